@@ -1,0 +1,61 @@
+"""How the engine is compiled; everything that can be said without running code stands in setup.cfg.
+
+Read from the environment, by the Makefile and the tests only:
+
+MPCACHE_WERROR=1         a warning is an error
+MPCACHE_SANITIZE=a,b     -fsanitize=a,b, at -O1, ending the process at the first finding
+MPCACHE_FAULT=NAME       -DMPC_FAULT_NAME: a known protocol bug, for tests that must find it
+MPCACHE_DELAYS=1         -DMPC_DELAYS: pauses at the shared stores
+"""
+
+from __future__ import annotations
+
+import os
+from glob import glob
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+C11 = ["-std=c11", "-D_GNU_SOURCE", "-pthread", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra"]
+
+
+def chosen() -> tuple[list[str], list[str]]:
+    """The compiler's and the linker's flags that the environment adds."""
+    compiling: list[str] = []
+    linking = ["-pthread"]
+    if os.environ.get("MPCACHE_WERROR") == "1":
+        compiling.append("-Werror")
+    if sanitizers := os.environ.get("MPCACHE_SANITIZE"):
+        linking.append(f"-fsanitize={sanitizers}")
+        compiling += [linking[-1], "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+        compiling += ["-g", "-O1", "-UNDEBUG"]
+    if fault := os.environ.get("MPCACHE_FAULT"):
+        compiling.append(f"-DMPC_FAULT_{fault}")
+    if os.environ.get("MPCACHE_DELAYS") == "1":
+        compiling.append("-DMPC_DELAYS")
+    return compiling, linking
+
+
+class AlwaysBuild(build_ext):
+    """Compiles whenever asked.
+
+    setuptools compares times and not flags: it would take a sanitizer's or a seeded fault's build for a fresh
+    one, and ship it.  The whole engine compiles in seconds.
+    """
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.force = True
+
+
+compiling, linking = chosen()
+engine = Extension(
+    "mpcache.shm._engine",
+    sources=sorted(glob("mpcache/shm/*.c") + glob("mpcache/shm/core/*.c")),
+    depends=sorted(glob("mpcache/shm/*.h") + glob("mpcache/shm/core/*.h")),
+    include_dirs=["mpcache/shm"],
+    extra_compile_args=C11 + compiling,
+    extra_link_args=linking,
+)
+
+setup(ext_modules=[engine], cmdclass={"build_ext": AlwaysBuild})
