@@ -1,0 +1,276 @@
+"""What a store, a mutex and a value are, for those who use them and for those who write their own.
+
+Leans on nothing of mpcache.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+import pickle
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, Union
+
+KeyType: TypeAlias = str
+ValuePayload: TypeAlias = Any
+MetaDataType: TypeAlias = Mapping[str, Any]
+KeyManglerType: TypeAlias = Callable[[KeyType], KeyType]
+Serializer: TypeAlias = Callable[[ValuePayload], bytes]
+Deserializer: TypeAlias = Callable[[bytes], ValuePayload]
+BackendArguments: TypeAlias = Mapping[str, Any]
+
+_B = TypeVar("_B", bound="CacheBackend")
+
+
+class CantDeserializeException(Exception):
+    """Raised by a deserializer for bytes that it does not want to read: the value counts as absent."""
+
+
+class NoValue(enum.Enum):
+    """The token for "there is nothing".  It is false, and None is a value like any other."""
+
+    NO_VALUE = "NO_VALUE"
+
+    @property
+    def payload(self) -> NoValueType:
+        """Itself, so that it can stand where a CachedValue could."""
+        return NoValue.NO_VALUE
+
+    def __repr__(self) -> str:
+        """A text that must never change: people have it in their keys."""
+        return "<dogpile.cache.api.NoValue object>"
+
+    def __bool__(self) -> Literal[False]:
+        return False
+
+
+NoValueType: TypeAlias = Literal[NoValue.NO_VALUE]
+
+NO_VALUE: NoValueType = NoValue.NO_VALUE
+"""What every look-up returns for a key that has no value."""
+
+
+class CachedValue(NamedTuple):
+    """A value with what is known of it.
+
+    :param metadata: ``"ct"``, when its creation ended, in seconds since the Unix epoch; ``"v"``, the format.
+    """
+
+    payload: ValuePayload
+    metadata: MetaDataType
+
+    @property
+    def cached_time(self) -> float:
+        """When it was made: seconds since the Unix epoch."""
+        return float(self.metadata["ct"])
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was made."""
+        return time.time() - self.cached_time
+
+
+CacheReturnType: TypeAlias = Union[CachedValue, NoValueType]
+SerializedReturnType: TypeAlias = Union[bytes, NoValueType]
+BackendFormatted: TypeAlias = Union[CacheReturnType, SerializedReturnType]
+BackendSetType: TypeAlias = Union[CachedValue, bytes]
+
+
+class Freshness(enum.Enum):
+    """What a look at a value tells the one who asked for it."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    """It may be served while another one is made."""
+    ABSENT = "absent"
+    """There is none, or none that may be served."""
+
+
+class Outcome(enum.Enum):
+    """What waiting for a key's mutex came to."""
+
+    ACQUIRED = "acquired"
+    """I hold it."""
+    RELEASED = "released"
+    """The holder let go: look at the value again."""
+    UNSTORED = "unstored"
+    """The holder let go and stored nothing: make the value for yourself, do not queue for it."""
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True)
+class Guarantees:
+    """What a mutex promises, as data: for tests, for the docs, and for configure(), which warns."""
+
+    processes: bool
+    """Excludes other processes of this machine."""
+    hosts: bool
+    """Excludes other machines."""
+    survives_death: bool
+    """Is free again when its holder was killed."""
+    fair: bool
+    """Serves waiters in the order of their coming."""
+
+
+class CacheMutex(abc.ABC):
+    """What a region needs of a mutex.  Whatever has ``acquire`` and ``release`` is one.
+
+    ``locked`` is asked for by :meth:`.CacheRegion.key_is_locked` only.
+    """
+
+    @abc.abstractmethod
+    def acquire(self, wait: bool = True) -> bool:
+        """Take it; with ``wait=False`` return False at once if another has it."""
+
+    @abc.abstractmethod
+    def release(self) -> None:
+        """Give it back; a background thread may call this."""
+
+    @abc.abstractmethod
+    def locked(self) -> bool:
+        """Whether somebody has it.  Must not take it."""
+
+    @classmethod
+    def __subclasshook__(cls, other: type) -> bool:
+        return callable(getattr(other, "acquire", None)) and callable(getattr(other, "release", None))
+
+
+class FillGuard(Protocol):
+    """A store's memory of "since when I am creating this key": a later change of the key refuses the fill."""
+
+    outcome: bool | None
+    """None: not used yet; True: stored; False: refused, since the key was changed meanwhile, or dropped."""
+
+    @property
+    def live(self) -> bool:
+        """Whether a write under it would still be the fill."""
+
+    def close(self) -> None:
+        """Give it back, filled or not.  May be called again."""
+
+
+Fill: TypeAlias = "tuple[Any, KeyType, FillGuard]"
+
+current_fill: ContextVar[Fill | None] = ContextVar("mpcache_current_fill", default=None)
+"""The creation that is about to be stored: (backend, mangled key, guard).
+
+A store with guards looks here when it writes: a write of this key to this backend is the fill.  A proxy in
+between therefore needs to know nothing about fills.
+"""
+
+
+class CacheBackend:
+    """A store.
+
+    Written as for dogpile.cache; what stands below the line "optional" may be left out, and a class that does
+    not inherit from this one may lack it altogether.
+
+    :param arguments: those of configure(); must not be changed.
+    """
+
+    key_mangler: KeyManglerType | None = None
+    serializer: Serializer | None = None
+    deserializer: Deserializer | None = None
+
+    def __init__(self, arguments: BackendArguments) -> None:
+        raise NotImplementedError
+
+    @classmethod
+    def from_config_dict(cls: type[_B], config_dict: Mapping[str, Any], prefix: str) -> _B:
+        """A backend of those items whose name begins with ``prefix``, which is cut off."""
+        cut = len(prefix)
+        return cls({name[cut:]: value for name, value in config_dict.items() if name.startswith(prefix)})
+
+    def has_lock_timeout(self) -> bool:
+        """Whether its mutex may lapse while it is held."""
+        return False
+
+    def get_mutex(self, key: KeyType) -> CacheMutex | None:
+        """A mutex that excludes every other one of an equal key; None: threads of this process are enough."""
+        return None
+
+    def get(self, key: KeyType) -> BackendFormatted:
+        """The CachedValue of a key, or NO_VALUE."""
+        raise NotImplementedError
+
+    def get_multi(self, keys: Sequence[KeyType]) -> Sequence[BackendFormatted]:
+        """As :meth:`get`, in the order of the keys."""
+        raise NotImplementedError
+
+    def set(self, key: KeyType, value: BackendSetType) -> None:
+        """Keep a CachedValue."""
+        raise NotImplementedError
+
+    def set_multi(self, mapping: Mapping[KeyType, BackendSetType]) -> None:
+        """As :meth:`set`; the mapping must not be changed."""
+        raise NotImplementedError
+
+    def delete(self, key: KeyType) -> None:
+        """Forget a key, also one that is not there."""
+        raise NotImplementedError
+
+    def delete_multi(self, keys: Sequence[KeyType]) -> None:
+        """As :meth:`delete`; of no key at all too."""
+        raise NotImplementedError
+
+    # Asked for instead of the plain ones when the region has a serializer, or a deserializer.
+
+    def get_serialized(self, key: KeyType) -> SerializedReturnType:
+        """The bytes of a key, or NO_VALUE."""
+        return self.get(key)  # type: ignore[return-value]
+
+    def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
+        """As :meth:`get_serialized`, in the order of the keys."""
+        return self.get_multi(keys)  # type: ignore[return-value]
+
+    def set_serialized(self, key: KeyType, value: bytes) -> None:
+        """Keep bytes."""
+        self.set(key, value)
+
+    def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
+        """As :meth:`set_serialized`; the mapping must not be changed."""
+        self.set_multi(mapping)
+
+    # Optional.
+
+    shared: bool = False
+    """Whether other processes see the same store."""
+
+    direct: bool = False
+    """Whether it keeps what is known of a value beside the payload: a region with no proxy before it then uses
+    ``fetch(key) -> (payload, created, epoch) | None`` and ``store(key, payload, created) -> None``, with
+    ``created`` in seconds since the Unix epoch."""
+
+    def begin_fill(self, key: KeyType) -> FillGuard | None:
+        """Note that the value of a key is about to be created; None: this store has no such guard."""
+        return None
+
+    def invalidation(self) -> Any:
+        """A RegionInvalidationStrategy that reaches all who share the store; None: it has none."""
+        return None
+
+
+class DefaultSerialization:
+    """Pickle, in the protocol that Python takes by default, as dogpile.cache writes it."""
+
+    serializer: Serializer | None = staticmethod(pickle.dumps)
+    deserializer: Deserializer | None = staticmethod(pickle.loads)
+
+
+class BytesBackend(DefaultSerialization, CacheBackend):
+    """A store that can keep bytes and nothing else; the four ``*_serialized*`` methods are to be written."""
+
+    def get_serialized(self, key: KeyType) -> SerializedReturnType:
+        raise NotImplementedError
+
+    def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
+        raise NotImplementedError
+
+    def set_serialized(self, key: KeyType, value: bytes) -> None:
+        raise NotImplementedError
+
+    def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
+        raise NotImplementedError
