@@ -1,0 +1,57 @@
+# The commands of this checkout; `make` lists them.  Everything they make lies in .venv, build and dist.
+
+PYTHON ?= python3
+ARGS   ?=
+VENV   := .venv
+BIN    := $(VENV)/bin
+ENGINE := $(wildcard mpcache/shm/*.[ch] mpcache/shm/core/*.[ch])
+RECIPE := setup.py setup.cfg pyproject.toml
+
+.PHONY: help demo test build lint test-asan sdist wheel clean
+
+help: ## this list
+	@awk -F ' *## ' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.demo ## workers share a region, one is killed while it creates; ARGS go to `mpcache demo`
+	@$(BIN)/mpcache demo $(ARGS)
+
+test: build ## all checks and tests; with ARGS, which go to pytest, those tests and no AddressSanitizer
+	@tools/need.sh servers
+	@$(MAKE) --no-print-directory lint
+	$(if $(strip $(ARGS)),,@$(MAKE) --no-print-directory test-asan ARGS='-q -m "engine and not slow"')
+	@$(BIN)/python -m pytest $(ARGS)
+
+build: $(VENV)/.test ## the engine, in place, warnings being errors
+
+lint: build ## ruff and mypy --strict
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+test-asan: build ## the tests near the C under AddressSanitizer and UBSan; ARGS go to pytest
+	@tools/asan.sh $(BIN)/python $(if $(strip $(ARGS)),$(ARGS),-m engine)
+
+sdist: build ## dist/mpcache-*.tar.gz
+	$(BIN)/python -m build --sdist
+
+wheel: build ## dist/mpcache-*.whl, by way of the sdist
+	$(BIN)/python -m build
+
+clean: ## remove all that these commands made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	find . -name '*.so' -delete
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamps: a venv in which the checkout is installed editable, its engine compiled from these sources.
+
+$(BIN)/pip:
+	@tools/need.sh build $(PYTHON)
+	@rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(BIN)/pip $(RECIPE) $(ENGINE)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cli]'
+	@touch $@
+
+$(VENV)/.test: $(BIN)/pip $(RECIPE) $(ENGINE)
+	MPCACHE_WERROR=1 $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ $(VENV)/.demo

@@ -1,0 +1,41 @@
+#!/bin/sh
+# Runs the tests near the C against an engine built with AddressSanitizer and UBSan, in a copy under build/asan.
+#
+#   tools/asan.sh PYTHON [PYTEST ARGUMENTS]
+#
+# First it proves that a fault would be seen: a sanitizer that was not loaded finds nothing, silently.
+set -eu
+
+python=$1
+shift
+case "$python" in */*) python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python") ;; esac
+copy=build/asan
+
+rm -rf "$copy"
+mkdir -p "$copy"
+cp -R mpcache tests setup.py setup.cfg pyproject.toml README.rst LICENSE "$copy"
+find "$copy" -name '*.so' -delete
+cd "$copy"
+MPCACHE_WERROR=1 MPCACHE_SANITIZE=address,undefined "$python" setup.py --quiet build_ext --inplace
+
+LD_PRELOAD=$(cc -print-file-name=libasan.so)
+PYTHONPATH=$PWD                  # children of the tests too, from wherever they start
+PYTHONMALLOC=malloc              # so that an overrun of a bytes object is one of a malloc'ed block
+ASAN_OPTIONS=detect_leaks=0      # the interpreter keeps memory until it exits, and says so
+UBSAN_OPTIONS=print_stacktrace=1
+export LD_PRELOAD PYTHONPATH PYTHONMALLOC ASAN_OPTIONS UBSAN_OPTIONS
+
+engine=$("$python" -c 'import mpcache.shm._engine as engine; print(engine.__file__)')
+case "$engine" in
+"$PWD"/*) ;;
+*) echo "asan: the tests would run $engine, not the build in $PWD" >&2 && exit 1 ;;
+esac
+if ! LD_PRELOAD='' nm -D "$engine" | grep -q __asan_report_load; then
+    echo "asan: $engine is not instrumented" >&2 && exit 1
+fi
+overrun='import ctypes; b = ctypes.create_string_buffer(64); ctypes.memset(ctypes.addressof(b), 0, 4096)'
+if "$python" -c "$overrun" 2>/dev/null; then
+    echo "asan: an overrun went unnoticed; is $LD_PRELOAD the right runtime?" >&2 && exit 1
+fi
+
+exec "$python" -m pytest "$@"
