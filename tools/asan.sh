@@ -18,24 +18,43 @@ find "$copy" -name '*.so' -delete
 cd "$copy"
 MPCACHE_WERROR=1 MPCACHE_SANITIZE=address,undefined "$python" setup.py --quiet build_ext --inplace
 
+# A finding goes into a file a process: pytest captures what a dying process says, and nobody reads a child's.
+# UBSan's runtime takes no path from its options when ASan's is loaded before it, so it is told in each process.
+FINDING=$PWD/finding
+cat >sitecustomize.py <<'EOF'
+import ctypes, os
+ctypes.CDLL("libubsan.so.1").__sanitizer_set_report_path(os.environ["FINDING"].encode())
+EOF
+
 LD_PRELOAD=$(cc -print-file-name=libasan.so)
-PYTHONPATH=$PWD                  # children of the tests too, from wherever they start
-PYTHONMALLOC=malloc              # so that an overrun of a bytes object is one of a malloc'ed block
-ASAN_OPTIONS=detect_leaks=0      # the interpreter keeps memory until it exits, and says so
+PYTHONPATH=$PWD          # children too, from wherever they start
+PYTHONMALLOC=malloc      # so that an overrun of a bytes object is one of a malloc'ed block
+ASAN_OPTIONS=detect_leaks=0:log_path=$FINDING # the interpreter keeps memory until it exits, and is to
 UBSAN_OPTIONS=print_stacktrace=1
-export LD_PRELOAD PYTHONPATH PYTHONMALLOC ASAN_OPTIONS UBSAN_OPTIONS
+export FINDING LD_PRELOAD PYTHONPATH PYTHONMALLOC ASAN_OPTIONS UBSAN_OPTIONS
 
 engine=$("$python" -c 'import mpcache.shm._engine as engine; print(engine.__file__)')
 case "$engine" in
 "$PWD"/*) ;;
 *) echo "asan: the tests would run $engine, not the build in $PWD" >&2 && exit 1 ;;
 esac
-if ! LD_PRELOAD='' nm -D "$engine" | grep -q __asan_report_load; then
-    echo "asan: $engine is not instrumented" >&2 && exit 1
-fi
+for sanitizer in __asan_report_load __ubsan_handle; do
+    if ! LD_PRELOAD='' nm -D "$engine" | grep -q $sanitizer; then
+        echo "asan: $engine has no $sanitizer: it is not instrumented" >&2 && exit 1
+    fi
+done
 overrun='import ctypes; b = ctypes.create_string_buffer(64); ctypes.memset(ctypes.addressof(b), 0, 4096)'
-if "$python" -c "$overrun" 2>/dev/null; then
+if "$python" -c "$overrun" 2>/dev/null || ! ls "$FINDING".* >/dev/null; then
     echo "asan: an overrun went unnoticed; is $LD_PRELOAD the right runtime?" >&2 && exit 1
 fi
+rm "$FINDING".*
 
-exec "$python" -m pytest "$@"
+status=0
+"$python" -m pytest "$@" || status=$?
+unset LD_PRELOAD
+if ls "$FINDING".* >/dev/null 2>&1; then
+    cat "$FINDING".* >&2
+    echo "asan: the findings above" >&2
+    status=1
+fi
+exit $status
