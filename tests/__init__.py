@@ -1,0 +1,1 @@
+"""The tests of mpcache; their folders mirror the package's."""

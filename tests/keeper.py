@@ -1,0 +1,184 @@
+"""Reads source code for test_house: who imports whom, how long a thing is.  Knows none of the house's rules.
+
+Leans on nothing of mpcache: it never imports what it reads.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+Sizes = Iterable[tuple[str, int]]
+"""What, and how many lines it has."""
+
+Table = dict[str, tuple[str, ...]]
+"""Each room and the rooms just below it.
+
+``x`` is a module or a whole folder, inside which anything but a cycle goes; of ``x.*`` each module is a room,
+and they know nothing of each other.  The package itself is ``""``.
+"""
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module.  ``typing``: only a type checker sees it; ``late``: inside a function."""
+
+    target: str
+    line: int
+    typing: bool
+    late: bool
+
+
+class _Imports(ast.NodeVisitor):
+    def __init__(self, module: str, is_package: bool) -> None:
+        self.here = module.split(".") if is_package else module.split(".")[:-1]
+        self.found: list[Import] = []
+        self.typing = self.late = False
+
+    def _add(self, target: str, node: ast.stmt) -> None:
+        self.found.append(Import(target, node.lineno, self.typing, self.late))
+
+    def visit_Import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            self._add(alias.name, node)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        above = self.here[: len(self.here) - node.level + 1] if node.level else []
+        origin = ".".join([*above, *([node.module] if node.module else [])])
+        for alias in node.names:
+            self._add(f"{origin}.{alias.name}", node)
+
+    def visit_If(self, node: ast.If) -> None:
+        before = self.typing
+        self.typing = before or "TYPE_CHECKING" in ast.unparse(node.test)
+        for child in node.body:
+            self.visit(child)
+        self.typing = before
+        for child in node.orelse:
+            self.visit(child)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        before, self.late = self.late, True
+        self.generic_visit(node)
+        self.late = before
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+
+def modules(package: Path) -> dict[str, Path]:
+    """Each module of a package by its dotted name, the package's own included."""
+    found = {}
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(package: Path) -> Iterator[tuple[str, Import]]:
+    """Each import of each module of a package; a name imported from a module counts as that module."""
+    known = modules(package)
+    for name, path in known.items():
+        visitor = _Imports(name, path.name == "__init__.py")
+        visitor.visit(ast.parse(path.read_text()))
+        for found in visitor.found:
+            holder = found.target.rpartition(".")[0]
+            target = holder if found.target not in known and holder in known else found.target
+            yield name, Import(target, found.line, found.typing, found.late)
+
+
+def room(name: str, table: Table) -> tuple[str, str]:
+    """The row that a module stands in, and the room: two modules of one room may lean on each other.
+
+    :param name: from below the package, "" for the package itself.
+    :raises LookupError: no row speaks of it.
+    """
+    if name in table:
+        return name, name
+    parent = name.rpartition(".")[0]
+    while parent:
+        if f"{parent}.*" in table:
+            return f"{parent}.*", name
+        if parent in table:
+            return parent, parent
+        parent = parent.rpartition(".")[0]
+    raise LookupError(f"{name} stands in no room: give it a row in the table")
+
+
+def below(row: str, table: Table) -> set[str]:
+    """All rows that a row may lean on."""
+    return set(table[row]).union(*(below(under, table) for under in table[row]))
+
+
+def upward(package: Path, table: Table) -> list[str]:
+    """The imports that do not go down, each as a sentence; those for a type checker alone are free.
+
+    :raises LookupError: a module stands in no room.
+    """
+    wrong = []
+    inside = package.name + "."
+    for name, found in imports(package):
+        if found.typing or not (found.target + ".").startswith(inside):
+            continue
+        (row, here), (under, there) = (room(full[len(inside) :], table) for full in (name, found.target))
+        if here != there and under not in below(row, table):
+            wrong.append(f"{name}:{found.line} leans on {found.target}, which is not below it")
+    return wrong
+
+
+def cycle(package: Path) -> list[str]:
+    """A cycle of imports that run, late ones included; [] when there is none."""
+    edges: dict[str, set[str]] = {name: set() for name in modules(package)}
+    for name, found in imports(package):
+        if found.target in edges and not found.typing:
+            edges[name].add(found.target)
+    done: set[str] = set()
+
+    def walk(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return []
+        circles = (walk(target, [*path, name]) for target in sorted(edges[name]))
+        found = next((circle for circle in circles if circle), [])
+        done.add(name)
+        return found
+
+    return next((circle for circle in (walk(name, []) for name in edges) if circle), [])
+
+
+def functions(path: Path) -> Sizes:
+    """Each function of a module with its lines, decorators and docstring not counted."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if ast.get_docstring(node) is not None:
+                lines -= (node.body[0].end_lineno or 0) - node.body[0].lineno + 1
+            yield f"{path.name}:{node.name}", lines
+
+
+def c_functions(path: Path) -> Sizes:
+    """Each function of a C file with its lines: from a name in column 0 to the closing brace in column 0."""
+    name, start, opened = "", 0, False
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if opened:
+            if line.startswith("}"):
+                yield f"{path.name}:{name}", number - start + 1
+                name, opened = "", False
+        elif match := re.match(r"(?:[A-Za-z_][^;=(]*?[\s*])?(\w+)\(", line):
+            name, start = match[1], number
+        if line.endswith(";") and not opened:
+            name = ""
+        opened = opened or (bool(name) and line.endswith("{"))
+
+
+def too_long(sizes: Sizes, limit: int, may_be_longer: dict[str, tuple[int, str]]) -> list[str]:
+    """Those over the limit, or over what is granted to them by name, each as a sentence."""
+    return [
+        f"{what} has {lines} lines, the most is {most}: look for the second idea in it"
+        for what, lines in sizes
+        for most in [may_be_longer.get(what, (limit, ""))[0]]
+        if lines > most
+    ]

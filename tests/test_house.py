@@ -1,0 +1,236 @@
+"""The rules of the house, kept: imports go down, rooms have a purpose and a size, mpcache loads fast."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import keeper
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "mpcache"
+HOUSES = ("tests", "stress", "bench")
+
+# Each room and the rooms just below it: it may lean on those and on all that is below them.
+DOWN: keeper.Table = {
+    "exception": (),
+    "api": ("exception",),
+    "loader": (),
+    # pure: they decide, they know no storage
+    "keys": ("api",),
+    "codec": ("api",),
+    "invalidation": ("api",),
+    "lock": ("api",),
+    # the floor both staircases stand on
+    "shm": ("api",),
+    # exclude: one primitive a file; the folder itself is the table of names
+    "mutexes": ("api", "loader"),
+    "mutexes.base": ("api",),
+    "mutexes.*": ("mutexes.base", "shm"),
+    # keep: one store a file.  It may build a mutex, never back; it speaks the wire format, and of its epochs
+    "backends": ("api", "loader"),
+    "backends.*": ("backends", "mutexes", "mutexes.*", "codec", "invalidation", "shm"),
+    "proxy": ("api",),
+    # the only room that sees both staircases, by their tables of names
+    "multi": ("lock", "invalidation", "keys", "codec", "backends", "mutexes", "proxy"),
+    "region": ("multi",),
+    "decorators": ("region",),
+    "config": ("region",),
+    "util": ("region",),
+    "": ("decorators", "config", "util"),
+    "testing": ("",),
+    "plugins.*": ("",),
+    "integrations.*": ("",),
+    "cli": ("", "testing"),
+}
+
+# Imported inside the function that uses them, so that who does without them neither needs nor loads them.
+DRIVERS = {"asyncio", "click", "gevent", "redis", "rich", "valkey"}
+DRIVERS |= {"bmemcached", "memcache", "pylibmc", "pymemcache"}
+DRIVERS |= {"django", "flask", "gunicorn", "mako"}
+NEED_A_DRIVER = ("mpcache.cli", "mpcache.plugins", "mpcache.integrations")
+
+# Sizes are a smell and no fence, so the fence stands a fifth further out.  Whoever needs more says here why.
+LONGEST_MODULE, LONGEST_FUNCTION = 450 * 6 // 5, 40 * 6 // 5
+LONGEST_C_FILE, LONGEST_C_FUNCTION = 500 * 6 // 5, 60 * 6 // 5
+MAY_BE_LONGER: dict[str, tuple[int, str]] = {}
+
+
+def c_files() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.[ch]"))
+
+
+def python_files() -> list[Path]:
+    return list(keeper.modules(PACKAGE).values())
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_imports_go_down() -> None:
+    assert keeper.upward(PACKAGE, DOWN) == []
+
+
+def test_no_import_cycle() -> None:
+    assert keeper.cycle(PACKAGE) == []
+
+
+def test_no_row_is_below_itself() -> None:
+    unfinished = dict(DOWN)
+    while standing := {row: under for row, under in unfinished.items() if not set(under) & set(unfinished)}:
+        unfinished = {row: under for row, under in unfinished.items() if row not in standing}
+    assert unfinished == {}
+
+
+def test_drivers_are_imported_where_they_are_used() -> None:
+    early = [
+        f"{name}:{found.line} imports {found.target} at module level"
+        for name, found in keeper.imports(PACKAGE)
+        if found.target.partition(".")[0] in DRIVERS
+        if not (found.late or found.typing or name.startswith(NEED_A_DRIVER))
+    ]
+    assert early == []
+
+
+def test_tests_stress_and_bench_never_import_each_other_nor_the_package_one_of_them() -> None:
+    wrong = [
+        f"{name}:{found.line} imports {found.target}"
+        for house in ("mpcache", *HOUSES)
+        for name, found in keeper.imports(ROOT / house)
+        if found.target.partition(".")[0] in set(HOUSES) - {house}
+    ]
+    assert wrong == []
+
+
+def test_the_core_knows_no_python() -> None:
+    knowing = [path for path in (PACKAGE / "shm" / "core").rglob("*.[ch]") if "Python.h" in path.read_text()]
+    assert knowing == []
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    first_lines = {path: (ast.get_docstring(ast.parse(path.read_text())) or "") for path in python_files()}
+    assert [named(path) for path, text in first_lines.items() if len(text.partition("\n")[0]) < 20] == []
+
+
+def test_every_c_file_says_what_it_is_for() -> None:
+    assert [named(path) for path in c_files() if not path.read_text().startswith("/*")] == []
+
+
+def test_types_are_shipped() -> None:
+    assert (PACKAGE / "py.typed").exists()
+
+
+def test_rooms_keep_their_size() -> None:
+    def lengths(paths: list[Path]) -> keeper.Sizes:
+        return ((named(path), path.read_text().count("\n")) for path in paths)
+
+    assert keeper.too_long(lengths(python_files()), LONGEST_MODULE, MAY_BE_LONGER) == []
+    assert keeper.too_long(lengths(c_files()), LONGEST_C_FILE, MAY_BE_LONGER) == []
+
+
+def test_functions_keep_their_size() -> None:
+    of_python = (size for path in python_files() for size in keeper.functions(path))
+    of_c = (size for path in c_files() for size in keeper.c_functions(path))
+    assert keeper.too_long(of_python, LONGEST_FUNCTION, MAY_BE_LONGER) == []
+    assert keeper.too_long(of_c, LONGEST_C_FUNCTION, MAY_BE_LONGER) == []
+
+
+def texts() -> Iterator[Path]:
+    """Every file of the checkout that a reader may open, and no generated one."""
+    made = re.compile(r"build|dist|\.git|\.venv.*|.*_cache_*|\.hypothesis|.*\.egg-info|.*\.(so|o|pyc)")
+    for path in sorted(ROOT.rglob("*")):
+        if path.is_file() and not any(made.fullmatch(part) for part in path.relative_to(ROOT).parts):
+            yield path
+
+
+def test_no_place_of_one_machine_is_named() -> None:
+    place = re.compile(r"(?<![\w.])/(?:work|home|Users|root)/\w")
+    naming = [named(path) for path in texts() if place.search(path.read_text(errors="replace"))]
+    assert naming == []
+
+
+IMPORTING = """
+import sys, time
+before, start = set(sys.modules), time.perf_counter()
+import mpcache
+print(time.perf_counter() - start, *sorted(set(sys.modules) - before))
+"""
+
+
+def test_importing_is_cheap() -> None:
+    seconds: list[float] = []
+    loaded: set[str] = set()
+    for _ in range(7):
+        fresh = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, check=True, text=True)
+        took, *names = fresh.stdout.split()
+        seconds.append(float(took))
+        loaded.update(names)
+    assert "mpcache" in loaded
+    assert loaded & (DRIVERS | {"multiprocessing", "mpcache.shm._engine"}) == set()
+    assert min(seconds) < 0.050, seconds
+
+
+# The keeper is kept, too: here is a house in which each rule is broken once.
+
+ROWS: keeper.Table = {"low": (), "stores": (), "stores.*": ("low",), "top": ("stores.*",), "": ("top",)}
+
+
+@pytest.fixture
+def crooked(tmp_path: Path) -> Path:
+    package = tmp_path / "crooked"
+    files = {
+        "__init__.py": "from crooked.top import thing",
+        "top.py": "from crooked import low\nfrom crooked.stores.one import One",
+        "low.py": "if TYPE_CHECKING:\n    import crooked.top\ndef later():\n    from . import top",
+        "stores/__init__.py": "",
+        "stores/one.py": "from .. import low",
+        "stores/two.py": "from .one import One",
+    }
+    for name, text in files.items():
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text(text)
+    return package
+
+
+def test_the_keeper_sees_an_upward_import_and_a_sibling(crooked: Path) -> None:
+    assert keeper.upward(crooked, ROWS) == [
+        "crooked.low:4 leans on crooked.top, which is not below it",
+        "crooked.stores.two:1 leans on crooked.stores.one, which is not below it",
+    ]
+
+
+def test_the_keeper_sees_a_cycle(crooked: Path) -> None:
+    assert keeper.cycle(crooked) == ["crooked.top", "crooked.low", "crooked.top"]
+    (crooked / "low.py").write_text("import crooked.stores")
+    assert keeper.cycle(crooked) == []
+
+
+def test_the_keeper_sees_a_room_without_a_row(crooked: Path) -> None:
+    (crooked / "attic.py").write_text("import crooked.low")
+    with pytest.raises(LookupError, match="attic stands in no room"):
+        keeper.upward(crooked, ROWS)
+
+
+def test_the_keeper_measures_functions(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text('def f():\n    """Two\n    lines."""\n    return 1\n')
+    (tmp_path / "a.c").write_text(
+        "int declared(int a,\n             int b);\n\nstruct s {\n    int (*f)(int);\n};\n\n"
+        "static const char *\ndefined(int a)\n{\n    if (a) {\n        b++;\n    }\n    return b;\n}\n\n"
+        "int table[] = {\n    f(1),\n};\n\nint second(int a) {\n    return a;\n}\n"
+    )
+    assert list(keeper.functions(tmp_path / "a.py")) == [("a.py:f", 2)]
+    assert list(keeper.c_functions(tmp_path / "a.c")) == [("a.c:defined", 7), ("a.c:second", 3)]
+
+
+def test_the_keeper_grants_what_is_explained() -> None:
+    sizes = [("a.c:f", 8), ("a.c:g", 9), ("a.c:h", 7)]
+    assert keeper.too_long(sizes, 7, {"a.c:f": (8, "because")}) == [
+        "a.c:g has 9 lines, the most is 7: look for the second idea in it"
+    ]
