@@ -1,0 +1,50 @@
+"""A store that keeps nothing: caching switched off by configuration.
+
+Leans on api and the null mutex.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mpcache.api import (
+    NO_VALUE,
+    BackendArguments,
+    BackendFormatted,
+    BackendSetType,
+    CacheBackend,
+    CacheMutex,
+    KeyType,
+)
+from mpcache.mutexes.null import NullMutex
+
+
+class NullBackend(CacheBackend):
+    """Every look-up misses, and creators run side by side.
+
+    :param arguments: any, all ignored: those of the store that it stands in for.
+    """
+
+    def __init__(self, arguments: BackendArguments) -> None:
+        pass
+
+    def get_mutex(self, key: KeyType) -> CacheMutex:
+        return NullMutex(key)
+
+    def get(self, key: KeyType) -> BackendFormatted:
+        return NO_VALUE
+
+    def get_multi(self, keys: Sequence[KeyType]) -> Sequence[BackendFormatted]:
+        return [NO_VALUE for _ in keys]
+
+    def set(self, key: KeyType, value: BackendSetType) -> None:
+        pass
+
+    def set_multi(self, mapping: Mapping[KeyType, BackendSetType]) -> None:
+        pass
+
+    def delete(self, key: KeyType) -> None:
+        pass
+
+    def delete_multi(self, keys: Sequence[KeyType]) -> None:
+        pass

@@ -1,0 +1,111 @@
+"""From a function and its arguments to a key, and from a key to one that a store can hold.
+
+Leans on nothing of mpcache.  The keys are letter for letter those of dogpile.cache, so that a store which both
+fill is of use to both.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from hashlib import sha1
+from typing import Any
+
+ToStr = Callable[[Any], str]
+
+_BOUND_NAMES = ("self", "cls")
+
+
+def function_key_generator(
+    namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str
+) -> Callable[..., str]:
+    """Keys ``module:function|namespace|1 2`` from positional arguments; a leading self or cls is left out.
+
+    The state of ``self`` is therefore no part of the key, 1 and ``"1"`` make the same one, and two methods of
+    one name in one module need namespaces to be told apart.
+
+    :param to_str: makes the text of one argument.
+    """
+    start = _start(namespace, fn)
+    skip = _receivers(_spec(fn))
+
+    def generate_key(*args: Any, **kw: Any) -> str:
+        _refuse_keywords(kw)
+        return start + " ".join(map(to_str, args[skip:]))
+
+    return generate_key
+
+
+def function_multi_key_generator(
+    namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str
+) -> Callable[..., list[str]]:
+    """One key for each positional argument, as :func:`function_key_generator` makes it for this one alone."""
+    start = _start(namespace, fn)
+    skip = _receivers(_spec(fn))
+
+    def generate_keys(*args: Any, **kw: Any) -> list[str]:
+        _refuse_keywords(kw)
+        return [start + to_str(arg) for arg in args[skip:]]
+
+    return generate_keys
+
+
+def kwarg_function_key_generator(
+    namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str
+) -> Callable[..., str]:
+    """Like :func:`function_key_generator`, and keywords are welcome: values in the order of the sorted names.
+
+    The names themselves are not in the key: of a function with ``**kw``, f(x=1) and f(y=1) are one entry.
+    """
+    start = _start(namespace, fn)
+    spec = _spec(fn)
+    skip = _receivers(spec)
+    names = spec.args[skip:]
+    defaults = dict(zip(reversed(spec.args), reversed(spec.defaults or ()), strict=False))
+
+    def generate_key(*args: Any, **kw: Any) -> str:
+        given = args[skip:]
+        if len(given) > len(names):
+            raise IndexError(f"{start}: {len(given)} positional arguments for {len(names)} names; *args have no name")
+        values = {**defaults, **dict(zip(names, given, strict=False)), **kw}
+        return start + " ".join(to_str(values[name]) for name in sorted(values))
+
+    return generate_key
+
+
+def sha1_mangle_key(key: str | bytes) -> str:
+    """40 hexadecimal digits for a key of any length."""
+    return sha1(key.encode("utf-8") if isinstance(key, str) else key, usedforsecurity=False).hexdigest()
+
+
+def length_conditional_mangler(length: int, mangler: Callable[[str], str]) -> Callable[[str], str]:
+    """A mangler that leaves keys of fewer than ``length`` characters as they are."""
+
+    def mangle(key: str) -> str:
+        return mangler(key) if len(key) >= length else key
+
+    return mangle
+
+
+def _start(namespace: str | None, fn: Callable[..., Any]) -> str:
+    middle = "" if namespace is None else f"|{namespace}"
+    return f"{fn.__module__}:{fn.__name__}{middle}|"
+
+
+def _spec(fn: Callable[..., Any]) -> inspect.FullArgSpec:
+    try:
+        return inspect.getfullargspec(fn)
+    except TypeError:  # some builtins do not tell their parameters
+        return inspect.FullArgSpec([], "args", None, None, [], None, {})
+
+
+def _receivers(spec: inspect.FullArgSpec) -> int:
+    return 1 if spec.args and spec.args[0] in _BOUND_NAMES else 0
+
+
+def _refuse_keywords(kw: dict[str, Any]) -> None:
+    if kw:
+        raise ValueError(
+            "dogpile.cache's default key creation function does not accept keyword arguments."
+            f"  Got {', '.join(sorted(kw))}: name kwarg_function_key_generator as the function_key_generator."
+        )

@@ -1,0 +1,106 @@
+"""A mutex among the threads of one process.
+
+Leans on base.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from mpcache.api import Guarantees, Outcome
+from mpcache.mutexes.base import Hold, Mutex
+
+
+class _Turn:
+    """One holder's time with one key; whoever waits waits for its end."""
+
+    __slots__ = ("over", "stored")
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self.stored = True
+
+
+class Scope:
+    """Keys that have nothing to do with equal keys of another scope.
+
+    ::
+
+        (incarnation, key) ---> the turn of the holder        no entry: the key is free
+
+    Nothing guards the dict: ``setdefault`` decides in one step who comes first, and none but the holder
+    removes an entry.  So a hold may be given back by the garbage collector in the midst of anything, and a
+    fork finds no lock taken.  The incarnation hides the parent's entries from a forked child.
+    """
+
+    __slots__ = ("turns",)
+
+    def __init__(self) -> None:
+        self.turns: dict[tuple[Any, Any], _Turn] = {}
+
+
+_everywhere = Scope()
+
+
+class ThreadMutex(Mutex):
+    """Excludes threads and greenlets of this process, and nobody else.
+
+    :param key: anything hashable.
+    :param scope: the keys that it belongs to; by default all bare mutexes of this process share one scope.
+    """
+
+    guarantees: ClassVar[Guarantees] = Guarantees(processes=False, hosts=False, survives_death=True, fair=False)
+
+    def __init__(self, key: Any, scope: Scope = _everywhere) -> None:
+        super().__init__(key)
+        self._scope = scope
+
+    @classmethod
+    def for_region(cls) -> Callable[[Any], ThreadMutex]:
+        """A factory whose keys meet no other region's."""
+        scope = Scope()
+        return lambda key: cls(key, scope)
+
+    def _take(self, hold: Hold, timeout: float | None) -> bool:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (other := self._try(hold)) is not None:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not other.over.wait(left):
+                return False
+        return True
+
+    def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
+        other = self._try(hold)
+        if other is None:
+            return Outcome.ACQUIRED
+        if not other.over.wait(timeout):
+            return Outcome.TIMEOUT
+        return Outcome.RELEASED if other.stored else Outcome.UNSTORED
+
+    def _try(self, hold: Hold) -> _Turn | None:
+        """Take the key; or return the turn of the one who has it."""
+        mine = _Turn()
+        place = (hold.incarnation, self.key)
+        hold.token = (self._scope.turns, place, mine)
+        holder = self._scope.turns.setdefault(place, mine)
+        if holder is mine:
+            return None
+        hold.token = None
+        return holder
+
+    @staticmethod
+    def _give(hold: Hold, stored: bool) -> None:
+        turns, place, mine = hold.token
+        if turns.get(place) is mine:  # else the exception that lost this hold came before it was taken
+            mine.stored = stored
+            del turns[place]
+            mine.over.set()
+
+    def _locked(self) -> bool:
+        return (Hold(self).incarnation, self.key) in self._scope.turns
+
+    def _subject(self) -> Any:
+        return (ThreadMutex, self._scope, self.key)

@@ -1,0 +1,73 @@
+"""A layer of the user's own before a store.
+
+Leans on api.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from mpcache.api import (
+    BackendFormatted,
+    BackendSetType,
+    CacheBackend,
+    CacheMutex,
+    KeyType,
+    SerializedReturnType,
+)
+
+_P = TypeVar("_P", bound="ProxyBackend")
+
+
+class ProxyBackend(CacheBackend):
+    """Passes every call on; a subclass overrides what it wants to see or to change.
+
+    A region with a serializer (shm, redis, dbm, memory_pickle) calls the ``*_serialized*`` methods, any other
+    one the plain ones: override the ones that your store is asked by.
+    """
+
+    def __init__(self, *arg: Any, **kw: Any) -> None:
+        pass
+
+    def wrap(self: _P, backend: CacheBackend) -> _P:
+        """Stand before a store, or before another proxy."""
+        self.proxied = backend
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the store: a region that arrives elsewhere puts its proxies before its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "proxied"}
+
+    def get(self, key: KeyType) -> BackendFormatted:
+        return self.proxied.get(key)
+
+    def get_multi(self, keys: Sequence[KeyType]) -> Sequence[BackendFormatted]:
+        return self.proxied.get_multi(keys)
+
+    def set(self, key: KeyType, value: BackendSetType) -> None:
+        self.proxied.set(key, value)
+
+    def set_multi(self, mapping: Mapping[KeyType, BackendSetType]) -> None:
+        self.proxied.set_multi(mapping)
+
+    def delete(self, key: KeyType) -> None:
+        self.proxied.delete(key)
+
+    def delete_multi(self, keys: Sequence[KeyType]) -> None:
+        self.proxied.delete_multi(keys)
+
+    def get_serialized(self, key: KeyType) -> SerializedReturnType:
+        return self.proxied.get_serialized(key)
+
+    def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
+        return self.proxied.get_serialized_multi(keys)
+
+    def set_serialized(self, key: KeyType, value: bytes) -> None:
+        self.proxied.set_serialized(key, value)
+
+    def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
+        self.proxied.set_serialized_multi(mapping)
+
+    def get_mutex(self, key: KeyType) -> CacheMutex | None:
+        return self.proxied.get_mutex(key)
