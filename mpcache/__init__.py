@@ -1,1 +1,29 @@
-"""One cache for all your workers: dogpile.cache's regions, with the store and its locks in shared memory."""
+"""One cache for all your workers: dogpile.cache's regions, with the store and its locks in shared memory.
+
+The public names, and nothing else.
+"""
+
+from __future__ import annotations
+
+from mpcache.api import NO_VALUE, BytesBackend, CacheBackend, CachedValue
+from mpcache.lock import Lock, NeedRegenerationException
+from mpcache.proxy import ProxyBackend
+from mpcache.region import CacheRegion, make_region, register_backend
+from mpcache.shared import shared
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "shared",
+    "make_region",
+    "CacheRegion",
+    "NO_VALUE",
+    "CachedValue",
+    "Lock",
+    "NeedRegenerationException",
+    "CacheBackend",
+    "BytesBackend",
+    "ProxyBackend",
+    "register_backend",
+    "__version__",
+]

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, Union
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 KeyType: TypeAlias = str
 ValuePayload: TypeAlias = Any
@@ -73,10 +73,10 @@ class CachedValue(NamedTuple):
         return time.time() - self.cached_time
 
 
-CacheReturnType: TypeAlias = Union[CachedValue, NoValueType]
-SerializedReturnType: TypeAlias = Union[bytes, NoValueType]
-BackendFormatted: TypeAlias = Union[CacheReturnType, SerializedReturnType]
-BackendSetType: TypeAlias = Union[CachedValue, bytes]
+CacheReturnType: TypeAlias = CachedValue | NoValueType
+SerializedReturnType: TypeAlias = bytes | NoValueType
+BackendFormatted: TypeAlias = CacheReturnType | SerializedReturnType
+BackendSetType: TypeAlias = CachedValue | bytes
 
 
 class Freshness(enum.Enum):
@@ -240,9 +240,18 @@ class CacheBackend:
     """Whether other processes see the same store."""
 
     direct: bool = False
-    """Whether it keeps what is known of a value beside the payload: a region with no proxy before it then uses
-    ``fetch(key) -> (payload, created, epoch) | None`` and ``store(key, payload, created) -> None``, with
-    ``created`` in seconds since the Unix epoch."""
+    """Whether it keeps what is known of a value beside the payload.
+
+    A region with no proxy before such a store calls ``fetch(key) -> (payload, created, epoch) | None`` and
+    ``store(key, payload, created) -> None``, with ``created`` in seconds since the Unix epoch.
+    """
+
+    def portable_arguments(self) -> BackendArguments | None:
+        """The arguments with which another process comes to this store; None: those that it was made with.
+
+        :raises TypeError: no other process can.
+        """
+        return None
 
     def begin_fill(self, key: KeyType) -> FillGuard | None:
         """Note that the value of a key is about to be created; None: this store has no such guard."""

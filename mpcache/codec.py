@@ -2,9 +2,9 @@
 
 Leans on nothing of mpcache.  The bytes are those of dogpile.cache, both ways::
 
-    {"ct": 1795289673.26, "v": 2}|<payload>       ct  when its creation ended, seconds since the Unix epoch
-                                                  v   the version of this format
-                                                  e   the epoch in which its creation began, where a store counts them
+    {"ct": 1795289673.26, "v": 2}|<payload>    ct  when its creation ended, seconds since the Unix epoch
+                                               v   the version of this format
+                                               e   the epoch of its beginning, where a store counts epochs
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From a function and its arguments to a key, and from a key to one that a store can hold.
 
-Leans on nothing of mpcache.  The keys are letter for letter those of dogpile.cache, so that a store which both
-fill is of use to both.
+Leans on nothing of mpcache.  The keys are letter for letter those of dogpile.cache, so that a store which
+both fill is of use to both.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def kwarg_function_key_generator(
     def generate_key(*args: Any, **kw: Any) -> str:
         given = args[skip:]
         if len(given) > len(names):
-            raise IndexError(f"{start}: {len(given)} positional arguments for {len(names)} names; *args have no name")
+            raise IndexError(f"{start}: {len(given)} positional arguments, and names for {len(names)} only")
         values = {**defaults, **dict(zip(names, given, strict=False)), **kw}
         return start + " ".join(to_str(values[name]) for name in sorted(values))
 
@@ -85,6 +85,29 @@ def length_conditional_mangler(length: int, mangler: Callable[[str], str]) -> Ca
         return mangler(key) if len(key) >= length else key
 
     return mangle
+
+
+class repr_obj:
+    """Keys on their way into a log: the repr is made if it is printed, and cut in the middle if it is long."""
+
+    __slots__ = ("max_chars", "value")
+
+    def __init__(self, value: Any, max_chars: int = 300) -> None:
+        self.value = value
+        self.max_chars = max_chars
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.value == other.value) if isinstance(other, repr_obj) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        text = repr(self.value)
+        surplus = len(text) - self.max_chars
+        if surplus <= 0:
+            return text
+        end = self.max_chars // 2
+        return f"{text[:end]} ... ({surplus} characters truncated) ... {text[-end:]}"
 
 
 def _start(namespace: str | None, fn: Callable[..., Any]) -> str:

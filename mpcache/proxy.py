@@ -5,7 +5,7 @@ Leans on api.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from mpcache.api import (
@@ -71,3 +71,13 @@ class ProxyBackend(CacheBackend):
 
     def get_mutex(self, key: KeyType) -> CacheMutex | None:
         return self.proxied.get_mutex(key)
+
+
+def layers_of(wrap: Any) -> list[ProxyBackend]:
+    """The proxies of ``wrap`` as objects, all of them checked before the first one is put before anything."""
+    given = list(wrap) if isinstance(wrap, Iterable) else [wrap] if wrap else []
+    layers = [one() if isinstance(one, type) and issubclass(one, ProxyBackend) else one for one in given]
+    for layer in layers:
+        if not isinstance(layer, ProxyBackend):
+            raise TypeError(f"{layer!r} is not a valid ProxyBackend")
+    return layers

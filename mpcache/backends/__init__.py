@@ -87,16 +87,17 @@ def load_backend(name: str) -> Any:
     try:
         return _backend_loader.load(name)
     except PluginLoader.NotFound as missing:
-        if isinstance(name, str) and name.startswith(_THEIRS):
+        if name.startswith(_THEIRS):
             return load_backend(_OURS + name[len(_THEIRS) :])
         raise PluginNotFound(f"Couldn't find cache plugin to load: {name} ({missing})") from None
 
 
 def warn_of_unknown(backend: object, arguments: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Say which arguments a store does not know.  They are no error: one configuration may serve many stores."""
-    known = sorted(known)
-    for unknown in sorted(set(arguments) - set(known)):
-        warnings.warn(
-            f"{type(backend).__name__} ignores the argument {unknown!r}; it knows {', '.join(known) or 'none'}",
-            stacklevel=2,
-        )
+    """Say which arguments a store does not know.
+
+    They are no error: one configuration may serve many stores.
+    """
+    names = sorted(known)
+    for unknown in sorted(set(arguments) - set(names)):
+        text = f"{type(backend).__name__} ignores the argument {unknown!r}; it knows {', '.join(names)}"
+        warnings.warn(text, stacklevel=2)

@@ -5,7 +5,7 @@ Leans on base.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from mpcache.api import Guarantees
 from mpcache.mutexes.base import Hold, Mutex
@@ -14,7 +14,7 @@ from mpcache.mutexes.base import Hold, Mutex
 class NullMutex(Mutex):
     """For caches that are switched off, and where to create a value twice costs less than to wait for it."""
 
-    guarantees: ClassVar[Guarantees] = Guarantees(processes=False, hosts=False, survives_death=True, fair=True)
+    guarantees = Guarantees(processes=False, hosts=False, survives_death=True, fair=True)
 
     def _take(self, hold: Hold, timeout: float | None) -> bool:
         hold.token = self

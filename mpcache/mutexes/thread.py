@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from mpcache.api import Guarantees, Outcome
 from mpcache.mutexes.base import Hold, Mutex
@@ -52,7 +52,7 @@ class ThreadMutex(Mutex):
     :param scope: the keys that it belongs to; by default all bare mutexes of this process share one scope.
     """
 
-    guarantees: ClassVar[Guarantees] = Guarantees(processes=False, hosts=False, survives_death=True, fair=False)
+    guarantees = Guarantees(processes=False, hosts=False, survives_death=True, fair=False)
 
     def __init__(self, key: Any, scope: Scope = _everywhere) -> None:
         super().__init__(key)

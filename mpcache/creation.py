@@ -1,0 +1,115 @@
+"""One value's way from nothing to the store, once the mutex has elected its creator.
+
+Leans on lock, whose Work it is; and sees the inner parts of the region, whose hand it is.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from mpcache import keys
+from mpcache.api import NO_VALUE, FillGuard, KeyType, current_fill
+from mpcache.exception import DogpileCacheException, ValueTooLarge
+from mpcache.lock import Seen, run_in_background
+
+if TYPE_CHECKING:
+    from mpcache.region import CacheRegion
+
+log = logging.getLogger("mpcache.region")
+
+
+class Creation:
+    """The Work (see lock) of one get_or_create that did not find a fresh value."""
+
+    def __init__(
+        self,
+        region: CacheRegion,
+        key: KeyType,
+        mangled: KeyType,
+        lifetime: float | None,
+        creator: Callable[..., Any],
+        make: Callable[[], Any],
+        should_cache_fn: Callable[[Any], bool] | None,
+    ) -> None:
+        self._region, self._key, self._mangled, self._lifetime = region, key, mangled, lifetime
+        self._creator, self._make, self._should_cache = creator, make, should_cache_fn
+        self._guard: FillGuard | None = None
+        self.background = self._in_background if region.async_creation_runner else None
+
+    def look(self) -> Seen:
+        return self._region._look(self._mangled, self._key, self._lifetime)
+
+    def begin(self) -> None:
+        begin = getattr(self._region.actual_backend, "begin_fill", None)
+        self._guard = begin(self._mangled) if begin else None
+
+    def create(self) -> Any:
+        if self._lifetime is None and self._region.region_invalidator.was_soft_invalidated():
+            raise no_expiration_time()
+        began = time.monotonic()
+        value = self._make()
+        took = {"seconds": time.monotonic() - began, "keys": keys.repr_obj(self._key)}
+        log.debug("Cache value generated in %(seconds).3f seconds for key(s): %(keys)r", took)
+        return value
+
+    def alone(self) -> Any:
+        self._region.mishaps.created_alone()
+        return self.create()
+
+    def keep(self, value: Any) -> bool:
+        if value is NO_VALUE or (self._should_cache and not self._should_cache(value)):
+            return False
+        packed = self._region._packed(self._key, value)
+        before = self._announce()
+        try:
+            self._region._storage.write(self._mangled, packed)
+        except ValueTooLarge as error:
+            self._region.mishaps.too_large(self._key, error)
+            return False
+        finally:
+            current_fill.set(before)
+        return self._guard is None or bool(self._guard.outcome)
+
+    def _announce(self) -> Any:
+        """Let the store know that the next write of this key is the fill, and not just a set."""
+        before = current_fill.get()
+        if self._guard is not None:
+            current_fill.set((self._region.actual_backend, self._mangled, self._guard))
+        return before
+
+    def end(self) -> None:
+        if self._guard is not None:
+            self._guard.close()
+
+    def _in_background(self, mutex: Any) -> None:
+        runner, creator = self._region.async_creation_runner, self._announcing()
+        run_in_background(lambda handed: runner(self._region, self._key, creator, handed), mutex, self._end_there)  # type: ignore[misc]
+
+    def _announcing(self) -> Callable[[], Any]:
+        """The creator for a runner: the set that follows it, in the same thread, is the fill."""
+        if self._guard is None and self._make is self._creator:
+            return self._creator
+
+        @functools.wraps(self._creator)
+        def create_and_announce() -> Any:
+            value = self._make()
+            self._announce()
+            return value
+
+        return create_and_announce
+
+    def _end_there(self) -> bool:
+        fill = current_fill.get()
+        if fill is not None and fill[2] is self._guard:
+            current_fill.set(None)  # a thread of a pool lives on, and must not keep the guard
+        self.end()
+        return self._guard is None or bool(self._guard.outcome)
+
+
+def no_expiration_time() -> DogpileCacheException:
+    """Stale until when?  A soft invalidation needs to know."""
+    return DogpileCacheException("Non-None expiration time required for soft invalidation")

@@ -1,0 +1,163 @@
+"""Whether a value may still be served: hard and soft invalidation, and age.
+
+Leans on api.  Pure: it decides, and knows no storage.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from numbers import Number
+from typing import Any
+
+from mpcache.api import Freshness
+from mpcache.exception import ValidationError
+
+Judge = Callable[[float, "int | None"], Freshness]
+"""From (created, epoch) to what the invalidations so far leave of such a value."""
+
+
+def freshness(created: float, epoch: int | None, lifetime: float | None, judge: Judge) -> Freshness:
+    """What a value is worth now.
+
+    :param created: when its creation ended, in seconds since the Unix epoch.
+    :param epoch: the epoch in which its creation began, for stores that count epochs.
+    :param lifetime: seconds after which it is stale; None: never.
+    """
+    verdict = judge(created, epoch)
+    if verdict is Freshness.FRESH and lifetime is not None and time.time() - created > lifetime:
+        return Freshness.STALE
+    return verdict
+
+
+def seconds(given: Any, what: str = "expiration_time") -> float | None:
+    """A time as users give it: a number of seconds, a timedelta, or None.
+
+    :param what: the option that it was given for.
+    :raises ValidationError: it is something else.
+    """
+    if isinstance(given, timedelta):
+        return given.total_seconds()
+    if given is None or isinstance(given, Number):
+        return given  # type: ignore[return-value]  # Number is what Decimal and numpy's floats have in common
+    raise ValidationError(f"{what} is not a number or timedelta.  It is the {type(given).__name__} {given!r}.")
+
+
+def judge_of(invalidator: Any) -> Judge:
+    """The verdict of a strategy, also of one that was written for dogpile.cache and knows times only."""
+    judge: Judge | None = getattr(invalidator, "judge", None)
+    return judge or (lambda created, epoch: RegionInvalidationStrategy.judge(invalidator, created, epoch))
+
+
+class RegionInvalidationStrategy:
+    """What region.invalidate() does, and what comes of it.  A subclass supplies the six methods.
+
+    Times are seconds since the Unix epoch; instead of True and False anything true or false will do.
+    """
+
+    def invalidate(self, hard: bool = True) -> None:
+        """Whatever was made until now is not to be served any more; soft: only while it is made anew."""
+        raise NotImplementedError
+
+    def is_hard_invalidated(self, timestamp: float) -> bool:
+        """Whether a value of that time must not be served."""
+        raise NotImplementedError
+
+    def is_soft_invalidated(self, timestamp: float) -> bool:
+        """Whether a value of that time is stale."""
+        raise NotImplementedError
+
+    def is_invalidated(self, timestamp: float) -> bool:
+        """Either of the two."""
+        raise NotImplementedError
+
+    def was_soft_invalidated(self) -> bool:
+        """Whether a soft invalidation is in force."""
+        raise NotImplementedError
+
+    def was_hard_invalidated(self) -> bool:
+        """Whether a hard invalidation is in force."""
+        raise NotImplementedError
+
+    def judge(self, created: float, epoch: int | None) -> Freshness:
+        """Both questions at once; a strategy that counts epochs overrides this one."""
+        if self.is_hard_invalidated(created):
+            return Freshness.ABSENT
+        if self.is_soft_invalidated(created):
+            return Freshness.STALE
+        return Freshness.FRESH
+
+
+class DefaultInvalidationStrategy(RegionInvalidationStrategy):
+    """By the clock, and in this process only.
+
+    The two times are kept apart: what a hard invalidation has forbidden stays so after a soft one.  A hard one
+    ends the soft one before it, since all that was stale then is forbidden now.
+    """
+
+    def __init__(self) -> None:
+        self._hard_at: float | None = None
+        self._soft_at: float | None = None
+
+    def invalidate(self, hard: bool = True) -> None:
+        if hard:
+            self._hard_at, self._soft_at = time.time(), None
+        else:
+            self._soft_at = time.time()
+
+    def is_hard_invalidated(self, timestamp: float) -> bool:
+        return self._hard_at is not None and timestamp < self._hard_at
+
+    def is_soft_invalidated(self, timestamp: float) -> bool:
+        return self._soft_at is not None and timestamp < self._soft_at
+
+    def is_invalidated(self, timestamp: float) -> bool:
+        return self.is_hard_invalidated(timestamp) or self.is_soft_invalidated(timestamp)
+
+    def was_soft_invalidated(self) -> bool:
+        return self._soft_at is not None
+
+    def was_hard_invalidated(self) -> bool:
+        return self._hard_at is not None
+
+
+class SharedInvalidation(RegionInvalidationStrategy):
+    """By counting, in the store itself: reaches every process, and no clock has a say.
+
+    A value belongs to the epoch in which its creation *began*; one that was begun before an invalidation and
+    stored after it is therefore as old as it really is.
+
+    :param counter: has ``epochs() -> (epoch, hard_at, soft_at)`` and ``invalidate(hard)``, which begins an epoch.
+    """
+
+    def __init__(self, counter: Any) -> None:
+        self._counter = counter
+
+    def invalidate(self, hard: bool = True) -> None:
+        self._counter.invalidate(hard)
+
+    def judge(self, created: float, epoch: int | None) -> Freshness:
+        _, hard_at, soft_at = self._counter.epochs()
+        begun = 0 if epoch is None else epoch  # of unknown age: before the first invalidation
+        if begun < hard_at:
+            return Freshness.ABSENT
+        return Freshness.STALE if begun < soft_at else Freshness.FRESH
+
+    def is_hard_invalidated(self, timestamp: float) -> bool:
+        """A time says nothing about an epoch: whatever is not known to be newer counts as older."""
+        return self.judge(timestamp, None) is Freshness.ABSENT
+
+    def is_soft_invalidated(self, timestamp: float) -> bool:
+        """As :meth:`is_hard_invalidated`."""
+        return self.judge(timestamp, None) is Freshness.STALE
+
+    def is_invalidated(self, timestamp: float) -> bool:
+        return self.judge(timestamp, None) is not Freshness.FRESH
+
+    def was_soft_invalidated(self) -> bool:
+        _, hard_at, soft_at = self._counter.epochs()
+        return bool(soft_at > hard_at)
+
+    def was_hard_invalidated(self) -> bool:
+        return bool(self._counter.epochs()[1])

@@ -1,0 +1,51 @@
+"""The one-line way to a cache that all workers share.
+
+Leans on region.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import Any
+
+from mpcache.region import CacheRegion
+
+_ARGUMENTS = ("mode", "shards", "namespace", "strict_size")
+_NOT_TO_CHOOSE = {"self", "name", "backend", "arguments", "replace_existing_backend"}
+
+
+def shared(name: str | None, size: int | str = "64MB", **region_arguments: Any) -> CacheRegion:
+    """A configured region on a segment of shared memory.
+
+    ::
+
+        cache = mpcache.shared("myapp", size="256MB", expiration_time=300)
+
+    :param name: the segment's, the same in all processes that share it; None: shared with forked children only.
+    :param size: bytes, or such as ``"64MB"``.
+    :param region_arguments: whatever :func:`.make_region`, :meth:`.CacheRegion.configure` and the store
+        ``mpcache.shm`` take, such as ``expiration_time``, ``wrap``, ``mutex``, ``mode``, ``namespace``.
+    :raises TypeError: none of the three takes such an argument.
+    """
+    of_region, of_configure = _names(CacheRegion.__init__), _names(CacheRegion.configure)
+    for given in region_arguments:
+        if given not in {*of_region, *of_configure, *_ARGUMENTS}:
+            raise TypeError(_unknown(given, {*of_region, *of_configure, *_ARGUMENTS}))
+    region = CacheRegion(name, **_picked(region_arguments, of_region))
+    arguments = {"name": name, "size": size, **_picked(region_arguments, _ARGUMENTS)}
+    return region.configure("mpcache.shm", arguments=arguments, **_picked(region_arguments, of_configure))
+
+
+def _names(function: Any) -> set[str]:
+    return {name for name in inspect.signature(function).parameters if name[0] != "_"} - _NOT_TO_CHOOSE
+
+
+def _picked(given: dict[str, Any], names: Any) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name in names}
+
+
+def _unknown(name: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    remedy = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
+    return f"shared() knows no argument {name!r}; {remedy}"
