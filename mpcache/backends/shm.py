@@ -1,0 +1,196 @@
+"""The shared-memory store: one cache for all processes of a machine.
+
+Leans on shm, on its mutex, and on codec for the wire format that proxies and foreign readers see.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from mpcache.api import NO_VALUE, BytesBackend, KeyType, SerializedReturnType, current_fill
+from mpcache.exception import SegmentRetired
+from mpcache.invalidation import SharedInvalidation
+from mpcache.mutexes.shm import ShmMutex
+from mpcache.shm._engine import Guard
+from mpcache.shm.segment import Place, Segment
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+_ARGUMENTS = {"name", "size", "mode", "shards", "namespace", "strict_size", "segment"}
+
+_PAYLOAD, _WIRE = 0, 1
+"""How a record is kept: a payload whose time and epoch stand in the record, or bytes as somebody handed them."""
+
+
+class SharedMemoryBackend(BytesBackend):
+    """``mpcache.shm``.
+
+    Arguments: ``name`` (None: an anonymous segment, for forked children), ``size`` (bytes or ``"64MB"``), ``mode``
+    (0o600), ``shards`` (None: by cores and size), ``namespace`` (keeps the keys of programs apart that share a
+    segment), ``strict_size`` (refuse a segment of another size), ``segment`` (an attached one, instead of a name).
+
+    :raises SegmentError: as in :func:`mpcache.shm.segment.attach`.
+    """
+
+    shared = True
+    direct = True
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        _warn_of_unknown(arguments)
+        how = {name: arguments[name] for name in ("name", "size", "mode", "shards", "strict_size") if name in arguments}
+        how.setdefault("name", None)
+        self._arguments = dict(arguments)
+        self._place = Place(arguments.get("namespace", ""), arguments.get("segment"), **how)
+
+    @property
+    def segment(self) -> Segment:
+        """The segment that this store is in now."""
+        return self._place.segment
+
+    def picklable_arguments(self) -> Mapping[str, Any]:
+        """The arguments that bring another process to the same store."""
+        return self._arguments if self.segment.name else self._arguments | {"segment": self.segment}
+
+    def _here(self, act: Callable[..., R], *args: Any) -> R:
+        """Do it; in the segment's successor, if it was removed."""
+        try:
+            return act(self._place.space, *args)
+        except SegmentRetired:
+            self._place.move()
+            return act(self._place.space, *args)
+
+    # -- for regions with nothing in between ----------------------------------------------------------
+
+    def fetch(self, key: KeyType) -> tuple[bytes, float, int] | None:
+        """(payload, created, epoch) of a key, or None."""
+        try:
+            found = self._place.space.get(key)
+        except SegmentRetired:
+            self._place.move()
+            return None
+        if found is None:
+            return None
+        payload, created, epoch, kept = found
+        if kept == _WIRE:
+            wire = _split(payload)
+            return None if wire is None else (wire[0], wire[1].get("ct", created), epoch)
+        return payload, created, epoch
+
+    def store(self, key: KeyType, payload: bytes, created: float) -> None:
+        """Keep a payload that was made at that time (seconds since the Unix epoch)."""
+        self._write(key, payload, created, -1, _PAYLOAD)
+
+    # -- for everybody else -----------------------------------------------------------------------------
+
+    def get_serialized(self, key: KeyType) -> SerializedReturnType:
+        found = self._here(lambda space: space.get(key))
+        if found is None:
+            return NO_VALUE
+        payload, created, epoch, kept = found
+        if kept == _WIRE:
+            return payload
+        return b'{"ct": %s, "v": 2, "e": %d}|' % (repr(created).encode(), epoch) + payload
+
+    def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
+        return [self.get_serialized(key) for key in keys]
+
+    def set_serialized(self, key: KeyType, value: bytes) -> None:
+        wire = _split(value)
+        if wire is None or wire[1].keys() - {"e"} != {"ct", "v"} or wire[1]["v"] != 2:
+            self._write(key, value, time.time(), -1, _WIRE)
+        else:
+            self._write(key, wire[0], wire[1]["ct"], wire[1].get("e", -1), _PAYLOAD)
+
+    def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
+        for key, value in mapping.items():
+            self.set_serialized(key, value)
+
+    def delete(self, key: KeyType) -> None:
+        self._here(lambda space: space.delete(key))
+
+    def delete_multi(self, keys: Sequence[KeyType]) -> None:
+        for key in keys:
+            self.delete(key)
+
+    def _write(self, key: KeyType, payload: bytes, created: float, epoch: int, kept: int) -> None:
+        fill = current_fill.get()
+        if fill is not None and fill[0] is self and fill[1] == key and fill[2].live:
+            self._fill(fill[2], key, payload, created, kept)
+        elif not self._here(lambda space: space.set(key, payload, created, epoch, 0.0, kept)):
+            log.warning("the shard of key %r stayed busy for 100 ms; its value was dropped", key)
+
+    def _fill(self, guard: Any, key: KeyType, payload: bytes, created: float, kept: int) -> None:
+        try:
+            stored = self._place.space.fill(guard, key, payload, created, 0.0, kept)
+        except SegmentRetired:
+            stored = False  # begun in a segment that is no more: nobody can say what happened to the key since
+        if not stored:
+            log.debug("the value created for key %r was not stored: the key was changed meanwhile", key)
+
+    # -- what is shared ---------------------------------------------------------------------------------
+
+    def get_mutex(self, key: KeyType) -> ShmMutex:
+        return ShmMutex(key, place=self._place)
+
+    def begin_fill(self, key: KeyType) -> Guard:
+        return self._here(lambda space: space.guard(key))
+
+    def invalidation(self) -> SharedInvalidation:
+        return SharedInvalidation(self)
+
+    def epochs(self) -> tuple[int, int, int]:
+        """(epoch, hard_at, soft_at) of the namespace."""
+        return self._here(lambda space: space.epochs())
+
+    def invalidate(self, hard: bool = True) -> None:
+        """Hide what was begun before, or make it stale, in all processes."""
+        self._here(lambda space: space.invalidate(hard))
+
+    # -- the whole --------------------------------------------------------------------------------------
+
+    def keys(self) -> list[str | bytes]:
+        """The keys, in no order; those that come or go meanwhile may be in it or not."""
+        return self._here(lambda space: space.keys())
+
+    def clear(self) -> None:
+        """Remove everything in the namespace."""
+        self._here(lambda space: space.clear())
+
+    def stats(self) -> dict[str, int]:
+        """Counts over all processes that ever were attached, and what the segment holds now."""
+        return self.segment.engine.stats()
+
+    def check(self) -> None:
+        """Walk the whole segment; SegmentDamaged names the first thing that cannot be."""
+        self.segment.engine.check()
+
+    def unlink(self) -> None:
+        """Remove the segment; whoever uses it goes on in a new one of its name."""
+        self.segment.unlink()
+
+    def __repr__(self) -> str:
+        return f"<SharedMemoryBackend {self.segment!r}>"
+
+
+def _split(wire: bytes) -> tuple[bytes, dict[str, Any]] | None:
+    head, bar, payload = bytes(wire).partition(b"|")
+    try:
+        metadata = json.loads(head) if bar else None
+    except ValueError:
+        return None
+    return (payload, metadata) if isinstance(metadata, dict) else None
+
+
+def _warn_of_unknown(arguments: Mapping[str, Any]) -> None:
+    for name in arguments.keys() - _ARGUMENTS:
+        near = difflib.get_close_matches(str(name), _ARGUMENTS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        warnings.warn(f"mpcache.shm takes no argument {name!r}{hint} It is ignored.", UserWarning, stacklevel=4)

@@ -1,0 +1,122 @@
+"""The shared-memory mutex: a lease in a segment, given back by the dead within milliseconds.
+
+Leans on the abstraction and on shm; the protocol is the engine's (core/lease.c).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from mpcache.api import Guarantees, Outcome
+from mpcache.exception import DeadlockError, NotHeld, SegmentRetired
+from mpcache.mutexes.base import Hold, Mutex, held_by_me
+from mpcache.shm._engine import Lease
+from mpcache.shm.segment import Place
+
+_DEADLOCK = 4
+_OUTCOMES = {0: Outcome.ACQUIRED, 1: Outcome.RELEASED, 2: Outcome.UNSTORED, 3: Outcome.TIMEOUT}
+
+_places: dict[tuple[Any, ...], Place] = {}
+
+
+def _place(segment: str, namespace: str, size: int | str) -> Place:
+    wanted = (os.geteuid(), segment, namespace)
+    if wanted not in _places:
+        _places[wanted] = Place(namespace, name=segment, size=size)
+    return _places[wanted]
+
+
+class ShmMutex(Mutex):
+    """A mutex among all processes of this user on this machine.
+
+    When its holder dies, in whichever way, one who waits has it some 20 ms later.
+
+    :param key: str or bytes, at most 65,535 bytes.
+    :param segment: the segment that it lives in; all who use this name and key exclude each other.
+    :param namespace: keeps equal keys of different programs apart.
+    :param size: of the segment, should it have to be made.
+    :param place: for stores: the place whose records' keys are meant.
+    """
+
+    guarantees = Guarantees(processes=True, hosts=False, survives_death=True, fair=False)
+
+    def __init__(
+        self,
+        key: str | bytes,
+        *,
+        segment: str = "mutexes",
+        namespace: str = "",
+        size: int | str = "4MB",
+        place: Place | None = None,
+    ) -> None:
+        super().__init__(key)
+        self._record = place is not None
+        self._place = place or _place(segment, namespace, size)
+
+    @property
+    def fence(self) -> int | None:
+        """The number of this hold, greater than that of every hold of the segment before it; None: not held."""
+        hold = self._hold
+        return hold.token.fence if hold is not None and hold.live else None
+
+    @property
+    def took_over(self) -> bool:
+        """Whether it was taken from a holder that had died."""
+        hold = self._hold
+        return bool(hold is not None and hold.live and hold.token.took_over)
+
+    def _subject(self) -> Any:
+        return (ShmMutex, self._place.identity, self._record, self.key)
+
+    def _take(self, hold: Hold, timeout: float | None) -> bool:
+        return self._acquire(hold, timeout, early=False) is Outcome.ACQUIRED
+
+    def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
+        return self._acquire(hold, timeout, early=True)
+
+    def _acquire(self, hold: Hold, timeout: float | None, early: bool) -> Outcome:
+        held = tuple(h.token for h in held_by_me() if isinstance(h.token, Lease)) if timeout != 0 else ()
+        while True:
+            lease = self._place.space.lease(self.key, self._record)
+            try:
+                outcome = lease.acquire(timeout, early, held)
+            except SegmentRetired:
+                self._place.move()
+                continue
+            if outcome == 0:
+                hold.token = lease
+            elif outcome == _DEADLOCK:
+                raise self._deadlock()
+            return _OUTCOMES[outcome]
+
+    def _deadlock(self) -> DeadlockError:
+        mine = tuple(hold.key for hold in held_by_me())
+        return DeadlockError(
+            f"ShmMutex of key {self.key!r}: its holder, pid {self._holder()}, waits in turn for what this task holds:"
+            f" {', '.join(map(repr, mine))}; take keys in one order, or outside of each other's creators",
+            key=self.key,
+            pid=os.getpid(),
+            holder=self._holder(),
+            cycle=mine,
+        )
+
+    @staticmethod
+    def _give(hold: Hold, stored: bool) -> None:
+        if not hold.token.release(stored):
+            raise NotHeld(
+                f"ShmMutex of key {hold.key!r}: pid {os.getpid()} has lost it; the segment was replaced, or its"
+                " descriptor was closed by the program",
+                key=hold.key,
+                pid=os.getpid(),
+            )
+
+    def _holder(self) -> int | None:
+        return self._place.space.holder(self.key, self._record)
+
+    def _locked(self) -> bool:
+        return self._holder() is not None
+
+    def _state(self) -> str:
+        pid = self._holder()
+        return "free" if pid is None else f"held by pid {pid}"

@@ -1,0 +1,332 @@
+/* The binding: parse, release the GIL where it can wait, call, translate.  This file has the module, the exceptions
+ * and the segment; _space.c has what is done with keys, _lease.c what is held. */
+#include "binding.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+PyTypeObject *Engine_Type, *Space_Type, *Lease_Type, *Guard_Type;
+
+/* -- errors ------------------------------------------------------------------------------------------------------ */
+
+static const char *exception_name(mpc_status status)
+{
+    switch (status) {
+#define MPC_AS_CASE(name, exception, text)                                                                           \
+    case MPC_##name:                                                                                                 \
+        return exception;
+        MPC_STATUSES(MPC_AS_CASE)
+#undef MPC_AS_CASE
+    }
+    return NULL;
+}
+
+/* Where mpcache.exception has the class it is taken, so that Python code can add facts to it. */
+static PyObject *exception_class(mpc_status status)
+{
+    const char *name = exception_name(status);
+    PyObject *module = PyImport_ImportModule("mpcache.exception");
+    if (!module)
+        return NULL;
+    PyObject *found = PyObject_GetAttrString(module, name ? name : "SegmentError");
+    Py_DECREF(module);
+    return found;
+}
+
+PyObject *raise_status(mpc_status status)
+{
+    if (status == MPC_SYSTEM)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    PyObject *type = exception_class(status);
+    if (type) {
+        PyErr_SetString(type, mpc_status_text(status));
+        Py_DECREF(type);
+    }
+    return NULL;
+}
+
+PyObject *raise_too_large(const mpc_ctx *ctx, const mpc_key *key, size_t size)
+{
+    PyObject *type = exception_class(MPC_TOO_LARGE);
+    if (type) {
+        PyErr_Format(type,
+                     "a value of %zu bytes: the largest that this segment takes under a key of %u bytes has %llu "
+                     "bytes, a quarter of a shard's main ring; configure a larger size, or shards=1 (it has %u)",
+                     size, key->len, (unsigned long long)mpc_largest_value(ctx, key->len), ctx->geometry.shards);
+        Py_DECREF(type);
+    }
+    return NULL;
+}
+
+/* -- keys -------------------------------------------------------------------------------------------------------- */
+
+static const char *bytes_of_key(PyObject *from, Py_ssize_t *len, int *type)
+{
+    if (PyUnicode_Check(from)) {
+        *type = TYPE_STR;
+        return PyUnicode_AsUTF8AndSize(from, len);
+    }
+    *type = TYPE_BYTES;
+    char *bytes;
+    if (PyBytes_Check(from))
+        return PyBytes_AsStringAndSize(from, &bytes, len) == 0 ? bytes : NULL;
+    PyErr_Format(PyExc_TypeError, "a key of the shared-memory store is str or bytes, not %.100s: %.200R; a key_mangler may convert it",
+                 Py_TYPE(from)->tp_name, from);
+    return NULL;
+}
+
+/* The key borrows the bytes of `from`. */
+int parse_key(const mpc_ctx *ctx, PyObject *from, u16 space, int kind, mpc_key *key)
+{
+    Py_ssize_t len;
+    int type;
+    const char *bytes = bytes_of_key(from, &len, &type);
+    if (!bytes)
+        return -1;
+    if (len > (Py_ssize_t)MPC_MAX_KEY) {
+        PyObject *class = exception_class(MPC_KEY_TOO_LONG);
+        if (class)
+            PyErr_Format(class, "a key of %zd bytes: the longest has %u; sha1_mangle_key makes any key short", len, MPC_MAX_KEY);
+        Py_XDECREF(class);
+        return -1;
+    }
+    mpc_key_init(ctx, key, space, (u8)(kind << 4 | type), bytes, (u32)len);
+    return 0;
+}
+
+/* -- the segment ---------------------------------------------------------------------------------------------------- */
+
+static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"fd", NULL};
+    int fd;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i:Engine", names, &fd))
+        return NULL;
+    Engine *self = (Engine *)type->tp_alloc(type, 0);
+    if (!self)
+        return NULL;
+    mpc_status status = mpc_open(&self->ctx, fd);
+    self->open = status == MPC_OK;
+    if (self->open)
+        return (PyObject *)self;
+    raise_status(status);
+    Py_DECREF(self);
+    return NULL;
+}
+
+static void engine_dealloc(Engine *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    if (self->open)
+        mpc_close(&self->ctx);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyObject *engine_space(Engine *self, PyObject *name)
+{
+    Py_ssize_t len;
+    const char *bytes = PyUnicode_AsUTF8AndSize(name, &len);
+    if (!bytes)
+        return NULL;
+    u16 number;
+    mpc_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = mpc_space_open(&self->ctx, bytes, (size_t)len, &number);
+    Py_END_ALLOW_THREADS
+    return status == MPC_OK ? new_space(self, number) : raise_status(status);
+}
+
+static PyObject *engine_check(Engine *self, PyObject *unused)
+{
+    (void)unused;
+    char why[256];
+    mpc_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = mpc_check(&self->ctx, why, sizeof why);
+    Py_END_ALLOW_THREADS
+    if (status == MPC_OK)
+        Py_RETURN_NONE;
+    if (status != MPC_DAMAGED)
+        return raise_status(status);
+    PyObject *type = exception_class(status);
+    if (type)
+        PyErr_Format(type, "%s: %s; remove it and let it be made anew", mpc_status_text(status), why);
+    Py_XDECREF(type);
+    return NULL;
+}
+
+static int put(PyObject *dict, const char *name, u64 value)
+{
+    PyObject *number = PyLong_FromUnsignedLongLong(value);
+    int failed = !number || PyDict_SetItemString(dict, name, number) < 0;
+    Py_XDECREF(number);
+    return failed ? -1 : 0;
+}
+
+static int put_counts(PyObject *dict, const mpc_stats *stats)
+{
+#define MPC_PUT(name, text)                                                                                          \
+    if (put(dict, #text, stats->count[MPC_COUNT_##name]) < 0)                                                        \
+        return -1;
+    MPC_COUNT_LIST(MPC_PUT)
+#undef MPC_PUT
+    return 0;
+}
+
+static PyObject *engine_stats(Engine *self, PyObject *unused)
+{
+    (void)unused;
+    mpc_stats s;
+    Py_BEGIN_ALLOW_THREADS
+    mpc_stats_read(&self->ctx, &s);
+    Py_END_ALLOW_THREADS
+    PyObject *dict = PyDict_New();
+    if (!dict)
+        return NULL;
+    if (put_counts(dict, &s) < 0 || put(dict, "evictions", s.evicted[MPC_SMALL] + s.evicted[MPC_MAIN]) < 0 ||
+        put(dict, "moved", s.moved) < 0 || put(dict, "expired", s.expired) < 0 ||
+        put(dict, "overflow", s.overflow) < 0 || put(dict, "cleared", s.cleared) < 0 ||
+        put(dict, "items", s.items) < 0 || put(dict, "live_bytes", s.live_bytes) < 0 ||
+        put(dict, "used_bytes", s.used_bytes) < 0 || put(dict, "capacity_bytes", s.capacity_bytes) < 0 ||
+        put(dict, "largest_value", s.largest_value) < 0 || put(dict, "processes", s.processes) < 0 ||
+        put(dict, "leases", s.leases) < 0 || put(dict, "namespaces", s.namespaces) < 0 ||
+        put(dict, "size", self->ctx.geometry.size) < 0 || put(dict, "shards", self->ctx.geometry.shards) < 0 ||
+        put(dict, "slots", self->ctx.geometry.slots) < 0)
+        Py_CLEAR(dict);
+    return dict;
+}
+
+static PyObject *engine_retire(Engine *self, PyObject *unused)
+{
+    (void)unused;
+    mpc_retire(&self->ctx);
+    Py_RETURN_NONE;
+}
+
+static PyObject *engine_get_retired(Engine *self, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(mpc_retired(&self->ctx));
+}
+
+static PyObject *engine_get_size(Engine *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(self->ctx.geometry.size);
+}
+
+static PyObject *engine_get_shards(Engine *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLong(self->ctx.geometry.shards);
+}
+
+static PyObject *engine_get_owner(Engine *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(mpc_load(&self->ctx.self->owner));
+}
+
+static PyObject *engine_get_fd(Engine *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(self->ctx.fd);
+}
+
+static PyMethodDef engine_methods[] = {
+    {"space", (PyCFunction)engine_space, METH_O, "The namespace of that name; it is made if there is none."},
+    {"check", (PyCFunction)engine_check, METH_NOARGS, "Walk everything; SegmentDamaged names the first broken invariant."},
+    {"stats", (PyCFunction)engine_stats, METH_NOARGS, "Sums over all processes that ever were, and what is there now."},
+    {"retire", (PyCFunction)engine_retire, METH_NOARGS, "Send every process away at its next call."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef engine_getset[] = {
+    {"retired", (getter)engine_get_retired, NULL, "Whether the segment was unlinked.", NULL},
+    {"size", (getter)engine_get_size, NULL, "Bytes of the segment.", NULL},
+    {"shards", (getter)engine_get_shards, NULL, "Into how many parts it is divided.", NULL},
+    {"owner", (getter)engine_get_owner, NULL, "This process's id in the segment; 0 before its first operation.", NULL},
+    {"fd", (getter)engine_get_fd, NULL, "A descriptor of the segment, which the engine keeps open.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot engine_slots[] = {
+    {Py_tp_new, engine_new},
+    {Py_tp_dealloc, engine_dealloc},
+    {Py_tp_methods, engine_methods},
+    {Py_tp_getset, engine_getset},
+    {Py_tp_doc, "A segment that this process is attached to.\n\nEngine(fd): maps and checks it; the descriptor stays the caller's."},
+    {0, NULL},
+};
+
+PyType_Spec Engine_Spec = {"mpcache.shm._engine.Engine", sizeof(Engine), 0, Py_TPFLAGS_DEFAULT, engine_slots};
+
+/* -- the module -------------------------------------------------------------------------------------------------- */
+
+/* Write the header of a new segment into the file behind fd, which is zero-filled, has that size, and is nobody's yet. */
+static PyObject *format_segment(PyObject *module, PyObject *args)
+{
+    (void)module;
+    int fd;
+    unsigned long long size, limit = MPC_POSITION_LIMIT;
+    unsigned shards, slots = MPC_SLOTS;
+    if (!PyArg_ParseTuple(args, "iKI|IK:format", &fd, &size, &shards, &slots, &limit))
+        return NULL;
+    struct mpc_geometry geometry;
+    mpc_status status = mpc_plan(&geometry, size, shards, slots, limit);
+    if (status == MPC_BAD_HEADER)
+        return PyErr_Format(PyExc_ValueError, "shards=%u, slots=%u: shards must be a power of two up to %u, slots at most %u",
+                            shards, slots, MPC_MAX_SHARDS, MPC_SLOTS);
+    if (status != MPC_OK)
+        return raise_status(status);
+    void *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (base == MAP_FAILED)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    status = mpc_format(base, &geometry);
+    munmap(base, size);
+    if (status != MPC_OK)
+        return raise_status(status);
+    Py_RETURN_NONE;
+}
+
+static PyObject *anyone_alive(PyObject *module, PyObject *args)
+{
+    (void)module;
+    int fd, error = 0;
+    if (!PyArg_ParseTuple(args, "i:anyone_alive", &fd))
+        return NULL;
+    return PyBool_FromLong(mpc_anyone_alive(fd, 1u << 16, &error));
+}
+
+static PyMethodDef functions[] = {
+    {"format", format_segment, METH_VARARGS, "format(fd, size, shards, slots=1024, position_limit=2**48): write a new segment's header."},
+    {"anyone_alive", anyone_alive, METH_VARARGS, "Whether a process is attached to the segment behind fd."},
+    {NULL, NULL, 0, NULL},
+};
+
+static int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type)
+{
+    *type = (PyTypeObject *)PyType_FromSpec(spec);
+    return *type ? PyModule_AddType(module, *type) : -1;
+}
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "mpcache.shm._engine",
+    .m_doc = "The shared-memory engine.  Use it through mpcache.shm.segment.",
+    .m_size = -1,
+    .m_methods = functions,
+};
+
+PyMODINIT_FUNC PyInit__engine(void)
+{
+    PyObject *module = PyModule_Create(&definition);
+    if (module && (add_type(module, &Engine_Spec, &Engine_Type) < 0 || add_type(module, &Space_Spec, &Space_Type) < 0 ||
+                   add_type(module, &Lease_Spec, &Lease_Type) < 0 || add_type(module, &Guard_Spec, &Guard_Type) < 0 ||
+                   PyModule_AddIntConstant(module, "LAYOUT", MPC_LAYOUT) < 0 ||
+                   PyModule_AddIntConstant(module, "MAX_KEY", MPC_MAX_KEY) < 0 ||
+                   PyModule_AddIntConstant(module, "MAX_SHARDS", MPC_MAX_SHARDS) < 0))
+        Py_CLEAR(module);
+    return module;
+}

@@ -1,0 +1,225 @@
+/* Looking at the whole segment: sums of the counters, and the check of every invariant.
+ *
+ * check() holds one shard's lock at a time, so that what it finds wrong is wrong and not on its way.  It walks the
+ * log from tail to head, then the index, and asks of each record that it names whether the log has it. */
+#include "store.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#define CHECK_WAIT_NS MPC_NS_PER_S
+
+static mpc_status broken(char *why, size_t room, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+static mpc_status broken(char *why, size_t room, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(why, room, format, arguments);
+    va_end(arguments);
+    return MPC_DAMAGED;
+}
+
+#define LL(n) ((unsigned long long)(n))
+
+/* -- the log ---------------------------------------------------------------------------------------------------- */
+
+static mpc_status check_record(const mpc_ctx *ctx, struct mpc_shard *shard, u64 at, u64 head, u64 *units, char *why,
+                               size_t room)
+{
+    struct mpc_record record;
+    u64 capacity = ctx->geometry.main_units, place = at % capacity;
+    const u8 *from = mpc_ring_base(ctx, shard, MPC_MAIN) + place * MPC_UNIT;
+    mpc_copy_out(&record, from, MPC_ALIGN_UNITS * MPC_UNIT);
+    if (record.position != at)
+        return broken(why, room, "the record at %llu says that it is at %llu", LL(at), LL(record.position));
+    if (record.units == 0 || record.units % MPC_ALIGN_UNITS || place + record.units > capacity ||
+        at + record.units > head)
+        return broken(why, room, "the record at %llu has %u units", LL(at), record.units);
+    *units = record.units;
+    if (record.flags & MPC_PAD)
+        return place + record.units == capacity ? MPC_OK : broken(why, room, "the pad at %llu ends early", LL(at));
+    if (record.units < MPC_RECORD_UNITS)
+        return broken(why, room, "the record at %llu is shorter than its header", LL(at));
+    mpc_copy_out(&record, from, sizeof record);
+    if (record.units != mpc_units(record.klen, record.vlen) || record.version > at)
+        return broken(why, room, "the record at %llu does not agree with its lengths", LL(at));
+    u64 salt = (u64)record.space << 8 | record.sort;
+    if (mpc_hash(ctx->seed, salt, from + sizeof record, record.klen) != record.hash)
+        return broken(why, room, "the key of the record at %llu does not have its hash", LL(at));
+    return MPC_OK;
+}
+
+static mpc_status check_log(const mpc_ctx *ctx, struct mpc_shard *shard, char *why, size_t room)
+{
+    u64 tail = mpc_load(&shard->ring[MPC_MAIN].tail), head = mpc_load(&shard->ring[MPC_MAIN].head);
+    if (tail > head && head == ctx->geometry.main_units)
+        return MPC_OK; /* a restart that its writer did not survive: the next one finishes it */
+    if (tail > head || head - tail > ctx->geometry.main_units)
+        return broken(why, room, "tail %llu and head %llu do not lie one capacity apart", LL(tail), LL(head));
+    while (tail < head) {
+        u64 units = 0;
+        mpc_status status = check_record(ctx, shard, tail, head, &units, why, room);
+        if (status != MPC_OK)
+            return status;
+        tail += units;
+    }
+    return MPC_OK;
+}
+
+/* -- the index -------------------------------------------------------------------------------------------------- */
+
+static bool is_stale_slot(struct mpc_shard *shard, u64 word)
+{
+    return word == 0 || mpc_word_position(word) < mpc_load(&shard->ring[mpc_word_ring(word)].tail);
+}
+
+static mpc_status check_slot(mpc_ctx *ctx, struct mpc_shard *shard, u64 i, u64 word, char *why, size_t room)
+{
+    struct mpc_record record;
+    const u8 *at;
+    mpc_hit first;
+    if (!mpc_record_at(ctx, shard, word, &record, &at))
+        return broken(why, room, "slot %llu names position %llu, where no record is", LL(i), LL(mpc_word_position(word)));
+    if (mpc_slot_naming(ctx, shard, record.hash, mpc_word_ring(word), record.position) == NULL)
+        return broken(why, room, "slot %llu lies in another key's bucket", LL(i));
+    mpc_key key = {at + sizeof record, record.klen, record.space, record.sort, record.hash};
+    if (mpc_look_up(ctx, shard, &key, &first) == MPC_OK && first.record.position != record.position &&
+        mpc_word_position(first.word) != mpc_word_position(word))
+        return broken(why, room, "the key of slot %llu stands in two slots", LL(i));
+    return MPC_OK;
+}
+
+/* A slot may be emptied without the lock, so one that looks wrong is read again. */
+static mpc_status check_index(mpc_ctx *ctx, struct mpc_shard *shard, char *why, size_t room)
+{
+    a64 *slots = (a64 *)((u8 *)shard + ctx->geometry.index_at);
+    for (u64 i = 0; i < (u64)ctx->geometry.index_buckets * MPC_SLOTS_PER_BUCKET; i++) {
+        u64 word = mpc_load_acquire(&slots[i]);
+        if (is_stale_slot(shard, word))
+            continue;
+        mpc_status status = check_slot(ctx, shard, i, word, why, room);
+        u64 now = mpc_load_acquire(&slots[i]);
+        if (status != MPC_OK && ((now ^ word) & ~MPC_FREQ_MASK) == 0)
+            return status;
+    }
+    return MPC_OK;
+}
+
+static mpc_status check_shard(mpc_ctx *ctx, u32 which, char *why, size_t room)
+{
+    char what[160] = "";
+    struct mpc_shard *shard = mpc_shard_at(ctx, which);
+    if (!mpc_lock(ctx, &shard->lock, CHECK_WAIT_NS))
+        return MPC_BUSY;
+    mpc_status status = check_log(ctx, shard, what, sizeof what);
+    if (status == MPC_OK)
+        status = check_index(ctx, shard, what, sizeof what);
+    mpc_unlock(ctx, &shard->lock);
+    if (status != MPC_OK)
+        snprintf(why, room, "shard %u: %s", which, what);
+    return status;
+}
+
+/* -- the rest ---------------------------------------------------------------------------------------------------- */
+
+static mpc_status check_leases(mpc_ctx *ctx, char *why, size_t room)
+{
+    u64 last = mpc_load_acquire(&ctx->header->fence);
+    struct mpc_lease_bucket *buckets = (struct mpc_lease_bucket *)(ctx->base + ctx->geometry.leases_at);
+    for (u32 i = 0; i < ctx->geometry.lease_buckets * MPC_LEASES_PER_BUCKET; i++) {
+        struct mpc_lease *lease = &buckets[i / MPC_LEASES_PER_BUCKET].lease[i % MPC_LEASES_PER_BUCKET];
+        u64 fence = mpc_load_acquire(&lease->fence);
+        if (fence > last && fence > mpc_load_acquire(&ctx->header->fence))
+            return broken(why, room, "lease %u has fence %llu, and the last that was given out is %llu", i, LL(fence),
+                          LL(last));
+    }
+    return MPC_OK;
+}
+
+static mpc_status check_spaces(mpc_ctx *ctx, char *why, size_t room)
+{
+    for (u16 i = 0; i < MPC_NAMESPACES; i++) {
+        struct mpc_space *space = mpc_space_at(ctx, i);
+        u64 hard = mpc_load(&space->hard_at), soft = mpc_load(&space->soft_at), clear = mpc_load(&space->clear_at);
+        u64 epoch = mpc_load_acquire(&space->epoch);
+        if (hard > epoch || soft > epoch || clear > epoch || space->name_bytes > MPC_NAME_BYTES)
+            return broken(why, room, "namespace %u was invalidated in an epoch that has not come", i);
+    }
+    return MPC_OK;
+}
+
+/* Walk everything; MPC_DAMAGED with the first broken invariant in `why`, MPC_BUSY when a shard stays taken. */
+mpc_status mpc_check(mpc_ctx *ctx, char *why, size_t room)
+{
+    struct mpc_geometry now;
+    *why = 0;
+    mpc_status status = mpc_enter(ctx);
+    if (status != MPC_OK)
+        return status;
+    if (mpc_verify(ctx->base, ctx->geometry.size, &now) != MPC_OK)
+        return broken(why, room, "the header does not agree with its checksum");
+    for (u32 i = 0; i < ctx->geometry.shards && status == MPC_OK; i++)
+        status = check_shard(ctx, i, why, room);
+    if (status == MPC_OK)
+        status = check_leases(ctx, why, room);
+    return status == MPC_OK ? check_spaces(ctx, why, room) : status;
+}
+
+/* -- numbers ----------------------------------------------------------------------------------------------------- */
+
+static void add_shard(const mpc_ctx *ctx, struct mpc_shard *shard, mpc_stats *stats)
+{
+    const struct mpc_ring *ring = &shard->ring[MPC_MAIN];
+    for (int i = 0; i < MPC_RINGS; i++)
+        stats->evicted[i] += mpc_load(&shard->evicted[i]);
+    stats->moved += mpc_load(&shard->moved);
+    stats->expired += mpc_load(&shard->expired);
+    stats->overflow += mpc_load(&shard->overflow);
+    stats->cleared += mpc_load(&shard->cleared);
+    u64 head = mpc_load(&ring->head), tail = mpc_load(&ring->tail);
+    stats->used_bytes += head > tail ? (head - tail) * MPC_UNIT : 0;
+    stats->capacity_bytes += ctx->geometry.main_units * MPC_UNIT;
+    a64 *slots = (a64 *)((u8 *)shard + ctx->geometry.index_at);
+    for (u64 i = 0; i < (u64)ctx->geometry.index_buckets * MPC_SLOTS_PER_BUCKET; i++) {
+        u64 word = mpc_load_acquire(&slots[i]);
+        struct mpc_record record;
+        const u8 *at;
+        if (is_stale_slot(shard, word) || !mpc_record_at(ctx, shard, word, &record, &at))
+            continue;
+        stats->items++;
+        stats->live_bytes += record.units * MPC_UNIT;
+    }
+}
+
+static void add_processes(mpc_ctx *ctx, mpc_stats *stats)
+{
+    for (u32 i = 0; i < ctx->geometry.slots; i++) {
+        struct mpc_slot *slot = mpc_slot_at(ctx, i);
+        u64 id = mpc_load_acquire(&slot->id);
+        stats->processes += id != 0 && !mpc_is_dead(ctx, id);
+        for (int what = 0; what < MPC_COUNTS; what++)
+            stats->count[what] += mpc_load(&slot->count[what]);
+    }
+}
+
+static void add_leases(mpc_ctx *ctx, mpc_stats *stats)
+{
+    struct mpc_lease_bucket *buckets = (struct mpc_lease_bucket *)(ctx->base + ctx->geometry.leases_at);
+    for (u32 i = 0; i < ctx->geometry.lease_buckets; i++)
+        for (u32 busy = mpc_load(&buckets[i].busy) & ((1u << MPC_LEASES_PER_BUCKET) - 1); busy; busy &= busy - 1)
+            stats->leases += mpc_load(&buckets[i].lease[__builtin_ctz(busy)].owner) != 0;
+}
+
+/* Counters are exact sums over all processes that ever were; items and bytes are counted as one walks by. */
+void mpc_stats_read(mpc_ctx *ctx, mpc_stats *stats)
+{
+    memset(stats, 0, sizeof *stats);
+    for (u32 i = 0; i < ctx->geometry.shards; i++)
+        add_shard(ctx, mpc_shard_at(ctx, i), stats);
+    add_processes(ctx, stats);
+    add_leases(ctx, stats);
+    for (u16 i = 0; i < MPC_NAMESPACES; i++)
+        stats->namespaces += mpc_load(&mpc_space_at(ctx, i)->used) != 0;
+    stats->largest_value = mpc_largest_value(ctx, 64);
+}

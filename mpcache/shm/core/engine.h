@@ -1,0 +1,193 @@
+/* The engine's face: what the binding calls, and what the core's files call of each other.
+ *
+ * A context is one process's view of one segment.  Every function takes it explicitly; the only state of the
+ * process is the list of contexts that fork handlers need (life.c).  Many contexts may look at one segment from
+ * one process, as threads do in the sanitizer builds.
+ *
+ * Suffix _locked: the shard's word lock is held by the caller.  Lock order: one shard, then one lease bucket;
+ * a bucket's lock is a leaf, and none is held when a function of this page returns. */
+#ifndef MPC_ENGINE_H
+#define MPC_ENGINE_H
+
+#include "layout.h"
+#include "status.h"
+
+/* Lies in a page that fork() wipes: a child, also one made by a raw clone(), begins as nobody. */
+struct mpc_self {
+    a64 owner; /* generation << 16 | slot */
+    a32 word;  /* how word locks name it: incarnation and slot (wordlock.c) */
+    a32 state; /* nobody, registering, registered */
+};
+
+typedef struct mpc_ctx {
+    u8 *base;
+    struct mpc_header *header;
+    struct mpc_geometry geometry; /* private and verified */
+    u64 seed[4];
+    struct mpc_self *self;
+    int fd;           /* one open file description of this process: its liveness lock stands on it */
+    int fd_for_child; /* made before fork() for the child, -1 otherwise */
+    u64 fd_pid;       /* the process that fd's description belongs to */
+    u64 dev, ino;
+    bool linked;   /* the segment has a name whose loss means that it was removed */
+    a64 looked_ns; /* when the number of its links was last read */
+    struct mpc_ctx *next;
+} mpc_ctx;
+
+typedef struct {
+    const void *bytes;
+    u32 len;
+    u16 space;
+    u8 sort;
+    u64 hash;
+} mpc_key;
+
+typedef struct {
+    const void *bytes;
+    u64 len;
+    i64 created; /* wall clock, ns */
+    i64 expires; /* wall clock, ns; 0: never */
+    u64 epoch;
+    u8 flags;
+} mpc_value;
+
+/* What a look-up found: a private copy of the header, and where the value was when it was seen. */
+typedef struct {
+    struct mpc_record record;
+    const u8 *value;
+    a64 *slot;
+    u64 word;
+    struct mpc_ring *ring;
+} mpc_hit;
+
+/* A hold of one lease, and the token that proves it. */
+typedef struct {
+    u64 owner, fence;
+    u32 entry;
+    bool shared; /* a fill guard that leans on the hold of a mutex of this process */
+} mpc_hold;
+
+/* What a waiter remembers of the holder it waits for. */
+typedef struct {
+    u64 owner, fence, since_ns;
+    u64 circle, circle_fence; /* the cycle seen at the last look: its signature, and its youngest fence */
+    u32 entry, seq;
+    bool dead, took_over;
+} mpc_wait;
+
+typedef struct {
+    u64 count[MPC_COUNTS];
+    u64 evicted[MPC_RINGS], moved, expired, overflow, cleared;
+    u64 items, live_bytes, used_bytes, capacity_bytes, largest_value;
+    u64 processes, leases, namespaces;
+} mpc_stats;
+
+/* Where a scan over all keys stands. */
+typedef struct {
+    u32 shard;
+    u64 slot;
+} mpc_cursor;
+
+/* -- birth and attachment: format.c, context.c, life.c ------------------------------------------------------ */
+mpc_status mpc_plan(struct mpc_geometry *geometry, u64 size, u32 shards, u32 slots, u64 position_limit);
+mpc_status mpc_format(u8 *base, const struct mpc_geometry *geometry);
+mpc_status mpc_verify(const u8 *base, u64 mapped, struct mpc_geometry *geometry);
+mpc_status mpc_open(mpc_ctx *ctx, int fd);
+void mpc_close(mpc_ctx *ctx);
+void mpc_retire(mpc_ctx *ctx);
+bool mpc_retired(mpc_ctx *ctx);
+bool mpc_still_linked(mpc_ctx *ctx);
+
+mpc_status mpc_register(mpc_ctx *ctx);
+void mpc_unregister(mpc_ctx *ctx);
+bool mpc_is_dead(mpc_ctx *ctx, u64 owner);
+bool mpc_anyone_alive(int fd, u32 slots, int *system_error);
+int mpc_reopen(int fd);
+void mpc_join_fork_list(mpc_ctx *ctx);
+void mpc_leave_fork_list(mpc_ctx *ctx);
+u64 mpc_pid_of(mpc_ctx *ctx, u64 owner);
+
+/* Every operation begins with it: registers a process that is new, or new since a fork. */
+static inline mpc_status mpc_enter(mpc_ctx *ctx)
+{
+    if (mpc_load(&ctx->header->retired))
+        return MPC_RETIRED;
+    u64 owner = mpc_load(&ctx->self->owner);
+    struct mpc_slot *slots = (struct mpc_slot *)(ctx->base + ctx->geometry.slots_at);
+    if (owner != 0 && mpc_load(&slots[owner & 0xffff].id) == owner)
+        return MPC_OK;
+    return mpc_register(ctx);
+}
+
+/* -- word locks: wordlock.c --------------------------------------------------------------------------------- */
+bool mpc_lock(mpc_ctx *ctx, a32 *lock, u64 wait_ns);
+void mpc_unlock(mpc_ctx *ctx, a32 *lock);
+void mpc_free_word_of(a32 *lock, u32 slot);
+u32 mpc_word_of(u64 owner);
+
+/* -- namespaces and keys: space.c, hash.c ------------------------------------------------------------------- */
+mpc_status mpc_space_open(mpc_ctx *ctx, const char *name, size_t len, u16 *space);
+struct mpc_space *mpc_space_at(mpc_ctx *ctx, u16 space);
+u64 mpc_invalidate(mpc_ctx *ctx, u16 space, bool hard);
+void mpc_clear(mpc_ctx *ctx, u16 space);
+void mpc_key_init(const mpc_ctx *ctx, mpc_key *key, u16 space, u8 sort, const void *bytes, u32 len);
+void mpc_key_hash128(const mpc_ctx *ctx, const mpc_key *key, u64 out[2]);
+u64 mpc_hash(const u64 seed[2], u64 salt, const void *bytes, size_t n);
+
+/* -- the store: store.c --------------------------------------------------------------------------------------- */
+mpc_status mpc_find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit);
+mpc_status mpc_copy(mpc_ctx *ctx, const mpc_hit *hit, void *to);
+mpc_status mpc_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64 wait_ns);
+mpc_status mpc_add_new(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64 wait_ns);
+mpc_status mpc_fill(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, const mpc_hold *guard, u64 wait_ns);
+mpc_status mpc_delete(mpc_ctx *ctx, const mpc_key *key);
+mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 space, mpc_hit *hit, u8 key[MPC_MAX_KEY]);
+void mpc_drop(mpc_ctx *ctx, const mpc_key *key);
+u64 mpc_largest_value(const mpc_ctx *ctx, u32 klen);
+
+/* -- the lease table: lease.c ----------------------------------------------------------------------------------- */
+mpc_status mpc_lease_try(mpc_ctx *ctx, const mpc_key *key, mpc_hold *hold, mpc_wait *wait, u64 wait_ns);
+mpc_status mpc_lease_wait(mpc_ctx *ctx, mpc_wait *wait, const mpc_hold *held, u32 count, u64 at_most_ns);
+mpc_status mpc_lease_release(mpc_ctx *ctx, const mpc_hold *hold, bool stored);
+bool mpc_lease_held(mpc_ctx *ctx, const mpc_key *key, u64 *owner);
+bool mpc_lease_mine(mpc_ctx *ctx, const mpc_hold *hold);
+mpc_status mpc_lease_guard(mpc_ctx *ctx, const mpc_key *key, mpc_hold *guard, u64 wait_ns);
+void mpc_lease_void(mpc_ctx *ctx, const mpc_key *key);
+bool mpc_lease_fill_begin(mpc_ctx *ctx, const mpc_hold *guard, u64 wait_ns, mpc_status *verdict);
+void mpc_lease_fill_end(mpc_ctx *ctx, const mpc_hold *guard);
+bool mpc_lease_voided(mpc_ctx *ctx, const mpc_hold *guard);
+void mpc_lease_free_slot(mpc_ctx *ctx, u32 slot);
+
+/* -- looking at the whole: census.c ------------------------------------------------------------------------------- */
+void mpc_stats_read(mpc_ctx *ctx, mpc_stats *stats);
+mpc_status mpc_check(mpc_ctx *ctx, char *why, size_t room);
+
+/* -- small shared helpers ------------------------------------------------------------------------------------------ */
+static inline struct mpc_slot *mpc_slot_at(const mpc_ctx *ctx, u32 slot)
+{
+    return (struct mpc_slot *)(ctx->base + ctx->geometry.slots_at) + slot;
+}
+
+static inline struct mpc_shard *mpc_shard_at(const mpc_ctx *ctx, u32 shard)
+{
+    return (struct mpc_shard *)(ctx->base + ctx->geometry.shards_at + shard * ctx->geometry.shard_bytes);
+}
+
+static inline struct mpc_shard *mpc_shard_of(const mpc_ctx *ctx, const mpc_key *key)
+{
+    return mpc_shard_at(ctx, (u32)(key->hash >> 58) & (ctx->geometry.shards - 1));
+}
+
+/* Count one event of this process.  A reader that found no slot counts nowhere. */
+static inline void mpc_count(mpc_ctx *ctx, enum mpc_count what)
+{
+    u64 owner = mpc_load(&ctx->self->owner);
+    if (owner != 0)
+        mpc_add(&mpc_slot_at(ctx, (u32)(owner & 0xffff))->count[what], 1);
+}
+
+#define MPC_TAKEOVER_NS (20 * MPC_NS_PER_MS) /* a waiter judges the holder each time that this has passed */
+#define MPC_SHARD_WAIT_NS (100 * MPC_NS_PER_MS) /* after this a set gives up; longer than one take-over */
+#define MPC_LOOK_NS MPC_NS_PER_S
+
+#endif

@@ -1,0 +1,121 @@
+/* How a segment is divided, born and believed.  The geometry follows from the size and three counts; an attacher
+ * computes it again and refuses a header that says otherwise.
+ *
+ * Of a shard: 1 slot word of the index for each MPC_BYTES_PER_SLOT bytes, 1 ghost fingerprint (4 bytes) for each
+ * MPC_BYTES_PER_GHOST, a tenth of the rest for the small ring, what remains for the main ring. */
+#include "engine.h"
+
+#define MPC_BYTES_PER_SLOT 160u
+#define MPC_BYTES_PER_GHOST 1024u
+#define MPC_MIN_SHARD (256u << 10)
+#define MPC_MAX_SIZE (1ull << 44)
+
+static u64 up(u64 n, u64 to)
+{
+    return (n + to - 1) / to * to;
+}
+
+static u64 down(u64 n, u64 to)
+{
+    return n / to * to;
+}
+
+/* One lease bucket for each 64 KiB of the segment: 1.7 %; never fewer than 16,384 leases. */
+static u32 buckets_for(u64 size)
+{
+    u32 buckets = 1024;
+    while (buckets < 16384 && (u64)buckets * 2 <= size >> 16)
+        buckets *= 2;
+    return buckets;
+}
+
+static void plan_shard(struct mpc_geometry *g)
+{
+    g->ghost_at = sizeof(struct mpc_shard);
+    g->ghost_entries = (u32)(g->shard_bytes / MPC_BYTES_PER_GHOST);
+    g->index_at = up(g->ghost_at + 4ull * g->ghost_entries, MPC_LINE);
+    g->index_buckets = (u32)(g->shard_bytes / (MPC_BYTES_PER_SLOT * MPC_SLOTS_PER_BUCKET));
+    g->small_at = g->index_at + (u64)g->index_buckets * MPC_LINE;
+    u64 log = down(g->shard_bytes - g->small_at, MPC_LINE);
+    g->small_units = down(log / 10, MPC_LINE) / MPC_UNIT;
+    g->main_at = g->small_at + g->small_units * MPC_UNIT;
+    g->main_units = down(log - g->small_units * MPC_UNIT, MPC_LINE) / MPC_UNIT;
+}
+
+mpc_status mpc_plan(struct mpc_geometry *g, u64 size, u32 shards, u32 slots, u64 position_limit)
+{
+    memset(g, 0, sizeof *g);
+    if (size > MPC_MAX_SIZE || shards == 0 || shards > MPC_MAX_SHARDS || (shards & (shards - 1)) != 0 ||
+        slots == 0 || slots > MPC_SLOTS || position_limit > MPC_POSITION_LIMIT)
+        return MPC_BAD_HEADER;
+    g->size = size;
+    g->shards = shards;
+    g->slots = slots;
+    g->namespaces = MPC_NAMESPACES;
+    g->lease_buckets = buckets_for(size);
+    g->spaces_at = 4096;
+    g->slots_at = g->spaces_at + MPC_NAMESPACES * sizeof(struct mpc_space);
+    g->leases_at = g->slots_at + (u64)slots * sizeof(struct mpc_slot);
+    g->shards_at = up(g->leases_at + (u64)g->lease_buckets * sizeof(struct mpc_lease_bucket), 4096);
+    if (size < g->shards_at + (u64)shards * MPC_MIN_SHARD)
+        return MPC_TOO_SMALL;
+    g->shard_bytes = down((size - g->shards_at) / shards, MPC_LINE);
+    g->position_limit = position_limit;
+    plan_shard(g);
+    return position_limit > 4 * g->main_units ? MPC_OK : MPC_BAD_HEADER;
+}
+
+static u64 checksum(const struct mpc_header *header)
+{
+    static const u64 seed[2] = {0x6d70636163686531ull, 0x736567206865616dull};
+    return mpc_hash(seed, 0, header, offsetof(struct mpc_header, checksum));
+}
+
+/* Positions begin at one capacity, so that no slot word of a record is ever 0 and place 0 comes first. */
+static void format_shard(u8 *base, const struct mpc_geometry *g, u32 which)
+{
+    struct mpc_shard *shard = (struct mpc_shard *)(base + g->shards_at + which * g->shard_bytes);
+    u64 start[MPC_RINGS] = {g->small_units, g->main_units};
+    for (int i = 0; i < MPC_RINGS; i++) {
+        mpc_store(&shard->ring[i].tail, start[i]);
+        mpc_store(&shard->ring[i].head, start[i]);
+    }
+}
+
+/* `base` is zero-filled memory of geometry->size bytes that no other process can see yet. */
+mpc_status mpc_format(u8 *base, const struct mpc_geometry *geometry)
+{
+    struct mpc_header *header = (struct mpc_header *)base;
+    header->layout = MPC_LAYOUT;
+    header->header_bytes = sizeof *header;
+    header->geometry = *geometry;
+    header->born_ns = mpc_wall_ns();
+    if (!mpc_random(header->seed, sizeof header->seed) || !mpc_random(header->birth, sizeof header->birth))
+        return MPC_SYSTEM;
+    for (u32 i = 0; i < geometry->shards; i++)
+        format_shard(base, geometry, i);
+    header->magic = MPC_MAGIC;
+    header->checksum = checksum(header);
+    struct mpc_space *spaces = (struct mpc_space *)(base + geometry->spaces_at);
+    mpc_store_release(&spaces[0].used, 1); /* '' is always there */
+    return MPC_OK;
+}
+
+/* The first two words are the same in every layout there will be. */
+mpc_status mpc_verify(const u8 *base, u64 mapped, struct mpc_geometry *geometry)
+{
+    struct mpc_header header;
+    if (mapped < sizeof header)
+        return MPC_TRUNCATED;
+    memcpy(&header, base, sizeof header);
+    if (header.magic != MPC_MAGIC)
+        return MPC_NOT_A_SEGMENT;
+    if (header.layout != MPC_LAYOUT || header.header_bytes != sizeof header)
+        return MPC_OTHER_LAYOUT;
+    const struct mpc_geometry *said = &header.geometry;
+    if (checksum(&header) != header.checksum ||
+        mpc_plan(geometry, said->size, said->shards, said->slots, said->position_limit) != MPC_OK ||
+        memcmp(geometry, said, sizeof *said) != 0)
+        return MPC_BAD_HEADER;
+    return mapped < geometry->size ? MPC_TRUNCATED : MPC_OK;
+}

@@ -1,0 +1,205 @@
+/* The index: hints from keys to positions.
+ *
+ *     hash ->  tag:12,  two buckets of 8 slot words
+ *     slot:    tag:12 | freq:2 | ring:1 | position:49         0: empty
+ *
+ * A slot proves nothing: the record that it names is compared in full.  A slot whose position its ring's tail has
+ * passed is empty, whoever finds it.  Because a position never comes again, a slot word names one place of one
+ * record for ever, and a compare-and-swap from a word that was looked up cannot hit another record's. */
+#include "store.h"
+
+#define LOOKUPS 8 /* look-ups that may be lapped before a reader settles for a miss */
+
+u64 mpc_tag(u64 hash)
+{
+    return hash >> 44 & 0xfff;
+}
+
+/* Range reduction by multiplication; the second bucket from bits that the first does not use much. */
+a64 *mpc_bucket(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, int which)
+{
+    u64 bits = which == 0 ? (u32)hash : (u32)((hash >> 12) * 0x9e3779b97f4a7c15ull >> 32);
+    u64 bucket = bits * ctx->geometry.index_buckets >> 32;
+    return (a64 *)((u8 *)shard + ctx->geometry.index_at + bucket * MPC_LINE);
+}
+
+static bool sound(const mpc_ctx *ctx, const struct mpc_record *record, u64 position, unsigned ring, u64 head)
+{
+    u64 capacity = mpc_ring_units(ctx, ring);
+    return record->position == position && (record->flags & MPC_PAD) == 0 &&
+           record->units == mpc_units(record->klen, record->vlen) && record->units <= capacity &&
+           position % capacity + record->units <= capacity && position + record->units <= head;
+}
+
+/* A private copy of the header of the record that `word` names; false when it is gone or not sound.  What the
+ * copy says is believed only once mpc_still_valid() has confirmed that the tail had not passed it. */
+bool mpc_record_at(const mpc_ctx *ctx, struct mpc_shard *shard, u64 word, struct mpc_record *record, const u8 **at)
+{
+    unsigned which = mpc_word_ring(word);
+    u64 position = mpc_word_position(word);
+    struct mpc_ring *ring = &shard->ring[which];
+    u64 tail = mpc_load_acquire(&ring->tail), head = mpc_load_acquire(&ring->head);
+    u64 place = position % mpc_ring_units(ctx, which);
+    if (position < tail || position + MPC_RECORD_UNITS > head || position % MPC_ALIGN_UNITS != 0 ||
+        place + MPC_RECORD_UNITS > mpc_ring_units(ctx, which))
+        return false;
+    *at = mpc_ring_base(ctx, shard, which) + place * MPC_UNIT;
+    mpc_copy_out(record, *at, sizeof *record);
+#ifndef MPC_FAULT_NO_BOUNDS
+    if (!sound(ctx, record, position, which, head))
+        return false;
+#endif
+    return true;
+}
+
+/* The other half of a read.  The bytes of a record change only after its tail has passed it, and head falls below
+ * it only when a shard is cleared; so if neither has happened by now, all that was copied before stood still. */
+bool mpc_still_valid(const mpc_hit *hit)
+{
+    atomic_thread_fence(memory_order_acquire);
+#ifdef MPC_FAULT_NO_RECHECK
+    return true;
+#endif
+    u64 position = mpc_word_position(hit->word);
+    return mpc_load(&hit->ring->tail) <= position && position < mpc_load(&hit->ring->head);
+}
+
+static bool is_key(const struct mpc_record *record, const mpc_key *key, const u8 *at)
+{
+    return record->hash == key->hash && record->klen == key->len && record->sort == key->sort &&
+           record->space == key->space && mpc_same_bytes(at + sizeof *record, key->bytes, key->len);
+}
+
+static bool same_place(u64 a, u64 b)
+{
+    return ((a ^ b) & ~MPC_FREQ_MASK) == 0;
+}
+
+/* MPC_OK: found.  MPC_ABSENT: this slot is another's.  MPC_LAPPED: it changed while it was looked at. */
+static mpc_status try_slot(mpc_ctx *ctx, struct mpc_shard *shard, a64 *slot, u64 word, const mpc_key *key, mpc_hit *hit)
+{
+    const u8 *at;
+    bool found = mpc_record_at(ctx, shard, word, &hit->record, &at) && is_key(&hit->record, key, at);
+    MPC_POINT();
+    if (!found)
+        return same_place(mpc_load_acquire(slot), word) ? MPC_ABSENT : MPC_LAPPED;
+    hit->slot = slot;
+    hit->word = word;
+    hit->ring = &shard->ring[mpc_word_ring(word)];
+    hit->value = at + mpc_value_at(hit->record.klen);
+    return mpc_still_valid(hit) ? MPC_OK : MPC_LAPPED;
+}
+
+static mpc_status scan(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit)
+{
+    u64 tag = mpc_tag(key->hash);
+    mpc_status status = MPC_ABSENT;
+    for (int side = 0; side < 2; side++) {
+        a64 *bucket = mpc_bucket(ctx, shard, key->hash, side);
+        for (unsigned i = 0; i < MPC_SLOTS_PER_BUCKET; i++) {
+            u64 word = mpc_load_acquire(&bucket[i]);
+            if (word == 0 || word >> MPC_TAG_SHIFT != tag)
+                continue;
+            mpc_status one = try_slot(ctx, shard, &bucket[i], word, key, hit);
+            if (one == MPC_OK)
+                return MPC_OK;
+            if (one == MPC_LAPPED)
+                status = MPC_LAPPED;
+        }
+    }
+    return status;
+}
+
+/* A miss counts only when no slot that might have been the key's moved meanwhile: without that, a value that is
+ * being overwritten is now and then not found. */
+mpc_status mpc_look_up(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit)
+{
+    for (int i = 0; i < LOOKUPS; i++) {
+        mpc_status status = scan(ctx, shard, key, hit);
+        if (status != MPC_LAPPED)
+            return status;
+        mpc_count(ctx, MPC_COUNT_LAPS);
+    }
+    return MPC_ABSENT;
+}
+
+a64 *mpc_slot_naming(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, unsigned ring, u64 position)
+{
+    u64 want = mpc_word(mpc_tag(hash), 0, ring, position);
+    for (int side = 0; side < 2; side++) {
+        a64 *bucket = mpc_bucket(ctx, shard, hash, side);
+        for (unsigned i = 0; i < MPC_SLOTS_PER_BUCKET; i++)
+            if (same_place(mpc_load(&bucket[i]), want))
+                return &bucket[i];
+    }
+    return NULL;
+}
+
+/* Point the slot elsewhere, unless it was cleared meanwhile: readers may change its freq, deleters may empty it,
+ * and nobody else writes to it while the shard is locked. */
+bool mpc_retarget(a64 *slot, u64 seen, u64 want)
+{
+    u64 now = seen;
+    do
+        if (!same_place(now, seen))
+            return false;
+    while (!mpc_cas64(slot, &now, want));
+    return true;
+}
+
+/* How dispensable a slot is: the lower, the sooner it goes.  Empty, then small before main, then by freq; the
+ * caller breaks ties by age. */
+static unsigned worth(struct mpc_shard *shard, u64 word)
+{
+    unsigned ring = mpc_word_ring(word);
+    if (word == 0 || mpc_word_position(word) < mpc_load(&shard->ring[ring].tail))
+        return 0;
+    return 1 + ring * 4 + (unsigned)mpc_word_freq(word);
+}
+
+static u64 age(struct mpc_shard *shard, u64 word)
+{
+    return mpc_load(&shard->ring[mpc_word_ring(word)].head) - mpc_word_position(word);
+}
+
+static a64 *most_dispensable(mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, u64 *word)
+{
+    a64 *best = NULL;
+    unsigned least = 0;
+    for (int side = 0; side < 2; side++) {
+        a64 *bucket = mpc_bucket(ctx, shard, hash, side);
+        for (unsigned i = 0; i < MPC_SLOTS_PER_BUCKET; i++) {
+            u64 seen = mpc_load_acquire(&bucket[i]);
+            unsigned value = worth(shard, seen);
+            if (best && (value > least || (value == least && (value == 0 || age(shard, seen) <= age(shard, *word)))))
+                continue;
+            best = &bucket[i];
+            least = value;
+            *word = seen;
+        }
+    }
+    if (least > 0)
+        mpc_add(&shard->overflow, 1);
+    return best;
+}
+
+/* Make the record at `position` of the main ring the key's: in the slot that named the old one, or else in the
+ * most dispensable of its two buckets.  Returns the slot. */
+a64 *mpc_publish_locked(mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, const mpc_hit *old, u64 position)
+{
+    u64 word;
+    MPC_POINT();
+    if (old) {
+        u64 freq = mpc_word_freq(old->word);
+        word = mpc_word(mpc_tag(hash), freq < 3 ? freq + 1 : 3, MPC_MAIN, position);
+        if (mpc_retarget(old->slot, old->word, word))
+            return old->slot;
+    }
+    word = mpc_word(mpc_tag(hash), 0, MPC_MAIN, position);
+    for (;;) {
+        u64 seen = 0;
+        a64 *slot = most_dispensable(ctx, shard, hash, &seen);
+        if (mpc_cas64(slot, &seen, word))
+            return slot;
+    }
+}

@@ -1,0 +1,417 @@
+/* The lease table: who holds which key, in all processes.
+ *
+ *     bucket:  word lock | busy bits | 16 x { key:128, owner, fence, voided, unstored, seq, has_waiters, waits_for }
+ *
+ *     acquire      lock bucket; no entry of the key: write key, fence = ++F, and *owner last*
+ *     take over    an entry whose owner was judged dead, if owner and fence are still those that were judged
+ *     wait         has_waiters = 1; unlock; sleep on seq, at most 20 ms; look, judge, again
+ *     release      lock bucket; token matches; seq++; owner = 0; wake all
+ *     void         any other change of the key: voided = fence, one atomic word, no lock
+ *
+ * `owner` is the commit word: a process that is killed before it has stored it has taken nothing.  Fences are
+ * numbers that only grow and are never used twice, so a token (owner, fence) proves one hold and no other.
+ * There is no count of waiters: a waiter that was killed could not take itself off it. */
+#include "engine.h"
+
+#define SLICE_NS (20 * MPC_NS_PER_MS)
+#define HOPS 64
+
+static struct mpc_lease_bucket *bucket_at(const mpc_ctx *ctx, u32 which)
+{
+    return (struct mpc_lease_bucket *)(ctx->base + ctx->geometry.leases_at) + which;
+}
+
+static u32 bucket_of(const mpc_ctx *ctx, const u64 key[2])
+{
+    return (u32)((key[1] >> 32) * ctx->geometry.lease_buckets >> 32);
+}
+
+static u32 entries(const mpc_ctx *ctx)
+{
+    return ctx->geometry.lease_buckets * MPC_LEASES_PER_BUCKET;
+}
+
+static struct mpc_lease *lease_at(const mpc_ctx *ctx, u32 entry)
+{
+    return &bucket_at(ctx, entry / MPC_LEASES_PER_BUCKET)->lease[entry % MPC_LEASES_PER_BUCKET];
+}
+
+static struct mpc_lease_bucket *bucket_with(const mpc_ctx *ctx, u32 entry)
+{
+    return bucket_at(ctx, entry / MPC_LEASES_PER_BUCKET);
+}
+
+/* The fence is read between two looks at the owner: both belong to one hold. */
+static bool read_holder(struct mpc_lease *lease, u64 *owner, u64 *fence)
+{
+    *owner = mpc_load_acquire(&lease->owner);
+    *fence = mpc_load_acquire(&lease->fence);
+    return *owner != 0 && mpc_load_acquire(&lease->owner) == *owner;
+}
+
+static bool is_key(struct mpc_lease *lease, const u64 key[2])
+{
+    return mpc_load(&lease->key[0]) == key[0] && mpc_load(&lease->key[1]) == key[1];
+}
+
+/* The held entry of the key, if it has one.  Without the bucket's lock the answer may be outdated; what is then
+ * done with it carries the fence. */
+static struct mpc_lease *entry_of(struct mpc_lease_bucket *bucket, const u64 key[2])
+{
+    u32 busy = mpc_load_acquire(&bucket->busy);
+    for (; busy != 0; busy &= busy - 1) {
+        u32 i = (u32)__builtin_ctz(busy);
+        if (i >= MPC_LEASES_PER_BUCKET)
+            break;
+        struct mpc_lease *lease = &bucket->lease[i];
+        if (mpc_load_acquire(&lease->owner) != 0 && is_key(lease, key))
+            return lease;
+    }
+    return NULL;
+}
+
+static u32 entry_number(const mpc_ctx *ctx, const struct mpc_lease *lease)
+{
+    u64 bytes = (u64)((const u8 *)lease - (ctx->base + ctx->geometry.leases_at));
+    u64 bucket = bytes / sizeof(struct mpc_lease_bucket);
+    return (u32)(bucket * MPC_LEASES_PER_BUCKET + (bytes % sizeof(struct mpc_lease_bucket)) / MPC_LINE - 1);
+}
+
+/* -- taking ------------------------------------------------------------------------------------------------------- */
+
+/* An entry without owner, or else one whose owner is dead. */
+static struct mpc_lease *vacant_locked(mpc_ctx *ctx, struct mpc_lease_bucket *bucket)
+{
+    for (u32 i = 0; i < MPC_LEASES_PER_BUCKET; i++)
+        if (mpc_load_acquire(&bucket->lease[i].owner) == 0)
+            return &bucket->lease[i];
+    for (u32 i = 0; i < MPC_LEASES_PER_BUCKET; i++)
+        if (mpc_is_dead(ctx, mpc_load_acquire(&bucket->lease[i].owner)))
+            return &bucket->lease[i];
+    return NULL;
+}
+
+static void wake_waiters(struct mpc_lease *lease)
+{
+    if (atomic_exchange(&lease->has_waiters, 0))
+        mpc_futex_wake(&lease->seq, 1 << 30);
+}
+
+/* The owner goes in last.  An entry that is taken from a dead holder is nobody's in between, so that a thief who
+ * is killed here leaves it free. */
+static void take_locked(mpc_ctx *ctx, struct mpc_lease_bucket *bucket, struct mpc_lease *lease, const u64 key[2],
+                        mpc_hold *hold)
+{
+    u32 entry = entry_number(ctx, lease);
+    *hold = (mpc_hold){.owner = mpc_load(&ctx->self->owner), .entry = entry};
+    atomic_fetch_or(&bucket->busy, 1u << entry % MPC_LEASES_PER_BUCKET);
+#ifdef MPC_FAULT_OWNER_FIRST
+    mpc_store_release(&lease->owner, hold->owner);
+    MPC_POINT();
+#else
+    mpc_store_release(&lease->owner, 0);
+#endif
+    mpc_store(&lease->key[0], key[0]);
+    mpc_store(&lease->key[1], key[1]);
+    mpc_store(&lease->waits_for, 0);
+    atomic_fetch_add(&lease->seq, 1);
+    hold->fence = atomic_fetch_add(&ctx->header->fence, 1) + 1;
+    mpc_store(&lease->fence, hold->fence);
+    MPC_POINT();
+    atomic_store(&lease->owner, hold->owner);
+}
+
+static void note_holder(const mpc_ctx *ctx, struct mpc_lease *lease, mpc_wait *wait)
+{
+    u64 owner = mpc_load_acquire(&lease->owner), fence = mpc_load(&lease->fence);
+    u32 entry = entry_number(ctx, lease);
+    if (wait->owner != owner || wait->fence != fence || wait->entry != entry)
+        *wait = (mpc_wait){.owner = owner, .fence = fence, .entry = entry, .since_ns = mpc_mono_ns()};
+    wait->seq = mpc_load(&lease->seq);
+    atomic_store(&lease->has_waiters, 1);
+}
+
+static bool was_judged_dead(struct mpc_lease *lease, const mpc_wait *wait)
+{
+#ifdef MPC_FAULT_STALE_VERDICT
+    return wait->dead;
+#endif
+    return wait->dead && mpc_load_acquire(&lease->owner) == wait->owner && mpc_load(&lease->fence) == wait->fence;
+}
+
+static mpc_status try_locked(mpc_ctx *ctx, struct mpc_lease_bucket *bucket, const u64 key[2], mpc_hold *hold,
+                             mpc_wait *wait)
+{
+    struct mpc_lease *lease = entry_of(bucket, key);
+    if (lease && !was_judged_dead(lease, wait)) {
+        note_holder(ctx, lease, wait);
+        return MPC_HELD;
+    }
+    wait->took_over = lease != NULL;
+    if (!lease)
+        lease = vacant_locked(ctx, bucket);
+    if (!lease)
+        return MPC_AGAIN;
+    take_locked(ctx, bucket, lease, key, hold);
+    wake_waiters(lease);
+    mpc_count(ctx, wait->took_over ? MPC_COUNT_TAKEOVERS : MPC_COUNT_LEASES);
+    return MPC_OK;
+}
+
+/* Take the key if nobody holds it, or if `wait` remembers that its holder was judged dead.  MPC_HELD: `wait` says
+ * by whom.  MPC_AGAIN: the table has no room for the key now.  MPC_BUSY: its bucket stayed locked.  `wait` begins
+ * as all zero. */
+mpc_status mpc_lease_try(mpc_ctx *ctx, const mpc_key *key, mpc_hold *hold, mpc_wait *wait, u64 wait_ns)
+{
+    mpc_status status = mpc_enter(ctx);
+    if (status != MPC_OK)
+        return status;
+    if (!mpc_still_linked(ctx))
+        return MPC_RETIRED;
+    u64 hash[2];
+    mpc_key_hash128(ctx, key, hash);
+    struct mpc_lease_bucket *bucket = bucket_at(ctx, bucket_of(ctx, hash));
+    if (!mpc_lock(ctx, &bucket->lock, wait_ns))
+        return MPC_BUSY;
+    status = try_locked(ctx, bucket, hash, hold, wait);
+    mpc_unlock(ctx, &bucket->lock);
+    return status;
+}
+
+/* -- waiting ------------------------------------------------------------------------------------------------------ */
+
+/* Others who wait for one of my keys can follow me to the entry that I wait for. */
+static void say_whom_i_wait_for(mpc_ctx *ctx, const mpc_hold *held, u32 count, u32 waits_for)
+{
+    for (u32 i = 0; i < count; i++) {
+        struct mpc_lease *lease = lease_at(ctx, held[i].entry % entries(ctx));
+        u64 owner, fence;
+        if (read_holder(lease, &owner, &fence) && owner == held[i].owner && fence == held[i].fence)
+            mpc_store_release(&lease->waits_for, waits_for);
+    }
+}
+
+static bool is_mine(const mpc_hold *held, u32 count, u32 entry)
+{
+    for (u32 i = 0; i < count; i++)
+        if (held[i].entry == entry)
+            return true;
+    return false;
+}
+
+/* Follow holder -> what it waits for, from the entry that I wait for, until one of mine.  Returns a signature of
+ * the circle with every fence on it, or 0; the youngest fence goes to *youngest. */
+static u64 find_circle(mpc_ctx *ctx, u32 from, const mpc_hold *held, u32 count, u64 *youngest)
+{
+    static const u64 seed[2] = {0x636972636c65ull, 0x77616974ull};
+    u64 signature = 1, at = from;
+    *youngest = 0;
+    for (int hop = 0; hop < HOPS; hop++) {
+        u64 owner, fence;
+        if (at >= entries(ctx) || !read_holder(lease_at(ctx, (u32)at), &owner, &fence))
+            return 0;
+        u64 link[2] = {at, fence};
+        signature = mpc_hash(seed, signature, link, sizeof link) | 1;
+        if (fence > *youngest)
+            *youngest = fence;
+        if (is_mine(held, count, (u32)at))
+            return signature;
+        u32 next = mpc_load_acquire(&lease_at(ctx, (u32)at)->waits_for);
+        if (next == 0)
+            return 0;
+        at = next - 1;
+    }
+    return 0;
+}
+
+/* A circle is believed when two looks, a slice apart, found the same one: no holder on it moved in between.  The
+ * one whose hold is the youngest is told; the others go on when it lets go. */
+static bool is_deadlock(mpc_ctx *ctx, mpc_wait *wait, const mpc_hold *held, u32 count)
+{
+    u64 youngest, before = wait->circle;
+    wait->circle = count ? find_circle(ctx, wait->entry, held, count, &youngest) : 0;
+    if (wait->circle == 0 || wait->circle != before)
+        return false;
+    for (u32 i = 0; i < count; i++)
+        if (held[i].fence == youngest)
+            return true;
+    return false;
+}
+
+static bool holder_left(mpc_ctx *ctx, const mpc_wait *wait, mpc_status *how)
+{
+    struct mpc_lease *lease = lease_at(ctx, wait->entry);
+    u64 owner, fence;
+    if (read_holder(lease, &owner, &fence) && owner == wait->owner && fence == wait->fence)
+        return false;
+    *how = mpc_load_acquire(&lease->unstored) == wait->fence ? MPC_UNSTORED : MPC_RELEASED;
+    return true;
+}
+
+/* Sleep until the holder lets go, for one slice at most, or less.
+ * MPC_RELEASED, MPC_UNSTORED: look at the value again.  MPC_AGAIN: the same holder holds still, or was found dead
+ * (wait->dead: mpc_lease_try() will take over).  MPC_DEADLOCK: it waits for me. */
+mpc_status mpc_lease_wait(mpc_ctx *ctx, mpc_wait *wait, const mpc_hold *held, u32 count, u64 at_most_ns)
+{
+    mpc_status how = MPC_AGAIN;
+    if (wait->entry >= entries(ctx) || holder_left(ctx, wait, &how))
+        return how;
+    if (mpc_is_dead(ctx, wait->owner)) {
+        wait->dead = true;
+        return MPC_AGAIN;
+    }
+    say_whom_i_wait_for(ctx, held, count, wait->entry + 1);
+    mpc_futex_wait(&lease_at(ctx, wait->entry)->seq, wait->seq, at_most_ns < SLICE_NS ? at_most_ns : SLICE_NS);
+    bool deadlock = false;
+    if (!holder_left(ctx, wait, &how) && mpc_mono_ns() - wait->since_ns >= SLICE_NS) {
+        wait->since_ns = mpc_mono_ns();
+        wait->dead = mpc_is_dead(ctx, wait->owner);
+        deadlock = !wait->dead && is_deadlock(ctx, wait, held, count);
+    }
+    say_whom_i_wait_for(ctx, held, count, 0);
+    return deadlock ? MPC_DEADLOCK : how;
+}
+
+/* -- giving back ---------------------------------------------------------------------------------------------------- */
+
+static void free_entry(struct mpc_lease *lease, u64 owner)
+{
+    atomic_fetch_add(&lease->seq, 1);
+    MPC_POINT();
+    if (mpc_cas64(&lease->owner, &owner, 0))
+        wake_waiters(lease);
+}
+
+static bool holds(struct mpc_lease *lease, const mpc_hold *hold)
+{
+    u64 owner, fence;
+    return read_holder(lease, &owner, &fence) && owner == hold->owner && fence == hold->fence;
+}
+
+bool mpc_lease_mine(mpc_ctx *ctx, const mpc_hold *hold)
+{
+    return hold->entry < entries(ctx) && hold->owner == mpc_load(&ctx->self->owner) &&
+           holds(lease_at(ctx, hold->entry), hold);
+}
+
+/* The busy bit is cleared under the lock only, where nobody else can be setting it. */
+mpc_status mpc_lease_release(mpc_ctx *ctx, const mpc_hold *hold, bool stored)
+{
+    if (hold->shared)
+        return MPC_OK;
+    if (!mpc_lease_mine(ctx, hold))
+        return MPC_NOT_HELD;
+    struct mpc_lease *lease = lease_at(ctx, hold->entry);
+    struct mpc_lease_bucket *bucket = bucket_with(ctx, hold->entry);
+    bool locked = mpc_lock(ctx, &bucket->lock, MPC_SHARD_WAIT_NS);
+    if (!stored)
+        mpc_store_release(&lease->unstored, hold->fence);
+    free_entry(lease, hold->owner);
+    if (locked) {
+        atomic_fetch_and(&bucket->busy, ~(1u << hold->entry % MPC_LEASES_PER_BUCKET));
+        mpc_unlock(ctx, &bucket->lock);
+    }
+    return MPC_OK;
+}
+
+/* Whatever earlier incarnations of the slot hold.  The caller has the slot's liveness byte. */
+void mpc_lease_free_slot(mpc_ctx *ctx, u32 slot)
+{
+    for (u32 i = 0; i < ctx->geometry.lease_buckets; i++) {
+        struct mpc_lease_bucket *bucket = bucket_at(ctx, i);
+        mpc_free_word_of(&bucket->lock, slot);
+        u32 busy = mpc_load_acquire(&bucket->busy) & ((1u << MPC_LEASES_PER_BUCKET) - 1);
+        for (; busy != 0; busy &= busy - 1) {
+            struct mpc_lease *lease = &bucket->lease[__builtin_ctz(busy)];
+            u64 owner = mpc_load_acquire(&lease->owner);
+            if (owner != 0 && (owner & 0xffff) == slot)
+                free_entry(lease, owner);
+        }
+    }
+}
+
+/* Whether anybody alive holds the key; never takes it. */
+bool mpc_lease_held(mpc_ctx *ctx, const mpc_key *key, u64 *owner)
+{
+    u64 hash[2], fence;
+    mpc_key_hash128(ctx, key, hash);
+    struct mpc_lease *lease = entry_of(bucket_at(ctx, bucket_of(ctx, hash)), hash);
+    return lease && read_holder(lease, owner, &fence) && !mpc_is_dead(ctx, *owner);
+}
+
+/* -- fills ---------------------------------------------------------------------------------------------------------- */
+
+static mpc_status guard_locked(mpc_ctx *ctx, struct mpc_lease_bucket *bucket, const u64 key[2], mpc_hold *guard)
+{
+    mpc_wait wait = {0};
+    struct mpc_lease *lease = entry_of(bucket, key);
+    u64 owner, fence;
+    if (lease && read_holder(lease, &owner, &fence)) {
+        if (owner == mpc_load(&ctx->self->owner)) {
+            *guard = (mpc_hold){.owner = owner, .fence = fence, .entry = entry_number(ctx, lease), .shared = true};
+            return MPC_OK;
+        }
+        if (!mpc_is_dead(ctx, owner))
+            return MPC_HELD;
+        wait = (mpc_wait){.owner = owner, .fence = fence, .dead = true};
+    }
+    return try_locked(ctx, bucket, key, guard, &wait);
+}
+
+/* Begin a fill: the token of this process's hold of the key where it has one (the region's mutex is the lease),
+ * else a hold of its own.  Never waits for another holder: MPC_HELD. */
+mpc_status mpc_lease_guard(mpc_ctx *ctx, const mpc_key *key, mpc_hold *guard, u64 wait_ns)
+{
+    mpc_status status = mpc_enter(ctx);
+    if (status != MPC_OK)
+        return status;
+    u64 hash[2];
+    mpc_key_hash128(ctx, key, hash);
+    struct mpc_lease_bucket *bucket = bucket_at(ctx, bucket_of(ctx, hash));
+    if (!mpc_lock(ctx, &bucket->lock, wait_ns))
+        return MPC_BUSY;
+    status = guard_locked(ctx, bucket, hash, guard);
+    mpc_unlock(ctx, &bucket->lock);
+    return status;
+}
+
+/* The key is about to change by other hands: what its creator makes must not be stored.  The creator keeps its
+ * lease.  A creator that begins only now will read what the caller has already done. */
+void mpc_lease_void(mpc_ctx *ctx, const mpc_key *key)
+{
+    u64 hash[2];
+    mpc_key_hash128(ctx, key, hash);
+    struct mpc_lease *lease = entry_of(bucket_at(ctx, bucket_of(ctx, hash)), hash);
+    if (lease)
+        atomic_store(&lease->voided, mpc_load_acquire(&lease->fence));
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
+bool mpc_lease_voided(mpc_ctx *ctx, const mpc_hold *guard)
+{
+    return atomic_load(&lease_at(ctx, guard->entry)->voided) == guard->fence;
+}
+
+/* Lock the lease's bucket, which keeps everybody from taking the key over, and say whether the fill may go on. */
+bool mpc_lease_fill_begin(mpc_ctx *ctx, const mpc_hold *guard, u64 wait_ns, mpc_status *verdict)
+{
+    *verdict = MPC_REFUSED;
+    if (!mpc_lease_mine(ctx, guard) || mpc_lease_voided(ctx, guard))
+        return false;
+    *verdict = wait_ns ? MPC_DROPPED : MPC_BUSY;
+    if (!mpc_lock(ctx, &bucket_with(ctx, guard->entry)->lock, wait_ns))
+        return false;
+    *verdict = MPC_REFUSED;
+#ifdef MPC_FAULT_FILL_UNCHECKED
+    return true;
+#endif
+    if (mpc_lease_mine(ctx, guard) && !mpc_lease_voided(ctx, guard))
+        return true;
+    mpc_unlock(ctx, &bucket_with(ctx, guard->entry)->lock);
+    return false;
+}
+
+void mpc_lease_fill_end(mpc_ctx *ctx, const mpc_hold *guard)
+{
+    mpc_unlock(ctx, &bucket_with(ctx, guard->entry)->lock);
+}

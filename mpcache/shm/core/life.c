@@ -1,0 +1,332 @@
+/* Proof of life: which processes are attached, and whether one of them is dead.
+ *
+ *     slot i of the segment      | id = generation << 16 | i | pid | start | namespaces |
+ *     byte MPC_LIFE_AT + i       locked (F_OFD_SETLK) by the open file description of the process that owns slot i
+ *
+ * The kernel drops the lock when the last descriptor of that description is closed, which every kind of death
+ * does, also before a zombie is reaped.  The description must therefore belong to one process alone: fork() gives
+ * the child another one, opened beforehand by the parent (it may have changed its user by the time it needs it),
+ * and the child closes the inherited one, which does not unlock.
+ *
+ * A raw clone() runs no fork handler, so who I am stands in a page that the kernel wipes for the child. */
+#include "engine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { NOBODY, REGISTERING, REGISTERED };
+
+#define HIGH_DESCRIPTOR 512 /* away from those that programs close or dup2() by number */
+
+/* -- the descriptor ------------------------------------------------------------------------------------------- */
+
+static int to_high(int fd)
+{
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR);
+    if (high < 0)
+        return fd; /* the limit of descriptors is lower than that */
+    close(fd);
+    return high;
+}
+
+/* Another open file description of the same inode: works across setuid, chroot and unlink. */
+int mpc_reopen(int fd)
+{
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    int again = open(path, O_RDWR | O_CLOEXEC);
+    return again < 0 ? -1 : to_high(again);
+}
+
+/* Programs close descriptors that they do not know; another file may stand behind the number by now. */
+static bool is_our_inode(const mpc_ctx *ctx, int fd)
+{
+    struct stat st;
+    return fd >= 0 && fstat(fd, &st) == 0 && (u64)st.st_dev == ctx->dev && (u64)st.st_ino == ctx->ino;
+}
+
+static struct flock life_lock(short type, u32 slot, u32 count)
+{
+    return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = MPC_LIFE_AT + slot, .l_len = count};
+}
+
+static bool lock_life(int fd, u32 slot)
+{
+    struct flock lock = life_lock(F_WRLCK, slot, 1);
+    return fcntl(fd, F_OFD_SETLK, &lock) == 0;
+}
+
+static void unlock_life(int fd, u32 slot)
+{
+    struct flock lock = life_lock(F_UNLCK, slot, 1);
+    fcntl(fd, F_OFD_SETLK, &lock);
+}
+
+/* Whether any process is attached to the segment behind fd; an error counts as yes. */
+bool mpc_anyone_alive(int fd, u32 slots, int *system_error)
+{
+    struct flock lock = life_lock(F_WRLCK, 0, slots);
+    if (fcntl(fd, F_OFD_GETLK, &lock) == 0)
+        return lock.l_type != F_UNLCK;
+    *system_error = errno;
+    return true;
+}
+
+/* -- who a process is ------------------------------------------------------------------------------------------ */
+
+/* Field 22 of /proc/PID/stat; the name before it may hold blanks and brackets.  0: unknown. */
+static u64 start_time(u64 pid)
+{
+    char path[40], text[1024];
+    snprintf(path, sizeof path, "/proc/%llu/stat", (unsigned long long)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t got = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (got <= 0)
+        return 0;
+    text[got] = 0;
+    const char *at = strrchr(text, ')');
+    for (int field = 2; at && field < 22; field++)
+        at = strchr(at + 1, ' ');
+    return at ? strtoull(at, NULL, 10) : 0;
+}
+
+static u64 namespace_of(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 ? (u64)st.st_ino : 0;
+}
+
+static void describe_myself(struct mpc_slot *slot)
+{
+    u64 pid = (u64)getpid();
+    mpc_store(&slot->pid, pid);
+    mpc_store(&slot->start, start_time(pid));
+    mpc_store(&slot->pid_ns, namespace_of("/proc/self/ns/pid"));
+    mpc_store(&slot->time_ns, namespace_of("/proc/self/ns/time"));
+}
+
+/* Says so only when it can be known: the same non-zero namespaces on both sides, and no such process there, or
+ * one that started at another time. */
+static bool process_is_gone(const mpc_ctx *ctx, const struct mpc_slot *slot)
+{
+    u64 me = mpc_load(&ctx->self->owner);
+    if (me == 0)
+        return false;
+    const struct mpc_slot *mine = mpc_slot_at(ctx, (u32)(me & 0xffff));
+    u64 pid_ns = mpc_load(&slot->pid_ns), time_ns = mpc_load(&slot->time_ns);
+    if (pid_ns == 0 || pid_ns != mpc_load(&mine->pid_ns) || time_ns == 0 || time_ns != mpc_load(&mine->time_ns))
+        return false;
+    u64 pid = mpc_load(&slot->pid), start = mpc_load(&slot->start);
+    if (pid == 0 || pid > INT32_MAX)
+        return false;
+    if (kill((pid_t)pid, 0) != 0)
+        return errno == ESRCH;
+    u64 now = start_time(pid);
+    return start != 0 && now != 0 && now != start;
+}
+
+/* Whether the process with this id is certainly dead.  Unknown proves nothing. */
+bool mpc_is_dead(mpc_ctx *ctx, u64 owner)
+{
+    u32 which = (u32)(owner & 0xffff);
+    if (which >= ctx->geometry.slots)
+        return true; /* no process was ever called so */
+    struct mpc_slot *slot = mpc_slot_at(ctx, which);
+    if (mpc_load_acquire(&slot->id) != owner)
+        return true;
+    if (owner == mpc_load(&ctx->self->owner))
+        return false; /* my own locks do not show in F_OFD_GETLK */
+    struct flock lock = life_lock(F_WRLCK, which, 1);
+    bool freed = is_our_inode(ctx, ctx->fd) && fcntl(ctx->fd, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK;
+    bool dead = freed || process_is_gone(ctx, slot);
+    return dead || mpc_load_acquire(&slot->id) != owner;
+}
+
+u64 mpc_pid_of(mpc_ctx *ctx, u64 owner)
+{
+    u32 which = (u32)(owner & 0xffff);
+    if (owner == 0 || which >= ctx->geometry.slots)
+        return 0;
+    struct mpc_slot *slot = mpc_slot_at(ctx, which);
+    u64 pid = mpc_load(&slot->pid);
+    return mpc_load_acquire(&slot->id) == owner ? pid : 0;
+}
+
+/* -- attach and detach ------------------------------------------------------------------------------------------- */
+
+static void free_locks_of(mpc_ctx *ctx, u32 slot)
+{
+    mpc_free_word_of(&ctx->header->spaces_lock, slot);
+    for (u32 i = 0; i < ctx->geometry.shards; i++)
+        mpc_free_word_of(&mpc_shard_at(ctx, i)->lock, slot);
+    mpc_lease_free_slot(ctx, slot);
+}
+
+/* The caller holds byte `which`.  The id goes in last: until then the slot is nobody's, and what still names an
+ * earlier incarnation of it is freed. */
+static void move_in(mpc_ctx *ctx, u32 which)
+{
+    struct mpc_slot *slot = mpc_slot_at(ctx, which);
+    mpc_store_release(&slot->id, 0);
+    MPC_POINT();
+    free_locks_of(ctx, which);
+    u64 generation = mpc_load(&slot->generation) + 1;
+    if (generation >> 48)
+        generation = 1;
+    mpc_store(&slot->generation, generation);
+    describe_myself(slot);
+    u64 owner = generation << 16 | which;
+    mpc_store(&ctx->self->word, mpc_word_of(owner));
+    MPC_POINT();
+    mpc_store_release(&slot->id, owner);
+    mpc_store_release(&ctx->self->owner, owner);
+}
+
+/* Slots that were left in order first, so that the sweep of a dead one's remains is rarely needed. */
+static bool take_a_slot(mpc_ctx *ctx)
+{
+    for (int only_empty = 1; only_empty >= 0; only_empty--)
+        for (u32 i = 0; i < ctx->geometry.slots; i++) {
+            bool empty = mpc_load(&mpc_slot_at(ctx, i)->id) == 0;
+            if (empty != (bool)only_empty || !lock_life(ctx->fd, i))
+                continue;
+            move_in(ctx, i);
+            return true;
+        }
+    return false;
+}
+
+/* The description must be mine: not the parent's, and not closed behind my back. */
+static bool own_descriptor(mpc_ctx *ctx)
+{
+    u64 pid = (u64)getpid();
+    if (ctx->fd_pid == pid && is_our_inode(ctx, ctx->fd))
+        return true;
+    bool inherited = is_our_inode(ctx, ctx->fd);
+    int mine = inherited ? mpc_reopen(ctx->fd) : -1;
+    if (mine < 0)
+        return false;
+    close(ctx->fd);
+    ctx->fd = mine;
+    ctx->fd_pid = pid;
+    return true;
+}
+
+/* A process that lost its slot (its descriptor was closed by the program) gives up the rest of its old self. */
+static mpc_status become_somebody(mpc_ctx *ctx)
+{
+    u64 before = mpc_load(&ctx->self->owner);
+    if (before != 0 && ctx->fd_pid == (u64)getpid() && is_our_inode(ctx, ctx->fd))
+        unlock_life(ctx->fd, (u32)(before & 0xffff));
+    mpc_store(&ctx->self->owner, 0);
+    if (!own_descriptor(ctx))
+        return MPC_NO_DESCRIPTOR;
+    return take_a_slot(ctx) ? MPC_OK : MPC_NO_SLOT;
+}
+
+static bool still_me(mpc_ctx *ctx)
+{
+    u64 owner = mpc_load_acquire(&ctx->self->owner);
+    return owner != 0 && mpc_load_acquire(&mpc_slot_at(ctx, (u32)(owner & 0xffff))->id) == owner;
+}
+
+/* One thread registers, the others of its process wait for it.  `state` is wiped by a fork in the middle. */
+mpc_status mpc_register(mpc_ctx *ctx)
+{
+    u32 seen = mpc_load_acquire(&ctx->self->state);
+    while (seen == REGISTERING || !mpc_cas32(&ctx->self->state, &seen, REGISTERING)) {
+        sched_yield();
+        seen = mpc_load_acquire(&ctx->self->state);
+    }
+    mpc_status status = still_me(ctx) ? MPC_OK : become_somebody(ctx);
+    atomic_store_explicit(&ctx->self->state, status == MPC_OK ? REGISTERED : NOBODY, memory_order_release);
+    return status;
+}
+
+/* In this order: were the byte freed before the id, a late store could rob its next owner. */
+void mpc_unregister(mpc_ctx *ctx)
+{
+    u64 owner = mpc_load(&ctx->self->owner);
+    if (owner == 0 || ctx->fd_pid != (u64)getpid())
+        return;
+    u32 which = (u32)(owner & 0xffff);
+    if (mpc_load_acquire(&mpc_slot_at(ctx, which)->id) == owner) {
+        mpc_lease_free_slot(ctx, which);
+        MPC_POINT();
+        mpc_cas64(&mpc_slot_at(ctx, which)->id, &owner, 0);
+    }
+    mpc_store(&ctx->self->owner, 0);
+    unlock_life(ctx->fd, which);
+}
+
+/* -- fork -------------------------------------------------------------------------------------------------------- */
+
+static mpc_ctx *contexts;
+static pthread_mutex_t contexts_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&contexts_lock);
+    for (mpc_ctx *ctx = contexts; ctx; ctx = ctx->next)
+        ctx->fd_for_child = is_our_inode(ctx, ctx->fd) ? mpc_reopen(ctx->fd) : -1;
+}
+
+static void after_fork_in_parent(void)
+{
+    for (mpc_ctx *ctx = contexts; ctx; ctx = ctx->next) {
+        if (ctx->fd_for_child >= 0)
+            close(ctx->fd_for_child);
+        ctx->fd_for_child = -1;
+    }
+    pthread_mutex_unlock(&contexts_lock);
+}
+
+static void after_fork_in_child(void)
+{
+    u64 pid = (u64)getpid();
+    for (mpc_ctx *ctx = contexts; ctx; ctx = ctx->next) {
+        if (ctx->fd_for_child < 0)
+            continue;
+        close(ctx->fd);
+        ctx->fd = ctx->fd_for_child;
+        ctx->fd_for_child = -1;
+        ctx->fd_pid = pid;
+    }
+    pthread_mutex_unlock(&contexts_lock);
+}
+
+static void install(void)
+{
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+void mpc_join_fork_list(mpc_ctx *ctx)
+{
+    pthread_once(&once, install);
+    pthread_mutex_lock(&contexts_lock);
+    ctx->next = contexts;
+    contexts = ctx;
+    pthread_mutex_unlock(&contexts_lock);
+}
+
+void mpc_leave_fork_list(mpc_ctx *ctx)
+{
+    pthread_mutex_lock(&contexts_lock);
+    for (mpc_ctx **at = &contexts; *at; at = &(*at)->next)
+        if (*at == ctx) {
+            *at = ctx->next;
+            break;
+        }
+    pthread_mutex_unlock(&contexts_lock);
+}

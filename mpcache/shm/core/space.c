@@ -1,0 +1,98 @@
+/* Namespaces: each has a name, an epoch, and the epochs before which its records are hidden, stale or gone.
+ *
+ *     | epoch | hard_at | soft_at | clear_at | used | name |
+ *
+ * Invalidation counts, it does not read clocks: a record carries the epoch in which its creation began, and is
+ * hidden when that is less than hard_at.  So what was created from data read before an invalidation cannot pass
+ * for newer than it, whatever the clocks said. */
+#include "engine.h"
+
+struct mpc_space *mpc_space_at(mpc_ctx *ctx, u16 space)
+{
+    return (struct mpc_space *)(ctx->base + ctx->geometry.spaces_at) + space % MPC_NAMESPACES;
+}
+
+static bool is_called(struct mpc_space *space, const char *name, size_t len)
+{
+    return space->name_bytes == len && mpc_same_bytes(space->name, name, len);
+}
+
+/* Names are never removed, so what is in use before `end` stays as it is. */
+static bool find_space(mpc_ctx *ctx, const char *name, size_t len, u16 *found)
+{
+    for (u16 i = 0; i < MPC_NAMESPACES; i++) {
+        struct mpc_space *space = mpc_space_at(ctx, i);
+        if (mpc_load_acquire(&space->used) == 0)
+            return false;
+        if (is_called(space, name, len)) {
+            *found = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static mpc_status make_space_locked(mpc_ctx *ctx, const char *name, size_t len, u16 *made)
+{
+    if (find_space(ctx, name, len, made))
+        return MPC_OK;
+    for (u16 i = 0; i < MPC_NAMESPACES; i++) {
+        struct mpc_space *space = mpc_space_at(ctx, i);
+        if (mpc_load(&space->used) != 0)
+            continue;
+        mpc_copy_in(space->name, name, len);
+        space->name_bytes = (u32)len;
+        MPC_POINT();
+        mpc_store_release(&space->used, 1);
+        *made = i;
+        return MPC_OK;
+    }
+    return MPC_NO_NAMESPACE;
+}
+
+/* Find the namespace of that name, or make it. */
+mpc_status mpc_space_open(mpc_ctx *ctx, const char *name, size_t len, u16 *found)
+{
+    if (len > MPC_NAME_BYTES)
+        return MPC_NAME_TOO_LONG;
+    mpc_status status = mpc_enter(ctx);
+    if (find_space(ctx, name, len, found))
+        return MPC_OK;
+    if (status != MPC_OK)
+        return status;
+    if (!mpc_lock(ctx, &ctx->header->spaces_lock, MPC_SHARD_WAIT_NS))
+        return MPC_BUSY;
+    status = make_space_locked(ctx, name, len, found);
+    mpc_unlock(ctx, &ctx->header->spaces_lock);
+    return status;
+}
+
+static void raise_to(a64 *mark, u64 epoch)
+{
+    u64 seen = mpc_load(mark);
+    while (seen < epoch && !mpc_cas64(mark, &seen, epoch))
+        ;
+}
+
+/* The mark follows the count: in between, records of the new epoch are written that the mark will spare, which is
+ * right, for this call has not returned.  Returns the new epoch. */
+static u64 next_epoch(struct mpc_space *space)
+{
+    u64 epoch = atomic_fetch_add(&space->epoch, 1) + 1;
+    MPC_POINT();
+    return epoch;
+}
+
+u64 mpc_invalidate(mpc_ctx *ctx, u16 which, bool hard)
+{
+    struct mpc_space *space = mpc_space_at(ctx, which);
+    u64 epoch = next_epoch(space);
+    raise_to(hard ? &space->hard_at : &space->soft_at, epoch);
+    return epoch;
+}
+
+void mpc_clear(mpc_ctx *ctx, u16 which)
+{
+    struct mpc_space *space = mpc_space_at(ctx, which);
+    raise_to(&space->clear_at, next_epoch(space));
+}

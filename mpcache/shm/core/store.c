@@ -1,0 +1,244 @@
+/* What can be done with a key: find, copy, set, add, fill, delete.  Index and ring do the work; here is decided.
+ *
+ *     reader   look up -> copy -> was the tail past it? again
+ *     writer   void the key's lease | lock the shard | append | look up | publish | unlock
+ *     fill     lock the shard | lock the lease's bucket | still the owner, not voided? | append, publish | voided? undo
+ *     delete   void the key's lease | look up and empty the slot, until the key is not found */
+#include "store.h"
+
+#define DELETE_ROUNDS 1024 /* each round lost means that another process got its own set through */
+
+/* -- reading ---------------------------------------------------------------------------------------------------- */
+
+/* One CAS whose failure is ignored; a saturated count is not written, so that hot keys stay shared by all cores. */
+static void bump(const mpc_hit *hit)
+{
+    u64 seen = hit->word;
+    if (mpc_word_freq(seen) < 3)
+        atomic_compare_exchange_strong_explicit(hit->slot, &seen, seen + MPC_FREQ_ONE, memory_order_relaxed,
+                                                memory_order_relaxed);
+}
+
+/* Look the key up.  MPC_OK: hit->record is a validated copy, and mpc_copy() may be asked for the value.  Needs no
+ * lock and never waits. */
+mpc_status mpc_find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
+{
+    mpc_status status = mpc_enter(ctx);
+    if (status != MPC_OK && status != MPC_NO_SLOT)
+        return status; /* a process too many may read */
+    status = mpc_look_up(ctx, mpc_shard_of(ctx, key), key, hit);
+    if (status == MPC_OK && mpc_is_gone(ctx, &hit->record))
+        status = MPC_ABSENT;
+    if (status == MPC_OK) {
+        bump(hit);
+        return MPC_OK;
+    }
+    mpc_count(ctx, MPC_COUNT_MISSES);
+    return mpc_still_linked(ctx) ? MPC_ABSENT : MPC_RETIRED;
+}
+
+/* Copy the value that was found.  MPC_LAPPED: it was overwritten meanwhile, what was copied is waste; look up again. */
+mpc_status mpc_copy(mpc_ctx *ctx, const mpc_hit *hit, void *to)
+{
+    mpc_copy_out(to, hit->value, hit->record.vlen);
+    MPC_POINT();
+    if (!mpc_still_valid(hit)) {
+        mpc_count(ctx, MPC_COUNT_LAPS);
+        return MPC_LAPPED;
+    }
+    mpc_count(ctx, MPC_COUNT_HITS);
+    return MPC_OK;
+}
+
+/* The next key of the namespace that can be served, in no order; ABSENT at the end.  Keys that come or go while
+ * one looks may or may not be seen; one that stays is seen at least once unless its record moves. */
+mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 space, mpc_hit *hit, u8 key[MPC_MAX_KEY])
+{
+    u64 slots = (u64)ctx->geometry.index_buckets * MPC_SLOTS_PER_BUCKET;
+    for (; cursor->shard < ctx->geometry.shards; cursor->shard++, cursor->slot = 0) {
+        struct mpc_shard *shard = mpc_shard_at(ctx, cursor->shard);
+        a64 *index = (a64 *)((u8 *)shard + ctx->geometry.index_at);
+        while (cursor->slot < slots) {
+            a64 *slot = &index[cursor->slot++];
+            u64 word = mpc_load_acquire(slot);
+            const u8 *at;
+            if (word == 0 || !mpc_record_at(ctx, shard, word, &hit->record, &at) ||
+                hit->record.space != space || mpc_is_gone(ctx, &hit->record))
+                continue;
+            hit->slot = slot;
+            hit->word = word;
+            hit->ring = &shard->ring[mpc_word_ring(word)];
+            mpc_copy_out(key, at + sizeof hit->record, hit->record.klen);
+            if (mpc_still_valid(hit))
+                return MPC_OK;
+        }
+    }
+    return MPC_ABSENT;
+}
+
+/* -- writing ---------------------------------------------------------------------------------------------------- */
+
+static mpc_status may_write(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value)
+{
+    mpc_status status = mpc_enter(ctx);
+    if (status != MPC_OK)
+        return status;
+    if (value->len > UINT32_MAX || mpc_units(key->len, value->len) > mpc_largest_units(ctx))
+        return MPC_TOO_LARGE;
+    return mpc_still_linked(ctx) ? MPC_OK : MPC_RETIRED;
+}
+
+/* To make room may have moved or dropped the key's old record, so it is looked up only after the append. */
+static mpc_status put_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
+                             mpc_hit *put)
+{
+    u64 position;
+    mpc_status status = mpc_append_locked(ctx, shard, key, value, &position);
+    if (status != MPC_OK)
+        return status;
+    mpc_hit old;
+    bool had = mpc_look_up(ctx, shard, key, &old) == MPC_OK;
+    put->slot = mpc_publish_locked(ctx, shard, key->hash, had ? &old : NULL, position);
+    put->word = mpc_word(mpc_tag(key->hash), 0, MPC_MAIN, position);
+    return MPC_OK;
+}
+
+/* What could not be stored must at least not leave an older value behind: every other process would read it for
+ * the newest. */
+void mpc_drop(mpc_ctx *ctx, const mpc_key *key)
+{
+    mpc_lease_void(ctx, key);
+    mpc_delete(ctx, key);
+    mpc_count(ctx, MPC_COUNT_DROPPED);
+}
+
+/* Store the value.  `wait_ns` 0 only tries: MPC_BUSY, nothing has happened.  Else MPC_DROPPED after that time. */
+mpc_status mpc_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64 wait_ns)
+{
+    mpc_status status = may_write(ctx, key, value);
+    if (status != MPC_OK)
+        return status;
+    mpc_lease_void(ctx, key);
+    struct mpc_shard *shard = mpc_shard_of(ctx, key);
+    if (!mpc_lock(ctx, &shard->lock, wait_ns)) {
+        if (wait_ns == 0)
+            return MPC_BUSY;
+        mpc_drop(ctx, key);
+        return MPC_DROPPED;
+    }
+    mpc_hit put;
+    status = put_locked(ctx, shard, key, value, &put);
+    mpc_unlock(ctx, &shard->lock);
+    if (status == MPC_OK)
+        mpc_count(ctx, MPC_COUNT_SETS);
+    return status;
+}
+
+static bool is_live(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key)
+{
+    mpc_hit hit;
+    if (mpc_look_up(ctx, shard, key, &hit) != MPC_OK || mpc_is_gone(ctx, &hit.record))
+        return false;
+    return hit.record.epoch >= mpc_load_acquire(&mpc_space_at(ctx, key->space)->hard_at);
+}
+
+/* Store the value unless the key has one that can be served.  MPC_BUSY: the shard stayed taken, nothing changed. */
+mpc_status mpc_add_new(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64 wait_ns)
+{
+    mpc_status status = may_write(ctx, key, value);
+    if (status != MPC_OK)
+        return status;
+    struct mpc_shard *shard = mpc_shard_of(ctx, key);
+    if (!mpc_lock(ctx, &shard->lock, wait_ns))
+        return MPC_BUSY;
+    mpc_hit put;
+    if (is_live(ctx, shard, key)) {
+        status = MPC_EXISTS;
+    } else {
+        mpc_lease_void(ctx, key);
+        status = put_locked(ctx, shard, key, value, &put);
+    }
+    mpc_unlock(ctx, &shard->lock);
+    if (status == MPC_OK)
+        mpc_count(ctx, MPC_COUNT_ADDS);
+    return status;
+}
+
+/* Take back what was just published: no other slot word will ever name its place. */
+static void unpublish(const mpc_hit *put)
+{
+    u64 seen = mpc_load_acquire(put->slot);
+    while (mpc_word_position(seen) == mpc_word_position(put->word) && seen >> MPC_TAG_SHIFT == put->word >> MPC_TAG_SHIFT)
+        if (mpc_cas64(put->slot, &seen, 0))
+            return;
+}
+
+static mpc_status fill_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
+                              const mpc_hold *guard, u64 wait_ns)
+{
+    mpc_status status;
+    mpc_hit put;
+    if (!mpc_lease_fill_begin(ctx, guard, wait_ns, &status))
+        return status;
+    if (value->epoch < mpc_load_acquire(&mpc_space_at(ctx, key->space)->hard_at))
+        status = MPC_REFUSED;
+    else
+        status = put_locked(ctx, shard, key, value, &put);
+    mpc_lease_fill_end(ctx, guard);
+    if (status != MPC_OK)
+        return status;
+    atomic_thread_fence(memory_order_seq_cst);
+    if (!mpc_lease_voided(ctx, guard))
+        return MPC_OK;
+    unpublish(&put);
+    return MPC_REFUSED;
+}
+
+/* Store what a creator made, unless the key was set, deleted or invalidated since its fill began.  One who changes
+ * the key without the shard's lock first voids the lease and then looks for the slot; the fill first publishes and
+ * then looks at the void: whatever their order, one of the two sees the other (Dekker's argument). */
+mpc_status mpc_fill(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, const mpc_hold *guard, u64 wait_ns)
+{
+    mpc_status status = may_write(ctx, key, value);
+    if (status != MPC_OK)
+        return status;
+    struct mpc_shard *shard = mpc_shard_of(ctx, key);
+    if (!mpc_lock(ctx, &shard->lock, wait_ns)) {
+        if (wait_ns == 0)
+            return MPC_BUSY;
+        mpc_drop(ctx, key);
+        return MPC_DROPPED;
+    }
+    status = fill_locked(ctx, shard, key, value, guard, wait_ns);
+    mpc_unlock(ctx, &shard->lock);
+    if (status == MPC_DROPPED)
+        mpc_drop(ctx, key);
+    mpc_count(ctx, status == MPC_OK ? MPC_COUNT_FILLS : MPC_COUNT_FILLS_REFUSED);
+    return status;
+}
+
+/* Needs no lock: a writer publishes by compare-and-swap from the word that it saw.  MPC_OK: it was there. */
+mpc_status mpc_delete(mpc_ctx *ctx, const mpc_key *key)
+{
+    mpc_status status = mpc_enter(ctx);
+    if (status != MPC_OK)
+        return status;
+    mpc_lease_void(ctx, key);
+    struct mpc_shard *shard = mpc_shard_of(ctx, key);
+    bool was_there = false;
+    for (int i = 0; i < DELETE_ROUNDS; i++) {
+        mpc_hit hit;
+        if (mpc_look_up(ctx, shard, key, &hit) != MPC_OK)
+            break;
+        bool gone = mpc_is_gone(ctx, &hit.record);
+        MPC_POINT();
+        if (mpc_retarget(hit.slot, hit.word, 0)) {
+            was_there = was_there || !gone;
+            break;
+        }
+    }
+    mpc_count(ctx, MPC_COUNT_DELETES);
+    if (!mpc_still_linked(ctx))
+        return MPC_RETIRED;
+    return was_there ? MPC_OK : MPC_ABSENT;
+}

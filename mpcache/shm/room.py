@@ -1,0 +1,62 @@
+"""Whether the machine has room for a segment: the file system's word, and the memory cgroup's.
+
+Leans on exception.
+"""
+
+from __future__ import annotations
+
+import os
+
+from mpcache.exception import NoRoom
+
+REMEDY = "make the segment smaller or the file system larger (mount -o remount,size=..., docker run --shm-size=...)"
+
+
+def _number(path: str) -> int | None:
+    try:
+        with open(path) as file:
+            text = file.read().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
+def _left(limit: int | None, used: int | None) -> int | None:
+    return None if limit is None or used is None else max(0, limit - used)
+
+
+def _in_cgroup() -> int | None:
+    """Bytes that the memory cgroup of this process leaves; None where there is no limit, or none can be read."""
+    try:
+        with open("/proc/self/cgroup") as file:
+            lines = [line.rstrip("\n").split(":", 2) for line in file]
+    except OSError:
+        return None
+    lefts = []
+    for _, controllers, path in lines:
+        if controllers == "":
+            base = f"/sys/fs/cgroup{path}"
+            lefts.append(_left(_number(f"{base}/memory.max"), _number(f"{base}/memory.current")))
+        elif "memory" in controllers.split(","):
+            base = f"/sys/fs/cgroup/memory{path}"
+            lefts.append(_left(_number(f"{base}/memory.limit_in_bytes"), _number(f"{base}/memory.usage_in_bytes")))
+    return min((left for left in lefts if left is not None), default=None)
+
+
+def require(folder: str | None, size: int) -> None:
+    """Raise NoRoom unless `size` bytes fit into the file system of `folder` (None: memory alone) and the cgroup."""
+    if folder is not None:
+        there = os.statvfs(folder)
+        _compare(f"the file system of {folder}", there.f_bavail * there.f_frsize, size)
+    left = _in_cgroup()
+    if left is not None:
+        _compare("this process's memory cgroup", left, size)
+
+
+def _compare(where: str, available: int, size: int) -> None:
+    if available < size:
+        raise NoRoom(
+            f"{where} has {available} bytes available and the segment wants {size}; {REMEDY}",
+            available=available,
+            wanted=size,
+        )

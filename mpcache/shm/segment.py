@@ -1,0 +1,424 @@
+"""Segments: how one is born under a name, found again, checked, and removed.
+
+Leans on exception and the engine.  Nothing here looks into a segment; that is the engine's.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakValueDictionary
+
+from mpcache.exception import NoRoom, SegmentError, SegmentRefused, SegmentRetired, SegmentTooSmall
+from mpcache.shm import _engine, room
+
+BORN_ELSEWHERE = 8
+"""Times that finding and creating may be overtaken by others before it is given up."""
+
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def parse_size(size: int | str) -> int:
+    """Bytes, from a number or a text such as ``"64MB"``; k, M, G and T are powers of 1024.
+
+    :raises ValueError: it is neither.
+    """
+    if isinstance(size, int) and not isinstance(size, bool):
+        return size
+    match = _SIZE.fullmatch(size) if isinstance(size, str) else None
+    if match is None:
+        raise ValueError(f"size {size!r} is neither a number of bytes nor a text such as '64MB'")
+    return int(float(match[1]) * 1024 ** _POWERS[match[2].lower()])
+
+
+def default_shards(size: int) -> int:
+    """Parts that writers do not share: the next power of two from twice the cores, 16 MiB each at least, 64 at most."""
+    wanted = 2 * (os.cpu_count() or 1)
+    most = min(_engine.MAX_SHARDS, max(1, size // (16 << 20)))
+    shards = 1
+    while shards < wanted and shards * 2 <= most:
+        shards *= 2
+    return shards
+
+
+# -- the directory ---------------------------------------------------------------------------------------
+
+
+def directory() -> str:
+    """Where this user's segments are: ``mpcache-<uid>`` in /dev/shm, or in $MPCACHE_SHM if that is set."""
+    return os.path.join(os.environ.get("MPCACHE_SHM", "/dev/shm"), f"mpcache-{os.geteuid()}")
+
+
+def _checked_directory() -> str:
+    path = directory()
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise SegmentError(
+            f"cannot make {path}: {error.strerror}; mpcache keeps its segments there, set MPCACHE_SHM to another tmpfs"
+        ) from error
+    found = os.lstat(path)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise SegmentRefused(
+            f"{path} is not a directory that only uid {os.geteuid()} can use (owner {found.st_uid}, mode"
+            f" {stat.filemode(found.st_mode)}); another user may have made it: remove it or set MPCACHE_SHM"
+        )
+    return path
+
+
+def _path_of(name: str) -> str:
+    if not isinstance(name, str) or not name or "/" in name or "\0" in name or name.startswith("."):
+        raise ValueError(f"segment name {name!r}: a name is a text without '/' that does not begin with a dot")
+    if len(os.fsencode(name)) > 200:
+        raise ValueError(f"segment name of {len(os.fsencode(name))} bytes: {name[:40]!r}...; it may have 200")
+    return os.path.join(_checked_directory(), name)
+
+
+@contextmanager
+def _alone(path: str) -> Iterator[int]:
+    """One creator or remover at a time.  The kernel lets go when its process dies."""
+    folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def names() -> list[str]:
+    """The names of this user's segments, sorted."""
+    try:
+        return sorted(name for name in os.listdir(directory()) if not name.startswith("."))
+    except FileNotFoundError:
+        return []
+
+
+# -- the segment --------------------------------------------------------------------------------------------
+
+
+class Segment:
+    """A segment that this process is attached to: one object, whoever in the process asks for it.
+
+    :ivar engine: what is in it.
+    """
+
+    def __init__(self, name: str | None, path: str | None, fd: int) -> None:
+        self.name = name
+        self.path = path
+        self.engine = _engine.Engine(fd)
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.engine.size
+
+    def unlink(self) -> None:
+        """Remove it: every process that uses it goes on in a new one of that name at its next call."""
+        self.engine.retire()
+        if self.path is not None:
+            with _alone(self.path) as folder:
+                _unlink_same(self.path, os.fstat(self.engine.fd), folder)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.name is not None:
+            return attach, (self.name, self.size)
+        return _from_descriptor, (_travelling(self.engine.fd),)
+
+    def __repr__(self) -> str:
+        state = ", retired" if self.engine.retired else ""
+        return f"<Segment {self.name or 'anonymous'!r} {self.size >> 20} MiB, {self.engine.shards} shards{state}>"
+
+
+_attached: WeakValueDictionary[tuple[int, int], Segment] = WeakValueDictionary()
+_attaching = threading.RLock()
+
+
+def _new_lock() -> None:
+    global _attaching
+    _attaching = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_new_lock)
+
+
+def _adopt(name: str | None, path: str | None, fd: int) -> Segment:
+    """The process's Segment of that file; a file that is attached twice must have one liveness byte."""
+    found = os.fstat(fd)
+    with _attaching:
+        segment = _attached.get((found.st_dev, found.st_ino))
+        if segment is None:
+            segment = _attached[found.st_dev, found.st_ino] = Segment(name, path, fd)
+        return segment
+
+
+def _unlink_same(path: str, file: os.stat_result, folder: int) -> None:
+    try:
+        now = os.stat(os.path.basename(path), dir_fd=folder, follow_symlinks=False)
+        if (now.st_dev, now.st_ino) == (file.st_dev, file.st_ino):
+            os.unlink(os.path.basename(path), dir_fd=folder)
+    except FileNotFoundError:
+        pass
+
+
+# -- finding ------------------------------------------------------------------------------------------------
+
+
+def _refuse(path: str, why: str) -> SegmentRefused:
+    return SegmentRefused(f"{path}: {why}; remove it with 'mpcache rm {os.path.basename(path)}' or take another name")
+
+
+def _check_file(path: str, found: os.stat_result, mode: int) -> None:
+    """Whoever could have written the segment could have us unpickle what he likes."""
+    if not stat.S_ISREG(found.st_mode):
+        raise _refuse(path, "not a regular file")
+    if found.st_uid != os.geteuid():
+        raise _refuse(path, f"owned by uid {found.st_uid}, and this process is uid {os.geteuid()}")
+    if found.st_mode & 0o077 & ~mode:
+        raise _refuse(path, f"its mode {stat.filemode(found.st_mode)} lets other users in, which was not asked for")
+    if found.st_nlink > 1:
+        raise _refuse(path, f"it has {found.st_nlink} names; a segment has one")
+
+
+def _open(path: str) -> int | None:
+    try:
+        return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _refuse(path, "a symbolic link") from error
+        raise _refuse(path, f"cannot be opened: {error.strerror}") from error
+
+
+def _abandoned(fd: int, error: SegmentError) -> bool:
+    """Whether it is ours, of another layout, and nobody is attached: then its time is over."""
+    return "layout" in str(error) and not _engine.anyone_alive(fd)
+
+
+def find(name: str, mode: int = 0o600) -> Segment | None:
+    """Attach the segment of that name; None if there is none.
+
+    :raises SegmentRefused: there is something of that name which is not to be trusted, or not a segment.
+    """
+    path = _path_of(name)
+    fd = _open(path)
+    if fd is None:
+        return None
+    try:
+        return _believe(name, path, fd, mode)
+    finally:
+        os.close(fd)
+
+
+def _believe(name: str, path: str, fd: int, mode: int) -> Segment | None:
+    found = os.fstat(fd)
+    if found.st_nlink == 0:
+        return None
+    _check_file(path, found, mode)
+    try:
+        segment = _adopt(name, path, fd)
+    except SegmentError as error:
+        if _abandoned(fd, error):
+            _remove_file(path, found)
+            return None
+        raise _refuse(path, str(error)) from error
+    if segment.engine.retired:
+        _remove_file(path, found)  # whoever retired it did not live to remove it
+        return None
+    return segment
+
+
+def _remove_file(path: str, found: os.stat_result) -> None:
+    with _alone(path) as folder:
+        _unlink_same(path, found, folder)
+
+
+# -- birth --------------------------------------------------------------------------------------------------
+
+
+def _fill_file(fd: int, size: int, shards: int | None, where: str) -> None:
+    """Allocate every page now: a full file system is an error here, not a SIGBUS in the middle of a set."""
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.ENOMEM, errno.EFBIG):
+            raise
+        raise NoRoom(f"{where} could not hold {size} bytes: {error.strerror}; {room.REMEDY}", wanted=size) from error
+    try:
+        _engine.format(fd, size, default_shards(size) if shards is None else shards)
+    except SegmentTooSmall as error:
+        least = smallest(1 if shards is None else shards)
+        raise SegmentTooSmall(f"size={size}: the smallest segment has {least} bytes", wanted=size, least=least) from error
+
+
+def smallest(shards: int = 1) -> int:
+    """Bytes of the smallest segment with so many shards: tables, and 256 KiB for each."""
+    return (1500 << 10) + shards * (256 << 10)
+
+
+def _give_birth(path: str, folder: int, size: int, mode: int, shards: int | None) -> None:
+    """Make it whole, then give it its name: killed anywhere in here, nothing is left."""
+    room.require(os.path.dirname(path), size)
+    fd = os.open(os.path.dirname(path), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
+    try:
+        os.fchmod(fd, mode)
+        _fill_file(fd, size, shards, os.path.dirname(path))
+        os.link(f"/proc/self/fd/{fd}", os.path.basename(path), dst_dir_fd=folder, follow_symlinks=True)
+    finally:
+        os.close(fd)
+
+
+def _check_size(size: int) -> int:
+    if size < smallest():
+        raise SegmentTooSmall(f"size={size}: the smallest segment has {smallest()} bytes", wanted=size, least=smallest())
+    return size
+
+
+def attach(
+    name: str | None, size: int | str = "64MB", mode: int = 0o600, shards: int | None = None, strict_size: bool = False
+) -> Segment:
+    """The segment of that name; it is created if there is none.
+
+    :param name: None makes an anonymous one, which only children that are forked (or spawned with it) share.
+    :param size: bytes, or a text such as ``"64MB"``.  An existing segment keeps its own.
+    :param mode: permissions of a new one; an existing one may not be wider.
+    :param shards: parts that writers do not share, a power of two; None chooses by cores and size.
+    :param strict_size: refuse a segment of another size instead of warning.
+    :raises SegmentError: as NoRoom, SegmentRefused, SegmentTooSmall; the message says what to do.
+    """
+    wanted = _check_size(parse_size(size))
+    if name is None:
+        return _anonymous(wanted, shards)
+    path = _path_of(name)
+    for _ in range(BORN_ELSEWHERE):
+        segment = find(name, mode)
+        if segment is not None:
+            _compare_size(segment, wanted, strict_size)
+            return segment
+        with _alone(path) as folder:
+            if not os.path.lexists(path):
+                _give_birth(path, folder, wanted, mode, shards)
+    raise SegmentError(f"{path} vanished {BORN_ELSEWHERE} times while it was being attached: who removes it?")
+
+
+_warned: set[tuple[str | None, int]] = set()
+
+
+def _compare_size(segment: Segment, wanted: int, strict: bool) -> None:
+    if segment.size == wanted:
+        return
+    text = (
+        f"segment {segment.name!r} has {segment.size} bytes and was asked for with {wanted}; a segment keeps the size it"
+        f" was made with: 'mpcache rm {segment.name}' retires it, and all move to a new one of the size then asked for"
+    )
+    if strict:
+        raise SegmentRefused(text, size=segment.size, wanted=wanted)
+    if (segment.name, wanted) not in _warned:
+        _warned.add((segment.name, wanted))
+        warnings.warn(text, UserWarning, stacklevel=4)
+
+
+def _anonymous(size: int, shards: int | None) -> Segment:
+    room.require(None, size)
+    fd = os.memfd_create("mpcache", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        _fill_file(fd, size, shards, "memory")
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        return _adopt(None, None, fd)
+    finally:
+        os.close(fd)
+
+
+# -- travelling ---------------------------------------------------------------------------------------------
+
+
+def _travelling(fd: int) -> Any:
+    from multiprocessing import reduction
+    from multiprocessing.context import get_spawning_popen
+
+    if get_spawning_popen() is None:
+        raise TypeError(
+            "an anonymous segment (name=None) travels only to a process that is being started: give the cache a name,"
+            " or hand it over in the arguments of multiprocessing.Process"
+        )
+    return reduction.DupFd(fd)
+
+
+def _from_descriptor(travelled: Any) -> Segment:
+    fd = travelled.detach()
+    try:
+        return _adopt(None, None, fd)
+    finally:
+        os.close(fd)
+
+
+# -- removing -----------------------------------------------------------------------------------------------
+
+
+def remove(name: str) -> bool:
+    """Remove whatever has that name in this user's directory; whether there was anything.
+
+    Processes that use it go on in a new segment at their next call.
+    """
+    path = _path_of(name)
+    try:
+        segment = find(name)
+    except SegmentRefused:
+        segment = None
+    if segment is not None:
+        segment.unlink()
+        return True
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+class Place:
+    """A namespace of a segment by its name: it outlives the segment that has the name now.
+
+    :ivar space: the namespace in the segment that is attached now.
+    """
+
+    def __init__(self, namespace: str = "", segment: Segment | None = None, **how: Any) -> None:
+        self._how = how
+        self._namespace = namespace
+        self._moving = threading.Lock()
+        os.register_at_fork(after_in_child=self._unlock)
+        self._settle(segment or attach(**how))
+
+    def _unlock(self) -> None:
+        self._moving = threading.Lock()
+
+    def _settle(self, segment: Segment) -> None:
+        self.segment = segment
+        self.space = segment.engine.space(self._namespace)
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What two places have in common when they are the same."""
+        return (self.segment.name or id(self.segment), self._namespace)
+
+    def move(self) -> None:
+        """The segment was retired: go to its successor.
+
+        :raises SegmentRetired: it was anonymous and has none.
+        """
+        with self._moving:
+            if not self.segment.engine.retired:
+                return
+            if self.segment.name is None:
+                raise SegmentRetired("this anonymous segment was unlinked; make a new cache")
+            self._settle(attach(**self._how | {"name": self.segment.name}))
