@@ -86,8 +86,10 @@ class Creation:
             self._guard.close()
 
     def _in_background(self, mutex: Any) -> None:
-        runner, creator = self._region.async_creation_runner, self._announcing()
-        run_in_background(lambda handed: runner(self._region, self._key, creator, handed), mutex, self._end_there)  # type: ignore[misc]
+        creator = self._announcing()
+        run = self._region.async_creation_runner
+        assert run is not None  # else `background` is None, and nobody comes here
+        run_in_background(lambda held: run(self._region, self._key, creator, held), mutex, self._end_there)
 
     def _announcing(self) -> Callable[[], Any]:
         """The creator for a runner: the set that follows it, in the same thread, is the fill."""

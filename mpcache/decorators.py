@@ -40,7 +40,7 @@ def decorator(
             return type(fn)(decorate(fn.__func__))
         plain, given = _plain(fn)
         if inspect.iscoroutinefunction(plain):
-            raise TypeError(f"{plain.__qualname__} is async: a coroutine can be awaited once, and not be cached")
+            raise TypeError(f"{plain.__qualname__} is async, and a coroutine is of use but once")
         key = key_generator(namespace, plain, *more)
         return CachedFunction(region, fn, plain, _Arguments(plain, *given), key, lifetime, should_cache_fn)
 
@@ -64,7 +64,7 @@ def _plain(fn: Any) -> tuple[Any, Call]:
 
 
 class _Arguments:
-    """Brings the arguments of a call into one form: by position where that is possible, defaults filled in."""
+    """Brings the arguments of a call into one form: by position where possible, and defaults filled in."""
 
     def __init__(self, fn: Any, args: tuple[Any, ...], kw: dict[str, Any]) -> None:
         self._args, self._kw = args, kw
@@ -201,7 +201,7 @@ class CachedMethod(Generic[P, R]):
         return self.__func__.refresh(*self._received(args, kw), **kw)
 
     def _received(self, args: tuple[Any, ...], kw: dict[str, Any]) -> tuple[Any, ...]:
-        """The arguments with the object in front; programs written for dogpile.cache put it, or None, there."""
+        """The arguments, the object first; programs for dogpile.cache put it, or None, there themselves."""
         bound = (self.__self__, *args)
         if not args or not (args[0] is None or args[0] is self.__self__):
             return bound

@@ -41,7 +41,7 @@ def seconds(given: Any, what: str = "expiration_time") -> float | None:
         return given.total_seconds()
     if given is None or isinstance(given, Number):
         return given  # type: ignore[return-value]  # Number is what Decimal and numpy's floats have in common
-    raise ValidationError(f"{what} is not a number or timedelta.  It is the {type(given).__name__} {given!r}.")
+    raise ValidationError(f"{what} is not a number or timedelta.  It is {given!r}.")
 
 
 def judge_of(invalidator: Any) -> Judge:
@@ -92,8 +92,8 @@ class RegionInvalidationStrategy:
 class DefaultInvalidationStrategy(RegionInvalidationStrategy):
     """By the clock, and in this process only.
 
-    The two times are kept apart: what a hard invalidation has forbidden stays so after a soft one.  A hard one
-    ends the soft one before it, since all that was stale then is forbidden now.
+    The two times are kept apart: what a hard invalidation has forbidden stays forbidden after a soft one.  A
+    hard one ends the soft one before it, since all that was stale then is forbidden now.
     """
 
     def __init__(self) -> None:
@@ -128,7 +128,7 @@ class SharedInvalidation(RegionInvalidationStrategy):
     A value belongs to the epoch in which its creation *began*; one that was begun before an invalidation and
     stored after it is therefore as old as it really is.
 
-    :param counter: has ``epochs() -> (epoch, hard_at, soft_at)`` and ``invalidate(hard)``, which begins an epoch.
+    :param counter: has ``epochs() -> (epoch, hard_at, soft_at)`` and ``invalidate(hard)``: a new epoch.
     """
 
     def __init__(self, counter: Any) -> None:

@@ -88,7 +88,7 @@ def length_conditional_mangler(length: int, mangler: Callable[[str], str]) -> Ca
 
 
 class repr_obj:
-    """Keys on their way into a log: the repr is made if it is printed, and cut in the middle if it is long."""
+    """Keys on their way into a log: the repr is made when it is printed, and cut in the middle when long."""
 
     __slots__ = ("max_chars", "value")
 

@@ -60,7 +60,7 @@ def elect(work: Work, mutex: Any, wait: float | None, seen: Seen | None = None) 
     ::
 
         fresh     it is returned
-        stale     whoever gets the mutex at once makes a new one; the rest do not queue, they take the stale one
+        stale     whoever gets the mutex at once makes a new one; the others take the stale one
         absent    whoever gets the mutex makes one; the rest wait for the value, not for the mutex
 
     One look for whoever finds a value, one more for whoever gets the mutex: another may have been quicker.
@@ -132,7 +132,7 @@ def _what_there_is(value: Any, freshness: Freshness, mutex: Any, wait: float | N
 
 
 def adapt(mutex: Any) -> Any:
-    """A mutex with ``acquire``, ``contend`` and ``release(stored)``, from one with ``acquire`` and ``release``."""
+    """A mutex with ``acquire``, ``contend`` and ``release(stored)``, from one with the dogpile verbs."""
     return mutex if hasattr(mutex, "contend") else _Adapted(mutex)
 
 
@@ -160,7 +160,7 @@ class _Adapted:
 
 
 class HandedOver:
-    """A held mutex as a background runner gets it: any thread may release it, and the work then ends with it."""
+    """A held mutex as a background runner gets it: any thread may release it, which ends the work."""
 
     def __init__(self, mutex: Any, end: Callable[[], bool]) -> None:
         self._mutex, self._end = mutex, end

@@ -32,7 +32,7 @@ class Mishaps:
         self._note("undecodable", key, text, key, type(error).__name__, error)
 
     def too_large(self, key: Any, error: Exception) -> None:
-        """A created value is over the store's largest: it is returned, and made again when it is asked for."""
+        """A created value is over the store's largest: it is returned, and made again next time."""
         text = "The value of key %r is returned but not cached (later ones are counted, not logged): %s"
         self._note("too_large", None, text, key, error)
 

@@ -102,8 +102,8 @@ class CacheRegion:
     :param serializer: ``value -> bytes``; None: the store's own, if it has one.
     :param deserializer: the reverse; CantDeserializeException says that the value counts as absent.
     :param async_creation_runner: ``(region, key, creator, mutex)``: creates in the background while the stale
-        value is served.  It must see to ``region.set(key, creator())``, and then ``mutex.release()``, whatever
-        happens and in whichever thread.
+        value is served.  It must see to ``region.set(key, creator())``, and in any case, from any thread, to
+        ``mutex.release()``.
     """
 
     _storage: Storage = _NotConfigured()  # type: ignore[assignment]
@@ -432,8 +432,8 @@ class CacheRegion:
             return self._storage.pack(value, time.time())
         except Exception as error:
             raise CantSerializeException(
-                f"the value of key {key!r}, a {type(value).__qualname__}, cannot be stored, since the serializer"
-                f" refuses it ({type(error).__name__}: {error}); store plain data, or configure a serializer"
+                f"the value of key {key!r}, a {type(value).__qualname__}, cannot be stored: the serializer says"
+                f" {type(error).__name__}: {error}; cache plain data, or give the region another serializer"
             ) from error
 
 
@@ -461,7 +461,7 @@ def _warn_of_a_weak_mutex(store: Any, mutex: Any) -> None:
     guarantees = getattr(kind, "guarantees", None)
     if guarantees is not None and not guarantees.processes:
         warnings.warn(
-            f"{getattr(kind, '__name__', kind)} excludes no other process, but {type(store).__name__} is shared:"
-            " each process will create its own values; leave mutex= out for the store's own",
+            f"{getattr(kind, '__name__', kind)} excludes no other process, but {type(store).__name__} is shared by"
+            " all: each will create the values for itself; leave mutex= out to have the store's own",
             stacklevel=3,
         )

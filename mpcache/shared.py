@@ -22,7 +22,7 @@ def shared(name: str | None, size: int | str = "64MB", **region_arguments: Any) 
 
         cache = mpcache.shared("myapp", size="256MB", expiration_time=300)
 
-    :param name: the segment's, the same in all processes that share it; None: shared with forked children only.
+    :param name: the segment's, the same in all processes that share it; None: for forked children only.
     :param size: bytes, or such as ``"64MB"``.
     :param region_arguments: whatever :func:`.make_region`, :meth:`.CacheRegion.configure` and the store
         ``mpcache.shm`` take, such as ``expiration_time``, ``wrap``, ``mutex``, ``mode``, ``namespace``.

@@ -126,7 +126,7 @@ class DirectStorage:
 
 
 class _OneWayStorage:
-    """A serializer without a deserializer, or the reverse: each direction goes its own way, as dogpile.cache's."""
+    """A serializer without a deserializer, or the reverse: each direction goes its own way."""
 
     def __init__(self, reader: Any, writer: Any) -> None:
         self.read, self.cached = reader.read, reader.cached

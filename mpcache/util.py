@@ -127,7 +127,7 @@ class KeyReentrantMutex:
         if held and self.key not in held:
             held.add(self.key)
             return True
-        if not self.mutex.acquire(wait=wait):
+        if not self.mutex.acquire(wait):
             return False
         self.keys[me].add(self.key)
         return True

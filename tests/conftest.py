@@ -1,0 +1,157 @@
+"""Stores to try things on, a clock that stands still, threads that report what became of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import mpcache
+from mpcache.api import Outcome
+from mpcache.mutexes.base import Hold
+from mpcache.mutexes.thread import ThreadMutex
+
+HAS_SHM = all(importlib.util.find_spec(name) for name in ("mpcache.shm._engine", "mpcache.backends.shm"))
+STORES = ["memory", "memory_pickle", *(["shm"] if HAS_SHM else [])]
+BYTES_STORES = STORES[1:]
+
+PATIENCE = 20.0
+"""Seconds until a test that waits for something says that it will not come."""
+
+
+class Store:
+    """A kind of store: makes regions that stand on one and the same."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.arguments: dict[str, Any] = {}
+        if name == "shm":
+            self.arguments = {"name": f"test-{os.getpid()}-{uuid.uuid4().hex[:8]}", "size": "8MB"}
+        elif name.startswith("memory"):
+            self.arguments = {"cache_dict": {}}
+
+    def region(self, region: dict[str, Any] | None = None, **configure: Any) -> mpcache.CacheRegion:
+        configure.setdefault("arguments", self.arguments)
+        return mpcache.make_region(**(region or {})).configure(f"mpcache.{self.name}", **configure)
+
+    def close(self) -> None:
+        if self.name == "shm":
+            from mpcache.shm import segment
+
+            segment.unlink(self.arguments["name"])
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """Each kind of store that keeps something."""
+    store = Store(request.param)
+    yield store
+    store.close()
+
+
+@pytest.fixture(params=BYTES_STORES)
+def bytes_store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """Each kind of store that keeps bytes."""
+    store = Store(request.param)
+    yield store
+    store.close()
+
+
+class Clock:
+    """``time.time`` for a test: it goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "time", clock)
+    return clock
+
+
+class Waiters:
+    """A mutex factory that knows how many threads wait for its mutexes."""
+
+    def __init__(self) -> None:
+        self._come = threading.Semaphore(0)
+        self._factory = self._kind().for_region()
+
+    def __call__(self, key: Any) -> ThreadMutex:
+        return self._factory(key)
+
+    def wait_for(self, number: int) -> None:
+        for _ in range(number):
+            assert self._come.acquire(timeout=PATIENCE), "nobody waits"
+
+    def _kind(self) -> type[ThreadMutex]:
+        come = self._come
+
+        class Telling(ThreadMutex):
+            def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
+                if self._locked():
+                    come.release()
+                return super()._contend(hold, timeout)
+
+        return Telling
+
+
+@pytest.fixture
+def waiters() -> Waiters:
+    return Waiters()
+
+
+@pytest.fixture
+def spawn() -> Iterator[Callable[..., Future[Any]]]:
+    """``spawn(f, *args)``: f in a thread of its own; the result has a time limit, exceptions come out of it."""
+    with ThreadPoolExecutor(32) as pool:
+        yield pool.submit
+
+
+class Gate:
+    """A creator that stops in the middle of its work until it is let through, and counts its calls."""
+
+    def __init__(self, outcome: Callable[[], Any] = lambda: "made") -> None:
+        self.calls = 0
+        self._outcome = outcome
+        self._inside, self._open = threading.Semaphore(0), threading.Event()
+
+    def __call__(self, *args: Any) -> Any:
+        self.calls += 1
+        self._inside.release()
+        assert self._open.wait(PATIENCE), "nobody opened the gate"
+        return self._outcome()
+
+    def wait_for_entry(self) -> None:
+        assert self._inside.acquire(timeout=PATIENCE), "the creator was not called"
+
+    def open(self) -> None:
+        self._open.set()
+
+
+@pytest.fixture
+def gate() -> Iterator[Callable[..., Gate]]:
+    """``gate(outcome)``; a test that fails leaves no thread behind in one."""
+    made: list[Gate] = []
+
+    def make(outcome: Callable[[], Any] = lambda: "made") -> Gate:
+        made.append(Gate(outcome))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.open()

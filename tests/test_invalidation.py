@@ -1,0 +1,159 @@
+"""Invalidation: what each of the strategies makes of a value of a certain time, or epoch."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpcache.api import Freshness
+from mpcache.exception import ValidationError
+from mpcache.invalidation import (
+    DefaultInvalidationStrategy,
+    RegionInvalidationStrategy,
+    SharedInvalidation,
+    freshness,
+    judge_of,
+    seconds,
+)
+from tests.conftest import Clock
+
+FRESH, STALE, ABSENT = Freshness.FRESH, Freshness.STALE, Freshness.ABSENT
+
+
+@pytest.mark.parametrize(
+    ("age", "lifetime", "verdict", "worth"),
+    [
+        (0, None, FRESH, FRESH),
+        (1e9, None, FRESH, FRESH),
+        (10, 10, FRESH, FRESH),  # strictly older
+        (10.001, 10, FRESH, STALE),
+        (0, 0, FRESH, FRESH),
+        (0.001, 0, FRESH, STALE),
+        (0, -5, FRESH, STALE),
+        (1, 10, STALE, STALE),
+        (1, None, STALE, STALE),
+        (99, 10, ABSENT, ABSENT),  # too old does not bring back what is forbidden
+    ],
+)
+def test_A3_A5_what_a_value_is_worth(
+    clock: Clock, age: float, lifetime: float | None, verdict: Freshness, worth: Freshness
+) -> None:
+    assert freshness(clock.now - age, None, lifetime, lambda created, epoch: verdict) is worth
+
+
+def test_A6_times() -> None:
+    given = [None, 0, -1, 1.5, Decimal(2), timedelta(milliseconds=500), timedelta(0)]
+    assert [seconds(one) for one in given] == [None, 0, -1, 1.5, 2, 0.5, 0.0]
+
+
+@pytest.mark.parametrize("given", ["10", "", [1], object()])
+def test_other_things_are_no_times(given: Any) -> None:
+    with pytest.raises(ValidationError, match="creation_wait is not a number or timedelta"):
+        seconds(given, "creation_wait")
+
+
+def test_C1_hard_and_soft(clock: Clock) -> None:
+    strategy = DefaultInvalidationStrategy()
+    assert strategy.judge(0, None) is FRESH
+    assert not strategy.was_soft_invalidated() and not strategy.was_hard_invalidated()
+    strategy.invalidate(hard=False)
+    assert strategy.was_soft_invalidated() and not strategy.was_hard_invalidated()
+    assert [strategy.judge(clock.now - 1, None), strategy.judge(clock.now, None)] == [STALE, FRESH]
+    assert strategy.is_invalidated(clock.now - 1) and strategy.is_soft_invalidated(clock.now - 1)
+    clock.forward(10)
+    strategy.invalidate()
+    assert [strategy.judge(clock.now - 1, None), strategy.judge(clock.now, None)] == [ABSENT, FRESH]
+    assert strategy.is_invalidated(clock.now - 1) and strategy.is_hard_invalidated(clock.now - 1)
+
+
+def test_C2_soft_after_hard_keeps_what_hard_has_forbidden(clock: Clock) -> None:
+    strategy = DefaultInvalidationStrategy()
+    strategy.invalidate()
+    hard_at = clock.now
+    clock.forward(10)
+    strategy.invalidate(hard=False)
+    times = [hard_at - 1, hard_at, clock.now - 1, clock.now]
+    assert [strategy.judge(time, None) for time in times] == [ABSENT, STALE, STALE, FRESH]
+    assert strategy.was_hard_invalidated() and strategy.was_soft_invalidated()
+
+
+def test_C1_hard_ends_the_soft_one_before_it(clock: Clock) -> None:
+    strategy = DefaultInvalidationStrategy()
+    strategy.invalidate(hard=False)
+    clock.forward(1)
+    strategy.invalidate()
+    assert not strategy.was_soft_invalidated()  # else values without a lifetime could never be created again
+
+
+class Counter:
+    """The epochs of a store, in the simplest way there is."""
+
+    def __init__(self) -> None:
+        self.epoch = self.hard_at = self.soft_at = 0
+
+    def epochs(self) -> tuple[int, int, int]:
+        return self.epoch, self.hard_at, self.soft_at
+
+    def invalidate(self, hard: bool) -> None:
+        self.epoch += 1
+        if hard:
+            self.hard_at = self.epoch
+        else:
+            self.soft_at = self.epoch
+
+
+@given(st.lists(st.booleans(), max_size=8))
+def test_F1_epochs_agree_with_a_clock_that_never_stands(steps: list[bool]) -> None:
+    """One value is made before each invalidation and one after the last: both strategies judge them alike."""
+    counter, ticks = Counter(), DefaultInvalidationStrategy()
+    shared = SharedInvalidation(counter)
+    clock, made = Clock(), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("time.time", clock)
+        for hard in steps:
+            made.append((clock.now, counter.epoch))
+            clock.forward(1)
+            shared.invalidate(hard)
+            ticks.invalidate(hard)
+        made.append((clock.now, counter.epoch))
+    assert [shared.judge(0, epoch) for _, epoch in made] == [ticks.judge(time, None) for time, _ in made]
+    assert shared.was_soft_invalidated() == ticks.was_soft_invalidated()
+    assert shared.was_hard_invalidated() == ticks.was_hard_invalidated()
+
+
+def test_F1_a_value_of_unknown_epoch_is_as_old_as_can_be() -> None:
+    counter = Counter()
+    strategy = SharedInvalidation(counter)
+    assert strategy.judge(1e12, None) is FRESH
+    strategy.invalidate(hard=False)
+    assert strategy.judge(1e12, None) is STALE
+    assert strategy.is_soft_invalidated(1e12) and strategy.is_invalidated(1e12)
+    strategy.invalidate()
+    assert strategy.judge(1e12, None) is ABSENT
+    assert strategy.is_hard_invalidated(1e12)
+
+
+def test_C3_a_strategy_without_judge_will_do() -> None:
+    class Foreign:
+        def is_hard_invalidated(self, timestamp: float) -> Any:
+            return "yes" if timestamp < 1 else ""
+
+        def is_soft_invalidated(self, timestamp: float) -> Any:
+            return 1 if timestamp < 2 else 0
+
+    judge = judge_of(Foreign())
+    assert [judge(0, None), judge(1, None), judge(2, None)] == [ABSENT, STALE, FRESH]
+
+
+def test_C3_the_base_class_leaves_all_six_to_the_subclass() -> None:
+    base = RegionInvalidationStrategy()
+    calls = [base.invalidate, base.was_hard_invalidated, base.was_soft_invalidated]
+    calls += [lambda f=f: f(0) for f in (base.is_invalidated, base.is_hard_invalidated, base.is_soft_invalidated)]
+    for call in calls:
+        with pytest.raises(NotImplementedError):
+            call()

@@ -1,0 +1,116 @@
+"""The helper names that programs import."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpcache import util
+
+theirs = pytest.importorskip("dogpile.util")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (" 12 ", 12), ("-3", -3), ("007", 7), ("1e3", 1000.0), (".5", 0.5), ("5.", 5.0), ("TRUE", True), ("false", False),
+        ("None", None), ("none", "none"), (" some text ", "some text"), ("", ""), ("1_000", "1_000"), ("0x10", "0x10"),
+    ],
+)  # fmt: skip
+def test_1_2_strings_of_a_configuration(text: str, value: Any) -> None:
+    (coerced,) = util.coerce_string_conf({"x": text}).values()
+    assert (coerced, type(coerced)) == (value, type(value))
+
+
+@given(st.dictionaries(st.text(max_size=3), st.one_of(st.text("+-.0123456789eE \n"), st.text(), st.integers())))
+def test_strings_are_coerced_as_dogpile_does(conf: dict[str, Any]) -> None:
+    assert util.coerce_string_conf(conf) == theirs.coerce_string_conf(conf)
+
+
+def test_to_list() -> None:
+    assert [util.to_list(None, 3), util.to_list([1]), util.to_list((1,)), util.to_list("ab")] == [3, [1], (1,), ["ab"]]
+
+
+def test_memoized_property_is_computed_once() -> None:
+    class Thing:
+        computed = 0
+
+        @util.memoized_property
+        def answer(self) -> int:
+            """The answer."""
+            self.computed += 1
+            return 42
+
+    thing = Thing()
+    assert [thing.answer, thing.answer, thing.computed] == [42, 42, 1]
+    assert Thing.answer.__doc__ == "The answer."
+
+
+def test_name_registry_keeps_what_is_held() -> None:
+    class Thing:
+        def __init__(self, name: str, size: int) -> None:
+            self.size = size
+
+    registry = util.NameRegistry(Thing)
+    first = registry.get("a", 1)
+    assert registry.get("a", 2) is first
+    assert registry.get("b", 2) is not first
+    del first
+    gc.collect()
+    assert registry.get("a", 3).size == 3
+
+
+def test_name_registry_refuses_what_cannot_be_referenced_weakly() -> None:
+    with pytest.raises(TypeError):
+        util.NameRegistry(lambda name: []).get("a")
+
+
+class TestKeyReentrantMutex:
+    def setup_method(self) -> None:
+        self.lock = threading.Lock()
+        self.of = util.KeyReentrantMutex.factory(self.lock)
+
+    def test_the_holder_may_take_other_keys(self) -> None:
+        a, b = self.of("a"), self.of("b")
+        assert [a.acquire(), b.acquire(), a.acquire(False)] == [True, True, False]
+        a.release()
+        assert [self.lock.locked(), a.locked(), b.locked()] == [True, False, True]
+        b.release()
+        assert not self.lock.locked()
+
+    def test_other_threads_are_kept_out(self, spawn: Callable[..., Future[Any]]) -> None:
+        self.of("a").acquire()
+        assert spawn(self.of("b").acquire, False).result() is False
+        assert spawn(self.of("a").locked).result() is False
+
+    def test_release_is_for_holders(self) -> None:
+        with pytest.raises(AssertionError, match="this thread didn't do the acquire"):
+            self.of("a").release()
+        self.of("a").acquire()
+        with pytest.raises(AssertionError, match="No acquire held for key 'b'"):
+            self.of("b").release()
+
+
+def test_plugin_loader_loads_late_and_the_last_name_wins() -> None:
+    loader = util.PluginLoader("no.such.group")
+    loader.register("x", "no_such_module", "Nothing")
+    loader.register("x", "collections", "OrderedDict")
+    loader.register("broken", "no_such_module", "Nothing")
+    assert loader.load("x") is loader.impls["x"] is __import__("collections").OrderedDict
+    loader.register("x", "collections", "Counter")
+    assert loader.load("x") is __import__("collections").Counter
+    with pytest.raises(ModuleNotFoundError):
+        loader.load("broken")
+    with pytest.raises(util.PluginLoader.NotFound, match="broken, x"):
+        loader.load("y")
+
+
+def test_plugin_loader_finds_entry_points() -> None:
+    assert callable(util.PluginLoader("no.such.group", "console_scripts").load("pytest"))
