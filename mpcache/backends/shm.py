@@ -30,7 +30,7 @@ _PAYLOAD, _WIRE = 0, 1
 """How a record is kept: a payload whose time and epoch stand in the record, or bytes as somebody handed them."""
 
 
-class SharedMemoryBackend(BytesBackend):
+class ShmBackend(BytesBackend):
     """``mpcache.shm``.
 
     Arguments: ``name`` (None: an anonymous segment, for forked children), ``size`` (bytes or ``"64MB"``), ``mode``
@@ -55,7 +55,7 @@ class SharedMemoryBackend(BytesBackend):
         """The segment that this store is in now."""
         return self._place.segment
 
-    def picklable_arguments(self) -> Mapping[str, Any]:
+    def portable_arguments(self) -> Mapping[str, Any]:
         """The arguments that bring another process to the same store."""
         return self._arguments if self.segment.name else self._arguments | {"segment": self.segment}
 
@@ -75,7 +75,7 @@ class SharedMemoryBackend(BytesBackend):
             found = self._place.space.get(key)
         except SegmentRetired:
             self._place.move()
-            return None
+            found = self._place.space.get(key)
         if found is None:
             return None
         payload, created, epoch, kept = found
@@ -177,7 +177,7 @@ class SharedMemoryBackend(BytesBackend):
         self.segment.unlink()
 
     def __repr__(self) -> str:
-        return f"<SharedMemoryBackend {self.segment!r}>"
+        return f"<ShmBackend {self.segment!r}>"
 
 
 def _split(wire: bytes) -> tuple[bytes, dict[str, Any]] | None:

@@ -299,7 +299,15 @@ static PyObject *anyone_alive(PyObject *module, PyObject *args)
     return PyBool_FromLong(mpc_anyone_alive(fd, 1u << 16, &error));
 }
 
+static PyObject *smallest(PyObject *module, PyObject *shards)
+{
+    (void)module;
+    unsigned long number = PyLong_AsUnsignedLong(shards);
+    return PyErr_Occurred() ? NULL : PyLong_FromUnsignedLongLong(mpc_smallest((u32)number));
+}
+
 static PyMethodDef functions[] = {
+    {"smallest", smallest, METH_O, "Bytes of the smallest segment with so many shards."},
     {"format", format_segment, METH_VARARGS, "format(fd, size, shards, slots=1024, position_limit=2**48): write a new segment's header."},
     {"anyone_alive", anyone_alive, METH_VARARGS, "Whether a process is attached to the segment behind fd."},
     {NULL, NULL, 0, NULL},

@@ -142,16 +142,17 @@ static mpc_status write_value(mpc_ctx *ctx, write_fn write, const mpc_key *key, 
     return status;
 }
 
-static int parse_value(PyObject *const *args, Py_ssize_t n, Py_buffer *buffer, mpc_value *value)
+/* NULL stands for what the caller left out.  The epoch is the caller's business. */
+static int parse_value(PyObject *bytes, PyObject *created, PyObject *expires, PyObject *flags, Py_buffer *buffer,
+                       mpc_value *value)
 {
-    double created = n > 2 ? PyFloat_AsDouble(args[2]) : 0;
-    long long epoch = n > 3 ? PyLong_AsLongLong(args[3]) : -1;
-    double expires = n > 4 ? PyFloat_AsDouble(args[4]) : 0;
-    long flags = n > 5 ? PyLong_AsLong(args[5]) : 0;
-    if (PyErr_Occurred() || PyObject_GetBuffer(args[1], buffer, PyBUF_SIMPLE) < 0)
+    *value = (mpc_value){.created = to_ns(created ? PyFloat_AsDouble(created) : 0),
+                         .expires = to_ns(expires ? PyFloat_AsDouble(expires) : 0),
+                         .flags = (u8)((flags ? PyLong_AsLong(flags) : 0) & 0x7f)};
+    if (PyErr_Occurred() || PyObject_GetBuffer(bytes, buffer, PyBUF_SIMPLE) < 0)
         return -1;
-    *value = (mpc_value){.bytes = buffer->buf, .len = (u64)buffer->len, .created = to_ns(created),
-                         .expires = to_ns(expires), .epoch = epoch < 0 ? 0 : (u64)epoch, .flags = (u8)(flags & 0x7f)};
+    value->bytes = buffer->buf;
+    value->len = (u64)buffer->len;
     if (value->created == 0)
         value->created = mpc_wall_ns();
     return 0;
@@ -173,7 +174,7 @@ static PyObject *outcome_of(mpc_ctx *ctx, mpc_status status, const mpc_key *key,
     }
 }
 
-/* args: key, value, created, epoch, expires, flags */
+/* args: key, value, created, epoch, expires, flags; an epoch of -1 is the present one */
 static PyObject *put_value(Space *self, PyObject *const *args, Py_ssize_t n, write_fn write)
 {
     mpc_key key;
@@ -182,10 +183,11 @@ static PyObject *put_value(Space *self, PyObject *const *args, Py_ssize_t n, wri
     mpc_ctx *ctx = &self->engine->ctx;
     if (n < 2 || n > 6)
         return PyErr_Format(PyExc_TypeError, "expected key, value[, created, epoch, expires, flags], not %zd arguments", n);
-    if (parse_key(ctx, args[0], self->number, KIND_RECORD, &key) < 0 || parse_value(args, n, &buffer, &value) < 0)
+    long long epoch = n > 3 ? PyLong_AsLongLong(args[3]) : -1;
+    if (PyErr_Occurred() || parse_key(ctx, args[0], self->number, KIND_RECORD, &key) < 0 ||
+        parse_value(args[1], n > 2 ? args[2] : NULL, n > 4 ? args[4] : NULL, n > 5 ? args[5] : NULL, &buffer, &value) < 0)
         return NULL;
-    if (n <= 3 || PyLong_AsLongLong(args[3]) < 0)
-        value.epoch = mpc_load_acquire(&mpc_space_at(ctx, self->number)->epoch);
+    value.epoch = epoch < 0 ? mpc_load_acquire(&mpc_space_at(ctx, self->number)->epoch) : (u64)epoch;
     mpc_status status = write_value(ctx, write, &key, &value, NULL);
     PyBuffer_Release(&buffer);
     return outcome_of(ctx, status, &key, &value);
@@ -201,26 +203,29 @@ static PyObject *space_add(Space *self, PyObject *const *args, Py_ssize_t n)
     return put_value(self, args, n, write_add);
 }
 
+/* A guard of another segment (this one's predecessor, perhaps) proves nothing here. */
+static mpc_status fill_under(Space *self, const Guard *guard, const mpc_key *key, const mpc_value *value)
+{
+    if (guard->refused || guard->space->engine != self->engine)
+        return MPC_REFUSED;
+    return write_value(&self->engine->ctx, mpc_fill, key, value, &guard->hold);
+}
+
 /* args: guard, key, value, created, expires, flags */
 static PyObject *space_fill(Space *self, PyObject *const *args, Py_ssize_t n)
 {
-    if (n != 6 || !PyObject_TypeCheck(args[0], Guard_Type))
-        return PyErr_Format(PyExc_TypeError, "expected guard, key, value, created, expires, flags");
-    Guard *guard = (Guard *)args[0];
-    PyObject *const as_set[] = {args[1], args[2], args[3], NULL, args[4], args[5]};
     mpc_key key;
     mpc_value value;
     Py_buffer buffer;
     mpc_ctx *ctx = &self->engine->ctx;
-    PyObject *epoch = PyLong_FromUnsignedLongLong(guard->epoch);
-    if (!epoch)
+    if (n != 6 || !PyObject_TypeCheck(args[0], Guard_Type))
+        return PyErr_Format(PyExc_TypeError, "expected guard, key, value, created, expires, flags");
+    Guard *guard = (Guard *)args[0];
+    if (parse_key(ctx, args[1], self->number, KIND_RECORD, &key) < 0 ||
+        parse_value(args[2], args[3], args[4], args[5], &buffer, &value) < 0)
         return NULL;
-    PyObject *const shuffled[] = {as_set[0], as_set[1], as_set[2], epoch, as_set[4], as_set[5]};
-    int bad = parse_key(ctx, args[1], self->number, KIND_RECORD, &key) < 0 || parse_value(shuffled, 6, &buffer, &value) < 0;
-    Py_DECREF(epoch);
-    if (bad)
-        return NULL;
-    mpc_status status = guard->refused ? MPC_REFUSED : write_value(ctx, mpc_fill, &key, &value, &guard->hold);
+    value.epoch = guard->epoch;
+    mpc_status status = fill_under(self, guard, &key, &value);
     PyBuffer_Release(&buffer);
     PyObject *outcome = outcome_of(ctx, status, &key, &value);
     Py_XSETREF(guard->outcome, Py_NewRef(outcome ? outcome : Py_False));

@@ -259,12 +259,14 @@ def _fill_file(fd: int, size: int, shards: int | None, where: str) -> None:
         _engine.format(fd, size, default_shards(size) if shards is None else shards)
     except SegmentTooSmall as error:
         least = smallest(1 if shards is None else shards)
-        raise SegmentTooSmall(f"size={size}: the smallest segment has {least} bytes", wanted=size, least=least) from error
+        raise SegmentTooSmall(
+            f"size={size}: the smallest segment with shards={shards} has {least} bytes", wanted=size, least=least
+        ) from error
 
 
 def smallest(shards: int = 1) -> int:
     """Bytes of the smallest segment with so many shards: tables, and 256 KiB for each."""
-    return (1500 << 10) + shards * (256 << 10)
+    return _engine.smallest(shards)
 
 
 def _give_birth(path: str, folder: int, size: int, mode: int, shards: int | None) -> None:
@@ -366,7 +368,7 @@ def _from_descriptor(travelled: Any) -> Segment:
 # -- removing -----------------------------------------------------------------------------------------------
 
 
-def remove(name: str) -> bool:
+def unlink(name: str) -> bool:
     """Remove whatever has that name in this user's directory; whether there was anything.
 
     Processes that use it go on in a new segment at their next call.

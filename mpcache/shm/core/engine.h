@@ -90,6 +90,7 @@ typedef struct {
 
 /* -- birth and attachment: format.c, context.c, life.c ------------------------------------------------------ */
 mpc_status mpc_plan(struct mpc_geometry *geometry, u64 size, u32 shards, u32 slots, u64 position_limit);
+u64 mpc_smallest(u32 shards);
 mpc_status mpc_format(u8 *base, const struct mpc_geometry *geometry);
 mpc_status mpc_verify(const u8 *base, u64 mapped, struct mpc_geometry *geometry);
 mpc_status mpc_open(mpc_ctx *ctx, int fd);
@@ -153,7 +154,7 @@ bool mpc_lease_held(mpc_ctx *ctx, const mpc_key *key, u64 *owner);
 bool mpc_lease_mine(mpc_ctx *ctx, const mpc_hold *hold);
 mpc_status mpc_lease_guard(mpc_ctx *ctx, const mpc_key *key, mpc_hold *guard, u64 wait_ns);
 void mpc_lease_void(mpc_ctx *ctx, const mpc_key *key);
-bool mpc_lease_fill_begin(mpc_ctx *ctx, const mpc_hold *guard, u64 wait_ns, mpc_status *verdict);
+bool mpc_lease_fill_begin(mpc_ctx *ctx, const mpc_key *key, const mpc_hold *guard, u64 wait_ns, mpc_status *verdict);
 void mpc_lease_fill_end(mpc_ctx *ctx, const mpc_hold *guard);
 bool mpc_lease_voided(mpc_ctx *ctx, const mpc_hold *guard);
 void mpc_lease_free_slot(mpc_ctx *ctx, u32 slot);

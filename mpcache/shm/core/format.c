@@ -42,6 +42,25 @@ static void plan_shard(struct mpc_geometry *g)
     g->main_units = down(log - g->small_units * MPC_UNIT, MPC_LINE) / MPC_UNIT;
 }
 
+static void plan_tables(struct mpc_geometry *g, u32 slots, u32 lease_buckets)
+{
+    g->slots = slots;
+    g->namespaces = MPC_NAMESPACES;
+    g->lease_buckets = lease_buckets;
+    g->spaces_at = 4096;
+    g->slots_at = g->spaces_at + MPC_NAMESPACES * sizeof(struct mpc_space);
+    g->leases_at = g->slots_at + (u64)slots * sizeof(struct mpc_slot);
+    g->shards_at = up(g->leases_at + (u64)lease_buckets * sizeof(struct mpc_lease_bucket), 4096);
+}
+
+/* Bytes of the smallest segment with so many shards and every process slot. */
+u64 mpc_smallest(u32 shards)
+{
+    struct mpc_geometry g;
+    plan_tables(&g, MPC_SLOTS, buckets_for(0));
+    return g.shards_at + (u64)shards * MPC_MIN_SHARD;
+}
+
 mpc_status mpc_plan(struct mpc_geometry *g, u64 size, u32 shards, u32 slots, u64 position_limit)
 {
     memset(g, 0, sizeof *g);
@@ -50,13 +69,7 @@ mpc_status mpc_plan(struct mpc_geometry *g, u64 size, u32 shards, u32 slots, u64
         return MPC_BAD_HEADER;
     g->size = size;
     g->shards = shards;
-    g->slots = slots;
-    g->namespaces = MPC_NAMESPACES;
-    g->lease_buckets = buckets_for(size);
-    g->spaces_at = 4096;
-    g->slots_at = g->spaces_at + MPC_NAMESPACES * sizeof(struct mpc_space);
-    g->leases_at = g->slots_at + (u64)slots * sizeof(struct mpc_slot);
-    g->shards_at = up(g->leases_at + (u64)g->lease_buckets * sizeof(struct mpc_lease_bucket), 4096);
+    plan_tables(g, slots, buckets_for(size));
     if (size < g->shards_at + (u64)shards * MPC_MIN_SHARD)
         return MPC_TOO_SMALL;
     g->shard_bytes = down((size - g->shards_at) / shards, MPC_LINE);

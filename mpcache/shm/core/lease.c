@@ -393,10 +393,12 @@ bool mpc_lease_voided(mpc_ctx *ctx, const mpc_hold *guard)
 }
 
 /* Lock the lease's bucket, which keeps everybody from taking the key over, and say whether the fill may go on. */
-bool mpc_lease_fill_begin(mpc_ctx *ctx, const mpc_hold *guard, u64 wait_ns, mpc_status *verdict)
+bool mpc_lease_fill_begin(mpc_ctx *ctx, const mpc_key *key, const mpc_hold *guard, u64 wait_ns, mpc_status *verdict)
 {
+    u64 hash[2];
+    mpc_key_hash128(ctx, key, hash);
     *verdict = MPC_REFUSED;
-    if (!mpc_lease_mine(ctx, guard) || mpc_lease_voided(ctx, guard))
+    if (!mpc_lease_mine(ctx, guard) || mpc_lease_voided(ctx, guard) || !is_key(lease_at(ctx, guard->entry), hash))
         return false;
     *verdict = wait_ns ? MPC_DROPPED : MPC_BUSY;
     if (!mpc_lock(ctx, &bucket_with(ctx, guard->entry)->lock, wait_ns))

@@ -227,11 +227,13 @@ static mpc_status ready_locked(mpc_ctx *ctx, struct mpc_shard *shard, u64 units)
 {
     struct mpc_ring *ring = &shard->ring[MPC_MAIN];
     u64 head = mpc_load(&ring->head), tail = mpc_load(&ring->tail);
-    bool half_restarted = tail > head && head == ctx->geometry.main_units;
+    bool half_restarted = tail > head && head == ctx->geometry.main_units && tail <= ctx->geometry.position_limit;
+    bool sound = tail <= head && head - tail <= ctx->geometry.main_units && head % MPC_ALIGN_UNITS == 0 &&
+                 head <= ctx->geometry.position_limit;
+    if (!sound && !half_restarted)
+        return MPC_DAMAGED;
     if (half_restarted || head + 2 * ctx->geometry.main_units > ctx->geometry.position_limit)
         restart_locked(ctx, shard);
-    else if (tail > head || head - tail > ctx->geometry.main_units || head % MPC_ALIGN_UNITS != 0)
-        return MPC_DAMAGED;
     return make_room_locked(ctx, shard, units);
 }
 

@@ -178,7 +178,7 @@ static mpc_status fill_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_k
 {
     mpc_status status;
     mpc_hit put;
-    if (!mpc_lease_fill_begin(ctx, guard, wait_ns, &status))
+    if (!mpc_lease_fill_begin(ctx, key, guard, wait_ns, &status))
         return status;
     if (value->epoch < mpc_load_acquire(&mpc_space_at(ctx, key->space)->hard_at))
         status = MPC_REFUSED;

@@ -1,0 +1,127 @@
+"""Whatever bytes stand in a segment: an error or a miss, in bounded time, and never a crash."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from typing import Any
+
+import pytest
+
+from mpcache.exception import SegmentDamaged, SegmentError, ShardBusy
+from mpcache.shm import _engine
+
+from .conftest import Child
+
+pytestmark = pytest.mark.engine
+
+KEYS = [f"key-{i}" for i in range(40)]
+ROUNDS = 60
+
+
+def segment_in(fd: int) -> _engine.Engine:
+    size = _engine.smallest(1)
+    os.posix_fallocate(fd, 0, size)
+    _engine.format(fd, size, 1, 4)
+    return _engine.Engine(fd)
+
+
+def use(space: _engine.Space) -> None:
+    """Every operation once; errors of the engine are allowed, answers are not looked at."""
+    for act in (
+        lambda: [space.get(key) for key in KEYS],
+        lambda: [space.delete(key) for key in KEYS[:3]],
+        lambda: [space.set(key, b"x" * 3000) for key in KEYS],
+        lambda: [space.add(key, b"y") for key in KEYS[:5]],
+        lambda: space.keys(),
+        lambda: space.engine.stats(),
+        lambda: space.engine.check(),
+        lambda: [space.lease(key, True).acquire(0.001, False, ()) for key in KEYS[:3]],
+        lambda: [space.guard(key).close() for key in KEYS[:3]],
+        lambda: space.invalidate(True),
+        lambda: space.clear(),
+    ):
+        try:
+            act()
+        except SegmentError:
+            pass
+
+
+def damage(fd: int, dice: random.Random, size: int, how: str) -> None:
+    regions = {"tables": (4096, size // 2), "log": (size // 2, size), "anywhere": (4096, size)}
+    low, high = regions[how]
+    for _ in range(dice.choice([1, 10, 1000])):
+        at = dice.randrange(low, high)
+        if dice.random() < 0.5:
+            byte = os.pread(fd, 1, at)[0] ^ 1 << dice.randrange(8)
+            os.pwrite(fd, bytes([byte]), at)
+        else:
+            os.pwrite(fd, dice.choice([b"\xff" * 8, bytes(8), dice.randbytes(8)]), at & ~7)
+
+
+@pytest.mark.parametrize("how", ["tables", "log", "anywhere"])
+def test_damage_is_survived(how: str) -> None:
+    """In a forked child each time, so that a crash is that child's; its rounds all begin with a whole segment."""
+    seed = int.from_bytes(os.urandom(4), "big")
+    print("seed", seed)
+
+    def act(send: Any) -> str:
+        dice = random.Random(seed)
+        for number in range(ROUNDS):
+            send(number)
+            fd = os.memfd_create("damaged")
+            space = segment_in(fd).space("")
+            for key in KEYS:
+                space.set(key, dice.randbytes(dice.randrange(5000)))
+            damage(fd, dice, _engine.smallest(1), how)
+            use(space)
+            os.close(fd)
+        return "survived"
+
+    child = Child(act)
+    try:
+        for number in range(ROUNDS):
+            assert child.next(patience=30) == number, (seed, how)
+        assert child.next(patience=30) == "survived", (seed, how)
+    finally:
+        child.kill()
+
+
+def test_a_writer_says_what_is_wrong_and_a_reader_misses() -> None:
+    fd = os.memfd_create("damaged")
+    engine = segment_in(fd)
+    space = engine.space("")
+    while engine.stats()["evictions"] == 0:
+        for i in range(100):
+            space.set(f"k{i}", os.urandom(5000))
+    size = engine.size
+    log = size - 200 * 1024  # a shard of 256 KiB ends in its log
+    os.pwrite(fd, os.urandom(size - log), log)
+    for i in range(100):
+        found = space.get(f"k{i}")
+        assert found is None or len(found[0]) == 5000
+    with pytest.raises(SegmentDamaged):
+        for i in range(1000):
+            space.set(f"new{i}", b"x" * 5000)
+    with pytest.raises(SegmentDamaged):
+        engine.check()
+    os.close(fd)
+
+
+def test_a_lock_word_of_nobody_is_taken_over() -> None:
+    """Rubbish in the shard's lock names a process that never was: it is dead."""
+    fd = os.memfd_create("damaged")
+    engine = segment_in(fd)
+    space = engine.space("")
+    space.set("a", b"v")
+    shard = engine.size - 256 * 1024
+    for word in (0x7FFFFFFF, 0xFFFFFFFF, 0x00000003, 0x80000000):
+        os.pwrite(fd, word.to_bytes(4, "little"), shard)
+        start = time.monotonic()
+        try:
+            assert space.set("a", b"w")
+        except ShardBusy:
+            pytest.fail(f"lock word {word:#x} is never free")
+        assert time.monotonic() - start < 0.1
+    os.close(fd)

@@ -1,0 +1,335 @@
+"""What the store promises for single keys, one process looking."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from typing import Any
+
+import pytest
+
+from mpcache.exception import KeyTooLong, SegmentError, ValueTooLarge
+from mpcache.shm import _engine, segment
+
+pytestmark = pytest.mark.engine
+
+
+def value_of(found: Any) -> Any:
+    return None if found is None else found[0]
+
+
+def test_what_was_set_is_found(space: _engine.Space) -> None:
+    assert space.get("a") is None
+    assert space.set("a", b"one")
+    assert value_of(space.get("a")) == b"one"
+    assert space.set("a", b"two, and longer")
+    assert value_of(space.get("a")) == b"two, and longer"
+    assert "a" in space
+    assert "b" not in space
+
+
+def test_deleted_is_gone(space: _engine.Space) -> None:
+    space.set("a", b"one")
+    assert space.delete("a") is True
+    assert space.delete("a") is False
+    assert space.get("a") is None
+    assert space.set("a", b"two")
+    assert value_of(space.get("a")) == b"two"
+
+
+def test_add_only_if_absent(space: _engine.Space) -> None:
+    assert space.add("a", b"one") is True
+    assert space.add("a", b"two") is False
+    assert value_of(space.get("a")) == b"one"
+    space.delete("a")
+    assert space.add("a", b"three") is True
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 8, 15, 16, 17, 63, 64, 65, 4095, 4096, 65535, 65536, 70000, 200_000])
+def test_values_of_every_length(space: _engine.Space, length: int) -> None:
+    value = random.Random(length).randbytes(length)
+    for key in ("k", "k" * 15, "k" * 16, "k" * 1000):
+        assert space.set(key, value)
+        assert value_of(space.get(key)) == value
+    space.engine.check()
+
+
+def test_str_and_bytes_are_different_keys(space: _engine.Space) -> None:
+    space.set("a", b"text")
+    space.set(b"a", b"bytes")
+    assert value_of(space.get("a")) == b"text"
+    assert value_of(space.get(b"a")) == b"bytes"
+    assert sorted(map(repr, space.keys())) == ["'a'", "b'a'"]
+
+
+def test_empty_and_long_keys(space: _engine.Space) -> None:
+    for key in ("", b"", "x" * 65535, "é" * 1000):
+        space.set(key, b"v")
+        assert value_of(space.get(key)) == b"v"
+    with pytest.raises(KeyTooLong, match="65536 bytes"):
+        space.set("x" * 65536, b"v")
+    with pytest.raises(KeyTooLong):
+        space.get(b"x" * 70000)
+
+
+@pytest.mark.parametrize("key", [1, 1.5, None, ("a",)])
+def test_other_keys_are_refused(space: _engine.Space, key: Any) -> None:
+    with pytest.raises(TypeError, match="str or bytes"):
+        space.get(key)
+    with pytest.raises(TypeError, match="str or bytes"):
+        space.set(key, b"v")
+
+
+def test_created_comes_back_exactly(space: _engine.Space) -> None:
+    """As a float of this century: what the region stamped is what it reads."""
+    for _ in range(1000):
+        now = random.uniform(1e9, 3e9)
+        space.set("a", b"v", now)
+        assert space.get("a")[1] == now  # type: ignore[index]
+
+
+def test_expired_is_gone_also_for_add_and_keys(space: _engine.Space) -> None:
+    past, future = time.time() - 1, time.time() + 1000
+    space.set("old", b"v", 0.0, -1, past)
+    space.set("new", b"v", 0.0, -1, future)
+    assert space.get("old") is None
+    assert "old" not in space
+    assert space.delete("old") is False
+    assert value_of(space.get("new")) == b"v"
+    assert space.keys() == ["new"]
+    space.set("old", b"v", 0.0, -1, past)
+    assert space.add("old", b"fresh") is True
+
+
+def test_too_large_says_what_to_do(space: _engine.Space) -> None:
+    most = space.engine.stats()["largest_value"]
+    with pytest.raises(ValueTooLarge, match=r"larger size, or shards=1"):
+        space.set("a", bytes(most + 4096))
+    assert space.set("a", bytes(most - 4096))
+    assert len(value_of(space.get("a"))) == most - 4096
+
+
+def test_too_large_leaves_the_older_value(space: _engine.Space) -> None:
+    space.set("a", b"old")
+    with pytest.raises(ValueTooLarge):
+        space.set("a", bytes(4 << 20))
+    assert value_of(space.get("a")) == b"old"
+
+
+def test_namespaces_know_nothing_of_each_other(found: segment.Segment) -> None:
+    one, two = found.engine.space("one"), found.engine.space("two")
+    one.set("a", b"1")
+    assert two.get("a") is None
+    two.set("a", b"2")
+    assert value_of(one.get("a")) == b"1"
+    one.clear()
+    assert one.get("a") is None
+    assert value_of(two.get("a")) == b"2"
+    assert found.engine.space("one").keys() == []
+    assert two.keys() == ["a"]
+
+
+def test_namespaces_run_out_with_an_error(found: segment.Segment) -> None:
+    for i in range(255):
+        found.engine.space(f"n{i}")
+    assert found.engine.space("n7") is not None
+    with pytest.raises(SegmentError, match="namespace"):
+        found.engine.space("one more")
+    with pytest.raises(SegmentError, match="63 bytes"):
+        found.engine.space("n" * 64)
+
+
+def test_epochs(space: _engine.Space) -> None:
+    assert space.epochs() == (0, 0, 0)
+    space.set("a", b"v")
+    assert space.get("a")[2] == 0  # type: ignore[index]
+    assert space.invalidate(True) == 1
+    assert space.epochs() == (1, 1, 0)
+    space.set("b", b"v")
+    assert space.get("b")[2] == 1  # type: ignore[index]
+    assert "a" not in space  # hidden,
+    assert space.get("a") is not None  # but whoever ignores invalidation may have it
+    assert space.add("a", b"new") is True
+    assert space.invalidate(False) == 2
+    assert space.epochs() == (2, 1, 2)
+    assert "b" in space
+
+
+def test_when_full_old_values_leave_and_nothing_is_refused(space: _engine.Space) -> None:
+    dice = random.Random(1)
+    for i in range(20_000):
+        assert space.set(f"k{i}", dice.randbytes(dice.randrange(2000)))
+    stats = space.engine.stats()
+    assert stats["evictions"] > 15_000
+    assert stats["live_bytes"] > 0.8 * stats["capacity_bytes"]
+    assert stats["overflow"] == 0
+    assert space.get("k19999") is not None
+    assert space.get("k0") is None
+    space.engine.check()
+
+
+def test_what_is_read_stays(space: _engine.Space) -> None:
+    """Two bits of use: the read key survives many times the capacity, its neighbours do not."""
+    space.set("hot", b"v" * 100)
+    space.set("cold", b"v" * 100)
+    for i in range(20_000):
+        space.set(f"k{i}", b"x" * 1000)
+        space.get("hot")
+    assert value_of(space.get("hot")) == b"v" * 100
+    assert space.get("cold") is None
+    assert space.engine.stats()["moved"] > 0
+
+
+def test_if_everything_is_read_a_set_is_still_bounded(space: _engine.Space) -> None:
+    for i in range(5000):
+        space.set(f"k{i % 3000}", b"x" * 1000)
+        for j in range(3):
+            space.get(f"k{(i - j) % 3000}")
+    before = space.engine.stats()["moved"]
+    space.set("one", b"x" * 1000)
+    assert space.engine.stats()["moved"] - before <= 64
+    space.engine.check()
+
+
+def test_the_index_overflows_without_harm(space: _engine.Space) -> None:
+    """Far more tiny records than slot words: some are dropped and counted, none is wrong."""
+    for i in range(60_000):
+        space.set(b"%d" % i, b"%d" % i)
+    stats = space.engine.stats()
+    assert stats["overflow"] > 0
+    found = 0
+    for i in range(60_000):
+        got = space.get(b"%d" % i)
+        assert got is None or got[0] == b"%d" % i
+        found += got is not None
+    assert found == stats["items"]
+    space.engine.check()
+
+
+def test_positions_start_again_before_they_end(name: str) -> None:
+    """A shard that reaches its limit is cleared; here the limit is a few capacities away."""
+    size, limit = 4 << 20, 6 << 20
+    fd = os.memfd_create(name)
+    os.posix_fallocate(fd, 0, size)
+    _engine.format(fd, size, 1, 16, limit)
+    space = _engine.Engine(fd).space("")
+    os.close(fd)
+    for i in range(40_000):
+        assert space.set(f"k{i}", b"%d" % i * 200)
+        assert space.get(f"k{i}")[0] == b"%d" % i * 200  # type: ignore[index]
+    assert space.engine.stats()["cleared"] > 0
+    space.engine.check()
+
+
+def test_keys_lists_each_once(space: _engine.Space) -> None:
+    wanted = {f"k{i}" for i in range(500)}
+    for key in wanted:
+        space.set(key, b"v")
+        space.set(key, b"w")
+    keys = space.keys()
+    assert len(keys) == len(wanted)
+    assert set(keys) == wanted
+
+
+def test_any_buffer_is_a_value(space: _engine.Space) -> None:
+    for value in (bytearray(b"abc"), memoryview(b"abc")):
+        space.set("a", value)
+        assert value_of(space.get("a")) == b"abc"
+    with pytest.raises(TypeError):
+        space.set("a", "text")  # type: ignore[arg-type]
+
+
+def test_stats_count(space: _engine.Space) -> None:
+    space.set("a", b"v")
+    space.get("a")
+    space.get("b")
+    space.delete("a")
+    space.add("a", b"v")
+    stats = space.engine.stats()
+    assert {name: stats[name] for name in ("sets", "hits", "misses", "deletes", "adds", "items", "processes")} == {
+        "sets": 1, "hits": 1, "misses": 1, "deletes": 1, "adds": 1, "items": 1, "processes": 1,
+    }  # fmt: skip
+
+
+# -- fills ------------------------------------------------------------------------------------------------
+
+
+def fill(space: _engine.Space, guard: _engine.Guard, key: str, value: bytes) -> bool:
+    return space.fill(guard, key, value, 0.0, 0.0, 0)
+
+
+def test_a_fill_stores(space: _engine.Space) -> None:
+    guard = space.guard("a")
+    assert guard.live
+    assert guard.outcome is None
+    assert fill(space, guard, "a", b"made") is True
+    assert guard.outcome is True
+    assert not guard.live
+    assert value_of(space.get("a")) == b"made"
+    guard.close()
+    guard.close()
+    assert space.holder("a", True) is None
+
+
+@pytest.mark.parametrize("change", ["set", "delete", "add", "invalidate"])
+def test_a_fill_is_refused_after_a_change(space: _engine.Space, change: str) -> None:
+    guard = space.guard("a")
+    if change == "delete":
+        space.delete("a")
+    elif change == "invalidate":
+        space.invalidate(True)
+    else:
+        getattr(space, change)("a", b"newer")
+    assert fill(space, guard, "a", b"made") is False
+    assert guard.outcome is False
+    assert value_of(space.get("a")) == (b"newer" if change in ("set", "add") else None)
+
+
+def test_a_change_before_the_fill_began_does_not_matter(space: _engine.Space) -> None:
+    space.set("a", b"old")
+    space.delete("a")
+    space.invalidate(True)
+    guard = space.guard("a")
+    assert fill(space, guard, "a", b"made") is True
+
+
+def test_a_soft_invalidation_makes_the_fill_stale(space: _engine.Space) -> None:
+    guard = space.guard("a")
+    space.invalidate(False)
+    assert fill(space, guard, "a", b"made") is True
+    assert space.get("a")[2] < space.epochs()[2]  # type: ignore[index]
+
+
+def test_a_fill_of_another_key_or_segment_is_no_fill(space: _engine.Space, found: segment.Segment) -> None:
+    other = found.engine.space("other")
+    guard = other.guard("a")
+    assert fill(space, guard, "a", b"made") is False
+    assert space.get("a") is None
+
+
+def test_a_fill_too_large_ends_the_creation(space: _engine.Space) -> None:
+    guard = space.guard("a")
+    with pytest.raises(ValueTooLarge):
+        fill(space, guard, "a", bytes(4 << 20))
+    assert guard.outcome is False
+    assert not guard.live
+
+
+def test_a_guard_leans_on_the_lease_that_this_process_holds(space: _engine.Space) -> None:
+    lease = space.lease("a", True)
+    assert lease.acquire(0, False, ()) == 0
+    guard = space.guard("a")
+    assert fill(space, guard, "a", b"made") is True
+    guard.close()
+    assert lease.held  # closing the guard gave nothing back
+    assert lease.release(True) is True
+
+
+def test_after_its_lease_was_given_back_a_guard_is_dead(space: _engine.Space) -> None:
+    lease = space.lease("a", True)
+    lease.acquire(0, False, ())
+    guard = space.guard("a")
+    lease.release(True)
+    assert not guard.live
+    assert fill(space, guard, "a", b"late") is False

@@ -1,0 +1,567 @@
+"""Segments: birth, attachment, refusal, removal; and that nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mpcache
+from mpcache.exception import (
+    NoRoom,
+    SegmentDamaged,
+    SegmentError,
+    SegmentRefused,
+    SegmentRetired,
+    SegmentTooSmall,
+    TooManyProcesses,
+)
+from mpcache.shm import _engine, room, segment
+
+pytestmark = pytest.mark.engine
+
+MB = 1 << 20
+Fork = Callable[..., Any]
+
+
+def path_of(name: str) -> Path:
+    return Path(segment.directory()) / name
+
+
+# -- names and sizes ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", ["a/b", "", ".", "..", ".hidden", "a\0b", "/", 7, b"bytes"])
+def test_bad_names(bad: Any) -> None:
+    with pytest.raises(ValueError, match="segment name"):
+        segment.attach(bad, "4MB")
+
+
+def test_a_name_too_long() -> None:
+    with pytest.raises(ValueError, match="201 bytes"):
+        segment.attach("x" * 201, "4MB")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("64MB", 64 * MB), ("64 MiB", 64 * MB), ("1.5g", 1536 * MB), ("4096", 4096), ("8k", 8192), (12345, 12345)],
+)
+def test_sizes(text: int | str, size: int) -> None:
+    assert segment.parse_size(text) == size
+
+
+@pytest.mark.parametrize("bad", ["", "MB", "64XB", "-1", "1e9", None, 1.5, True])
+def test_bad_sizes(bad: Any, name: str) -> None:
+    with pytest.raises(ValueError, match="size"):
+        segment.attach(name, bad)
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, MB, segment.smallest() - 1, -5])
+def test_too_small_says_what_is_enough(size: int, name: str) -> None:
+    with pytest.raises(SegmentTooSmall, match=f"smallest segment has {segment.smallest()} bytes") as told:
+        segment.attach(name, size)
+    assert told.value.least == segment.smallest()
+    assert not path_of(name).exists()
+
+
+@pytest.mark.parametrize("shards", [1, 2, 8, 64])
+def test_the_smallest_that_is_named_works(name: str, shards: int) -> None:
+    found = segment.attach(name, segment.smallest(shards), shards=shards)
+    assert found.engine.shards == shards
+    assert found.engine.space("").set("a", b"v")
+    found.engine.check()
+    segment.unlink(name)
+    with pytest.raises(SegmentTooSmall):
+        segment.attach(name, segment.smallest(shards) - 64 * 1024, shards=shards)
+
+
+@pytest.mark.parametrize("shards", [0, 3, 65, 128, -1])
+def test_bad_shards(name: str, shards: int) -> None:
+    with pytest.raises((ValueError, OverflowError)):
+        segment.attach(name, "64MB", shards=shards)
+    assert not path_of(name).exists()
+
+
+def test_shards_by_size() -> None:
+    assert segment.default_shards(8 * MB) == 1
+    assert segment.default_shards(32 * MB) <= 2
+    assert segment.default_shards(1 << 40) <= 64
+
+
+# -- no room ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_tmpfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """``small_tmpfs("6m")``: segments go to a tmpfs of that size."""
+    mounted: list[Path] = []
+
+    def mount(size: str) -> None:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=1777", "tmpfs", tmp_path], check=True)
+        mounted.append(tmp_path)
+        monkeypatch.setenv("MPCACHE_SHM", str(tmp_path))
+
+    yield mount
+    for path in mounted:
+        subprocess.run(["umount", "-l", path], check=True)
+
+
+needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a tmpfs")
+
+
+@needs_mount
+def test_a_file_system_too_small(small_tmpfs: Callable[[str], None], name: str) -> None:
+    small_tmpfs("1m")
+    with pytest.raises(NoRoom, match=r"has \d+ bytes available and the segment wants 8388608.*--shm-size") as told:
+        segment.attach(name, "8MB")
+    assert told.value.wanted == 8 * MB
+    assert told.value.available <= MB
+    assert not path_of(name).exists()
+
+
+@needs_mount
+def test_a_file_system_that_fills_up_while_one_allocates(
+    small_tmpfs: Callable[[str], None], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_tmpfs("4m")
+    monkeypatch.setattr(room, "require", lambda folder, size: None)  # somebody took it after that question
+    with pytest.raises(NoRoom, match="could not hold 8388608 bytes"):
+        segment.attach(name, "8MB")
+    assert not path_of(name).exists()
+    there = os.statvfs(segment.directory())
+    assert there.f_bavail * there.f_frsize > 3 * MB  # nothing of it is left
+
+
+@needs_mount
+def test_eight_creators_where_one_fits(small_tmpfs: Callable[[str], None], name: str, fork: Fork) -> None:
+    small_tmpfs("6m")
+    read, write = os.pipe()
+
+    def act(send: Any) -> bool:
+        os.read(read, 1)
+        return segment.attach(name, "4MB").engine.space("").set(str(os.getpid()), b"v")
+
+    children = [fork(act) for _ in range(8)]
+    os.write(write, b"x" * 8)
+    assert [child.next() for child in children] == [True] * 8
+    assert len(segment.attach(name, "4MB").engine.space("").keys()) == 8
+
+
+def test_the_cgroups_word_counts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_in_cgroup", lambda: MB)
+    with pytest.raises(NoRoom, match="cgroup"):
+        segment.attach(name, "8MB")
+    with pytest.raises(NoRoom, match="cgroup"):
+        segment.attach(None, "8MB")
+
+
+# -- refusals ------------------------------------------------------------------------------------------------------
+
+
+def test_mode_and_owner_of_a_new_one(name: str) -> None:
+    segment.attach(name, "4MB")
+    found = path_of(name).stat()
+    assert stat.S_IMODE(found.st_mode) == 0o600
+    assert found.st_uid == os.geteuid()
+    assert stat.S_IMODE(path_of(name).parent.stat().st_mode) == 0o700
+
+
+def test_a_mode_that_was_asked_for_is_given_in_spite_of_the_umask(name: str) -> None:
+    before = os.umask(0o077)
+    try:
+        segment.attach(name, "4MB", mode=0o660)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path_of(name).stat().st_mode) == 0o660
+    assert segment.attach(name, "4MB", mode=0o660)
+    with pytest.raises(SegmentRefused, match="lets other users in"):
+        segment.attach(name, "4MB")
+
+
+def in_another_process(name: str) -> str:
+    """What a process that is not attached yet says of the segment of that name."""
+    code = (
+        "import sys; from mpcache.shm import segment\n"
+        "try: print(segment.attach(sys.argv[1], '4MB').engine.space('').get('a'))\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, timeout=60)
+    assert not done.stderr, done.stderr
+    return done.stdout
+
+
+def put_file(name: str, content: bytes) -> Path:
+    segment.attach(name + "-x", "4MB").unlink()  # makes the directory
+    path = path_of(name)
+    path.write_bytes(content)
+    path.chmod(0o600)
+    return path
+
+
+def image(name: str) -> bytes:
+    found = segment.attach(name + "-image", "4MB")
+    content = path_of(name + "-image").read_bytes()
+    found.unlink()
+    return content
+
+
+def test_world_writable_is_refused(name: str) -> None:
+    segment.attach(name, "4MB")
+    path_of(name).chmod(0o606)
+    assert re.match(r"SegmentRefused .*mode -rw----rw- lets other users in.*mpcache rm", in_another_process(name))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_foreign_owner_is_refused(name: str) -> None:
+    segment.attach(name, "4MB")
+    os.chown(path_of(name), 12345, -1)
+    assert re.match(r"SegmentRefused .*owned by uid 12345", in_another_process(name))
+
+
+def test_a_symbolic_link_is_refused(name: str, tmp_path: Path) -> None:
+    put_file(name, b"").unlink()
+    path_of(name).symlink_to(tmp_path / "elsewhere")
+    assert re.match(r"SegmentRefused .*symbolic link", in_another_process(name))
+
+
+def test_two_names_are_refused(name: str) -> None:
+    segment.attach(name, "4MB")
+    second = path_of(name + "-second")
+    os.link(path_of(name), second)
+    try:
+        assert re.match(r"SegmentRefused .*2 names", in_another_process(name))
+    finally:
+        second.unlink()
+
+
+def test_a_fifo_is_refused_and_does_not_block(name: str) -> None:
+    put_file(name, b"").unlink()
+    os.mkfifo(path_of(name), 0o600)
+    assert re.match(r"SegmentRefused .*not a regular file", in_another_process(name))
+
+
+def test_a_directory_open_to_others_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPCACHE_SHM", str(tmp_path))
+    folder = Path(segment.directory())
+    folder.mkdir()
+    folder.chmod(0o755)
+    with pytest.raises(SegmentRefused, match="only uid"):
+        segment.attach(name, "4MB")
+
+
+def test_random_bytes_are_refused(name: str) -> None:
+    put_file(name, os.urandom(4 * MB))
+    assert re.match(r"SegmentRefused .*not an mpcache segment.*mpcache rm", in_another_process(name))
+
+
+def test_an_empty_file_is_refused(name: str) -> None:
+    put_file(name, b"")
+    assert re.match(r"SegmentRefused .*shorter", in_another_process(name))
+
+
+@pytest.mark.parametrize("length", [100, 4096, 4 * MB - 1])
+def test_truncated_is_refused(name: str, length: int) -> None:
+    put_file(name, image(name)[:length])
+    assert re.match(r"SegmentRefused .*shorter than its header says", in_another_process(name))
+
+
+def test_longer_than_its_header_says_is_refused(name: str) -> None:
+    put_file(name, image(name) + bytes(4096))
+    assert re.match(r"SegmentRefused .*does not agree", in_another_process(name))
+
+
+def test_every_flipped_bit_of_the_header_is_seen(name: str) -> None:
+    """Sizes, offsets and seeds are what everything else rests on."""
+    content = bytearray(image(name))
+    fd = os.memfd_create("flipped")
+    os.truncate(fd, len(content))
+    os.pwrite(fd, content, 0)
+    _engine.Engine(fd)
+    checked = 16 + 128 + 32 + 16 + 8 + 8  # magic and layout, geometry, seeds, birth, born, checksum
+    for bit in range(checked * 8):
+        byte = content[bit // 8] ^ 1 << bit % 8
+        os.pwrite(fd, bytes([byte]), bit // 8)
+        with pytest.raises(SegmentError):
+            _engine.Engine(fd)
+        os.pwrite(fd, content[bit // 8 : bit // 8 + 1], bit // 8)
+    _engine.Engine(fd)
+    os.close(fd)
+
+
+def other_layout(name: str) -> Path:
+    content = bytearray(image(name))
+    struct.pack_into("<I", content, 8, 999)
+    return put_file(name, bytes(content))
+
+
+def test_another_layout_in_use_is_refused(name: str) -> None:
+    path = other_layout(name)
+    fd = os.open(path, os.O_RDWR)
+    import fcntl
+
+    lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, (1 << 60) + 3, 1, 0)
+    fcntl.fcntl(fd, getattr(fcntl, "F_OFD_SETLK", 37), lock)
+    assert re.match(r"SegmentRefused .*another layout version", in_another_process(name))
+    os.close(fd)
+
+
+def test_another_layout_that_nobody_uses_is_replaced(name: str) -> None:
+    other_layout(name)
+    assert in_another_process(name) == "None\n"
+
+
+# -- one segment, many attachments --------------------------------------------------------------------------------
+
+
+def test_attached_twice_is_one_object(name: str) -> None:
+    one, two = segment.attach(name, "4MB"), segment.attach(name, "4MB")
+    assert one is two
+    one.engine.space("").set("a", b"v")
+    assert one.engine.stats()["processes"] == 1
+
+
+def test_another_size_warns_once(name: str) -> None:
+    segment.attach(name, "4MB")
+    with pytest.warns(UserWarning, match=rf"'{name}' has {4 * MB} bytes and was asked for with {8 * MB}.*mpcache rm"):
+        assert segment.attach(name, "8MB").size == 4 * MB
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        segment.attach(name, "8MB")
+
+
+def test_strict_size(name: str) -> None:
+    segment.attach(name, "4MB")
+    with pytest.raises(SegmentRefused, match="was asked for with") as told:
+        segment.attach(name, "8MB", strict_size=True)
+    assert (told.value.size, told.value.wanted) == (4 * MB, 8 * MB)
+    segment.attach(name, "4MB", strict_size=True)
+
+
+def test_an_unrelated_process_finds_what_was_set(name: str) -> None:
+    segment.attach(name, "4MB").engine.space("").set("a", b"value", 5.0)
+    assert in_another_process(name) == "(b'value', 5.0, 0, 0)\n"
+
+
+def test_ten_processes_come_and_go_and_leave_no_slot(name: str, fork: Fork) -> None:
+    found = segment.attach(name, "4MB")
+    space = found.engine.space("")
+    space.set("a", b"v")
+    for _ in range(10):
+        fork(lambda send: space.set("a", b"w")).next()
+        fork(lambda send: (space.set("a", b"w"), send("there"), signal.pause())).kill()
+    assert found.engine.stats()["processes"] == 1
+    assert found.engine.owner & 0xFFFF == 0
+
+
+def test_a_process_too_many_may_read(fork: Fork) -> None:
+    fd = os.memfd_create("few")
+    os.posix_fallocate(fd, 0, 4 * MB)
+    _engine.format(fd, 4 * MB, 1, 2)
+    space = _engine.Engine(fd).space("")
+    space.set("a", b"v")
+    second = fork(lambda send: (space.set("b", b"w"), send("there"), signal.pause()))
+    second.next()
+
+    def third(send: Any) -> Any:
+        with pytest.raises(TooManyProcesses):
+            space.set("c", b"x")
+        with pytest.raises(TooManyProcesses):
+            space.lease("c", True).acquire(0, False, ())
+        return space.get("a")[0], space.get("b")[0], space.get("c")  # type: ignore[index]
+
+    assert fork(third).next() == (b"v", b"w", None)
+    second.kill()
+    assert fork(lambda send: space.set("c", b"x")).next() is True
+    os.close(fd)
+
+
+def test_a_program_that_closes_all_descriptors_goes_on(name: str, fork: Fork) -> None:
+    """As daemons do.  What it held is free for others; it is told so, and registers anew where it can."""
+    found = segment.attach(name, "4MB")
+    space = found.engine.space("")
+    space.set("a", b"v")
+
+    def act(send: Any) -> Any:
+        lease = space.lease("k", True)
+        lease.acquire(0, False, ())
+        os.closerange(found.engine.fd, found.engine.fd + 1)
+        got = space.get("a")
+        return got is not None and lease.held
+
+    assert fork(act).next() is True
+
+
+# -- removal ----------------------------------------------------------------------------------------------------------
+
+
+def test_unlink_sends_everybody_to_a_new_one(name: str) -> None:
+    here = mpcache.shared(name, size="4MB")
+    here.set("a", 1)
+    code = (
+        "import sys, mpcache; cache = mpcache.shared(sys.argv[1], size='4MB'); print(cache.get('a'), flush=True)\n"
+        "sys.stdin.readline(); cache.set('b', 2); print(cache.get('a'), cache.get('b'), flush=True); sys.stdin.readline()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdin is not None
+    assert other.stdout is not None
+    try:
+        assert other.stdout.readline() == "1\n"
+        before = path_of(name).stat().st_ino
+        segment.unlink(name)
+        other.stdin.write("\n")
+        other.stdin.flush()
+        assert other.stdout.readline().split()[-1] == "2"
+        assert path_of(name).stat().st_ino != before
+        assert here.get("b") == 2
+        assert here.get("a") is mpcache.NO_VALUE
+    finally:
+        other.communicate("\n", timeout=20)
+
+
+def test_a_raw_rm_is_noticed(name: str) -> None:
+    cache = mpcache.shared(name, size="4MB")
+    cache.set("a", 1)
+    path_of(name).unlink()
+    deadline = time.monotonic() + 5
+    while not path_of(name).exists():
+        cache.set("a", 2)
+        assert time.monotonic() < deadline, "nobody noticed"
+    cache.set("a", 3)
+    assert in_another_process(name).startswith("(b")
+
+
+def test_a_retired_segment_that_was_left_is_replaced(name: str) -> None:
+    found = segment.attach(name, "4MB")
+    found.engine.space("").set("a", b"v")
+    found.engine.retire()  # and whoever did it died before he removed it
+    with pytest.raises(SegmentRetired):
+        found.engine.space("").set("a", b"w")
+    assert segment.attach(name, "4MB").engine.space("").get("a") is None
+
+
+def test_a_lease_of_a_retired_segment_can_be_given_back(name: str) -> None:
+    found = segment.attach(name, "4MB")
+    lease = found.engine.space("").lease("k", True)
+    lease.acquire(0, False, ())
+    found.unlink()
+    assert lease.release(True) is True
+
+
+def test_unlink_of_nothing_and_of_anything(name: str) -> None:
+    assert segment.unlink(name) is False
+    put_file(name, b"rubbish")
+    assert segment.unlink(name) is True
+    assert not path_of(name).exists()
+
+
+def test_names_lists_them(name: str) -> None:
+    assert name not in segment.names()
+    segment.attach(name, "4MB")
+    assert name in segment.names()
+
+
+def test_a_creator_killed_anywhere_leaves_nothing(name: str, fork: Fork) -> None:
+    """Stopped before each system call of the birth, then killed: the next one finds no trace and makes it."""
+    for step in ("require", "fill", "link"):
+
+        def act(send: Any, step: str = step) -> None:
+            def stop(*args: Any, **named: Any) -> Any:
+                send("there")
+                signal.pause()
+
+            if step == "require":
+                room.require = stop
+            elif step == "fill":
+                _engine.format = stop
+            else:
+                os.link = stop
+            segment.attach(name, "4MB")
+
+        child = fork(act)
+        child.next()
+        child.kill()
+        assert not path_of(name).exists()
+    segment.attach(name, "4MB").engine.check()
+
+
+# -- anonymous ---------------------------------------------------------------------------------------------------------
+
+
+def test_anonymous_is_shared_with_children_and_leaves_nothing(fork: Fork) -> None:
+    before = segment.names()
+    cache = mpcache.shared(None, size="4MB")
+    fork(lambda send: cache.set("a", "from the child")).next()
+    assert cache.get("a") == "from the child"
+    assert segment.names() == before
+
+
+def test_two_anonymous_ones_are_two(fork: Fork) -> None:
+    one, two = mpcache.shared(None, size="4MB"), mpcache.shared(None, size="4MB")
+    one.set("a", 1)
+    assert two.get("a") is mpcache.NO_VALUE
+
+
+def test_anonymous_does_not_travel_just_anywhere() -> None:
+    with pytest.raises(TypeError, match="give the cache a name"):
+        pickle.dumps(mpcache.shared(None, size="4MB"))
+
+
+def test_an_unlinked_anonymous_one_says_so() -> None:
+    cache = mpcache.shared(None, size="4MB")
+    cache.actual_backend.unlink()
+    with pytest.raises(SegmentRetired, match="make a new cache"):
+        cache.set("a", 1)
+
+
+# -- threads --------------------------------------------------------------------------------------------------------
+
+
+def test_threads_share_one_slot(name: str) -> None:
+    space = segment.attach(name, "4MB").engine.space("")
+    wrong: list[Any] = []
+
+    def work(number: int) -> None:
+        for i in range(2000):
+            space.set(f"{number}-{i % 50}", b"%d" % number * 300)
+            got = space.get(f"{number}-{i % 50}")
+            if got is not None and got[0] != b"%d" % number * 300:
+                wrong.append(got)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not wrong
+    assert space.engine.stats()["processes"] == 1
+    space.engine.check()
+
+
+def test_check_names_what_is_wrong(name: str) -> None:
+    found = segment.attach(name, "4MB")
+    space = found.engine.space("")
+    for i in range(100):
+        space.set(f"k{i}", b"needle" * 10)
+    found.engine.check()
+    with open(path_of(name), "r+b") as file:
+        content = file.read()
+        at = content.index(b"needle") - 100
+        file.seek(at)
+        file.write(bytes(80))
+    with pytest.raises(SegmentDamaged, match=r"shard 0: .*record"):
+        found.engine.check()
