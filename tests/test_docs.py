@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-import mpcache
+from mpcache.shm import segment
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.rst"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.rst"))]
 SHOWN = [page for page in PAGES if "\n>>> " in page.read_text()]
 
-NAME = re.compile(r'(?<=shared\(")\w+|(?<="name": ")\w+')
+NAME = re.compile(r'(?<=shared\(")[\w-]+|(?<=arguments=\{"name": ")[\w-]+')
 """Where an example names its segment."""
 
 
@@ -33,8 +33,8 @@ def page(request: pytest.FixtureRequest) -> Iterator[str]:
     """A page's text, its segments renamed so that no other run and no user of this machine has them."""
     text = NAME.sub(lambda name: f"{name[0]}-{os.getpid()}", request.param.read_text())
     yield text
-    for name in set(re.findall(NAME.pattern + r"(?:-\d+)", text)):
-        mpcache.shared(name, size="8MB").actual_backend.unlink()
+    for name in set(NAME.findall(text)):
+        segment.unlink(name)
 
 
 @pytest.mark.parametrize("page", SHOWN, indirect=True, ids=named)
@@ -55,8 +55,9 @@ def test_the_first_example_is_created_once_by_three_processes(page: str, tmp_pat
     assert block is not None
     script = tmp_path / "report.py"
     script.write_text(textwrap.dedent(block[1]).replace("time.sleep(2)", "time.sleep(0.5)"))
-    racing = [subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    said = [process.communicate(timeout=30)[0] for process in racing]
+    here = {**os.environ, "PYTHONPATH": str(ROOT)}
+    racing = [subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, env=here) for _ in range(3)]
+    said = [process.communicate(timeout=30)[0].decode() for process in racing]
     assert len(set(said)) == 1, said
     assert said[0].startswith("monday, by process ")
     assert int(said[0].split()[-1]) in [process.pid for process in racing]

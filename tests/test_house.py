@@ -21,29 +21,33 @@ HOUSES = ("tests", "stress", "bench")
 DOWN: keeper.Table = {
     "exception": (),
     "api": ("exception",),
-    "loader": (),
     # pure: they decide, they know no storage
     "keys": ("api",),
     "codec": ("api",),
     "invalidation": ("api",),
     "lock": ("api",),
+    "mishaps": ("api",),
     # the floor both staircases stand on
     "shm": ("api",),
     # exclude: one primitive a file; the folder itself is the table of names
-    "mutexes": ("api", "loader"),
+    "mutexes": ("api",),
     "mutexes.base": ("api",),
     "mutexes.*": ("mutexes.base", "shm"),
     # keep: one store a file.  It may build a mutex, never back; it speaks the wire format, and of its epochs
-    "backends": ("api", "loader"),
+    "backends": ("api",),
     "backends.*": ("backends", "mutexes", "mutexes.*", "codec", "invalidation", "shm"),
     "proxy": ("api",),
+    # the region, in rooms that are handed one and never make one
+    "storage": ("codec", "mishaps"),
+    "creation": ("lock", "keys", "mishaps"),
+    "decorators": ("api",),
+    "multi": ("creation", "storage"),
     # the only room that sees both staircases, by their tables of names
-    "multi": ("lock", "invalidation", "keys", "codec", "backends", "mutexes", "proxy"),
-    "region": ("multi",),
-    "decorators": ("region",),
+    "region": ("multi", "decorators", "invalidation", "backends", "mutexes", "proxy"),
     "config": ("region",),
+    "sharing": ("region",),
     "util": ("region",),
-    "": ("decorators", "config", "util"),
+    "": ("config", "sharing", "util"),
     "testing": ("",),
     "plugins.*": ("",),
     "integrations.*": ("",),
