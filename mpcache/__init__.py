@@ -9,7 +9,7 @@ from mpcache.api import NO_VALUE, BytesBackend, CacheBackend, CachedValue
 from mpcache.lock import Lock, NeedRegenerationException
 from mpcache.proxy import ProxyBackend
 from mpcache.region import CacheRegion, make_region, register_backend
-from mpcache.shared import shared
+from mpcache.sharing import shared
 
 __version__ = "0.1.0"
 

@@ -403,9 +403,9 @@ class CacheRegion:
     def _lifetime(self, given: Expiration) -> float | None:
         """Seconds that a value is fresh; None: for ever."""
         chosen = self.expiration_time if given is None else given
-        if chosen is None or chosen == -1:
-            return None
-        return seconds(chosen) if isinstance(chosen, timedelta) else chosen
+        if isinstance(chosen, timedelta):
+            chosen = chosen.total_seconds()
+        return None if chosen == -1 else chosen
 
     def _worth(self, created: float, epoch: int | None, expiration_time: Expiration) -> Freshness:
         return freshness(created, epoch, self._lifetime(expiration_time), self._judge)
@@ -432,7 +432,7 @@ class CacheRegion:
             return self._storage.pack(value, time.time())
         except Exception as error:
             raise CantSerializeException(
-                f"the value of key {key!r}, a {type(value).__qualname__}, cannot be stored: the serializer says"
+                f"the value of key {key!r}, a {type(value).__qualname__}, cannot be stored, says the serializer:"
                 f" {type(error).__name__}: {error}; cache plain data, or give the region another serializer"
             ) from error
 
@@ -461,7 +461,7 @@ def _warn_of_a_weak_mutex(store: Any, mutex: Any) -> None:
     guarantees = getattr(kind, "guarantees", None)
     if guarantees is not None and not guarantees.processes:
         warnings.warn(
-            f"{getattr(kind, '__name__', kind)} excludes no other process, but {type(store).__name__} is shared by"
-            " all: each will create the values for itself; leave mutex= out to have the store's own",
+            f"{getattr(kind, '__name__', kind)} excludes no other process, but {type(store).__name__} is"
+            " shared: each will create the values for itself; leave mutex= out to have the store's own",
             stacklevel=3,
         )

@@ -117,7 +117,7 @@ def waiters() -> Waiters:
 
 @pytest.fixture
 def spawn() -> Iterator[Callable[..., Future[Any]]]:
-    """``spawn(f, *args)``: f in a thread of its own; the result has a time limit, exceptions come out of it."""
+    """``spawn(f, *args)``: f in a thread of its own; exceptions come out of its result."""
     with ThreadPoolExecutor(32) as pool:
         yield pool.submit
 

@@ -29,7 +29,11 @@ def test_memory_keeps_and_forgets(kind: type[MemoryBackend]) -> None:
     assert list(backend._cache) == ["c"]
     backend.set_serialized("d", b"bytes")
     backend.set_serialized_multi({"e": b"more"})
-    assert [backend.get_serialized("d"), *backend.get_serialized_multi(["e", "x"])] == [b"bytes", b"more", NO_VALUE]
+    assert [backend.get_serialized("d"), *backend.get_serialized_multi(["e", "x"])] == [
+        b"bytes",
+        b"more",
+        NO_VALUE,
+    ]
 
 
 def test_memory_keeps_in_the_dict_that_it_is_given() -> None:

@@ -40,7 +40,9 @@ def test_an_item_in_the_middle_is_not_taken_for_a_time() -> None:
     assert codec.split(b'{"ct": 1.5, "e": 7, "v": 2}|x') == (b"x", 1.5, 7, 2)
 
 
-@pytest.mark.parametrize("wire", [b"", b"|", b"x|y", b"[1]|y", b"{}|y", b'{"ct": 1}|y', b'{"ct": , "v": 2}|y', b"\xff|"])
+@pytest.mark.parametrize(
+    "wire", [b"", b"|", b"x|y", b"[1]|y", b"{}|y", b'{"ct": 1}|y', b'{"ct": , "v": 2}|y', b"\xff|"]
+)
 def test_other_bytes_are_refused(wire: bytes) -> None:
     with pytest.raises((ValueError, KeyError, TypeError)):
         codec.split(wire)

@@ -60,15 +60,19 @@ def test_other_things_are_no_times(given: Any) -> None:
 def test_C1_hard_and_soft(clock: Clock) -> None:
     strategy = DefaultInvalidationStrategy()
     assert strategy.judge(0, None) is FRESH
-    assert not strategy.was_soft_invalidated() and not strategy.was_hard_invalidated()
+    assert not strategy.was_soft_invalidated()
+    assert not strategy.was_hard_invalidated()
     strategy.invalidate(hard=False)
-    assert strategy.was_soft_invalidated() and not strategy.was_hard_invalidated()
+    assert strategy.was_soft_invalidated()
+    assert not strategy.was_hard_invalidated()
     assert [strategy.judge(clock.now - 1, None), strategy.judge(clock.now, None)] == [STALE, FRESH]
-    assert strategy.is_invalidated(clock.now - 1) and strategy.is_soft_invalidated(clock.now - 1)
+    assert strategy.is_invalidated(clock.now - 1)
+    assert strategy.is_soft_invalidated(clock.now - 1)
     clock.forward(10)
     strategy.invalidate()
     assert [strategy.judge(clock.now - 1, None), strategy.judge(clock.now, None)] == [ABSENT, FRESH]
-    assert strategy.is_invalidated(clock.now - 1) and strategy.is_hard_invalidated(clock.now - 1)
+    assert strategy.is_invalidated(clock.now - 1)
+    assert strategy.is_hard_invalidated(clock.now - 1)
 
 
 def test_C2_soft_after_hard_keeps_what_hard_has_forbidden(clock: Clock) -> None:
@@ -79,7 +83,8 @@ def test_C2_soft_after_hard_keeps_what_hard_has_forbidden(clock: Clock) -> None:
     strategy.invalidate(hard=False)
     times = [hard_at - 1, hard_at, clock.now - 1, clock.now]
     assert [strategy.judge(time, None) for time in times] == [ABSENT, STALE, STALE, FRESH]
-    assert strategy.was_hard_invalidated() and strategy.was_soft_invalidated()
+    assert strategy.was_hard_invalidated()
+    assert strategy.was_soft_invalidated()
 
 
 def test_C1_hard_ends_the_soft_one_before_it(clock: Clock) -> None:
@@ -132,7 +137,8 @@ def test_F1_a_value_of_unknown_epoch_is_as_old_as_can_be() -> None:
     assert strategy.judge(1e12, None) is FRESH
     strategy.invalidate(hard=False)
     assert strategy.judge(1e12, None) is STALE
-    assert strategy.is_soft_invalidated(1e12) and strategy.is_invalidated(1e12)
+    assert strategy.is_soft_invalidated(1e12)
+    assert strategy.is_invalidated(1e12)
     strategy.invalidate()
     assert strategy.judge(1e12, None) is ABSENT
     assert strategy.is_hard_invalidated(1e12)
@@ -153,7 +159,9 @@ def test_C3_a_strategy_without_judge_will_do() -> None:
 def test_C3_the_base_class_leaves_all_six_to_the_subclass() -> None:
     base = RegionInvalidationStrategy()
     calls = [base.invalidate, base.was_hard_invalidated, base.was_soft_invalidated]
-    calls += [lambda f=f: f(0) for f in (base.is_invalidated, base.is_hard_invalidated, base.is_soft_invalidated)]
+    calls += [
+        lambda f=f: f(0) for f in (base.is_invalidated, base.is_hard_invalidated, base.is_soft_invalidated)
+    ]
     for call in calls:
         with pytest.raises(NotImplementedError):
             call()

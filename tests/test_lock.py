@@ -100,13 +100,13 @@ MAKE = "begin look create keep end release:True"
     ("looks", "mutex", "value", "log"),
     [
         pytest.param([FRESH], [], "fresh", "look", id="B1-a-hit-looks-once"),
-        pytest.param([STALE], [LATE], "stale", "look try:timeout", id="B2-a-stale-hit-looks-once-and-never-waits"),
+        pytest.param([STALE], [LATE], "stale", "look try:timeout", id="B2-a-stale-hit-looks-once-and-no-wait"),
         pytest.param([STALE, STALE], [GOT], "made", f"look try:acquired {MAKE}", id="stale-and-elected"),
         pytest.param(
             [STALE, FRESH], [GOT], "fresh", "look try:acquired begin look end release:True",
             id="stale-and-elected-but-another-was-quicker",
         ),
-        pytest.param([ABSENT, ABSENT], [GOT], "made", f"look wait:acquired {MAKE}", id="B1-a-miss-looks-twice"),
+        pytest.param([ABSENT, ABSENT], [GOT], "made", f"look wait:acquired {MAKE}", id="B1-a-miss-looks-2x"),
         pytest.param(
             [ABSENT, FRESH], [GOT], "fresh", "look wait:acquired begin look end release:True",
             id="B3-not-made-again-after-the-wait",
@@ -128,9 +128,9 @@ MAKE = "begin look create keep end release:True"
             [ABSENT, ABSENT, ABSENT], [UNSTORED, GOT], "made", f"look wait:unstored look try:acquired {MAKE}",
             id="B5-not-stored-and-one-of-those-who-go-on-may-store",
         ),
-        pytest.param([ABSENT, FRESH], [UNSTORED], "fresh", "look wait:unstored look", id="B5-but-somebody-stored"),
+        pytest.param([ABSENT, FRESH], [UNSTORED], "fresh", "look wait:unstored look", id="B5-but-one-stored"),
         pytest.param([ABSENT, FRESH], [LATE], "fresh", "look wait:timeout look", id="F8-in-the-last-moment"),
-        pytest.param([ABSENT, STALE], [LATE], "stale", "look wait:timeout look", id="F8-too-late-but-there-is-a-stale-one"),
+        pytest.param([ABSENT, STALE], [LATE], "stale", "look wait:timeout look", id="F8-late-but-stale-will-do"),
     ],
 )  # fmt: skip
 def test_the_protocol(looks: list[Freshness], mutex: list[Outcome], value: str, log: str) -> None:
@@ -229,8 +229,10 @@ class TestRunInBackground:
     def test_B9_what_is_handed_over_is_a_mutex(self) -> None:
         def runner(handed: Any) -> None:
             assert isinstance(handed, CacheMutex)
-            assert handed.locked() and not handed.acquire(False)
-            assert handed.key == "k" and "'k'" in repr(handed)
+            assert handed.locked()
+            assert not handed.acquire(False)
+            assert handed.key == "k"
+            assert "'k'" in repr(handed)
             handed.release()
             with pytest.raises(NotHeld):
                 handed.release()
@@ -276,7 +278,8 @@ class TestAdapt:
         assert mutex.acquire(False) is bool(answer)
         mutex.release(stored=False)
         assert foreign.log == [True, False, "release"]
-        assert mutex.answer is answer and repr(mutex) == "<Sloppy>"
+        assert mutex.answer is answer
+        assert repr(mutex) == "<Sloppy>"
 
     def test_a_plain_lock_will_do(self) -> None:
         lock = threading.Lock()
@@ -345,7 +348,8 @@ class TestLock:
         mutex, handed = ThreadMutex("k", Scope()), []
         with self.lock(value, mutex=mutex, async_creator=handed.append) as found:
             assert found == "made 1"
-        assert mutex.locked() and value.created == 1
+        assert mutex.locked()
+        assert value.created == 1
         handed[0].release()
         assert not mutex.locked()
 
@@ -405,7 +409,8 @@ class TestThreadMutex:
 
         for result in [spawn(work, name) for name in range(8)]:
             result.result(20)
-        assert log[::2] == log[1::2] and sorted(log[::2]) == list(range(8))
+        assert log[::2] == log[1::2]
+        assert sorted(log[::2]) == list(range(8))
 
     def test_time_runs_out(self, spawn: Spawn) -> None:
         scope = Scope()
@@ -436,7 +441,9 @@ class TestThreadMutex:
         assert scope.turns == {}
 
 
-def test_a_stampede_has_one_creator(spawn: Spawn, waiters: Waiters, gate: Callable[..., Gate], clock: Clock) -> None:
+def test_a_stampede_has_one_creator(
+    spawn: Spawn, waiters: Waiters, gate: Callable[..., Gate], clock: Clock
+) -> None:
     value = Value(clock)
     creator = gate(value.create)
 

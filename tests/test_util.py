@@ -20,8 +20,9 @@ theirs = pytest.importorskip("dogpile.util")
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        (" 12 ", 12), ("-3", -3), ("007", 7), ("1e3", 1000.0), (".5", 0.5), ("5.", 5.0), ("TRUE", True), ("false", False),
-        ("None", None), ("none", "none"), (" some text ", "some text"), ("", ""), ("1_000", "1_000"), ("0x10", "0x10"),
+        (" 12 ", 12), ("-3", -3), ("007", 7), ("1e3", 1000.0), (".5", 0.5), ("5.", 5.0),
+        ("TRUE", True), ("false", False), ("None", None), ("none", "none"),
+        (" some text ", "some text"), ("", ""), ("1_000", "1_000"), ("0x10", "0x10"),
     ],
 )  # fmt: skip
 def test_1_2_strings_of_a_configuration(text: str, value: Any) -> None:
@@ -29,13 +30,20 @@ def test_1_2_strings_of_a_configuration(text: str, value: Any) -> None:
     assert (coerced, type(coerced)) == (value, type(value))
 
 
-@given(st.dictionaries(st.text(max_size=3), st.one_of(st.text("+-.0123456789eE \n"), st.text(), st.integers())))
+@given(
+    st.dictionaries(st.text(max_size=3), st.one_of(st.text("+-.0123456789eE \n"), st.text(), st.integers()))
+)
 def test_strings_are_coerced_as_dogpile_does(conf: dict[str, Any]) -> None:
     assert util.coerce_string_conf(conf) == theirs.coerce_string_conf(conf)
 
 
 def test_to_list() -> None:
-    assert [util.to_list(None, 3), util.to_list([1]), util.to_list((1,)), util.to_list("ab")] == [3, [1], (1,), ["ab"]]
+    assert [util.to_list(None, 3), util.to_list([1]), util.to_list((1,)), util.to_list("ab")] == [
+        3,
+        [1],
+        (1,),
+        ["ab"],
+    ]
 
 
 def test_memoized_property_is_computed_once() -> None:
