@@ -49,7 +49,7 @@ static mpc_status wait_once(mpc_ctx *ctx, mpc_status why, mpc_wait *wait, const 
 }
 
 /* Returns an outcome, or -1 with an exception set. */
-static int acquire(Lease *self, u64 timeout_ns, int early, const mpc_hold *held, u32 count)
+static int wait_and_take(Lease *self, u64 timeout_ns, int early, const mpc_hold *held, u32 count)
 {
     mpc_ctx *ctx = &self->space->engine->ctx;
     u64 start = mpc_mono_ns(), passed = 0;
@@ -76,6 +76,16 @@ static int acquire(Lease *self, u64 timeout_ns, int early, const mpc_hold *held,
     }
 }
 
+static int acquire(Lease *self, u64 timeout_ns, int early, PyObject *leases)
+{
+    mpc_hold held[MAX_HELD];
+    mpc_ctx *ctx = &self->space->engine->ctx;
+    u32 count = collect_held(leases, ctx, held);
+    int outcome = wait_and_take(self, timeout_ns, early, held, count);
+    mpc_lease_waited(ctx, held, count);
+    return outcome;
+}
+
 /* args: timeout in seconds or None, whether to return when the holder let go, the leases that the caller holds */
 static PyObject *lease_acquire(Lease *self, PyObject *const *args, Py_ssize_t n)
 {
@@ -87,10 +97,8 @@ static PyObject *lease_acquire(Lease *self, PyObject *const *args, Py_ssize_t n)
         return NULL;
     if (self->held)
         return PyErr_Format(PyExc_RuntimeError, "this lease is held; each acquisition needs one of its own");
-    mpc_hold held[MAX_HELD];
-    u32 count = collect_held(args[2], &self->space->engine->ctx, held);
     u64 ns = args[0] == Py_None || timeout > 9e9 ? UINT64_MAX : (u64)(timeout * 1e9);
-    int outcome = acquire(self, ns, early, held, count);
+    int outcome = acquire(self, ns, early, args[2]);
     return outcome < 0 ? NULL : PyLong_FromLong(outcome);
 }
 

@@ -116,6 +116,16 @@ def test_a_zombie_is_dead(space: _engine.Space, fork: Fork) -> None:
     assert lease.took_over
 
 
+def test_who_only_tries_takes_over_too(space: _engine.Space, fork: Fork) -> None:
+    """Whoever has a stale value never waits: were the dead not found by a mere try, it would be stale for ever."""
+    child = fork(lambda send: (take(space, "k"), send("held"), signal.pause()))
+    child.next()
+    child.kill()
+    lease = space.lease("k", True)
+    assert lease.acquire(0, False, ()) == ACQUIRED
+    assert lease.took_over
+
+
 def test_a_stopped_holder_is_not_dead(space: _engine.Space, fork: Fork) -> None:
     read, write = os.pipe()
     child = fork(hold_until_told(space, "k", read))

@@ -149,6 +149,7 @@ u64 mpc_largest_value(const mpc_ctx *ctx, u32 klen);
 /* -- the lease table: lease.c ----------------------------------------------------------------------------------- */
 mpc_status mpc_lease_try(mpc_ctx *ctx, const mpc_key *key, mpc_hold *hold, mpc_wait *wait, u64 wait_ns);
 mpc_status mpc_lease_wait(mpc_ctx *ctx, mpc_wait *wait, const mpc_hold *held, u32 count, u64 at_most_ns);
+void mpc_lease_waited(mpc_ctx *ctx, const mpc_hold *held, u32 count);
 mpc_status mpc_lease_release(mpc_ctx *ctx, const mpc_hold *hold, bool stored);
 bool mpc_lease_held(mpc_ctx *ctx, const mpc_key *key, u64 *owner);
 bool mpc_lease_mine(mpc_ctx *ctx, const mpc_hold *hold);

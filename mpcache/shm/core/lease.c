@@ -15,6 +15,7 @@
 
 #define SLICE_NS (20 * MPC_NS_PER_MS)
 #define HOPS 64
+#define NESTED_WAIT_NS (25 * MPC_NS_PER_MS) /* one take-over, while others wait for the shard that is held */
 
 static struct mpc_lease_bucket *bucket_at(const mpc_ctx *ctx, u32 which)
 {
@@ -158,9 +159,22 @@ static mpc_status try_locked(mpc_ctx *ctx, struct mpc_lease_bucket *bucket, cons
     return MPC_OK;
 }
 
-/* Take the key if nobody holds it, or if `wait` remembers that its holder was judged dead.  MPC_HELD: `wait` says
- * by whom.  MPC_AGAIN: the table has no room for the key now.  MPC_BUSY: its bucket stayed locked.  `wait` begins
- * as all zero. */
+static mpc_status try_once(mpc_ctx *ctx, const mpc_key *key, mpc_hold *hold, mpc_wait *wait, u64 wait_ns)
+{
+    u64 hash[2];
+    mpc_key_hash128(ctx, key, hash);
+    struct mpc_lease_bucket *bucket = bucket_at(ctx, bucket_of(ctx, hash));
+    if (!mpc_lock(ctx, &bucket->lock, wait_ns))
+        return MPC_BUSY;
+    mpc_status status = try_locked(ctx, bucket, hash, hold, wait);
+    mpc_unlock(ctx, &bucket->lock);
+    return status;
+}
+
+/* Take the key if nobody holds it, or if whoever holds it is dead.  MPC_HELD: `wait` says by whom.  MPC_AGAIN: the
+ * table has no room for the key now.  MPC_BUSY: its bucket stayed locked.  `wait` begins as all zero.
+ * The holder is judged without the lock, for that takes system calls; so the verdict is for the hold that was seen,
+ * and is void for any other. */
 mpc_status mpc_lease_try(mpc_ctx *ctx, const mpc_key *key, mpc_hold *hold, mpc_wait *wait, u64 wait_ns)
 {
     mpc_status status = mpc_enter(ctx);
@@ -168,14 +182,12 @@ mpc_status mpc_lease_try(mpc_ctx *ctx, const mpc_key *key, mpc_hold *hold, mpc_w
         return status;
     if (!mpc_still_linked(ctx))
         return MPC_RETIRED;
-    u64 hash[2];
-    mpc_key_hash128(ctx, key, hash);
-    struct mpc_lease_bucket *bucket = bucket_at(ctx, bucket_of(ctx, hash));
-    if (!mpc_lock(ctx, &bucket->lock, wait_ns))
-        return MPC_BUSY;
-    status = try_locked(ctx, bucket, hash, hold, wait);
-    mpc_unlock(ctx, &bucket->lock);
-    return status;
+    status = try_once(ctx, key, hold, wait, wait_ns);
+    if (status != MPC_HELD || !mpc_is_dead(ctx, wait->owner))
+        return status;
+    wait->dead = true;
+    MPC_POINT();
+    return try_once(ctx, key, hold, wait, wait_ns);
 }
 
 /* -- waiting ------------------------------------------------------------------------------------------------------ */
@@ -249,27 +261,27 @@ static bool holder_left(mpc_ctx *ctx, const mpc_wait *wait, mpc_status *how)
 }
 
 /* Sleep until the holder lets go, for one slice at most, or less.
- * MPC_RELEASED, MPC_UNSTORED: look at the value again.  MPC_AGAIN: the same holder holds still, or was found dead
- * (wait->dead: mpc_lease_try() will take over).  MPC_DEADLOCK: it waits for me. */
+ * MPC_RELEASED, MPC_UNSTORED: look at the value again.  MPC_AGAIN: the same holder holds still, as far as is known;
+ * mpc_lease_try() finds out whether it lives.  MPC_DEADLOCK: it waits for me.  What I hold says that I wait, until
+ * mpc_lease_waited(): also between two slices, or a look that falls there would miss the circle. */
 mpc_status mpc_lease_wait(mpc_ctx *ctx, mpc_wait *wait, const mpc_hold *held, u32 count, u64 at_most_ns)
 {
     mpc_status how = MPC_AGAIN;
     if (wait->entry >= entries(ctx) || holder_left(ctx, wait, &how))
         return how;
-    if (mpc_is_dead(ctx, wait->owner)) {
-        wait->dead = true;
-        return MPC_AGAIN;
-    }
     say_whom_i_wait_for(ctx, held, count, wait->entry + 1);
     mpc_futex_wait(&lease_at(ctx, wait->entry)->seq, wait->seq, at_most_ns < SLICE_NS ? at_most_ns : SLICE_NS);
     bool deadlock = false;
     if (!holder_left(ctx, wait, &how) && mpc_mono_ns() - wait->since_ns >= SLICE_NS) {
         wait->since_ns = mpc_mono_ns();
-        wait->dead = mpc_is_dead(ctx, wait->owner);
-        deadlock = !wait->dead && is_deadlock(ctx, wait, held, count);
+        deadlock = is_deadlock(ctx, wait, held, count);
     }
-    say_whom_i_wait_for(ctx, held, count, 0);
     return deadlock ? MPC_DEADLOCK : how;
+}
+
+void mpc_lease_waited(mpc_ctx *ctx, const mpc_hold *held, u32 count)
+{
+    say_whom_i_wait_for(ctx, held, count, 0);
 }
 
 /* -- giving back ---------------------------------------------------------------------------------------------------- */
@@ -401,7 +413,7 @@ bool mpc_lease_fill_begin(mpc_ctx *ctx, const mpc_key *key, const mpc_hold *guar
     if (!mpc_lease_mine(ctx, guard) || mpc_lease_voided(ctx, guard) || !is_key(lease_at(ctx, guard->entry), hash))
         return false;
     *verdict = wait_ns ? MPC_DROPPED : MPC_BUSY;
-    if (!mpc_lock(ctx, &bucket_with(ctx, guard->entry)->lock, wait_ns))
+    if (!mpc_lock(ctx, &bucket_with(ctx, guard->entry)->lock, wait_ns < NESTED_WAIT_NS ? wait_ns : NESTED_WAIT_NS))
         return false;
     *verdict = MPC_REFUSED;
 #ifdef MPC_FAULT_FILL_UNCHECKED

@@ -192,14 +192,11 @@ static void move_in(mpc_ctx *ctx, u32 which)
     mpc_store_release(&ctx->self->owner, owner);
 }
 
-/* Slots that were left in order first, so that the sweep of a dead one's remains is rarely needed. */
+/* The first whose byte can be had: the remains of the dead are swept soon, and the table stays dense. */
 static bool take_a_slot(mpc_ctx *ctx)
 {
-    for (int only_empty = 1; only_empty >= 0; only_empty--)
-        for (u32 i = 0; i < ctx->geometry.slots; i++) {
-            bool empty = mpc_load(&mpc_slot_at(ctx, i)->id) == 0;
-            if (empty != (bool)only_empty || !lock_life(ctx->fd, i))
-                continue;
+    for (u32 i = 0; i < ctx->geometry.slots; i++)
+        if (lock_life(ctx->fd, i)) {
             move_in(ctx, i);
             return true;
         }
