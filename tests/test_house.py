@@ -33,9 +33,9 @@ DOWN: keeper.Table = {
     "mutexes": ("api",),
     "mutexes.base": ("api",),
     "mutexes.*": ("mutexes.base", "shm"),
-    # keep: one store a file.  It may build a mutex, never back; it speaks the wire format, and of its epochs
+    # keep: one store a file.  It may build a mutex, never back, and tells how its epochs invalidate
     "backends": ("api",),
-    "backends.*": ("backends", "mutexes", "mutexes.*", "codec", "invalidation", "shm"),
+    "backends.*": ("backends", "mutexes", "mutexes.*", "invalidation", "shm"),
     "proxy": ("api",),
     # the region, in rooms that are handed one and never make one
     "storage": ("codec", "mishaps"),
