@@ -141,8 +141,9 @@ class CacheMutex(abc.ABC):
 class FillGuard(Protocol):
     """A store's memory of "since when I am creating this key": a later change of the key refuses the fill."""
 
-    outcome: bool | None
-    """None: not used yet; True: stored; False: refused, since the key was changed meanwhile, or dropped."""
+    @property
+    def outcome(self) -> bool | None:
+        """None: not used yet; True: stored; False: refused, since the key was changed meanwhile, or dropped."""
 
     @property
     def live(self) -> bool:

@@ -17,7 +17,7 @@ from mpcache.api import NO_VALUE, BytesBackend, KeyType, SerializedReturnType, c
 from mpcache.exception import SegmentRetired
 from mpcache.invalidation import SharedInvalidation
 from mpcache.mutexes.shm import ShmMutex
-from mpcache.shm._engine import Guard
+from mpcache.shm._engine import Guard, Space
 from mpcache.shm.segment import Place, Segment
 
 log = logging.getLogger(__name__)
@@ -59,13 +59,13 @@ class ShmBackend(BytesBackend):
         """The arguments that bring another process to the same store."""
         return self._arguments if self.segment.name else self._arguments | {"segment": self.segment}
 
-    def _here(self, act: Callable[..., R], *args: Any) -> R:
+    def _here(self, act: Callable[[Space], R]) -> R:
         """Do it; in the segment's successor, if it was removed."""
         try:
-            return act(self._place.space, *args)
+            return act(self._place.space)
         except SegmentRetired:
             self._place.move()
-            return act(self._place.space, *args)
+            return act(self._place.space)
 
     # -- for regions with nothing in between ----------------------------------------------------------
 

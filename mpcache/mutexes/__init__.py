@@ -53,7 +53,8 @@ def _from_entry_point(name: str) -> Callable[..., Any]:
         if entry.name == name:
             factory: Callable[..., Any] = entry.load()
             return factory
-    raise PluginNotFound(f"no mutex is named {name!r}; there are {', '.join(names())} and the entry points of {GROUP!r}")
+    known = ", ".join(names())
+    raise PluginNotFound(f"no mutex is named {name!r}; there are {known} and the entry points of {GROUP!r}")
 
 
 def __getattr__(name: str) -> Any:

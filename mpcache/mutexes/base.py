@@ -14,7 +14,7 @@ import weakref
 from contextvars import ContextVar
 from typing import Any, ClassVar
 
-from mpcache.api import Guarantees, Outcome
+from mpcache.api import CacheMutex, Guarantees, Outcome
 from mpcache.exception import DeadlockError, NotHeld
 
 _POLL_FIRST, _POLL_LAST = 0.001, 0.020
@@ -128,7 +128,7 @@ def cooperative() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
-class Mutex:
+class Mutex(CacheMutex):
     """A mutex for one key; a new object for each use, excluding every other one of an equal key.
 
     Owned by the process, not by the thread: any thread may release.  A forked child owns nothing.

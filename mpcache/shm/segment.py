@@ -77,7 +77,7 @@ def _checked_directory() -> str:
     return path
 
 
-def _path_of(name: str) -> str:
+def _path_of(name: Any) -> str:
     if not isinstance(name, str) or not name or "/" in name or "\0" in name or name.startswith("."):
         raise ValueError(f"segment name {name!r}: a name is a text without '/' that does not begin with a dot")
     if len(os.fsencode(name)) > 200:
@@ -283,7 +283,8 @@ def _give_birth(path: str, folder: int, size: int, mode: int, shards: int | None
 
 def _check_size(size: int) -> int:
     if size < smallest():
-        raise SegmentTooSmall(f"size={size}: the smallest segment has {smallest()} bytes", wanted=size, least=smallest())
+        least = smallest()
+        raise SegmentTooSmall(f"size={size}: the smallest segment has {least} bytes", wanted=size, least=least)
     return size
 
 
@@ -321,8 +322,9 @@ def _compare_size(segment: Segment, wanted: int, strict: bool) -> None:
     if segment.size == wanted:
         return
     text = (
-        f"segment {segment.name!r} has {segment.size} bytes and was asked for with {wanted}; a segment keeps the size it"
-        f" was made with: 'mpcache rm {segment.name}' retires it, and all move to a new one of the size then asked for"
+        f"segment {segment.name!r} has {segment.size} bytes and was asked for with {wanted}; a segment keeps the size"
+        f" it was made with: 'mpcache rm {segment.name}' retires it, and all move to a new one of the size that is"
+        " then asked for"
     )
     if strict:
         raise SegmentRefused(text, size=segment.size, wanted=wanted)

@@ -75,10 +75,11 @@ def test_waiters_learn_how_it_ended(space: _engine.Space) -> None:
     for stored, expected in ((True, RELEASED), (False, UNSTORED)):
         holder = take(space, "k")
         outcomes: list[int] = []
-        waiters = [
-            threading.Thread(target=lambda: outcomes.append(space.lease("k", True).acquire(10, True, ())))
-            for _ in range(4)
-        ]
+
+        def wait(outcomes: list[int] = outcomes) -> None:
+            outcomes.append(space.lease("k", True).acquire(10, True, ()))
+
+        waiters = [threading.Thread(target=wait) for _ in range(4)]
         for waiter in waiters:
             waiter.start()
         while sum(waiter.is_alive() for waiter in waiters) < 4:

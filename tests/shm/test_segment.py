@@ -412,7 +412,8 @@ def test_unlink_sends_everybody_to_a_new_one(name: str) -> None:
     here.set("a", 1)
     code = (
         "import sys, mpcache; cache = mpcache.shared(sys.argv[1], size='4MB'); print(cache.get('a'), flush=True)\n"
-        "sys.stdin.readline(); cache.set('b', 2); print(cache.get('a'), cache.get('b'), flush=True); sys.stdin.readline()"
+        "sys.stdin.readline(); cache.set('b', 2); print(cache.get('a'), cache.get('b'), flush=True)\n"
+        "sys.stdin.readline()"
     )
     other = subprocess.Popen(
         [sys.executable, "-c", code, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
