@@ -143,7 +143,7 @@ class FillGuard(Protocol):
 
     @property
     def outcome(self) -> bool | None:
-        """None: not used yet; True: stored; False: refused, since the key was changed meanwhile, or dropped."""
+        """None: not used yet; True: stored; False: refused, for the key was changed, or dropped."""
 
     @property
     def live(self) -> bool:

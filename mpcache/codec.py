@@ -32,13 +32,13 @@ def split(wire: bytes) -> tuple[bytes, float, int | None, int]:
         if b"," not in number:  # what nearly all of them look like, at a tenth of the price of JSON
             return payload, float(number), None, value_version
     metadata = _json(head)
-    return payload, float(metadata["ct"]), metadata.get("e"), metadata["v"]
+    return payload, metadata["ct"], metadata.get("e"), metadata["v"]
 
 
 def metadata_and_payload(wire: bytes) -> tuple[dict[str, Any], bytes]:
     """Take them apart, with all that is known.
 
-    :raises ValueError, TypeError: these are not such bytes.
+    :raises ValueError, KeyError, TypeError: these are not such bytes.
     """
     head, _, payload = wire.partition(b"|")
     return _json(head), payload
@@ -50,4 +50,4 @@ def _json(head: bytes) -> dict[str, Any]:
     metadata = json.loads(head)
     if not isinstance(metadata, dict):
         raise ValueError(f"what stands before the first '|' is no JSON object: {head[:60]!r}")
-    return metadata
+    return {**metadata, "ct": float(metadata["ct"]), "v": int(metadata["v"])}

@@ -16,9 +16,7 @@ ToStr = Callable[[Any], str]
 _BOUND_NAMES = ("self", "cls")
 
 
-def function_key_generator(
-    namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str
-) -> Callable[..., str]:
+def function_key_generator(namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str) -> Callable[..., str]:
     """Keys ``module:function|namespace|1 2`` from positional arguments; a leading self or cls is left out.
 
     The state of ``self`` is therefore no part of the key, 1 and ``"1"`` make the same one, and two methods of

@@ -6,7 +6,6 @@ Leans on nothing of mpcache.
 from __future__ import annotations
 
 import logging
-import threading
 from collections import Counter
 from typing import Any
 
@@ -19,9 +18,10 @@ class Mishaps:
     """Those of one region.  ``counts`` has how often each of them came to pass in this process."""
 
     def __init__(self) -> None:
+        # No lock stands around the two: a fork might come while it is held.  Two threads that count in the
+        # same instant may lose one.
         self.counts: Counter[str] = Counter()
-        self._said: dict[Any, None] = {}
-        self._busy = threading.Lock()
+        self._said: dict[Any, object] = {}
 
     def __reduce__(self) -> tuple[type[Mishaps], tuple[()]]:
         return Mishaps, ()  # another process begins to count anew
@@ -38,15 +38,13 @@ class Mishaps:
 
     def created_alone(self) -> None:
         """A value was created without the key's mutex, since its last creator had stored nothing."""
-        with self._busy:
-            self.counts["created_alone"] += 1
+        self.counts["created_alone"] += 1
 
     def _note(self, kind: str, subject: Any, text: str, *facts: Any) -> None:
-        with self._busy:
-            self.counts[kind] += 1
-            if (kind, subject) in self._said:
-                return
-            if len(self._said) >= _REMEMBERED:  # forgets the oldest: rather say it twice than grow
-                del self._said[next(iter(self._said))]
-            self._said[kind, subject] = None
+        self.counts[kind] += 1
+        mine = object()
+        if self._said.setdefault((kind, subject), mine) is not mine:
+            return
+        for oldest in list(self._said)[:-_REMEMBERED]:  # rather say it twice than grow for ever
+            self._said.pop(oldest, None)
         log.warning(text, *facts)

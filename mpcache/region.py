@@ -49,9 +49,14 @@ from mpcache.proxy import layers_of
 from mpcache.storage import Storage, storage_for
 
 __all__ = [
+    "AsyncCreator",
     "CacheRegion",
     "DefaultInvalidationStrategy",
+    "ExpirationTimeCallable",
+    "FunctionKeyGenerator",
+    "FunctionMultiKeyGenerator",
     "RegionInvalidationStrategy",
+    "ToStr",
     "make_region",
     "register_backend",
     "value_version",
@@ -277,9 +282,7 @@ class CacheRegion:
         self.__dict__.update(state, _configuration=None, _adopted={})
         self._obey(self._own_invalidator)
         if configuration is not None:
-            self.configure(
-                **configuration, expiration_time=self.expiration_time, creation_wait=self.creation_wait
-            )
+            self.configure(**configuration, expiration_time=self.expiration_time, creation_wait=self.creation_wait)
 
     def _proxies(self) -> list[Any]:
         found, backend = [], self.backend
@@ -296,11 +299,11 @@ class CacheRegion:
         :param expiration_time: instead of the region's.
         :param ignore_expiration: return it, however old and invalidated it is.
         """
-        found = self._storage.read(self._mangled(key))
+        found = self._storage.read(self.key_mangler(key) if self.key_mangler else key)
         if not found:
             return NO_VALUE
         value, created, epoch, _ = found
-        if ignore_expiration or self._worth(created, epoch, expiration_time) is FRESH:
+        if ignore_expiration or freshness(created, epoch, self._lifetime(expiration_time), self._judge) is FRESH:
             return value
         return NO_VALUE
 
@@ -312,7 +315,7 @@ class CacheRegion:
         if not cached:
             return None
         created, epoch = cached.metadata["ct"], cached.metadata.get("e")
-        if ignore_expiration or self._worth(created, epoch, expiration_time) is FRESH:
+        if ignore_expiration or freshness(created, epoch, self._lifetime(expiration_time), self._judge) is FRESH:
             return cached
         return None
 
@@ -361,7 +364,8 @@ class CacheRegion:
         :raises LockTimeout: another creates, and did not come to an end within ``creation_wait``.
         :raises DeadlockError: the creator asks for its own key.
         """
-        mangled, lifetime = self._mangled(key), self._lifetime(expiration_time)
+        mangled = self.key_mangler(key) if self.key_mangler else key
+        lifetime = self._lifetime(expiration_time)
         seen = self._look(mangled, key, lifetime)
         if seen[1] is FRESH:
             return seen[0]
@@ -407,9 +411,6 @@ class CacheRegion:
             chosen = chosen.total_seconds()
         return None if chosen == -1 else chosen
 
-    def _worth(self, created: float, epoch: int | None, expiration_time: Expiration) -> Freshness:
-        return freshness(created, epoch, self._lifetime(expiration_time), self._judge)
-
     def _look(self, mangled: KeyType, key: KeyType, lifetime: float | None) -> Seen:
         """A look with a view to create: the value, and what it is worth."""
         found = self._storage.read(mangled)
@@ -432,7 +433,7 @@ class CacheRegion:
             return self._storage.pack(value, time.time())
         except Exception as error:
             raise CantSerializeException(
-                f"the value of key {key!r}, a {type(value).__qualname__}, cannot be stored, says the serializer:"
+                f"the value of key {key!r}, a {type(value).__qualname__}, cannot be stored; its serializer:"
                 f" {type(error).__name__}: {error}; cache plain data, or give the region another serializer"
             ) from error
 

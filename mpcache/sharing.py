@@ -5,7 +5,6 @@ Leans on region.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from typing import Any
 
@@ -46,6 +45,8 @@ def _picked(given: dict[str, Any], names: Any) -> dict[str, Any]:
 
 
 def _unknown(name: str, known: set[str]) -> str:
+    import difflib  # for this error only
+
     near = difflib.get_close_matches(name, known, n=1)
     remedy = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
     return f"shared() knows no argument {name!r}; {remedy}"

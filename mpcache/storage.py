@@ -94,9 +94,7 @@ class WireStorage:
 class DirectStorage:
     """The store keeps what is known of a value beside it, and nothing stands in between."""
 
-    def __init__(
-        self, backend: Any, serializer: Serializer, deserializer: Deserializer, mishaps: Mishaps
-    ) -> None:
+    def __init__(self, backend: Any, serializer: Serializer, deserializer: Deserializer, mishaps: Mishaps) -> None:
         self._backend = backend
         self._dumps, self._loads = serializer, deserializer
         self._mishaps = mishaps

@@ -30,7 +30,7 @@ def test_the_metadata_is_json_as_json_writes_it(payload: bytes, created: float) 
 
 @given(payloads, times, st.integers(0, 9), st.one_of(st.none(), st.integers(0, 2**62)))
 def test_any_json_in_any_order_is_read(payload: bytes, created: float, version: int, epoch: Any) -> None:
-    metadata = {"v": version, "ct": created, "more": [1]} | ({} if epoch is None else {"e": epoch})
+    metadata: dict[str, Any] = {"v": version, "ct": created, "more": [1]} | ({} if epoch is None else {"e": epoch})
     wire = json.dumps(metadata).encode() + b"|" + payload
     assert codec.split(wire) == (payload, created, epoch, version)
     assert codec.metadata_and_payload(wire) == (metadata, payload)

@@ -238,9 +238,7 @@ FORMS = [((1,), {}), ((1, 2), {}), ((), {"a": 1}), ((), {"b": 2, "a": 1})]
 
 class TestMethods:
     @pytest.mark.parametrize(("args", "kw"), FORMS)
-    def test_E2_set_get_invalidate_refresh_bind_as_the_call_does(
-        self, cached: Any, args: Any, kw: Any
-    ) -> None:
+    def test_E2_set_get_invalidate_refresh_bind_as_the_call_does(self, cached: Any, args: Any, kw: Any) -> None:
         cached.set("set", *args, **kw)
         assert cached(1) == cached.get(*args, **kw) == "set"
         assert cached.calls == 0

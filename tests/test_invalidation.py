@@ -159,9 +159,7 @@ def test_C3_a_strategy_without_judge_will_do() -> None:
 def test_C3_the_base_class_leaves_all_six_to_the_subclass() -> None:
     base = RegionInvalidationStrategy()
     calls = [base.invalidate, base.was_hard_invalidated, base.was_soft_invalidated]
-    calls += [
-        lambda f=f: f(0) for f in (base.is_invalidated, base.is_hard_invalidated, base.is_soft_invalidated)
-    ]
+    calls += [lambda f=f: f(0) for f in (base.is_invalidated, base.is_hard_invalidated, base.is_soft_invalidated)]
     for call in calls:
         with pytest.raises(NotImplementedError):
             call()

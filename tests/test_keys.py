@@ -54,9 +54,7 @@ def outcome(module: Any, generator: str, namespace: Any, fn: Any, to_str: Any, a
     args=st.lists(values, max_size=4),
     kw=st.dictionaries(st.sampled_from(["a", "b", "c", "flag", "x"]), values, max_size=3),
 )
-def test_keys_are_those_of_dogpile(
-    generator: str, fn: Any, namespace: Any, to_str: Any, args: Any, kw: Any
-) -> None:
+def test_keys_are_those_of_dogpile(generator: str, fn: Any, namespace: Any, to_str: Any, args: Any, kw: Any) -> None:
     mine = outcome(keys, generator, namespace, fn, to_str, args, kw)
     assert mine == outcome(theirs, generator, namespace, fn, to_str, args, kw)
 

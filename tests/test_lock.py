@@ -100,7 +100,7 @@ MAKE = "begin look create keep end release:True"
     ("looks", "mutex", "value", "log"),
     [
         pytest.param([FRESH], [], "fresh", "look", id="B1-a-hit-looks-once"),
-        pytest.param([STALE], [LATE], "stale", "look try:timeout", id="B2-a-stale-hit-looks-once-and-no-wait"),
+        pytest.param([STALE], [LATE], "stale", "look try:timeout", id="B2-a-stale-hit-looks-once"),
         pytest.param([STALE, STALE], [GOT], "made", f"look try:acquired {MAKE}", id="stale-and-elected"),
         pytest.param(
             [STALE, FRESH], [GOT], "fresh", "look try:acquired begin look end release:True",
@@ -130,7 +130,7 @@ MAKE = "begin look create keep end release:True"
         ),
         pytest.param([ABSENT, FRESH], [UNSTORED], "fresh", "look wait:unstored look", id="B5-but-one-stored"),
         pytest.param([ABSENT, FRESH], [LATE], "fresh", "look wait:timeout look", id="F8-in-the-last-moment"),
-        pytest.param([ABSENT, STALE], [LATE], "stale", "look wait:timeout look", id="F8-late-but-stale-will-do"),
+        pytest.param([ABSENT, STALE], [LATE], "stale", "look wait:timeout look", id="F8-late-but-stale"),
     ],
 )  # fmt: skip
 def test_the_protocol(looks: list[Freshness], mutex: list[Outcome], value: str, log: str) -> None:
@@ -441,9 +441,7 @@ class TestThreadMutex:
         assert scope.turns == {}
 
 
-def test_a_stampede_has_one_creator(
-    spawn: Spawn, waiters: Waiters, gate: Callable[..., Gate], clock: Clock
-) -> None:
+def test_a_stampede_has_one_creator(spawn: Spawn, waiters: Waiters, gate: Callable[..., Gate], clock: Clock) -> None:
     value = Value(clock)
     creator = gate(value.create)
 

@@ -30,9 +30,7 @@ def test_1_2_strings_of_a_configuration(text: str, value: Any) -> None:
     assert (coerced, type(coerced)) == (value, type(value))
 
 
-@given(
-    st.dictionaries(st.text(max_size=3), st.one_of(st.text("+-.0123456789eE \n"), st.text(), st.integers()))
-)
+@given(st.dictionaries(st.text(max_size=3), st.one_of(st.text("+-.0123456789eE \n"), st.text(), st.integers())))
 def test_strings_are_coerced_as_dogpile_does(conf: dict[str, Any]) -> None:
     assert util.coerce_string_conf(conf) == theirs.coerce_string_conf(conf)
 
@@ -104,6 +102,62 @@ class TestKeyReentrantMutex:
         self.of("a").acquire()
         with pytest.raises(AssertionError, match="No acquire held for key 'b'"):
             self.of("b").release()
+
+
+class TestReadWriteMutex:
+    def setup_method(self) -> None:
+        self.mutex = util.ReadWriteMutex()
+
+    def test_many_read_or_one_writes(self, spawn: Callable[..., Future[Any]]) -> None:
+        mutex = self.mutex
+        assert [mutex.acquire_read_lock(), mutex.acquire_read_lock(False)] == [None, True]
+        assert mutex.acquire_write_lock(False) is False
+        mutex.release_read_lock()
+        mutex.release_read_lock()
+        assert mutex.acquire_write_lock(False) is True
+        assert spawn(mutex.acquire_read_lock, False).result() is False
+        assert spawn(mutex.acquire_write_lock, False).result() is False
+        mutex.release_write_lock()
+        assert mutex.acquire_write_lock() is None
+
+    def test_those_who_wait_are_let_in(self, spawn: Callable[..., Future[Any]]) -> None:
+        log: list[str] = []
+
+        def write(name: str) -> None:
+            self.mutex.acquire_write_lock()
+            log.extend([name, name])
+            self.mutex.release_write_lock()
+
+        self.mutex.acquire_read_lock()
+        waiting = [spawn(write, name) for name in "abc"]
+        assert log == []
+        self.mutex.release_read_lock()
+        for one in waiting:
+            one.result(20)
+        assert log[::2] == log[1::2]
+        assert sorted(log) == list("aabbcc")
+
+    def test_an_interrupted_writer_leaves_no_claim(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupt(condition: Any, until: Callable[[], bool]) -> None:
+            if not until():
+                raise KeyboardInterrupt
+
+        self.mutex.acquire_read_lock()
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Condition, "wait_for", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                self.mutex.acquire_write_lock()
+        assert self.mutex.acquire_read_lock(False) is True
+
+    def test_release_is_for_holders(self, spawn: Callable[..., Future[Any]]) -> None:
+        with pytest.raises(util.LockError, match="nobody holds the read lock"):
+            self.mutex.release_read_lock()
+        self.mutex.acquire_write_lock()
+        with pytest.raises(util.LockError, match="this thread does not hold the write lock"):
+            spawn(self.mutex.release_write_lock).result()
+        self.mutex.release_write_lock()
+        with pytest.raises(util.LockError):
+            self.mutex.release_write_lock()
 
 
 def test_plugin_loader_loads_late_and_the_last_name_wins() -> None:

@@ -29,7 +29,7 @@ class NullBackend(CacheBackend):
         pass
 
     def get_mutex(self, key: KeyType) -> CacheMutex:
-        return NullMutex(key)  # type: ignore[return-value]  # it is one by the hook of CacheMutex
+        return NullMutex(key)
 
     def get(self, key: KeyType) -> BackendFormatted:
         return NO_VALUE
