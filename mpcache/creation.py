@@ -38,7 +38,10 @@ class Creation:
         self._region, self._key, self._mangled, self._lifetime = region, key, mangled, lifetime
         self._creator, self._make, self._should_cache = creator, make, should_cache_fn
         self._guard: FillGuard | None = None
-        self.background = self._in_background if region.async_creation_runner else None
+
+    @property
+    def background(self) -> Callable[[Any], None] | None:
+        return self._in_background if self._region.async_creation_runner else None
 
     def look(self) -> Seen:
         return self._region._look(self._mangled, self._key, self._lifetime)

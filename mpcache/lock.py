@@ -106,8 +106,10 @@ def _make(work: Work, mutex: Any) -> Any:
         return value
     finally:
         if mine:
-            work.end()
-            let_go(mutex, stored)
+            try:
+                work.end()
+            finally:
+                let_go(mutex, stored)
 
 
 def let_go(mutex: Any, stored: bool = True) -> None:
@@ -174,8 +176,14 @@ class HandedOver:
 
     def release(self) -> None:
         """Once: a second time raises what the mutex raises."""
+        if self.released:
+            return self._mutex.release()  # type: ignore[no-any-return]
         self.released = True
-        self._mutex.release(self._end())
+        stored = False
+        try:
+            stored = self._end()
+        finally:
+            let_go(self._mutex, stored)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._mutex, name)
@@ -226,7 +234,10 @@ class _LockWork:
 
     def __init__(self, lock: Lock) -> None:
         self._lock = lock
-        self.background = None if lock.async_creator is None else self._in_background
+
+    @property
+    def background(self) -> Callable[[Any], None] | None:
+        return self._in_background if self._lock.async_creator else None
 
     def look(self) -> Seen:
         try:

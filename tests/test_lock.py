@@ -171,6 +171,18 @@ def test_B5_those_who_wait_learn_that_nothing_was_stored(keep: Any) -> None:
     assert script.log[-3:] == ["keep", "end", "release:False"]
 
 
+def test_whatever_the_end_brings_the_mutex_is_released() -> None:
+    script = Script([ABSENT, ABSENT], [GOT])
+
+    def end() -> None:
+        raise OSError("gone")
+
+    script.end = end  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="gone"):
+        elect(script, script, 5)
+    assert script.log[-1] == "release:True"
+
+
 def test_F7_a_lost_mutex_costs_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     script = Script([ABSENT, ABSENT], [GOT])
 
@@ -225,6 +237,23 @@ class TestRunInBackground:
 
         with pytest.raises(ValueError, match="afterwards"):
             run_in_background(runner, self.mutex, self.end)
+
+    def test_B9_an_end_that_fails_does_not_keep_the_mutex(self) -> None:
+        def end() -> bool:
+            raise OSError("gone")
+
+        held: list[Any] = []
+        run_in_background(held.append, self.mutex, end)
+        with pytest.raises(OSError, match="gone"):
+            held[0].release()
+        assert not self.mutex.locked()
+
+    def test_F7_a_mutex_that_was_lost_meanwhile_is_told_in_the_log(self, caplog: pytest.LogCaptureFixture) -> None:
+        held: list[Any] = []
+        run_in_background(held.append, self.mutex, self.end)
+        self.mutex.release()
+        held[0].release()
+        assert "lost before its release" in caplog.text
 
     def test_B9_what_is_handed_over_is_a_mutex(self) -> None:
         def runner(handed: Any) -> None:
