@@ -98,14 +98,15 @@ int parse_key(const mpc_ctx *ctx, PyObject *from, u16 space, int kind, mpc_key *
 
 static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"fd", NULL};
+    static char *names[] = {"fd", "path", NULL};
     int fd;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i:Engine", names, &fd))
+    const char *path = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i|z:Engine", names, &fd, &path))
         return NULL;
     Engine *self = (Engine *)type->tp_alloc(type, 0);
     if (!self)
         return NULL;
-    mpc_status status = mpc_open(&self->ctx, fd);
+    mpc_status status = mpc_open(&self->ctx, fd, path);
     self->open = status == MPC_OK;
     if (self->open)
         return (PyObject *)self;
@@ -256,7 +257,7 @@ static PyType_Slot engine_slots[] = {
     {Py_tp_dealloc, engine_dealloc},
     {Py_tp_methods, engine_methods},
     {Py_tp_getset, engine_getset},
-    {Py_tp_doc, "A segment that this process is attached to.\n\nEngine(fd): maps and checks it; the descriptor stays the caller's."},
+    {Py_tp_doc, "A segment that this process is attached to.\n\nEngine(fd, path=None): maps and checks it; the descriptor stays the caller's."},
     {0, NULL},
 };
 

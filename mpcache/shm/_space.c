@@ -253,8 +253,9 @@ static PyObject *space_invalidate(Space *self, PyObject *hard)
     mpc_status status = mpc_enter(&self->engine->ctx);
     if (status != MPC_OK)
         return raise_status(status);
-    if (!mpc_still_linked(&self->engine->ctx))
-        return raise_status(MPC_RETIRED);
+    status = mpc_look(&self->engine->ctx);
+    if (status != MPC_OK)
+        return raise_status(status);
     return PyLong_FromUnsignedLongLong(mpc_invalidate(&self->engine->ctx, self->number, is_hard));
 }
 

@@ -116,7 +116,7 @@ class Segment:
     def __init__(self, name: str | None, path: str | None, fd: int) -> None:
         self.name = name
         self.path = path
-        self.engine = _engine.Engine(fd)
+        self.engine = _engine.Engine(fd, path)
 
     @property
     def size(self) -> int:
@@ -399,16 +399,11 @@ class Place:
     def __init__(self, namespace: str = "", segment: Segment | None = None, **how: Any) -> None:
         self._how = how
         self._namespace = namespace
-        self._moving = threading.Lock()
-        os.register_at_fork(after_in_child=self._unlock)
         self._settle(segment or attach(**how))
 
-    def _unlock(self) -> None:
-        self._moving = threading.Lock()
-
     def _settle(self, segment: Segment) -> None:
-        self.segment = segment
         self.space = segment.engine.space(self._namespace)
+        self.segment = segment
 
     @property
     def identity(self) -> tuple[Any, ...]:
@@ -418,11 +413,12 @@ class Place:
     def move(self) -> None:
         """The segment was retired: go to its successor.
 
+        Two threads may do so at once; they come to one and the same.
+
         :raises SegmentRetired: it was anonymous and has none.
         """
-        with self._moving:
-            if not self.segment.engine.retired:
-                return
-            if self.segment.name is None:
-                raise SegmentRetired("this anonymous segment was unlinked; make a new cache")
-            self._settle(attach(**self._how | {"name": self.segment.name}))
+        if not self.space.engine.retired:
+            return
+        if self.segment.name is None:
+            raise SegmentRetired("this anonymous segment was unlinked; make a new cache")
+        self._settle(attach(**self._how | {"name": self.segment.name}))

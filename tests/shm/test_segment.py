@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import re
@@ -388,18 +389,58 @@ def test_a_process_too_many_may_read(fork: Fork) -> None:
     os.close(fd)
 
 
-def test_a_program_that_closes_all_descriptors_goes_on(name: str, fork: Fork) -> None:
-    """As daemons do.  What it held is free for others; it is told so, and registers anew where it can."""
+def test_a_daemon_that_closes_all_descriptors_goes_on(name: str, fork: Fork) -> None:
+    """It comes back by the segment's name, and is alive in the eyes of the others."""
+    space = segment.attach(name, "4MB").engine.space("")
+    space.set("a", b"v")
+
+    def act(send: Any) -> Any:
+        fds = [int(fd) for fd in os.listdir("/proc/self/fd")]
+        for fd in fds:
+            if fd > 2 and fd != send.__closure__[0].cell_contents:  # but for the pipe that it answers through
+                try:
+                    os.close(fd)
+                except OSError:
+                    pass
+        lease = space.lease("k", True)
+        send((space.get("a") is not None, space.set("b", b"w"), lease.acquire(0, False, ())))
+        signal.pause()
+
+    child = fork(act)
+    assert child.next() == (True, True, 0)
+    assert space.lease("k", True).acquire(0.05, False, ()) == 3  # held by one who lives
+    child.kill()
+    assert space.lease("k", True).acquire(5, False, ()) == 0
+
+
+def test_a_process_whose_descriptor_is_closed_keeps_what_it_holds(name: str, fork: Fork) -> None:
+    """It notices at the next lease, and takes up its life where nobody has seen that it was gone."""
     found = segment.attach(name, "4MB")
+    space = found.engine.space("")
+    held = space.lease("held", True)
+    held.acquire(0, False, ())
+    owner = found.engine.owner
+    os.close(found.engine.fd)
+    with open(os.devnull) as other:
+        os.dup2(other.fileno(), found.engine.fd)  # and the number stands for another file by now
+    assert space.lease("next", True).acquire(0, False, ()) == 0
+    assert found.engine.owner == owner
+    assert fork(lambda send: space.lease("held", True).acquire(0.05, False, ())).next() == 3
+    assert held.release(True)
+
+
+def test_an_anonymous_one_whose_descriptor_is_closed_says_so(fork: Fork) -> None:
+    found = segment.attach(None, "4MB")
     space = found.engine.space("")
     space.set("a", b"v")
 
     def act(send: Any) -> Any:
-        lease = space.lease("k", True)
-        lease.acquire(0, False, ())
-        os.closerange(found.engine.fd, found.engine.fd + 1)
-        got = space.get("a")
-        return got is not None and lease.held
+        os.close(found.engine.fd)
+        with pytest.raises(SegmentError, match=r"closed the segment's descriptor.*give it a name"):
+            space.set("a", b"w")
+        with pytest.raises(SegmentError, match="descriptor"):
+            space.lease("k", True).acquire(0, False, ())
+        return True
 
     assert fork(act).next() is True
 
@@ -527,6 +568,19 @@ def test_an_unlinked_anonymous_one_says_so() -> None:
     cache.actual_backend.unlink()
     with pytest.raises(SegmentRetired, match="make a new cache"):
         cache.set("a", 1)
+
+
+def test_a_segment_that_nobody_uses_is_unmapped(name: str) -> None:
+    def mapped() -> bool:
+        return name in Path("/proc/self/maps").read_text()
+
+    cache = mpcache.shared(name, size="4MB")
+    cache.set("a", 1)
+    assert mapped()
+    del cache
+    gc.collect()
+    assert not mapped()
+    assert segment.attach(name, "4MB").engine.stats()["processes"] == 0
 
 
 # -- threads --------------------------------------------------------------------------------------------------------

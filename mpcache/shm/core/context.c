@@ -4,6 +4,7 @@
 #include "engine.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,7 +18,6 @@ static mpc_status map_segment(mpc_ctx *ctx, int fd)
         return MPC_TRUNCATED;
     ctx->dev = (u64)st.st_dev;
     ctx->ino = (u64)st.st_ino;
-    ctx->linked = st.st_nlink > 0;
     void *base = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (base == MAP_FAILED)
         return MPC_SYSTEM;
@@ -52,13 +52,13 @@ static bool own_descriptor(mpc_ctx *ctx, int fd)
     return ctx->fd >= 0;
 }
 
-/* On failure nothing is left; errno is the system's word where the status is MPC_SYSTEM. */
-mpc_status mpc_open(mpc_ctx *ctx, int fd)
+/* `path` is the segment's name in the file system, NULL for one that has none.  On failure nothing is left; errno is the system's word where the status is MPC_SYSTEM. */
+mpc_status mpc_open(mpc_ctx *ctx, int fd, const char *path)
 {
     memset(ctx, 0, sizeof *ctx);
     ctx->fd = ctx->fd_for_child = -1;
     mpc_status status = map_segment(ctx, fd);
-    if (status == MPC_OK && (!make_self(ctx) || !own_descriptor(ctx, fd)))
+    if (status == MPC_OK && (!make_self(ctx) || !own_descriptor(ctx, fd) || (path && !(ctx->path = strdup(path)))))
         status = MPC_SYSTEM;
     if (status != MPC_OK) {
         int saved = errno;
@@ -82,6 +82,8 @@ void mpc_close(mpc_ctx *ctx)
         munmap(ctx->self, (size_t)sysconf(_SC_PAGESIZE));
     if (ctx->base)
         munmap(ctx->base, ctx->geometry.size);
+    free(ctx->path);
+    ctx->path = NULL;
     ctx->base = NULL;
     ctx->self = NULL;
     ctx->fd = -1;
@@ -98,16 +100,18 @@ bool mpc_retired(mpc_ctx *ctx)
     return mpc_load_acquire(&ctx->header->retired) != 0;
 }
 
-/* A raw rm leaves no word in the header; the inode without links tells.  Asked at most once in MPC_LOOK_NS. */
-bool mpc_still_linked(mpc_ctx *ctx)
+/* What nobody tells us, asked at most once in MPC_LOOK_NS: whether the program has closed our descriptor, on which
+ * our proof of life stands, and whether somebody removed the file by hand, which leaves no word in the header. */
+mpc_status mpc_look(mpc_ctx *ctx)
 {
     u64 now = mpc_mono_coarse_ns();
-    if (!ctx->linked || now - mpc_load(&ctx->looked_ns) < MPC_LOOK_NS)
-        return true;
+    if (now - mpc_load(&ctx->looked_ns) < MPC_LOOK_NS)
+        return MPC_OK;
     mpc_store(&ctx->looked_ns, now);
+    mpc_status status = mpc_stay_alive(ctx);
     struct stat st;
-    if (fstat(ctx->fd, &st) != 0 || (u64)st.st_ino != ctx->ino || (u64)st.st_dev != ctx->dev || st.st_nlink > 0)
-        return true;
+    if (status != MPC_OK || ctx->path == NULL || fstat(ctx->fd, &st) != 0 || st.st_nlink > 0)
+        return status;
     mpc_retire(ctx);
-    return false;
+    return MPC_RETIRED;
 }

@@ -29,8 +29,8 @@ typedef struct mpc_ctx {
     int fd_for_child; /* made before fork() for the child, -1 otherwise */
     u64 fd_pid;       /* the process that fd's description belongs to */
     u64 dev, ino;
-    bool linked;   /* the segment has a name whose loss means that it was removed */
-    a64 looked_ns; /* when the number of its links was last read */
+    char *path;       /* where another descriptor can be had; NULL: an anonymous segment */
+    a64 looked_ns;    /* when its descriptor was last looked at */
     struct mpc_ctx *next;
 } mpc_ctx;
 
@@ -93,13 +93,14 @@ mpc_status mpc_plan(struct mpc_geometry *geometry, u64 size, u32 shards, u32 slo
 u64 mpc_smallest(u32 shards);
 mpc_status mpc_format(u8 *base, const struct mpc_geometry *geometry);
 mpc_status mpc_verify(const u8 *base, u64 mapped, struct mpc_geometry *geometry);
-mpc_status mpc_open(mpc_ctx *ctx, int fd);
+mpc_status mpc_open(mpc_ctx *ctx, int fd, const char *path);
 void mpc_close(mpc_ctx *ctx);
 void mpc_retire(mpc_ctx *ctx);
 bool mpc_retired(mpc_ctx *ctx);
-bool mpc_still_linked(mpc_ctx *ctx);
+mpc_status mpc_look(mpc_ctx *ctx);
 
 mpc_status mpc_register(mpc_ctx *ctx);
+mpc_status mpc_stay_alive(mpc_ctx *ctx);
 void mpc_unregister(mpc_ctx *ctx);
 bool mpc_is_dead(mpc_ctx *ctx, u64 owner);
 bool mpc_anyone_alive(int fd, u32 slots, int *system_error);
@@ -190,6 +191,6 @@ static inline void mpc_count(mpc_ctx *ctx, enum mpc_count what)
 
 #define MPC_TAKEOVER_NS (20 * MPC_NS_PER_MS) /* a waiter judges the holder each time that this has passed */
 #define MPC_SHARD_WAIT_NS (100 * MPC_NS_PER_MS) /* after this a set gives up; longer than one take-over */
-#define MPC_LOOK_NS MPC_NS_PER_S
+#define MPC_LOOK_NS (250 * MPC_NS_PER_MS) /* a look at the descriptor: is it still ours, has the file a name? */
 
 #endif

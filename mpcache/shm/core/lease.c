@@ -178,10 +178,12 @@ static mpc_status try_once(mpc_ctx *ctx, const mpc_key *key, mpc_hold *hold, mpc
 mpc_status mpc_lease_try(mpc_ctx *ctx, const mpc_key *key, mpc_hold *hold, mpc_wait *wait, u64 wait_ns)
 {
     mpc_status status = mpc_enter(ctx);
+    if (status == MPC_OK)
+        status = mpc_stay_alive(ctx);
+    if (status == MPC_OK)
+        status = mpc_look(ctx);
     if (status != MPC_OK)
         return status;
-    if (!mpc_still_linked(ctx))
-        return MPC_RETIRED;
     status = try_once(ctx, key, hold, wait, wait_ns);
     if (status != MPC_HELD || !mpc_is_dead(ctx, wait->owner))
         return status;
@@ -375,6 +377,8 @@ static mpc_status guard_locked(mpc_ctx *ctx, struct mpc_lease_bucket *bucket, co
 mpc_status mpc_lease_guard(mpc_ctx *ctx, const mpc_key *key, mpc_hold *guard, u64 wait_ns)
 {
     mpc_status status = mpc_enter(ctx);
+    if (status == MPC_OK)
+        status = mpc_stay_alive(ctx);
     if (status != MPC_OK)
         return status;
     u64 hash[2];

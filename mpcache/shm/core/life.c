@@ -203,38 +203,69 @@ static bool take_a_slot(mpc_ctx *ctx)
     return false;
 }
 
-/* The description must be mine: not the parent's, and not closed behind my back. */
+/* Through the inherited descriptor; or by name, where the program has closed that (daemons close all they find). */
+static int another_descriptor(const mpc_ctx *ctx)
+{
+    if (is_our_inode(ctx, ctx->fd))
+        return mpc_reopen(ctx->fd);
+    int fd = ctx->path ? open(ctx->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW) : -1;
+    if (fd < 0 || is_our_inode(ctx, fd))
+        return fd < 0 ? -1 : to_high(fd);
+    close(fd);
+    return -1;
+}
+
+/* The description must be mine: not the parent's, and not closed behind my back.  What is closed here is the
+ * parent's; a number that stands for another file by now is left alone. */
 static bool own_descriptor(mpc_ctx *ctx)
 {
     u64 pid = (u64)getpid();
-    if (ctx->fd_pid == pid && is_our_inode(ctx, ctx->fd))
+    bool ours = is_our_inode(ctx, ctx->fd);
+    if (ctx->fd_pid == pid && ours)
         return true;
-    bool inherited = is_our_inode(ctx, ctx->fd);
-    int mine = inherited ? mpc_reopen(ctx->fd) : -1;
+    int mine = another_descriptor(ctx);
     if (mine < 0)
         return false;
-    close(ctx->fd);
+    if (ours)
+        close(ctx->fd);
     ctx->fd = mine;
     ctx->fd_pid = pid;
     return true;
 }
 
-/* A process that lost its slot (its descriptor was closed by the program) gives up the rest of its old self. */
+/* Take up an old life whose byte was freed by a closed descriptor, if nobody has noticed. */
+static bool resume(mpc_ctx *ctx, u64 owner)
+{
+    u32 which = (u32)(owner & 0xffff);
+    if (owner == 0 || !lock_life(ctx->fd, which))
+        return false;
+    if (mpc_load_acquire(&mpc_slot_at(ctx, which)->id) == owner)
+        return true;
+    unlock_life(ctx->fd, which);
+    return false;
+}
+
 static mpc_status become_somebody(mpc_ctx *ctx)
 {
-    u64 before = mpc_load(&ctx->self->owner);
-    if (before != 0 && ctx->fd_pid == (u64)getpid() && is_our_inode(ctx, ctx->fd))
-        unlock_life(ctx->fd, (u32)(before & 0xffff));
-    mpc_store(&ctx->self->owner, 0);
     if (!own_descriptor(ctx))
         return MPC_NO_DESCRIPTOR;
+    if (resume(ctx, mpc_load(&ctx->self->owner)))
+        return MPC_OK;
+    mpc_store(&ctx->self->owner, 0);
     return take_a_slot(ctx) ? MPC_OK : MPC_NO_SLOT;
 }
 
 static bool still_me(mpc_ctx *ctx)
 {
     u64 owner = mpc_load_acquire(&ctx->self->owner);
-    return owner != 0 && mpc_load_acquire(&mpc_slot_at(ctx, (u32)(owner & 0xffff))->id) == owner;
+    return owner != 0 && mpc_load_acquire(&mpc_slot_at(ctx, (u32)(owner & 0xffff))->id) == owner &&
+           is_our_inode(ctx, ctx->fd);
+}
+
+/* Before something is held for long: a process whose descriptor was closed would be taken for dead. */
+mpc_status mpc_stay_alive(mpc_ctx *ctx)
+{
+    return is_our_inode(ctx, ctx->fd) ? MPC_OK : mpc_register(ctx);
 }
 
 /* One thread registers, the others of its process wait for it.  `state` is wiped by a fork in the middle. */

@@ -34,7 +34,7 @@ mpc_status mpc_find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
         return MPC_OK;
     }
     mpc_count(ctx, MPC_COUNT_MISSES);
-    return mpc_still_linked(ctx) ? MPC_ABSENT : MPC_RETIRED;
+    return mpc_look(ctx) == MPC_RETIRED ? MPC_RETIRED : MPC_ABSENT;
 }
 
 /* Copy the value that was found.  MPC_LAPPED: it was overwritten meanwhile, what was copied is waste; look up again. */
@@ -85,7 +85,7 @@ static mpc_status may_write(mpc_ctx *ctx, const mpc_key *key, const mpc_value *v
         return status;
     if (value->len > UINT32_MAX || mpc_units(key->len, value->len) > mpc_largest_units(ctx))
         return MPC_TOO_LARGE;
-    return mpc_still_linked(ctx) ? MPC_OK : MPC_RETIRED;
+    return mpc_look(ctx);
 }
 
 /* To make room may have moved or dropped the key's old record, so it is looked up only after the append. */
@@ -221,6 +221,8 @@ mpc_status mpc_fill(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, co
 mpc_status mpc_delete(mpc_ctx *ctx, const mpc_key *key)
 {
     mpc_status status = mpc_enter(ctx);
+    if (status == MPC_OK)
+        status = mpc_look(ctx);
     if (status != MPC_OK)
         return status;
     mpc_lease_void(ctx, key);
@@ -238,7 +240,5 @@ mpc_status mpc_delete(mpc_ctx *ctx, const mpc_key *key)
         }
     }
     mpc_count(ctx, MPC_COUNT_DELETES);
-    if (!mpc_still_linked(ctx))
-        return MPC_RETIRED;
     return was_there ? MPC_OK : MPC_ABSENT;
 }
