@@ -102,10 +102,20 @@ class Waiters:
         come = self._come
 
         class Telling(ThreadMutex):
+            contending = False
+
             def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
-                if self._locked():
-                    come.release()
-                return super()._contend(hold, timeout)
+                self.contending = True
+                try:
+                    return super()._contend(hold, timeout)
+                finally:
+                    self.contending = False
+
+            def _try(self, hold: Hold) -> Any:
+                turn = super()._try(hold)
+                if turn is not None and self.contending:
+                    come.release()  # from here on it cannot miss the end of this turn
+                return turn
 
         return Telling
 

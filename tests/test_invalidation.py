@@ -95,6 +95,15 @@ def test_C1_hard_ends_the_soft_one_before_it(clock: Clock) -> None:
     assert not strategy.was_soft_invalidated()  # else values without a lifetime could never be created again
 
 
+def test_C3_a_subclass_may_ask_more_than_the_two_times() -> None:
+    class OfYesterday(DefaultInvalidationStrategy):
+        def is_hard_invalidated(self, timestamp: float) -> bool:
+            return timestamp < 100 or super().is_hard_invalidated(timestamp)
+
+    judge = judge_of(OfYesterday())
+    assert [judge(99, None), judge(100, None)] == [ABSENT, FRESH]
+
+
 class Counter:
     """The epochs of a store, in the simplest way there is."""
 

@@ -13,7 +13,7 @@ import pytest
 from mpcache.api import CacheMutex, Freshness, Outcome
 from mpcache.exception import DeadlockError, LockTimeout, NotHeld
 from mpcache.lock import NOT_REGENERATED, Lock, NeedRegenerationException, adapt, elect, run_in_background
-from mpcache.mutexes.base import Mutex
+from mpcache.mutexes.base import Hold, Mutex
 from mpcache.mutexes.null import NullMutex
 from mpcache.mutexes.thread import Scope, ThreadMutex
 from tests.conftest import Clock, Gate, Waiters
@@ -459,6 +459,17 @@ class TestThreadMutex:
                 os._exit(0 if not again.locked() and again.acquire(False) else 2)
             os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        mutex.release()
+
+    def test_a_take_that_was_interrupted_gives_back_nothing_of_anothers(self) -> None:
+        mutex = ThreadMutex("k", Scope())
+        mutex.acquire()
+        interrupted = Hold(ThreadMutex("k", mutex._scope))
+        (place,) = mutex._scope.turns
+        interrupted.token = (mutex._scope.turns, place, object())
+        with pytest.warns(ResourceWarning):
+            del interrupted
+        assert mutex.locked()
         mutex.release()
 
     def test_a_dropped_mutex_is_released_with_a_warning(self) -> None:

@@ -472,9 +472,10 @@ class TestSerializers:
         creator.wait_for_entry()
         waiters.wait_for(3)
         creator.open()
-        for result in results:
-            with pytest.raises(CantSerializeException):
-                result.result(PATIENCE)
+        outcomes = [result.exception(PATIENCE) for result in results]
+        assert isinstance(outcomes[0], CantSerializeException)
+        # One of the others may have had the mutex next; those that create for themselves store nothing.
+        assert {type(outcome) for outcome in outcomes} <= {CantSerializeException, type(None)}
         assert not region.key_is_locked("k")
 
 
@@ -612,7 +613,8 @@ class TestGetOrCreate:
         assert first is not second
         assert first.acquire(False)
         assert not second.acquire(False)
-        assert region._mutex("other").acquire(False)
+        with region._mutex("other"):
+            assert region.key_is_locked("other")
         first.release()
         assert second.acquire(False)
         second.release()
@@ -650,7 +652,8 @@ class TestGetOrCreate:
         creator.open()
         result.result(PATIENCE)
         assert [region.key_is_locked("k") for _ in range(2)] == [False, False]
-        assert region._mutex("K").acquire(False)
+        with region._mutex("K"):
+            assert region.key_is_locked("k")
 
     def test_should_cache_fn(self, store: Store) -> None:
         region = store.region()
@@ -1169,11 +1172,13 @@ class TestFills:
         creator = gate(lambda: region.delete("k"))
         first = spawn(region.get_or_create, "k", creator)
         creator.wait_for_entry()
-        rest = [spawn(region.get_or_create, "k", lambda: 2) for _ in range(4)]
+        together = threading.Barrier(4, timeout=PATIENCE)
+        rest = [spawn(region.get_or_create, "k", lambda: [together.wait(), 2][1]) for _ in range(4)]
         waiters.wait_for(4)
         creator.open()
         assert first.result(PATIENCE) is None
         assert [result.result(PATIENCE) for result in rest] == [2] * 4
+        assert region.get("k") == 2
 
     @pytest.mark.parametrize("meanwhile", [False, True])
     def test_the_set_of_a_background_runner_is_the_fill(self, wrap: list[Any], meanwhile: bool, spawn: Spawn) -> None:
