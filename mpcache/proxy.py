@@ -81,3 +81,11 @@ def layers_of(wrap: Any) -> list[ProxyBackend]:
         if not isinstance(layer, ProxyBackend):
             raise TypeError(f"{layer!r} is not a valid ProxyBackend")
     return layers
+
+
+def chain_of(outermost: Any) -> list[Any]:
+    """The proxies, the outermost first, and last the store that they stand before."""
+    chain = [outermost]
+    while hasattr(chain[-1], "proxied"):
+        chain.append(chain[-1].proxied)
+    return chain

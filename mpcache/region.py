@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -29,7 +28,6 @@ from mpcache.codec import value_version
 from mpcache.creation import Creation, no_expiration_time
 from mpcache.decorators import CachedFunction, decorator
 from mpcache.exception import (
-    CantSerializeException,
     RegionAlreadyConfigured,
     RegionNotConfigured,
     ValidationError,
@@ -45,8 +43,8 @@ from mpcache.invalidation import (
 from mpcache.lock import Seen, adapt, elect
 from mpcache.mishaps import Mishaps
 from mpcache.mutexes import resolve
-from mpcache.proxy import layers_of
-from mpcache.storage import Storage, storage_for
+from mpcache.proxy import chain_of, layers_of
+from mpcache.storage import Storage, packed, storage_for
 
 __all__ = [
     "AsyncCreator",
@@ -215,9 +213,7 @@ class CacheRegion:
     @property
     def backend(self) -> Any:
         """The store, or the outermost proxy before it.  Raises RegionNotConfigured."""
-        if "backend" not in self.__dict__:
-            raise RegionNotConfigured("No backend is configured on this region; call configure() first.")
-        return self.__dict__["backend"]
+        return self.__dict__["backend"] if self.is_configured else _NotConfigured().__get__(self, type(self))
 
     @backend.setter
     def backend(self, outermost: Any) -> None:
@@ -227,10 +223,7 @@ class CacheRegion:
     @property
     def actual_backend(self) -> Any:
         """The store itself, behind all proxies."""
-        backend = self.backend
-        while hasattr(backend, "proxied"):
-            backend = backend.proxied
-        return backend
+        return chain_of(self.backend)[-1]
 
     @property
     def region_invalidator(self) -> Any:
@@ -270,7 +263,7 @@ class CacheRegion:
             if state[name] is self._adopted.get(name):
                 state[name] = state[f"_user_defined_{name}"]
         if self.is_configured and self._configuration is not None:
-            state["_configuration"] = {**self._configuration, "wrap": self._proxies()}
+            state["_configuration"] = {**self._configuration, "wrap": chain_of(self.backend)[:-1]}
             portable = getattr(self.actual_backend, "portable_arguments", None)
             arguments = portable() if portable else None
             if arguments is not None:
@@ -283,13 +276,6 @@ class CacheRegion:
         self._obey(self._own_invalidator)
         if configuration is not None:
             self.configure(**configuration, expiration_time=self.expiration_time, creation_wait=self.creation_wait)
-
-    def _proxies(self) -> list[Any]:
-        found, backend = [], self.backend
-        while hasattr(backend, "proxied"):
-            found.append(backend)
-            backend = backend.proxied
-        return found
 
     # -- one value -----------------------------------------------------------------------------------
 
@@ -429,13 +415,7 @@ class CacheRegion:
         return value, worth
 
     def _packed(self, key: KeyType, value: Any) -> Any:
-        try:
-            return self._storage.pack(value, time.time())
-        except Exception as error:
-            raise CantSerializeException(
-                f"the value of key {key!r}, a {type(value).__qualname__}, cannot be stored; its serializer:"
-                f" {type(error).__name__}: {error}; cache plain data, or give the region another serializer"
-            ) from error
+        return packed(self._storage, key, value)
 
 
 def _mutex_factory(mutex: Any, arguments: Mapping[str, Any] | None) -> Callable[[KeyType], Any] | None:

@@ -9,6 +9,7 @@ Leans on codec and mishaps.  Four classes with one face; configure() decides whi
 
 from __future__ import annotations
 
+import time
 from typing import Any, TypeAlias
 
 from mpcache import codec
@@ -21,6 +22,7 @@ from mpcache.api import (
     NoValueType,
     Serializer,
 )
+from mpcache.exception import CantSerializeException
 from mpcache.mishaps import Mishaps
 
 Found: TypeAlias = "tuple[Any, float, int | None, int]"
@@ -145,6 +147,21 @@ def storage_for(
     if bool(serializer) is bool(deserializer):
         return wire if serializer else plain
     return _OneWayStorage(wire if deserializer else plain, wire if serializer else plain)
+
+
+def packed(storage: Storage, key: KeyType, value: Any) -> Any:
+    """A value as it will be written, created now.
+
+    :param key: the user's, for the error's text.
+    :raises CantSerializeException: the serializer refuses it.
+    """
+    try:
+        return storage.pack(value, time.time())
+    except Exception as error:
+        raise CantSerializeException(
+            f"the value of key {key!r}, a {type(value).__qualname__}, cannot be stored; its serializer:"
+            f" {type(error).__name__}: {error}; cache plain data, or give the region another serializer"
+        ) from error
 
 
 def _unreadable(key: KeyType, error: Exception, mishaps: Mishaps) -> NoValueType:
