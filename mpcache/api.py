@@ -11,7 +11,6 @@ import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 KeyType: TypeAlias = str
@@ -101,8 +100,7 @@ class Outcome(enum.Enum):
     TIMEOUT = "timeout"
 
 
-@dataclass(frozen=True)
-class Guarantees:
+class Guarantees(NamedTuple):
     """What a mutex promises, as data: for tests, for the docs, and for configure(), which warns."""
 
     processes: bool

@@ -6,10 +6,12 @@ both fill is of use to both.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from hashlib import sha1
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import inspect
 
 ToStr = Callable[[Any], str]
 
@@ -114,6 +116,8 @@ def _start(namespace: str | None, fn: Callable[..., Any]) -> str:
 
 
 def _spec(fn: Callable[..., Any]) -> inspect.FullArgSpec:
+    import inspect  # milliseconds of `import mpcache`, for those who decorate nothing
+
     try:
         return inspect.getfullargspec(fn)
     except TypeError:  # some builtins do not tell their parameters

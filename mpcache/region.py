@@ -10,7 +10,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, NoReturn, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeAlias, TypeVar
 
 from mpcache import keys
 from mpcache.api import (
@@ -26,7 +26,6 @@ from mpcache.api import (
 from mpcache.backends import load_backend, register_backend
 from mpcache.codec import value_version
 from mpcache.creation import Creation, no_expiration_time
-from mpcache.decorators import CachedFunction, decorator
 from mpcache.exception import (
     RegionAlreadyConfigured,
     RegionNotConfigured,
@@ -45,6 +44,9 @@ from mpcache.mishaps import Mishaps
 from mpcache.mutexes import resolve
 from mpcache.proxy import chain_of, layers_of
 from mpcache.storage import Storage, packed, storage_for
+
+if TYPE_CHECKING:
+    from mpcache.decorators import CachedFunction
 
 __all__ = [
     "AsyncCreator",
@@ -377,6 +379,8 @@ class CacheRegion:
         :param to_str: makes the part of the key that stands for one argument.
         :param function_key_generator: instead of the region's.
         """
+        from mpcache.decorators import decorator  # leans on inspect, which takes its time
+
         generator = function_key_generator or self.function_key_generator
         return decorator(self, namespace, expiration_time, should_cache_fn, to_str, generator)
 

@@ -5,7 +5,6 @@ Leans on region.
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from mpcache.region import CacheRegion
@@ -37,6 +36,8 @@ def shared(name: str | None, size: int | str = "64MB", **region_arguments: Any) 
 
 
 def _names(function: Any) -> set[str]:
+    import inspect  # milliseconds of `import mpcache`, for those who never come here
+
     return {name for name in inspect.signature(function).parameters if name[0] != "_"} - _NOT_TO_CHOOSE
 
 
