@@ -1,0 +1,23 @@
+"""The ``mpcache`` command: demo, doctor, and a look into segments.
+
+Leans on commands, which needs click; who has not got it is told so here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status: 0 well, 1 it did not hold or could not be done, 2 wrong usage."""
+    try:
+        from mpcache.cli.commands import run
+    except ModuleNotFoundError as missing:
+        if missing.name != "click":
+            raise
+        print("mpcache: the command needs click; pip install 'mpcache[cli]'", file=sys.stderr)
+        return 2
+    return run(arguments)

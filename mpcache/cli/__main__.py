@@ -1,0 +1,13 @@
+"""``python -m mpcache.cli``: the command, where its script is not on the PATH.
+
+Leans on the package.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from mpcache.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

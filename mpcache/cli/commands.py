@@ -1,0 +1,241 @@
+"""The commands: what each takes, what it prints, and with which status it ends.
+
+Leans on click; the work is done by the demo, the doctor, and shm.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import time
+from collections.abc import Sequence
+
+import click
+
+import mpcache
+from mpcache.cli.screen import columns
+from mpcache.exception import DogpileCacheException, SegmentError
+from mpcache.shm import segment
+from mpcache.shm.segment import Segment
+
+DONE, FAILED = 0, 1
+
+ANY_MODE = 0o777
+"""To look into a segment is no risk, whoever may write to it; only to unpickle from it would be."""
+
+_NAMESPACE = click.option("--namespace", default="", metavar="NAME", help="Default: the one without a name.")
+
+
+class Refused(click.ClickException):
+    """What was asked for cannot be done; the text says what to do instead."""
+
+    exit_code = FAILED
+
+    def show(self, file: object = None) -> None:
+        complain(self.message)
+
+
+def complain(text: str) -> None:
+    """One line."""
+    print(f"mpcache: {text}", file=sys.stderr)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; the exit status."""
+    try:
+        status = group.main(arguments, prog_name="mpcache", standalone_mode=False)
+        sys.stdout.flush()
+        return int(status or DONE)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes
+        return FAILED
+    except (DogpileCacheException, OSError) as error:
+        complain(str(error))
+        return FAILED
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(mpcache.__version__, message="mpcache %(version)s")
+def group() -> None:
+    """One cache for all your workers: see it work, and look into its segments."""
+
+
+# -- the demo and the doctor ----------------------------------------------------------------------------------
+
+
+@group.command()
+@click.option("--workers", type=click.IntRange(2, 64), default=4, show_default=True, help="How many processes.")
+@click.option(
+    "--seconds", type=click.FloatRange(0.2, 60), default=3.0, show_default=True, help="How long the load lasts."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the order in which keys are asked for.")
+@click.option("--plain", is_flag=True, help="No colours, nothing that moves.")
+def demo(workers: int, seconds: float, seed: int, plain: bool) -> int:
+    """Let worker processes share a region, kill some while they create, and judge what comes of it.
+
+    The status is 1 if any promise did not hold.
+    """
+    from mpcache.cli import demo as stage
+    from mpcache.cli.screen import screen
+
+    return stage.run(workers, seconds, seed, screen(plain))
+
+
+@group.command()
+def doctor() -> int:
+    """Find what would keep mpcache from working here, and say what to do about it.
+
+    The status is 1 if there is anything that would.
+    """
+    from mpcache.cli import doctor as practice
+    from mpcache.cli.screen import screen
+
+    return practice.run(screen())
+
+
+# -- segments ---------------------------------------------------------------------------------------------------
+
+
+@group.command("ls")
+def list_() -> int:
+    """List your segments.  The status is 1 if there is one that cannot be used."""
+    rows, refused = [], []
+    for name in segment.names():
+        try:
+            found = segment.find(name, ANY_MODE)
+        except SegmentError as error:
+            refused.append(str(error))
+        else:
+            if found is not None:
+                rows.append(_row(found))
+    for line in columns([("NAME", "SIZE", "ITEMS", "USED", "PROCESSES", "AGE"), *rows]) if rows else ():
+        print(line)
+    for why in refused:
+        complain(why)
+    return FAILED if refused else DONE
+
+
+def _row(found: Segment) -> tuple[str, ...]:
+    counts = _counts(found)
+    used = f"{counts['live_bytes'] / counts['capacity_bytes']:.0%}"
+    there = (str(counts["items"]), used, str(counts["processes"]))
+    return (str(found.name), _mib(counts["size"]), *there, _age(found))
+
+
+def _counts(found: Segment) -> dict[str, int]:
+    """Its statistics, as if this process were not looking."""
+    counts = found.engine.stats()
+    counts["processes"] -= found.engine.owner != 0
+    return counts
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.4g} MiB"
+
+
+def _age(found: Segment) -> str:
+    """Since its birth, the only time that its file's content was changed by way of the file."""
+    seconds = max(0, int(time.time() - os.fstat(found.engine.fd).st_mtime))
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
+
+
+def _find(name: str) -> Segment:
+    try:
+        found = segment.find(name, ANY_MODE)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if found is None:
+        raise Refused(f"there is no segment {name!r} in {segment.directory()}; 'mpcache ls' lists those that are")
+    return found
+
+
+@group.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="As one object, for programs.")
+def stats(name: str, as_json: bool) -> None:
+    """Print what a segment counts, over all processes that ever used it, and what it holds now."""
+    counts = _counts(_find(name))
+    if as_json:
+        import json
+
+        print(json.dumps(counts))
+        return
+    asked = counts["hits"] + counts["misses"]
+    rows = [(what.replace("_", " "), f"{count:,}") for what, count in counts.items()]
+    rows.insert(2, ("hit ratio", f"{counts['hits'] / asked:.1%}" if asked else "-"))
+    print("\n".join(columns(rows)))
+
+
+@group.command()
+@click.argument("name")
+def check(name: str) -> None:
+    """Walk through a whole segment; the status is 1, and the first broken invariant is named, if it is damaged."""
+    found = _find(name)
+    try:
+        found.engine.check()
+    except SegmentError as error:
+        raise Refused(f"{name}: {error}") from error
+    print(f"{name}: sound, {found.engine.stats()['items']} items in {found.engine.shards} shards")
+
+
+@group.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+def rm(names: Sequence[str]) -> int:
+    """Remove segments, also damaged ones.  Processes that use one go on in a new one of its name."""
+    status = DONE
+    for name in names:
+        try:
+            if segment.unlink(name):
+                print(f"removed {name}")
+                continue
+            complain(f"there is no segment {name!r} in {segment.directory()}")
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+        except OSError as error:
+            complain(f"{name!r} is not removed: {error.strerror}; whatever it is, it is not of mpcache")
+        status = FAILED
+    return status
+
+
+@group.command()
+@click.argument("name")
+@_NAMESPACE
+def keys(name: str, namespace: str) -> None:
+    """Print the keys of a segment, one a line; those that are not plain text as Python writes them."""
+    for key in sorted(_find(name).engine.space(namespace).keys(), key=str):
+        print(key if isinstance(key, str) and key.isprintable() else repr(key))
+
+
+@group.command()
+@click.argument("name")
+@click.argument("key")
+@_NAMESPACE
+@click.option("--raw", is_flag=True, help="The bytes as they are stored, instead of what they unpickle to.")
+def get(name: str, key: str, namespace: str, raw: bool) -> None:
+    """Print one value, as Python writes it."""
+    there = _find(name)
+    space = there.engine.space(namespace)
+    found, (_, hard_at, _) = space.get(key), space.epochs()
+    if found is None or found[2] < hard_at:
+        raise Refused(f"{name} has no key {key!r}{f' in namespace {namespace!r}' if namespace else ''}")
+    if raw:
+        sys.stdout.buffer.write(found[0])
+        return
+    if os.fstat(there.engine.fd).st_mode & 0o022:
+        raise Refused(f"{name}: others may write to it, so nothing from it is unpickled here; --raw prints the bytes")
+    try:
+        print(repr(pickle.loads(found[0])))
+    except Exception as error:
+        raise Refused(
+            f"{name}: the value of {key!r} cannot be unpickled here ({type(error).__name__}: {error}); PYTHONPATH may"
+            " lead to its classes, and --raw prints its bytes"
+        ) from error

@@ -1,0 +1,184 @@
+"""What one sees of a demo: tables that grow while it runs, and the verdict.
+
+Leans on demo_facts and screen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Protocol
+
+import mpcache
+from mpcache.cli.demo_facts import (
+    Invalidation,
+    Kill,
+    Load,
+    Verdict,
+    creations_by_key,
+    in_ms,
+    in_us,
+)
+from mpcache.cli.screen import Line, Screen, Span
+
+DIM, STRONG, GOOD, BAD = "dim", "bold", "green", "bold red"
+
+SHOW_EVERY, SAY_EVERY = 100_000_000, 1_000_000_000
+
+
+class Show(Protocol):
+    """Shows the loads so far, and after how many nanoseconds that is; None at the end."""
+
+    def __call__(self, loads: list[Load], elapsed: int | None = None, /) -> None: ...
+
+
+_LOAD_HEAD = ("worker", "pid", "requests", "hits", "waits", "creations", "p50 hit", "p99 hit")
+_LOAD_ROW = "  {:>6}  {:>7}  {:>10}  {:>10}  {:>5}  {:>9}  {:>8}  {:>8}"
+_KILL_ROW = "  {:>7}   {:>13}   {:>8}   {:>16}   {:>18}"
+_CALL_ROW = "  {:>9}   {:>10}   {:>17}   {:>10}"
+
+
+class View:
+    """Writes on a screen."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+
+    def title(self, name: str, workers: int, size: int, directory: str) -> None:
+        """Who shares what."""
+        where = f" ({size >> 20} MiB of {directory})"
+        region = f"   {workers} processes share the region "
+        self._screen.line((f"mpcache {mpcache.__version__}", STRONG), region, (name, STRONG), (where, DIM))
+
+    def _act(self, number: int, title: str) -> None:
+        self._screen.line()
+        self._screen.line((f"{number}  {title}", STRONG))
+
+    # -- 1 ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def load(self, keys: Sequence[str], slow_ms: tuple[int, int]) -> Iterator[Show]:
+        """The table of loads, as it grows."""
+        self._act(1, f"All ask for the same {len(keys)} values; each takes {slow_ms[0]} to {slow_ms[1]} ms to create")
+        self._screen.line()
+        shown_at = 0
+        with self._screen.changing() as change:
+
+            def show(loads: list[Load], elapsed: int | None = None) -> None:
+                nonlocal shown_at
+                if elapsed is None or (self._screen.live and elapsed >= shown_at + SHOW_EVERY):
+                    change(_load_lines(loads, keys))
+                elif not self._screen.live and elapsed >= shown_at + SAY_EVERY:
+                    asked = sum(load.requests for load in loads)
+                    self._screen.line(f"  {elapsed / 1e9:.0f} s: {asked:,} requests; {_summary(loads, keys)}")
+                else:
+                    return
+                shown_at = elapsed or 0
+
+            yield show
+
+    # -- 2 ----------------------------------------------------------------------------------------------
+
+    def kills_begin(self) -> None:
+        """The head of the table."""
+        self._act(2, "A creator is killed in the middle of its work; the others wait for its value")
+        self._screen.line()
+        head = ("SIGKILL", "taken over by", "after", "value made after", "last waiter has it")
+        self._screen.line((_KILL_ROW.format(*head), DIM))
+
+    def kill(self, kill: Kill, replacement: int) -> None:
+        """One of them."""
+        made = min((one.at for one in kill.ended), default=None)
+        last = max((one.at for one in kill.answers), default=None)
+        cells = (
+            str(kill.victim),
+            str(kill.successors[0].pid) if kill.successors else "nobody",
+            in_ms(kill.take_over) if kill.take_over is not None else "",
+            in_ms(made - kill.killed_at) if made is not None else "never",
+            f"+ {in_us(last - made)}" if made is not None and last is not None else "never",
+        )
+        self._screen.line(_KILL_ROW.format(*cells))
+
+    # -- 3 ----------------------------------------------------------------------------------------------
+
+    def invalidations_begin(self, watchers: int) -> None:
+        """The head of the table."""
+        self._act(3, f"Each calls invalidate() once, while the other {watchers} look for an old value")
+        self._screen.line()
+        head = ("called by", "which took", "first other knows", "last knows")
+        self._screen.line((_CALL_ROW.format(*head), DIM))
+
+    def invalidation(self, one: Invalidation) -> None:
+        """One of them."""
+        known = [watch.gone_at - one.began_at for watch in one.watches if watch.gone_at is not None]
+        cells = (
+            str(one.by),
+            in_us(one.returned_at - one.began_at),
+            in_us(min(known)) if known else "never",
+            in_us(one.last_after) if one.last_after is not None else "never",
+        )
+        self._screen.line(_CALL_ROW.format(*cells))
+
+    # -- the end ------------------------------------------------------------------------------------------
+
+    def verdicts(self, judged: Sequence[Verdict], seconds: float) -> None:
+        """Each promise with its figures."""
+        self._screen.line()
+        self._screen.line((f"What is promised, and what was seen in {seconds:.1f} s", STRONG))
+        self._screen.line()
+        width = max(len(verdict.promise) for verdict in judged)
+        for verdict in judged:
+            sign = (" ✓ ", GOOD) if verdict.held else (" ✗ ", BAD)
+            figures = (verdict.figures, "" if verdict.held else BAD)
+            self._screen.line(sign, verdict.promise.ljust(width + 3), figures)
+        broken = sum(not verdict.held for verdict in judged)
+        if broken:
+            self._screen.line()
+            self._screen.line((f"{broken} of {len(judged)} promises did not hold.", BAD))
+
+
+def _load_lines(loads: Sequence[Load], keys: Sequence[str]) -> list[Line]:
+    made = creations_by_key(loads)
+    clock = max(load.clock for load in loads)
+    return [
+        [(_LOAD_ROW.format(*_LOAD_HEAD), DIM)],
+        *([_load_row(load)] for load in loads),
+        [(_total_row(loads), STRONG)],
+        [],
+        [("  per key  ", DIM), *_signs(made[key] for key in keys)],
+        [f"  {_summary(loads, keys)}"],
+        [(f"  A hit: get_or_create returns a dict of 1 KiB; {in_us(clock)} of it are the clock's.", DIM)],
+    ]
+
+
+def _load_row(load: Load) -> str:
+    counts = (load.requests, load.hits, load.waits, sum(load.creations.values()))
+    times = ("" if time is None else in_us(time) for time in (load.p50, load.p99))
+    return _LOAD_ROW.format(load.worker, load.pid, *(f"{count:,}" for count in counts), *times)
+
+
+def _total_row(loads: Sequence[Load]) -> str:
+    counts = [(load.requests, load.hits, load.waits, sum(load.creations.values())) for load in loads]
+    return _LOAD_ROW.format("all", "", *(f"{sum(column):,}" for column in zip(*counts, strict=True)), "", "").rstrip()
+
+
+def _signs(creations: Iterable[int]) -> Iterator[Span]:
+    """A digit for each, neighbours of one style being one span."""
+    for style, run in groupby(map(_sign, creations), key=lambda sign: sign[1]):
+        yield "".join(sign for sign, _ in run), style
+
+
+def _sign(creations: int) -> tuple[str, str]:
+    if creations == 0:
+        return "·", DIM
+    return ("1", GOOD) if creations == 1 else (str(creations) if creations < 10 else "+", BAD)
+
+
+def _summary(loads: Sequence[Load], keys: Sequence[str]) -> str:
+    made = creations_by_key(loads)
+    text = f"{len(keys)} keys, {made.total()} creations"
+    more = [f"{key} {made[key]}" for key in keys if made[key] > 1]
+    if more:
+        return f"{text}: MORE THAN ONE of {', '.join(more)}"
+    return f"{text}: exactly one each" if made.total() == len(keys) else f"{text} so far"

@@ -1,0 +1,237 @@
+"""What would keep mpcache from working on this machine, and what to do about it.
+
+Leans on shm, and on what Linux tells in files.  Each check looks at one thing and is given where to look.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import platform
+import pwd
+import re
+import resource
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from mpcache.cli.screen import Screen
+from mpcache.exception import DogpileCacheException, NoRoom, SegmentError
+from mpcache.shm import room, segment
+
+DEFAULT_SIZE = 64 << 20
+DESCRIPTORS = 512 + 128
+"""mpcache keeps its descriptors above 512, away from those that programs close or replace by number."""
+
+
+class Level(Enum):
+    """How bad it is; the value is the sign and its style."""
+
+    GOOD = (" ✓ ", "green")
+    DOUBTFUL = (" ! ", "yellow")
+    BAD = (" ✗ ", "bold red")
+
+
+GOOD, DOUBTFUL, BAD = Level.GOOD, Level.DOUBTFUL, Level.BAD
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found, and what to do unless it is good."""
+
+    level: Level
+    what: str
+    remedy: str = ""
+
+
+def run(screen: Screen) -> int:
+    """Print all findings; the exit status."""
+    worst = 0
+    for finding in examine():
+        worst |= finding.level is BAD
+        screen.line(finding.level.value, finding.what)
+        if finding.remedy:
+            screen.line("   ", (finding.remedy, "dim"))
+    return worst
+
+
+def examine() -> Iterator[Finding]:
+    """All findings for this process."""
+    folder = os.path.dirname(segment.directory())
+    yield system(platform.system(), platform.python_implementation(), platform.python_version())
+    yield memory_file_system(folder)
+    yield mounted(folder)
+    yield space(folder)
+    yield own_directory(segment.directory(), os.geteuid())
+    yield logout(os.geteuid(), _name_of(os.geteuid()))
+    yield descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    yield from segments()
+    yield trial()
+
+
+def system(name: str, python: str, version: str) -> Finding:
+    """Linux and CPython are what the engine is written for."""
+    what = f"{name}, {python} {version}"
+    if name == "Linux" and python == "CPython":
+        return Finding(GOOD, what)
+    return Finding(BAD, what, "mpcache's shared memory needs Linux and CPython; other stores work anywhere")
+
+
+def memory_file_system(folder: str) -> Finding:
+    """Where segments are to be."""
+    if not os.path.isdir(folder):
+        return Finding(BAD, f"{folder} does not exist", f"mount -t tmpfs tmpfs {folder}, or set MPCACHE_SHM to a tmpfs")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return Finding(BAD, f"{folder} cannot be written to", f"chmod 1777 {folder}, or set MPCACHE_SHM to a tmpfs")
+    there = os.statvfs(folder)
+    total, free = (blocks * there.f_frsize >> 20 for blocks in (there.f_blocks, there.f_bavail))
+    return Finding(GOOD, f"{folder}: {total:,} MiB, {free:,} MiB of them free")
+
+
+def mounted(folder: str, mounts: str = "/proc/self/mounts") -> Finding:
+    """A file system in memory, that may be written to."""
+    found = _mount_of(os.path.realpath(folder), mounts)
+    if found is None:
+        return Finding(DOUBTFUL, f"{mounts} does not tell how {folder} is mounted", "see that it is a tmpfs")
+    kind, options = found
+    what = f"{folder} is a {kind} ({options})"
+    if "ro" in options.split(","):
+        return Finding(BAD, what, f"mount -o remount,rw {folder}")
+    if kind not in ("tmpfs", "ramfs", "hugetlbfs"):
+        return Finding(DOUBTFUL, what, "on a disk the kernel writes every change of the cache back: use a tmpfs")
+    return Finding(GOOD, what)
+
+
+def _mount_of(folder: str, mounts: str) -> tuple[str, str] | None:
+    """(type, options) of the file system that a folder is in: the last mount over its longest prefix."""
+    best, found = "", None
+    try:
+        with open(mounts) as file:
+            for _, point, kind, options, *_ in map(str.split, file):
+                inside = folder == point or folder.startswith(point.rstrip("/") + "/")
+                if inside and len(point) >= len(best):
+                    best, found = point, (kind, options)
+    except OSError:
+        pass
+    return found
+
+
+def space(folder: str) -> Finding:
+    """Whether segments fit into the file system and this process's memory cgroup."""
+    if not os.path.isdir(folder):
+        return Finding(BAD, "there is no room for a segment", "see above")
+    for size, level in ((segment.smallest(), BAD), (DEFAULT_SIZE, DOUBTFUL)):
+        try:
+            room.require(folder, size)
+        except NoRoom as error:
+            return Finding(level, *_remedied(str(error)))
+    return Finding(GOOD, f"there is room for a segment of {DEFAULT_SIZE >> 20} MiB, the default")
+
+
+def _remedied(text: str) -> tuple[str, str]:
+    what, _, remedy = text.partition("; ")
+    return what, remedy
+
+
+def own_directory(path: str, user: int) -> Finding:
+    """The directory of this user's segments is his alone."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return Finding(GOOD, f"{path} is not there yet; it will be made with the first segment")
+    except OSError as error:
+        return Finding(BAD, f"{path}: {error.strerror}", "see to the directory above it")
+    mode = stat.filemode(found.st_mode)
+    what = f"{path}: {mode}, owned by uid {found.st_uid}"
+    if not stat.S_ISDIR(found.st_mode):
+        return Finding(BAD, f"{what}, is no directory", "remove it")
+    if found.st_uid != user:
+        return Finding(BAD, f"{what}, and this is uid {user}", "have its owner remove it, or set MPCACHE_SHM")
+    if found.st_mode & 0o077:
+        return Finding(BAD, f"{what}: others may use it", f"find out who opened it and why; then chmod 700 {path}")
+    return Finding(GOOD, what)
+
+
+def _name_of(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
+
+
+def logout(user: int, name: str, root: str = "/") -> Finding:
+    """systemd removes a user's shared memory when his last session ends, unless it is told not to."""
+    if not os.path.isdir(os.path.join(root, "run/systemd/seats")):
+        return Finding(GOOD, "no systemd-logind runs here, which could remove segments at logout")
+    if user < 1000:
+        return Finding(GOOD, f"systemd-logind leaves the shared memory of uid {user} alone: a system user")
+    if os.path.exists(os.path.join(root, "var/lib/systemd/linger", name)):
+        return Finding(GOOD, f"systemd-logind leaves the shared memory of {name} alone, who lingers")
+    if not _remove_ipc(root):
+        return Finding(GOOD, "systemd-logind leaves shared memory alone (RemoveIPC=no)")
+    return Finding(
+        DOUBTFUL,
+        f"systemd-logind removes the segments of {name} when that user's last session ends",
+        f"loginctl enable-linger {name}, or RemoveIPC=no in /etc/systemd/logind.conf, or run as a system user",
+    )
+
+
+def _remove_ipc(root: str) -> bool:
+    """What logind is configured to do; the last one who says something is right, and the default is yes."""
+    names = ["etc/systemd/logind.conf"]
+    names += [f"{place}/systemd/logind.conf.d/*.conf" for place in ("usr/lib", "run", "etc")]
+    files = [path for name in names for path in glob.glob(os.path.join(root, name))]
+    files[1:] = sorted(files[1:], key=os.path.basename)
+    said = "yes"
+    for path in files:
+        with open(path, errors="replace") as file:
+            for value in re.findall(r"^\s*RemoveIPC\s*=\s*(\w+)", file.read(), re.M):
+                said = value.lower()
+    return said in ("yes", "true", "on", "1")
+
+
+def descriptors(limit: int) -> Finding:
+    """A descriptor low in the table is one that daemons close."""
+    if limit == resource.RLIM_INFINITY or limit >= DESCRIPTORS:
+        return Finding(GOOD, f"{limit:,} descriptors a process" if limit >= 0 else "descriptors without limit")
+    return Finding(
+        DOUBTFUL,
+        f"{limit} descriptors a process: too few to keep mpcache's away from those that programs close by number",
+        "ulimit -n 1024, or LimitNOFILE=1024 in the unit",
+    )
+
+
+def segments() -> Iterator[Finding]:
+    """What is there can be used."""
+    try:
+        names = segment.names()
+    except OSError as error:
+        yield Finding(BAD, f"{segment.directory()} cannot be listed: {error.strerror}", "see above")
+        return
+    good = 0
+    for name in names:
+        try:
+            good += segment.find(name) is not None
+        except SegmentError as error:
+            yield Finding(DOUBTFUL, *_remedied(str(error)))
+    yield Finding(GOOD, f"segments of yours that can be used: {good}")
+
+
+def trial() -> Finding:
+    """The proof: a segment is made, used, checked and removed."""
+    name, began = f"doctor-{os.getpid()}", time.perf_counter()
+    try:
+        try:
+            tried = segment.attach(name, segment.smallest())
+            here = tried.engine.space("")
+            if not here.set("key", b"value") or (here.get("key") or [b""])[0] != b"value":
+                return Finding(BAD, "a segment was made, but it does not keep what it is given", "please report this")
+            tried.engine.check()
+        finally:
+            segment.unlink(name)
+    except (DogpileCacheException, OSError) as error:
+        return Finding(BAD, f"no segment could be made and used: {error}", "the findings above may say why")
+    took = (time.perf_counter() - began) * 1000
+    return Finding(GOOD, f"a segment was made, used, checked and removed in {took:.1f} ms")
