@@ -1,0 +1,448 @@
+/* Stops a process after each single instruction of an operation, and looks at what it would leave if it died there.
+ *
+ *     prove [-k STRIDE] [OPERATION...]          exit status 0: nothing was ever wrong
+ *
+ * A child attaches, stops, and runs the operation under ptrace, one instruction at a time.  Whenever an instruction
+ * has changed the segment, its bytes are copied to a twin that nobody is attached to: exactly what a SIGKILL at this
+ * instruction leaves.  There this process attaches, runs check(), reads every key, writes every key, takes every lease
+ * and fills under it, and runs check() again, all within bounded time.
+ *
+ * With -k the child is really killed, at every STRIDE-th instruction, and the segment itself is looked at: slower by
+ * far, since each death needs a child of its own; it shows that the twin tells the truth.
+ */
+#include "engine.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define KEYS 24
+#define MANY 2000 /* states of one operation, from which on each 16th is looked at */
+#define LOW_LIMIT (1u << 18) /* a few capacities of the small ring that this segment has */
+#define BOUND_NS (150 * MPC_NS_PER_MS) /* no operation may take longer after a death */
+
+static int segment_fd, twin_fd;
+static u64 segment_size;
+static u8 *segment, *twin, *image, *before;
+
+/* -- values that prove themselves -------------------------------------------------------------------------------- */
+
+static u8 buffer[1 << 16], copy[1 << 16];
+
+#define LARGE (KEYS - 1) /* the key whose values need much room */
+
+/* A value of a generation: its length and every byte follow from key and generation. */
+static u32 make_value(int key, int generation)
+{
+    u32 len = (key == LARGE ? 5000 : 64) + (u32)(key * 79 + generation * 151) % 300;
+    for (u32 i = 0; i < len; i++)
+        buffer[i] = (u8)(key * 7 + generation * 31 + (int)i);
+    return len;
+}
+
+static mpc_key key_number(mpc_ctx *ctx, int number)
+{
+    static char names[KEYS][32];
+    mpc_key key;
+    int len = snprintf(names[number], sizeof names[number], "key number %d", number);
+    mpc_key_init(ctx, &key, 0, 0, names[number], (u32)len);
+    return key;
+}
+
+static mpc_value value_of(int key, int generation)
+{
+    u32 len = make_value(key, generation);
+    return (mpc_value){.bytes = buffer, .len = len, .created = 1};
+}
+
+static mpc_status set(mpc_ctx *ctx, int number, int generation)
+{
+    mpc_key key = key_number(ctx, number);
+    mpc_value value = value_of(number, generation);
+    return mpc_set(ctx, &key, &value, MPC_SHARD_WAIT_NS);
+}
+
+/* The generation that is stored; -1: none; -2: what is stored is nobody's value. */
+static int read_generation(mpc_ctx *ctx, int number)
+{
+    mpc_key key = key_number(ctx, number);
+    mpc_hit hit;
+    if (mpc_find(ctx, &key, &hit) != MPC_OK || mpc_copy(ctx, &hit, copy) != MPC_OK)
+        return -1;
+    for (int generation = 0; generation < 4; generation++)
+        if (make_value(number, generation) == hit.record.vlen && memcmp(buffer, copy, hit.record.vlen) == 0)
+            return generation;
+    return -2;
+}
+
+/* -- operations ---------------------------------------------------------------------------------------------------- */
+
+static mpc_hold held;
+static mpc_key target; /* made before the first instruction counts */
+static mpc_value news;
+
+static void set_news(mpc_ctx *ctx)
+{
+    mpc_set(ctx, &target, &news, MPC_SHARD_WAIT_NS);
+}
+
+static void fill_up(mpc_ctx *ctx, int keys)
+{
+    for (int i = 0; i < keys; i++)
+        set(ctx, i, 0);
+}
+
+static void prepare_few(mpc_ctx *ctx)
+{
+    fill_up(ctx, 8);
+}
+
+static void set_filler(mpc_ctx *ctx, int number, u32 len)
+{
+    char name[32];
+    mpc_key key;
+    mpc_hit hit;
+    mpc_key_init(ctx, &key, 0, 0, name, (u32)snprintf(name, sizeof name, "filler %d", number));
+    mpc_value value = {.bytes = buffer, .len = len, .created = 1};
+    mpc_set(ctx, &key, &value, MPC_SHARD_WAIT_NS);
+    mpc_find(ctx, &key, &hit); /* was read: will be moved on, not evicted */
+}
+
+static u64 free_units(mpc_ctx *ctx)
+{
+    struct mpc_ring *ring = &mpc_shard_at(ctx, 0)->ring[MPC_MAIN];
+    return ctx->geometry.main_units - (mpc_load(&ring->head) - mpc_load(&ring->tail));
+}
+
+/* The ring is full of what was read: the next set has to move some of it on, as many as it may, and then to evict. */
+static void prepare_full(mpc_ctx *ctx)
+{
+    int i = 0;
+    fill_up(ctx, KEYS);
+    while (mpc_load(&mpc_shard_at(ctx, 0)->moved) == 0)
+        set_filler(ctx, i++, 600);
+    fill_up(ctx, KEYS);
+    while (free_units(ctx) >= ctx->geometry.main_units / 16 + 20)
+        set_filler(ctx, i++, 8);
+}
+
+/* The next set would pass the limit of positions. */
+static void prepare_limit(mpc_ctx *ctx)
+{
+    struct mpc_ring *ring = &mpc_shard_at(ctx, 0)->ring[MPC_MAIN];
+    for (int i = 0; mpc_load(&ring->head) + 2 * ctx->geometry.main_units <= ctx->geometry.position_limit; i++) {
+        set_filler(ctx, i % 50, 600);
+        set(ctx, i % KEYS, 0);
+    }
+}
+
+/* A lease whose holder is dead: its process is this one, which detaches without giving it back. */
+static void prepare_dead_holder(mpc_ctx *ctx)
+{
+    prepare_few(ctx);
+    mpc_key key = key_number(ctx, 0);
+    mpc_wait wait = {0};
+    mpc_lease_try(ctx, &key, &held, &wait, MPC_SHARD_WAIT_NS);
+}
+
+static void act_add(mpc_ctx *ctx)
+{
+    mpc_add_new(ctx, &target, &news, MPC_SHARD_WAIT_NS);
+}
+
+static void act_delete(mpc_ctx *ctx)
+{
+    mpc_delete(ctx, &target);
+}
+
+static void act_lease(mpc_ctx *ctx)
+{
+    mpc_wait wait = {0};
+    if (mpc_lease_try(ctx, &target, &held, &wait, MPC_SHARD_WAIT_NS) == MPC_OK)
+        mpc_lease_release(ctx, &held, true);
+}
+
+static void act_fill(mpc_ctx *ctx)
+{
+    if (mpc_lease_guard(ctx, &target, &held, MPC_SHARD_WAIT_NS) != MPC_OK)
+        return;
+    mpc_fill(ctx, &target, &news, &held, MPC_SHARD_WAIT_NS);
+    mpc_lease_release(ctx, &held, true);
+}
+
+static void act_invalidate(mpc_ctx *ctx)
+{
+    u16 space;
+    mpc_invalidate(ctx, 0, false);
+    mpc_space_open(ctx, "another", 7, &space);
+}
+
+static void act_attach_and_detach(mpc_ctx *ctx)
+{
+    mpc_unregister(ctx);
+    mpc_register(ctx);
+    mpc_unregister(ctx);
+}
+
+static const struct operation {
+    const char *name;
+    void (*prepare)(mpc_ctx *);
+    void (*act)(mpc_ctx *);
+    int changes; /* the key whose value may be of generation 0, of 1, or gone; every other is as it was */
+    bool may_vanish, evicts, leaves_holder;
+} operations[] = {
+    {"insert", prepare_few, set_news, 20, true, false, false},
+    {"overwrite", prepare_few, set_news, 0, false, false, false},
+    {"add", prepare_few, act_add, 20, true, false, false},
+    {"delete", prepare_few, act_delete, 0, true, false, false},
+    {"evict", prepare_full, set_news, 3, true, true, false},
+    {"evict-many", prepare_full, set_news, LARGE, true, true, false},
+    {"restart", prepare_limit, set_news, 3, true, true, false},
+    {"lease", prepare_few, act_lease, -1, false, false, false},
+    {"takeover", prepare_dead_holder, act_lease, -1, false, false, true},
+    {"fill", prepare_few, act_fill, 0, false, false, false},
+    {"invalidate", prepare_few, act_invalidate, -1, false, false, false},
+    {"attach", prepare_dead_holder, act_attach_and_detach, -1, false, false, true},
+};
+
+/* -- looking at what was left ---------------------------------------------------------------------------------------- */
+
+static const struct operation *now;
+static long step;
+static int complaints;
+
+static void complain(const char *what, int key, long long detail)
+{
+    printf("%s, dead after %ld instructions: %s (key %d, %lld)\n", now->name, step, what, key, detail);
+    complaints++;
+}
+
+static int generation_before[KEYS];
+
+static void look_at_values(mpc_ctx *ctx)
+{
+    for (int i = 0; i < KEYS; i++) {
+        int found = read_generation(ctx, i);
+        bool changed = i == now->changes;
+        if (found == -2)
+            complain("a value is corrupt", i, found);
+        else if (found == -1 && generation_before[i] != -1 && !(changed && now->may_vanish) && !now->evicts)
+            complain("a value is gone", i, found);
+        else if (found != -1 && found != generation_before[i] && !(changed && found == 1))
+            complain("a value is another one", i, found);
+    }
+}
+
+static void check(mpc_ctx *ctx)
+{
+    char why[200];
+    if (mpc_check(ctx, why, sizeof why) != MPC_OK) {
+        complain("check() failed", -1, 0);
+        printf("    %s\n", why);
+    }
+}
+
+static void write_all(mpc_ctx *ctx)
+{
+    for (int i = 0; i < KEYS; i++) {
+        u64 start = mpc_mono_ns();
+        if (set(ctx, i, 2) != MPC_OK)
+            complain("a set failed", i, 0);
+        if (mpc_mono_ns() - start > BOUND_NS)
+            complain("a set took long", i, (long long)(mpc_mono_ns() - start));
+        if (read_generation(ctx, i) != 2)
+            complain("what was set is not found", i, read_generation(ctx, i));
+    }
+}
+
+static mpc_status take_in_time(mpc_ctx *ctx, const mpc_key *key, mpc_hold *hold)
+{
+    mpc_wait wait = {0};
+    u64 start = mpc_mono_ns();
+    mpc_status status;
+    while ((status = mpc_lease_try(ctx, key, hold, &wait, MPC_SHARD_WAIT_NS)) != MPC_OK &&
+           mpc_mono_ns() - start < BOUND_NS)
+        mpc_lease_wait(ctx, &wait, NULL, 0, MPC_TAKEOVER_NS);
+    return status;
+}
+
+static void lease_all(mpc_ctx *ctx)
+{
+    for (int i = 0; i < KEYS; i++) {
+        mpc_key key = key_number(ctx, i);
+        mpc_hold hold;
+        mpc_value value = value_of(i, 3);
+        if (take_in_time(ctx, &key, &hold) != MPC_OK)
+            complain("a lease cannot be had", i, 0);
+        else if (mpc_fill(ctx, &key, &value, &hold, MPC_SHARD_WAIT_NS) != MPC_OK || read_generation(ctx, i) != 3)
+            complain("a fill failed", i, 0);
+        else if (mpc_lease_release(ctx, &hold, true) != MPC_OK)
+            complain("a lease cannot be given back", i, 0);
+    }
+}
+
+static void look(int fd)
+{
+    mpc_ctx ctx;
+    if (mpc_open(&ctx, fd, NULL) != MPC_OK) {
+        complain("the segment cannot be attached", -1, 0);
+        return;
+    }
+    check(&ctx);
+    look_at_values(&ctx);
+    write_all(&ctx);
+    lease_all(&ctx);
+    check(&ctx);
+    mpc_close(&ctx);
+}
+
+/* -- killing ---------------------------------------------------------------------------------------------------------- */
+
+static void be_the_victim(void)
+{
+    mpc_ctx ctx;
+    ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+    if (mpc_open(&ctx, segment_fd, NULL) != MPC_OK || mpc_register(&ctx) != MPC_OK)
+        _exit(3);
+    int number = now->changes < 0 ? 0 : now->changes;
+    target = key_number(&ctx, number);
+    news = value_of(number, 1);
+    raise(SIGSTOP);
+    now->act(&ctx);
+    _exit(0);
+}
+
+/* A child at the first instruction of its operation. */
+static pid_t bring_to_operation(void)
+{
+    int status;
+    memcpy(segment, image, segment_size);
+    pid_t victim = fork();
+    if (victim == 0)
+        be_the_victim();
+    waitpid(victim, &status, 0);
+    if (!WIFSTOPPED(status))
+        complain("the victim did not come to its operation", -1, status);
+    return victim;
+}
+
+/* One instruction; whether the operation is over. */
+static bool one_step(pid_t victim)
+{
+    int status;
+    ptrace(PTRACE_SINGLESTEP, victim, NULL, NULL);
+    waitpid(victim, &status, 0);
+    return WIFEXITED(status) || WIFSIGNALED(status);
+}
+
+static long look_after_every_instruction(void)
+{
+    long points = 0, looks = 0;
+    pid_t victim = bring_to_operation();
+    memcpy(before, segment, segment_size);
+    for (step = 1; complaints < 10 && !one_step(victim); step++) {
+        if (memcmp(before, segment, segment_size) == 0)
+            continue;
+        memcpy(before, segment, segment_size);
+        if (points++ > MANY && points % 16 != 0)
+            continue; /* a long loop of one kind of store */
+        memcpy(twin, segment, segment_size);
+        look(twin_fd);
+        looks++;
+    }
+    return looks;
+}
+
+static long kill_after_every(long stride)
+{
+    long points = 0;
+    bool over = false;
+    for (step = 1 + stride / 2; !over && complaints < 10; step += stride, points++) {
+        int status;
+        pid_t victim = bring_to_operation();
+        for (long i = 0; i < step && !over; i++)
+            over = one_step(victim);
+        if (!over) {
+            kill(victim, SIGKILL);
+            waitpid(victim, &status, 0);
+        }
+        look(segment_fd);
+    }
+    return points;
+}
+
+static void make_image(void)
+{
+    struct mpc_geometry geometry;
+    memset(segment, 0, segment_size);
+    mpc_plan(&geometry, segment_size, 1, 16, now->prepare == prepare_limit ? LOW_LIMIT : MPC_POSITION_LIMIT);
+    mpc_format(segment, &geometry);
+    mpc_ctx ctx;
+    if (mpc_open(&ctx, segment_fd, NULL) != MPC_OK || mpc_register(&ctx) != MPC_OK)
+        abort();
+    now->prepare(&ctx);
+    for (int i = 0; i < KEYS; i++)
+        generation_before[i] = read_generation(&ctx, i);
+    if (now->leaves_holder)
+        memcpy(image, segment, segment_size); /* as it is while the holder holds */
+    mpc_close(&ctx);
+    if (!now->leaves_holder)
+        memcpy(image, segment, segment_size);
+}
+
+/* A stride of 0: look at the twin after every instruction. */
+static long prove(const struct operation *operation, long stride)
+{
+    u64 start = mpc_mono_ns();
+    now = operation;
+    step = 0;
+    make_image();
+    long points = stride ? kill_after_every(stride) : look_after_every_instruction();
+    printf("%-10s %6ld deaths in %6ld instructions, %.1f s\n", operation->name, points, step,
+           (double)(mpc_mono_ns() - start) / 1e9);
+    fflush(stdout);
+    return points;
+}
+
+static bool is_wanted(const char *name, int count, char **names)
+{
+    for (int i = 0; i < count; i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return count == 0;
+}
+
+static u8 *map_new(int *fd)
+{
+    *fd = memfd_create("prove", MFD_CLOEXEC);
+    if (*fd < 0 || ftruncate(*fd, (off_t)segment_size) != 0)
+        return NULL;
+    void *at = mmap(NULL, segment_size, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+    return at == MAP_FAILED ? NULL : at;
+}
+
+int main(int argc, char **argv)
+{
+    int option;
+    long stride = 0, points = 0;
+    while ((option = getopt(argc, argv, "k:")) == 'k')
+        stride = atol(optarg);
+    if (option != -1 || stride < 0)
+        return fprintf(stderr, "usage: prove [-k STRIDE] [OPERATION...]\n"), 2;
+    segment_size = mpc_smallest(1);
+    segment = map_new(&segment_fd);
+    twin = map_new(&twin_fd);
+    image = malloc(segment_size);
+    before = malloc(segment_size);
+    if (!segment || !twin || !image || !before)
+        return perror("prove"), 2;
+    for (size_t i = 0; i < sizeof operations / sizeof *operations; i++)
+        if (is_wanted(operations[i].name, argc - optind, argv + optind))
+            points += prove(&operations[i], stride);
+    printf("%ld deaths, %d complaints\n", points, complaints);
+    return complaints != 0;
+}
