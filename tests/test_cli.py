@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -176,6 +177,42 @@ def test_a_worker_that_dies_unasked_is_a_failure_of_the_demo(shm: Path) -> None:
     assert os.listdir(shm) == []
 
 
+FAULTS = {
+    "one creation per key": """
+        from mpcache.backends.shm import ShmBackend
+        from mpcache.mutexes.null import NullMutex
+        ShmBackend.get_mutex = lambda self, key: NullMutex(key)
+        ShmBackend.begin_fill = lambda self, key: None
+    """,
+    "killed creators replaced": """
+        import time
+        from mpcache.mutexes.shm import ShmMutex
+        contend = ShmMutex._contend
+        def late(self, hold, timeout):
+            outcome = contend(self, hold, timeout)
+            time.sleep(0.1)
+            return outcome
+        ShmMutex._contend = late
+    """,
+    "invalidate() reaches all": """
+        from mpcache.region import CacheRegion
+        CacheRegion.invalidate = lambda self, hard=True: None
+    """,
+}
+
+
+@pytest.mark.parametrize("promise", FAULTS)
+def test_the_demo_sees_a_fault(shm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, promise: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(FAULTS[promise]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    played = cli("demo", "--workers", "2", "--seconds", "0.3")
+    assert played.returncode == 1, played.stdout
+    assert f"✗ {promise} " in played.stdout
+    assert "✓ nothing fails, nothing left " in played.stdout
+    assert "promises did not hold." in played.stdout
+    assert os.listdir(shm) == []
+
+
 def test_there_is_nothing_to_play_in(shm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MPCACHE_SHM", str(shm / "nowhere"))
     said = cli("demo")
@@ -296,7 +333,7 @@ def test_bad_facts_are_found_out(facts: Facts, broken: list[int], why: str) -> N
 
 def test_a_long_list_of_complaints_is_cut() -> None:
     (broken,) = [one for one in verdicts(load(serials={key: ["x"] for key in "cdefgh"})) if not one.held]
-    assert broken.figures.endswith("; and 3 more")
+    assert broken.figures.endswith("; and 4 more")
 
 
 @pytest.mark.parametrize(
@@ -539,6 +576,11 @@ def test_the_doctor_finds_this_machine_fit(region: mpcache.CacheRegion, shm: Pat
     assert "segments of yours that can be used: 1" in told.stdout
     assert "a segment was made, used, checked and removed in " in told.stdout
     assert segment.names() == ["pages"]
+
+
+def test_the_doctor_leaves_nothing(shm: Path) -> None:
+    assert cli("doctor").returncode == 0
+    assert os.listdir(shm) == []
 
 
 def test_the_doctor_finds_that_there_is_no_shared_memory(shm: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,15 +14,13 @@ from collections.abc import Sequence
 import click
 
 import mpcache
+from mpcache.cli.guest import ANY_MODE
 from mpcache.cli.screen import columns
 from mpcache.exception import DogpileCacheException, SegmentError
 from mpcache.shm import segment
 from mpcache.shm.segment import Segment
 
 DONE, FAILED = 0, 1
-
-ANY_MODE = 0o777
-"""To look into a segment is no risk, whoever may write to it; only to unpickle from it would be."""
 
 _NAMESPACE = click.option("--namespace", default="", metavar="NAME", help="Default: the one without a name.")
 

@@ -17,6 +17,7 @@ from typing import Any
 from mpcache.cli.demo_crew import Crew, Event, Worker, WorkerFailed
 from mpcache.cli.demo_facts import Facts, Invalidation, Kill, Load, Moment, Watch, verdicts
 from mpcache.cli.demo_view import View
+from mpcache.cli.guest import a_segment, leftovers
 from mpcache.cli.screen import Screen
 from mpcache.shm import segment
 
@@ -52,7 +53,7 @@ class Demo:
         self.view.kills_begin()
         for number in range(1, KILLS + 1):
             self.kill(f"report:{number}")
-        self.view.invalidations_begin(self.facts.workers - 1)
+        self.view.invalidations_begin()
         for number, caller in enumerate(self.crew.members, 1):
             self.invalidate(caller, f"news:{number}")
 
@@ -154,7 +155,7 @@ def run(workers: int, seconds: float, seed: int, screen: Screen) -> int:
     began, name = time.monotonic(), f"demo-{os.getpid()}"
     facts = Facts(workers, kills_planned=KILLS, invalidations_planned=workers)
     view = View(screen)
-    with _signals_as_exits(), _a_segment(name), Crew(name, str(SIZE)) as crew:
+    with _signals_as_exits(), a_segment(name, SIZE), Crew(name, str(SIZE)) as crew:
         view.title(name, workers, SIZE, os.path.dirname(segment.directory()))
         try:
             Demo(crew, facts, view).play(seconds, seed)
@@ -165,36 +166,6 @@ def run(workers: int, seconds: float, seed: int, screen: Screen) -> int:
     judged = verdicts(facts)
     view.verdicts(judged, time.monotonic() - began)
     return 0 if all(verdict.held for verdict in judged) else 1
-
-
-@contextmanager
-def _a_segment(name: str) -> Iterator[None]:
-    """A segment that is gone afterwards, and the directory with it, if it had to be made."""
-    there_before = os.path.isdir(segment.directory())
-    try:
-        segment.attach(name, SIZE)
-        yield
-    finally:
-        segment.unlink(name)
-        if not there_before:
-            _remove_if_empty(segment.directory())
-
-
-def _remove_if_empty(directory: str) -> None:
-    try:
-        os.rmdir(directory)
-    except OSError:
-        pass  # somebody else uses it by now
-
-
-def leftovers(name: str) -> list[str]:
-    """Files of that name in the shared memory."""
-    directory = segment.directory()
-    found = []
-    for folder in (directory, os.path.dirname(directory)):
-        if os.path.isdir(folder):
-            found += [os.path.join(folder, file) for file in os.listdir(folder) if name in file]
-    return found
 
 
 @contextmanager

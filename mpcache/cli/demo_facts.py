@@ -283,5 +283,5 @@ def _missing(planned: int, seen: int, what: str, became: str) -> list[str]:
 def _verdict(promise: str, against: Sequence[str], figures: str) -> Verdict:
     if not against:
         return Verdict(promise, True, figures)
-    more = f"; and {len(against) - 3} more" if len(against) > 3 else ""
-    return Verdict(promise, False, "; ".join(against[:3]) + more)
+    more = f"; and {len(against) - 2} more" if len(against) > 2 else ""
+    return Verdict(promise, False, "; ".join(against[:2]) + more)

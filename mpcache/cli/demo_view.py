@@ -102,9 +102,9 @@ class View:
 
     # -- 3 ----------------------------------------------------------------------------------------------
 
-    def invalidations_begin(self, watchers: int) -> None:
+    def invalidations_begin(self) -> None:
         """The head of the table."""
-        self._act(3, f"Each calls invalidate() once, while the other {watchers} look for an old value")
+        self._act(3, "Each calls invalidate() once, while the others look for an old value")
         self._screen.line()
         head = ("called by", "which took", "first other knows", "last knows")
         self._screen.line((_CALL_ROW.format(*head), DIM))
@@ -178,7 +178,7 @@ def _sign(creations: int) -> tuple[str, str]:
 def _summary(loads: Sequence[Load], keys: Sequence[str]) -> str:
     made = creations_by_key(loads)
     text = f"{len(keys)} keys, {made.total()} creations"
-    more = [f"{key} {made[key]}" for key in keys if made[key] > 1]
-    if more:
-        return f"{text}: MORE THAN ONE of {', '.join(more)}"
+    again = sum(made[key] > 1 for key in keys)
+    if again:
+        return f"{text}: {again} MORE THAN ONCE"
     return f"{text}: exactly one each" if made.total() == len(keys) else f"{text} so far"

@@ -26,7 +26,7 @@ PAGE = "The quick brown fox jumps over the lazy dog. " * 21
 
 REPORT_EVERY = 100_000_000
 LOOK_EVERY = 0.0002
-GIVE_UP_LOOKING = 2_000_000_000
+GIVE_UP_LOOKING = 1_000_000_000
 
 # CLOCK_MONOTONIC on Linux, one for all processes of a machine: times of different workers can be compared.
 clock = time.perf_counter_ns

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+from mpcache.cli.guest import ANY_MODE, a_segment
 from mpcache.cli.screen import Screen
 from mpcache.exception import DogpileCacheException, NoRoom, SegmentError
 from mpcache.shm import room, segment
@@ -180,12 +181,11 @@ def logout(user: int, name: str, root: str = "/") -> Finding:
 
 def _remove_ipc(root: str) -> bool:
     """What logind is configured to do; the last one who says something is right, and the default is yes."""
-    names = ["etc/systemd/logind.conf"]
-    names += [f"{place}/systemd/logind.conf.d/*.conf" for place in ("usr/lib", "run", "etc")]
-    files = [path for name in names for path in glob.glob(os.path.join(root, name))]
-    files[1:] = sorted(files[1:], key=os.path.basename)
+    main = glob.glob(os.path.join(root, "etc/systemd/logind.conf"))
+    folders = [os.path.join(root, place, "systemd/logind.conf.d/*.conf") for place in ("usr/lib", "run", "etc")]
+    drop_ins = [path for folder in folders for path in glob.glob(folder)]
     said = "yes"
-    for path in files:
+    for path in [*main, *sorted(drop_ins, key=os.path.basename)]:
         with open(path, errors="replace") as file:
             for value in re.findall(r"^\s*RemoveIPC\s*=\s*(\w+)", file.read(), re.M):
                 said = value.lower()
@@ -213,7 +213,7 @@ def segments() -> Iterator[Finding]:
     good = 0
     for name in names:
         try:
-            good += segment.find(name) is not None
+            good += segment.find(name, ANY_MODE) is not None
         except SegmentError as error:
             yield Finding(DOUBTFUL, *_remedied(str(error)))
     yield Finding(GOOD, f"segments of yours that can be used: {good}")
@@ -223,14 +223,11 @@ def trial() -> Finding:
     """The proof: a segment is made, used, checked and removed."""
     name, began = f"doctor-{os.getpid()}", time.perf_counter()
     try:
-        try:
-            tried = segment.attach(name, segment.smallest())
+        with a_segment(name, segment.smallest()) as tried:
             here = tried.engine.space("")
             if not here.set("key", b"value") or (here.get("key") or [b""])[0] != b"value":
                 return Finding(BAD, "a segment was made, but it does not keep what it is given", "please report this")
             tried.engine.check()
-        finally:
-            segment.unlink(name)
     except (DogpileCacheException, OSError) as error:
         return Finding(BAD, f"no segment could be made and used: {error}", "the findings above may say why")
     took = (time.perf_counter() - began) * 1000

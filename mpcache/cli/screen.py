@@ -79,7 +79,8 @@ class ColourScreen(Screen):
         from rich.text import Text
 
         spelled = [(span, "") if isinstance(span, str) else span for span in spans]
-        return Text.assemble(*((self._spelled(text), style) for text, style in spelled))
+        parts = [(self._spelled(text), style) for text, style in spelled]
+        return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
 
     @contextmanager
     def changing(self) -> Iterator[Any]:
