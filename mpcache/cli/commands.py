@@ -75,9 +75,9 @@ def group() -> None:
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the order in which keys are asked for.")
 @click.option("--plain", is_flag=True, help="No colours, nothing that moves.")
 def demo(workers: int, seconds: float, seed: int, plain: bool) -> int:
-    """Let worker processes share a region, kill some while they create, and judge what comes of it.
+    """See workers share a region, and judge it.
 
-    The status is 1 if any promise did not hold.
+    Some of them are killed while they create.  The status is 1 if any promise did not hold.
     """
     from mpcache.cli import demo as stage
     from mpcache.cli.screen import screen
@@ -87,9 +87,9 @@ def demo(workers: int, seconds: float, seed: int, plain: bool) -> int:
 
 @group.command()
 def doctor() -> int:
-    """Find what would keep mpcache from working here, and say what to do about it.
+    """Find what keeps mpcache from working here.
 
-    The status is 1 if there is anything that would.
+    Each finding comes with what to do about it.  The status is 1 if there is anything that stops mpcache.
     """
     from mpcache.cli import doctor as practice
     from mpcache.cli.screen import screen
@@ -102,7 +102,10 @@ def doctor() -> int:
 
 @group.command("ls")
 def list_() -> int:
-    """List your segments.  The status is 1 if there is one that cannot be used."""
+    """List your segments.
+
+    The status is 1 if there is one that cannot be used.
+    """
     rows, refused = [], []
     for name in segment.names():
         try:
@@ -160,7 +163,10 @@ def _find(name: str) -> Segment:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="As one object, for programs.")
 def stats(name: str, as_json: bool) -> None:
-    """Print what a segment counts, over all processes that ever used it, and what it holds now."""
+    """Print what a segment counts and holds.
+
+    The counts are over all processes that ever used it.
+    """
     counts = _counts(_find(name))
     if as_json:
         import json
@@ -176,7 +182,10 @@ def stats(name: str, as_json: bool) -> None:
 @group.command()
 @click.argument("name")
 def check(name: str) -> None:
-    """Walk through a whole segment; the status is 1, and the first broken invariant is named, if it is damaged."""
+    """Walk through a whole segment.
+
+    The status is 1, and the first broken invariant is named, if it is damaged.
+    """
     found = _find(name)
     try:
         found.engine.check()
@@ -188,7 +197,10 @@ def check(name: str) -> None:
 @group.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 def rm(names: Sequence[str]) -> int:
-    """Remove segments, also damaged ones.  Processes that use one go on in a new one of its name."""
+    """Remove segments, also damaged ones.
+
+    Processes that use one go on in a new one of its name.
+    """
     status = DONE
     for name in names:
         try:
@@ -208,7 +220,10 @@ def rm(names: Sequence[str]) -> int:
 @click.argument("name")
 @_NAMESPACE
 def keys(name: str, namespace: str) -> None:
-    """Print the keys of a segment, one a line; those that are not plain text as Python writes them."""
+    """Print the keys of a segment.
+
+    One a line; those that are not plain text as Python writes them.
+    """
     for key in sorted(_find(name).engine.space(namespace).keys(), key=str):
         print(key if isinstance(key, str) and key.isprintable() else repr(key))
 
