@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-import time
 from collections.abc import Sequence
 
 import click
@@ -115,7 +114,7 @@ def list_() -> int:
         else:
             if found is not None:
                 rows.append(_row(found))
-    for line in columns([("NAME", "SIZE", "ITEMS", "USED", "PROCESSES", "AGE"), *rows]) if rows else ():
+    for line in columns([("NAME", "SIZE", "ITEMS", "USED", "PROCESSES"), *rows]) if rows else ():
         print(line)
     for why in refused:
         complain(why)
@@ -125,8 +124,7 @@ def list_() -> int:
 def _row(found: Segment) -> tuple[str, ...]:
     counts = _counts(found)
     used = f"{counts['live_bytes'] / counts['capacity_bytes']:.0%}"
-    there = (str(counts["items"]), used, str(counts["processes"]))
-    return (str(found.name), _mib(counts["size"]), *there, _age(found))
+    return (str(found.name), _mib(counts["size"]), str(counts["items"]), used, str(counts["processes"]))
 
 
 def _counts(found: Segment) -> dict[str, int]:
@@ -138,15 +136,6 @@ def _counts(found: Segment) -> dict[str, int]:
 
 def _mib(size: int) -> str:
     return f"{size / (1 << 20):.4g} MiB"
-
-
-def _age(found: Segment) -> str:
-    """Since its birth, the only time that its file's content was changed by way of the file."""
-    seconds = max(0, int(time.time() - os.fstat(found.engine.fd).st_mtime))
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length} {unit}"
-    return f"{seconds} s"
 
 
 def _find(name: str) -> Segment:
