@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 import mpcache
-from mpcache.cli import doctor, screen
+from mpcache.cli import commands, doctor, screen
 from mpcache.cli.demo_crew import Crew, WorkerFailed
 from mpcache.cli.demo_facts import (
     TAKE_OVER_WITHIN,
@@ -352,8 +352,20 @@ def test_ls_lists_the_segments(region: mpcache.CacheRegion) -> None:
     listed = cli("ls")
     assert (listed.returncode, listed.stderr) == (0, "")
     head, row = listed.stdout.splitlines()
-    assert head.split() == ["NAME", "SIZE", "ITEMS", "USED", "PROCESSES"]
-    assert re.fullmatch(r"pages +2 MiB +2 +0% +1", row)
+    assert head.split() == ["NAME", "SIZE", "ITEMS", "USED", "PROCESSES", "AGE"]
+    assert re.fullmatch(r"pages +2 MiB +2 +0% +1 +\d+ s", row)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(-3, "0 s"), (119, "119 s"), (121, "2 min"), (9000, "2 h"), (1e6, "12 d")])
+def test_ages(seconds: float, text: str) -> None:
+    assert commands._age(seconds) == text
+
+
+def test_to_look_into_a_namespace_is_not_to_make_it(region: mpcache.CacheRegion) -> None:
+    asked = cli("keys", "pages", "--namespace", "typo")
+    assert asked.returncode == 1
+    assert asked.stderr == "mpcache: pages has no namespace 'typo'; it has ''\n"
+    assert json.loads(cli("stats", "pages", "--json").stdout)["namespaces"] == 1
 
 
 def test_ls_of_nothing_is_nothing(shm: Path) -> None:

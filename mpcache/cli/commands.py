@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import time
 from collections.abc import Sequence
 
 import click
@@ -17,6 +18,7 @@ from mpcache.cli.guest import ANY_MODE
 from mpcache.cli.screen import columns
 from mpcache.exception import DogpileCacheException, SegmentError
 from mpcache.shm import segment
+from mpcache.shm._engine import Space
 from mpcache.shm.segment import Segment
 
 DONE, FAILED = 0, 1
@@ -114,7 +116,7 @@ def list_() -> int:
         else:
             if found is not None:
                 rows.append(_row(found))
-    for line in columns([("NAME", "SIZE", "ITEMS", "USED", "PROCESSES"), *rows]) if rows else ():
+    for line in columns([("NAME", "SIZE", "ITEMS", "USED", "PROCESSES", "AGE"), *rows]) if rows else ():
         print(line)
     for why in refused:
         complain(why)
@@ -124,7 +126,16 @@ def list_() -> int:
 def _row(found: Segment) -> tuple[str, ...]:
     counts = _counts(found)
     used = f"{counts['live_bytes'] / counts['capacity_bytes']:.0%}"
-    return (str(found.name), _mib(counts["size"]), str(counts["items"]), used, str(counts["processes"]))
+    age = _age(time.time() - found.engine.born)
+    return (str(found.name), _mib(counts["size"]), str(counts["items"]), used, str(counts["processes"]), age)
+
+
+def _age(seconds: float) -> str:
+    """In the largest unit of which there are two."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
 
 
 def _counts(found: Segment) -> dict[str, int]:
@@ -146,6 +157,14 @@ def _find(name: str) -> Segment:
     if found is None:
         raise Refused(f"there is no segment {name!r} in {segment.directory()}; 'mpcache ls' lists those that are")
     return found
+
+
+def _space(found: Segment, namespace: str) -> Space:
+    """To open a namespace is to make it, and nobody who only looks should."""
+    if namespace not in found.engine.namespaces():
+        there = ", ".join(map(repr, sorted(found.engine.namespaces())))
+        raise Refused(f"{found.name} has no namespace {namespace!r}; it has {there}")
+    return found.engine.space(namespace)
 
 
 @group.command()
@@ -213,7 +232,7 @@ def keys(name: str, namespace: str) -> None:
 
     One a line; those that are not plain text as Python writes them.
     """
-    for key in sorted(_find(name).engine.space(namespace).keys(), key=str):
+    for key in sorted(_space(_find(name), namespace).keys(), key=str):
         print(key if isinstance(key, str) and key.isprintable() else repr(key))
 
 
@@ -225,7 +244,7 @@ def keys(name: str, namespace: str) -> None:
 def get(name: str, key: str, namespace: str, raw: bool) -> None:
     """Print one value, as Python writes it."""
     there = _find(name)
-    space = there.engine.space(namespace)
+    space = _space(there, namespace)
     found, (_, hard_at, _) = space.get(key), space.epochs()
     if found is None or found[2] < hard_at:
         raise Refused(f"{name} has no key {key!r}{f' in namespace {namespace!r}' if namespace else ''}")

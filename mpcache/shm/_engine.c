@@ -138,6 +138,23 @@ static PyObject *engine_space(Engine *self, PyObject *name)
     return status == MPC_OK ? new_space(self, number) : raise_status(status);
 }
 
+static PyObject *engine_namespaces(Engine *self, PyObject *unused)
+{
+    (void)unused;
+    PyObject *list = PyList_New(0);
+    for (u16 i = 0; list && i < MPC_NAMESPACES; i++) {
+        struct mpc_space *space = mpc_space_at(&self->ctx, i);
+        u32 len = space->name_bytes;
+        if (mpc_load_acquire(&space->used) == 0 || len > MPC_NAME_BYTES)
+            continue;
+        PyObject *name = PyUnicode_DecodeUTF8(space->name, len, "replace");
+        if (!name || PyList_Append(list, name) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(name);
+    }
+    return list;
+}
+
 static PyObject *engine_check(Engine *self, PyObject *unused)
 {
     (void)unused;
@@ -217,6 +234,12 @@ static PyObject *engine_get_size(Engine *self, void *unused)
     return PyLong_FromUnsignedLongLong(self->ctx.geometry.size);
 }
 
+static PyObject *engine_get_born(Engine *self, void *unused)
+{
+    (void)unused;
+    return PyFloat_FromDouble((double)self->ctx.header->born_ns / 1e9);
+}
+
 static PyObject *engine_get_shards(Engine *self, void *unused)
 {
     (void)unused;
@@ -237,6 +260,7 @@ static PyObject *engine_get_fd(Engine *self, void *unused)
 
 static PyMethodDef engine_methods[] = {
     {"space", (PyCFunction)engine_space, METH_O, "The namespace of that name; it is made if there is none."},
+    {"namespaces", (PyCFunction)engine_namespaces, METH_NOARGS, "The names of all namespaces; '' is always there."},
     {"check", (PyCFunction)engine_check, METH_NOARGS, "Walk everything; SegmentDamaged names the first broken invariant."},
     {"stats", (PyCFunction)engine_stats, METH_NOARGS, "Sums over all processes that ever were, and what is there now."},
     {"retire", (PyCFunction)engine_retire, METH_NOARGS, "Send every process away at its next call."},
@@ -246,6 +270,7 @@ static PyMethodDef engine_methods[] = {
 static PyGetSetDef engine_getset[] = {
     {"retired", (getter)engine_get_retired, NULL, "Whether the segment was unlinked.", NULL},
     {"size", (getter)engine_get_size, NULL, "Bytes of the segment.", NULL},
+    {"born", (getter)engine_get_born, NULL, "When it was made: seconds since the Unix epoch.", NULL},
     {"shards", (getter)engine_get_shards, NULL, "Into how many parts it is divided.", NULL},
     {"owner", (getter)engine_get_owner, NULL, "This process's id in the segment; 0 before its first operation.", NULL},
     {"fd", (getter)engine_get_fd, NULL, "A descriptor of the segment, which the engine keeps open.", NULL},

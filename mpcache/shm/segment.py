@@ -206,9 +206,11 @@ def _abandoned(fd: int, error: SegmentError) -> bool:
     return "layout" in str(error) and not _engine.anyone_alive(fd)
 
 
-def find(name: str, mode: int = 0o600) -> Segment | None:
+def find(name: str, mode: int = 0o600, replace: bool = False) -> Segment | None:
     """Attach the segment of that name; None if there is none.
 
+    :param mode: permissions that it may have.
+    :param replace: remove what is of no use any more: a retired one, and one of another layout that nobody uses.
     :raises SegmentRefused: there is something of that name which is not to be trusted, or not a segment.
     """
     path = _path_of(name)
@@ -216,12 +218,12 @@ def find(name: str, mode: int = 0o600) -> Segment | None:
     if fd is None:
         return None
     try:
-        return _believe(name, path, fd, mode)
+        return _believe(name, path, fd, mode, replace)
     finally:
         os.close(fd)
 
 
-def _believe(name: str, path: str, fd: int, mode: int) -> Segment | None:
+def _believe(name: str, path: str, fd: int, mode: int, replace: bool) -> Segment | None:
     found = os.fstat(fd)
     if found.st_nlink == 0:
         return None
@@ -229,14 +231,15 @@ def _believe(name: str, path: str, fd: int, mode: int) -> Segment | None:
     try:
         segment = _adopt(name, path, fd)
     except SegmentError as error:
-        if _abandoned(fd, error):
+        if replace and _abandoned(fd, error):
             _remove_file(path, found)
             return None
         raise _refuse(path, str(error)) from error
-    if segment.engine.retired:
-        _remove_file(path, found)  # whoever retired it did not live to remove it
-        return None
-    return segment
+    if not segment.engine.retired:
+        return segment
+    if replace:
+        _remove_file(path, found)  # whoever retired it did not live to do so
+    return None
 
 
 def _remove_file(path: str, found: os.stat_result) -> None:
@@ -305,7 +308,7 @@ def attach(
         return _anonymous(wanted, shards)
     path = _path_of(name)
     for _ in range(BORN_ELSEWHERE):
-        segment = find(name, mode)
+        segment = find(name, mode, replace=True)
         if segment is not None:
             _compare_size(segment, wanted, strict_size)
             return segment
@@ -377,7 +380,7 @@ def unlink(name: str) -> bool:
     """
     path = _path_of(name)
     try:
-        segment = find(name)
+        segment = find(name, mode=0o777)
     except SegmentRefused:
         segment = None
     if segment is not None:

@@ -130,6 +130,13 @@ def test_namespaces_know_nothing_of_each_other(found: segment.Segment) -> None:
     assert two.keys() == ["a"]
 
 
+def test_namespaces_are_listed(found: segment.Segment) -> None:
+    assert found.engine.namespaces() == [""]
+    found.engine.space("één")
+    assert found.engine.namespaces() == ["", "één"]
+    assert abs(found.engine.born - time.time()) < 60
+
+
 def test_namespaces_run_out_with_an_error(found: segment.Segment) -> None:
     for i in range(255):
         found.engine.space(f"n{i}")

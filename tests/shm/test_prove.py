@@ -22,11 +22,9 @@ def prover(build: Path, *flags: str) -> Path:
     program = build / "-".join(["prove", *flags])
     compiler = shutil.which("cc") or shutil.which("gcc")
     assert compiler is not None
-    subprocess.run(
-        [compiler, "-std=c11", "-D_GNU_SOURCE", "-pthread", "-O2", *flags, f"-I{CORE}"]
-        + [str(HERE / "prove.c"), *map(str, sorted(CORE.glob("*.c"))), "-o", str(program)],
-        check=True,
-    )
+    sources = [HERE / "prove.c", *sorted(CORE.glob("*.c"))]
+    standard = ["-std=c11", "-D_GNU_SOURCE", "-pthread", "-O2", f"-I{CORE}"]
+    subprocess.run([compiler, *standard, *flags, *sources, "-o", program], check=True)
     return program
 
 

@@ -511,6 +511,19 @@ def test_unlink_of_nothing_and_of_anything(name: str) -> None:
     assert not path_of(name).exists()
 
 
+def test_unlink_retires_one_with_a_wider_mode_too(name: str) -> None:
+    found = segment.attach(name, "4MB", mode=0o660)
+    assert segment.unlink(name) is True
+    assert found.engine.retired
+
+
+def test_to_find_is_not_to_remove(name: str) -> None:
+    path = other_layout(name)
+    with pytest.raises(SegmentRefused):
+        segment.find(name)
+    assert path.exists()
+
+
 def test_names_lists_them(name: str) -> None:
     assert name not in segment.names()
     segment.attach(name, "4MB")
