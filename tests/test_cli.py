@@ -356,7 +356,10 @@ def test_ls_lists_the_segments(region: mpcache.CacheRegion) -> None:
     assert re.fullmatch(r"pages +2 MiB +2 +0% +1 +\d+ s", row)
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(-3, "0 s"), (119, "119 s"), (121, "2 min"), (9000, "2 h"), (1e6, "12 d")])
+AGES = [(-3, "0 s"), (119, "119 s"), (121, "2 min"), (9000, "2 h"), (1e6, "12 d")]
+
+
+@pytest.mark.parametrize(("seconds", "text"), AGES)
 def test_ages(seconds: float, text: str) -> None:
     assert commands._age(seconds) == text
 
