@@ -25,6 +25,7 @@ from mpcache.api import (
 )
 from mpcache.backends import load_backend, register_backend
 from mpcache.codec import value_version
+from mpcache.config import configuration
 from mpcache.creation import Creation, no_expiration_time
 from mpcache.exception import (
     RegionAlreadyConfigured,
@@ -201,6 +202,13 @@ class CacheRegion:
         }
         _warn_of_a_weak_mutex(store, mutex)
         return self
+
+    def configure_from_config(self, config_dict: Mapping[str, Any], prefix: str) -> CacheRegion:
+        """Configure from those items whose names begin with a prefix, as :mod:`mpcache.config` tells.
+
+        :raises KeyError: there is no ``backend`` among them; and whatever :meth:`configure` raises.
+        """
+        return self.configure(**configuration(config_dict, prefix))
 
     def wrap(self, proxy: Any) -> None:
         """Put one more proxy, a class or an object, before the store and the proxies that it has."""

@@ -24,6 +24,7 @@ DOWN: keeper.Table = {
     # pure: they decide, they know no storage
     "keys": ("api",),
     "codec": ("api",),
+    "config": ("api",),
     "invalidation": ("api",),
     "lock": ("api",),
     "mishaps": ("api",),
@@ -43,11 +44,11 @@ DOWN: keeper.Table = {
     "decorators": ("api",),
     "multi": ("creation", "storage"),
     # the only room that sees both staircases, by their tables of names
-    "region": ("multi", "decorators", "invalidation", "backends", "mutexes", "proxy"),
-    "config": ("region",),
+    "region": ("config", "multi", "decorators", "invalidation", "backends", "mutexes", "proxy"),
     "sharing": ("region",),
-    "util": ("region",),
-    "": ("config", "sharing", "util"),
+    "util": ("keys", "config", "backends"),
+    "": ("sharing", "util"),
+    "core": ("",),
     "testing": ("",),
     "plugins.*": ("",),
     "integrations.*": ("",),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import inspect
+import logging
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -12,9 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcache import util
+import mpcache
+from mpcache import core, util
+from mpcache.util import compat, langhelpers
 
 theirs = pytest.importorskip("dogpile.util")
+their_compat = pytest.importorskip("dogpile.util.compat")
+their_typing = pytest.importorskip("dogpile.util.typing")
 
 
 @pytest.mark.parametrize(
@@ -103,6 +111,17 @@ class TestKeyReentrantMutex:
         with pytest.raises(AssertionError, match="No acquire held for key 'b'"):
             self.of("b").release()
 
+    def test_F4_a_forked_child_holds_nothing(self) -> None:
+        mine = self.of("a")
+        mine.acquire()
+        child = os.fork()
+        if not child:
+            believes = mine.locked() or self.of("b").acquire(False)
+            os._exit(believes)
+        assert os.waitpid(child, 0)[1] == 0
+        mine.release()
+        assert not self.lock.locked()
+
 
 class TestReadWriteMutex:
     def setup_method(self) -> None:
@@ -158,6 +177,67 @@ class TestReadWriteMutex:
         self.mutex.release_write_lock()
         with pytest.raises(util.LockError):
             self.mutex.release_write_lock()
+
+    def test_1_1_it_tells_its_log(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.DEBUG)
+        self.mutex.acquire_read_lock()
+        self.mutex.release_read_lock()
+        self.mutex.acquire_write_lock()
+        self.mutex.release_write_lock()
+        assert {record.name for record in caplog.records} == {"mpcache.util.readwrite_lock"}
+        assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
+            f"{kind} lock {done}" for kind in ("read", "write") for done in ("acquired", "released")
+        ]
+
+
+def test_langhelpers_mutex_is_one_of_two_verbs() -> None:
+    class Half(langhelpers.Mutex):
+        def acquire(self, wait: bool = True) -> bool:
+            return True
+
+    class Whole(Half):
+        def release(self) -> None:
+            pass
+
+    with pytest.raises(TypeError, match="abstract"):
+        Half()  # type: ignore[abstract]
+    assert langhelpers.KeyReentrantMutex.factory(Whole())("a").acquire()
+
+
+def some(a: int, b: int = 2, *rest: int, c: int = 3, **more: int) -> None:
+    pass
+
+
+@pytest.mark.parametrize("function", [some, TestReadWriteMutex().setup_method, functools.wraps(some)(lambda *a: None)])
+def test_compat_tells_the_parameters_as_dogpile_does(function: Any) -> None:
+    full, positional = compat.inspect_getfullargspec(function), compat.inspect_getargspec(function)
+    assert tuple(full)[:6] == tuple(their_compat.inspect_getfullargspec(function))[:6]
+    assert tuple(positional) == tuple(their_compat.inspect_getargspec(function)) == tuple(full)[:4]
+    assert positional._fields == their_compat.ArgSpec._fields
+    assert compat.FullArgSpec._fields == their_compat.FullArgSpec._fields
+
+
+def test_compat_refuses_what_has_no_parameters() -> None:
+    with pytest.raises(TypeError):
+        compat.inspect_getargspec("text")  # type: ignore[arg-type]
+
+
+def test_typing_self() -> None:
+    from mpcache.util.typing import Self
+
+    class Chained:
+        def on(self) -> Self:
+            return self
+
+    assert inspect.signature(Chained.on).return_annotation == "Self"
+    assert their_typing.Self is Self
+
+
+def test_core_has_the_names_of_long_ago() -> None:
+    assert core.NameRegistry is util.NameRegistry is core.nameregistry.NameRegistry
+    assert core.ReadWriteMutex is util.ReadWriteMutex is core.readwrite_lock.ReadWriteMutex
+    assert core.Lock is mpcache.Lock
+    assert core.__version__ == mpcache.__version__
 
 
 def test_plugin_loader_loads_late_and_the_last_name_wins() -> None:

@@ -1,0 +1,66 @@
+"""From the items of a configuration file to the arguments of configure().
+
+Leans on nothing of mpcache.  One mapping may configure many regions, each by a prefix of its own::
+
+    cache.local.backend                    = mpcache.memory          required
+    cache.local.arguments.max_entries      = 10000                   the store's arguments
+    cache.local.expiration_time            = 300
+    cache.local.replace_existing_backend   = false
+    cache.local.wrap                                                 proxies, so only from a dict made in Python
+    cache.local.mutex                      = shm
+    cache.local.mutex_arguments.segment    = locks                   the arguments of the mutex that is named
+    cache.local.creation_wait              = 60
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_INTEGER = re.compile(r"[-+]?\d+")
+_DECIMAL = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_WORDS = {"true": True, "false": False}
+
+_OPTIONS = ("expiration_time", "wrap", "replace_existing_backend", "mutex", "creation_wait")
+
+
+def coerce_string_conf(d: Mapping[str, Any]) -> dict[str, Any]:
+    """What the strings of a configuration file stand for: integers, decimals, true, false and None.
+
+    Whatever looks like a number becomes one, a password of digits too.
+    """
+    return {name: _coerced(value.strip()) if isinstance(value, str) else value for name, value in d.items()}
+
+
+def configuration(config_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The keyword arguments for configure() that a mapping has under a prefix.
+
+    The store gets all of the mapping, with its strings coerced: its ``from_config_dict`` takes what it wants.
+
+    :param prefix: with its dot, such as ``"cache.local."``.
+    :raises KeyError: there is no ``backend`` under the prefix.
+    """
+    conf = coerce_string_conf(config_dict)
+    chosen = {name: conf[prefix + name] for name in _OPTIONS if prefix + name in conf}
+    return {
+        "backend": conf[prefix + "backend"],
+        "_config_argument_dict": conf,
+        "_config_prefix": prefix + "arguments.",
+        "mutex_arguments": _under(conf, prefix + "mutex_arguments."),
+        **chosen,
+    }
+
+
+def _under(conf: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {name[len(prefix) :]: value for name, value in conf.items() if name.startswith(prefix)}
+
+
+def _coerced(text: str) -> Any:
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _DECIMAL.fullmatch(text):
+        return float(text)
+    if text == "None":
+        return None
+    return _WORDS.get(text.lower(), text)
