@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from mpcache.api import NO_VALUE, CachedValue
 from mpcache.backends import load_backend
 from mpcache.backends.memory import MemoryBackend, MemoryPickleBackend
 from mpcache.backends.null import NullBackend
-from mpcache.exception import PluginNotFound
+from mpcache.exception import PluginNotFound, ValidationError, ValueTooLarge
 
 
 @pytest.mark.parametrize("kind", [MemoryBackend, MemoryPickleBackend])
@@ -74,7 +75,8 @@ def test_null_creates_at_every_call_also_inside_of_a_creator() -> None:
 def test_C10_arguments_are_left_alone_and_unknown_ones_are_named() -> None:
     arguments = {"cache_dict": {}, "url": "x"}
     before = copy.copy(arguments)
-    with pytest.warns(UserWarning, match="MemoryBackend ignores the argument 'url'; it knows cache_dict"):
+    known = "cache_dict, max_bytes, max_entries"
+    with pytest.warns(UserWarning, match=f"MemoryBackend ignores the argument 'url'; it knows {known}"):
         mpcache.make_region().configure("mpcache.memory", arguments=arguments)
     assert arguments == before
 
@@ -101,3 +103,53 @@ def test_register_backend_is_late_and_overrides() -> None:
 def test_from_config_dict_cuts_the_prefix() -> None:
     backend = MemoryBackend.from_config_dict({"a.cache_dict": {"k": 1}, "b.cache_dict": {}}, "a.")
     assert backend._cache == {"k": 1}
+
+
+@pytest.mark.parametrize("kind", ["memory", "memory_pickle"])
+def test_memory_with_max_entries(kind: str) -> None:
+    region = mpcache.make_region().configure(f"mpcache.{kind}", arguments={"max_entries": 10})
+    for number in range(100):
+        assert region.get_or_create(str(number), lambda: [number]) == [number]  # noqa: B023
+        assert region.get(str(number)) == [number]
+        assert len(region.actual_backend._cache) <= 10
+    region.delete("99")
+    assert region.get("99") is NO_VALUE
+
+
+@pytest.mark.parametrize("bound", [1000, "1000", "1000 B"])
+def test_memory_pickle_with_max_bytes(bound: Any) -> None:
+    region = mpcache.make_region().configure("mpcache.memory_pickle", arguments={"max_bytes": bound})
+    for number in range(100):
+        region.set(str(number), b"x" * 50)
+    kept = region.actual_backend._cache
+    assert kept.bytes == sum(map(len, kept.values())) <= 1000
+    assert len(kept) > 5
+
+
+def test_a_value_over_max_bytes_is_returned_and_not_kept(caplog: pytest.LogCaptureFixture) -> None:
+    region = mpcache.make_region().configure("mpcache.memory_pickle", arguments={"max_bytes": 200})
+    assert region.get_or_create("a", lambda: "x" * 300) == "x" * 300
+    assert region.get("a") is NO_VALUE
+    assert "max_bytes is 200" in caplog.text
+    with pytest.raises(ValueTooLarge):
+        region.set("a", "x" * 300)
+
+
+def test_memory_with_max_bytes_takes_bytes_and_what_a_serializer_makes_of_others() -> None:
+    region = mpcache.make_region().configure("mpcache.memory", arguments={"max_bytes": 100})
+    region.set("a", b"bytes")
+    assert [region.get("a"), region.actual_backend._cache.bytes] == [b"bytes", 5]
+    with pytest.raises(ValidationError, match="max_bytes counts bytes, and this region stores objects, such as a list"):
+        region.set("b", [1])
+    region = mpcache.make_region(serializer=pickle.dumps, deserializer=pickle.loads)
+    region.configure("mpcache.memory", arguments={"max_bytes": 100})
+    region.set("b", [1])
+    assert region.get("b") == [1]
+
+
+def test_a_dict_that_is_given_cannot_be_bounded() -> None:
+    with pytest.raises(ValidationError, match="max_entries, max_bytes cannot bound a cache_dict"):
+        MemoryBackend({"cache_dict": {}, "max_entries": 1, "max_bytes": 1})
+    with pytest.raises(ValidationError, match="max_entries is 0"):
+        MemoryBackend({"max_entries": 0})
+    assert type(MemoryBackend({"max_entries": None, "max_bytes": None})._cache) is dict

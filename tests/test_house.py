@@ -28,6 +28,7 @@ DOWN: keeper.Table = {
     "invalidation": ("api",),
     "lock": ("api",),
     "mishaps": ("api",),
+    "bounded": ("api",),
     # the floor both staircases stand on
     "shm": ("api",),
     # exclude: one primitive a file; the folder itself is the table of names
@@ -36,7 +37,7 @@ DOWN: keeper.Table = {
     "mutexes.*": ("mutexes.base", "shm"),
     # keep: one store a file.  It may build a mutex, never back, and tells how its epochs invalidate
     "backends": ("api",),
-    "backends.*": ("backends", "mutexes", "mutexes.*", "invalidation", "shm"),
+    "backends.*": ("backends", "bounded", "mutexes", "mutexes.*", "invalidation", "shm"),
     "proxy": ("api",),
     # the region, in rooms that are handed one and never make one
     "storage": ("codec", "mishaps"),

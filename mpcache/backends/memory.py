@@ -1,6 +1,6 @@
 """A dict of this process as a store.
 
-Leans on api.
+Leans on api, and on bounded for those who set a bound.
 """
 
 from __future__ import annotations
@@ -14,24 +14,40 @@ from mpcache.api import (
     BackendFormatted,
     BackendSetType,
     CacheBackend,
+    CachedValue,
     DefaultSerialization,
     KeyType,
 )
 from mpcache.backends import warn_of_unknown
+from mpcache.bounded import BoundedDict
+from mpcache.exception import ValidationError
 
 
 class MemoryBackend(CacheBackend):
     """Keeps references: who changes a value that was returned changes the cached one.
 
-    Unbounded, and shared with nobody; a forked child goes on with a copy.
+    Shared with nobody; a forked child goes on with a copy.  Unbounded, unless there is a bound: then what is used
+    least is forgotten, see :mod:`mpcache.bounded`.
 
-    :param arguments: ``cache_dict``, the dict to keep the values in.
+    :param arguments: ``cache_dict``, the dict to keep the values in; or ``max_entries``; or ``max_bytes``, a number
+        or a text such as ``"64MB"``; or both bounds.  Bytes are those of the stored values, without the keys and
+        without Python's own overhead, some hundred bytes an entry.
+    :raises ValidationError: a bound is no positive number, or is to be set to a ``cache_dict``; and from ``set``,
+        when there is a ``max_bytes`` and the value is an object, whose size nobody knows.
     """
 
     def __init__(self, arguments: BackendArguments) -> None:
-        warn_of_unknown(self, arguments, ("cache_dict",))
+        warn_of_unknown(self, arguments, ("cache_dict", "max_bytes", "max_entries"))
         given = arguments.get("cache_dict")
-        self._cache: MutableMapping[KeyType, Any] = {} if given is None else given
+        bounds = {name: arguments[name] for name in ("max_entries", "max_bytes") if arguments.get(name) is not None}
+        if bounds and given is not None:
+            raise ValidationError(f"{', '.join(bounds)} cannot bound a cache_dict, which others may fill; leave it out")
+        if isinstance(bounds.get("max_bytes"), str):
+            from mpcache.shm.segment import parse_size  # loads the engine, for nobody else here
+
+            bounds["max_bytes"] = parse_size(bounds["max_bytes"])
+        plain = {} if given is None else given
+        self._cache: MutableMapping[KeyType, Any] = BoundedDict(**bounds, size_of=_length) if bounds else plain
 
     def get(self, key: KeyType) -> BackendFormatted:
         value: BackendFormatted = self._cache.get(key, NO_VALUE)
@@ -57,3 +73,14 @@ class MemoryBackend(CacheBackend):
 
 class MemoryPickleBackend(DefaultSerialization, MemoryBackend):
     """Keeps pickles: every look-up makes the value anew, so that nobody can change the cached one."""
+
+
+def _length(value: Any) -> int:
+    """Bytes of a stored value: what a serializer made, or a payload that is bytes itself."""
+    payload = value.payload if isinstance(value, CachedValue) else value
+    if isinstance(payload, (bytes, bytearray)):
+        return len(payload)
+    raise ValidationError(
+        f"max_bytes counts bytes, and this region stores objects, such as a {type(payload).__qualname__}; take"
+        " mpcache.memory_pickle, or give the region a serializer, or set max_entries instead"
+    )
