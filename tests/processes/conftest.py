@@ -30,8 +30,8 @@ def name() -> Iterator[str]:
 
 
 @pytest.fixture
-def fork() -> Iterator[Callable[[Callable[[], object]], Child]]:
-    """``fork(act)``: a child that runs it, and does not outlive the test."""
+def fork(name: str) -> Iterator[Callable[[Callable[[], object]], Child]]:
+    """``fork(act)``: a child that runs it, and is gone before the segment is."""
     children: list[Child] = []
 
     def fork(act: Callable[[], object]) -> Child:

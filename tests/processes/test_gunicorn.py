@@ -1,0 +1,334 @@
+"""A real gunicorn with four workers: one creation of each page, whoever is killed, recycled or reloaded.
+
+Leans on the webapp, and on gunicorn.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from mpcache.shm import segment
+from tests.processes.support import PATIENCE, environment, notes, state_of, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
+
+WORKERS, CLIENTS = 4, 8
+PAGES = [f"page-{i}" for i in range(60)]
+
+
+class Answer(NamedTuple):
+    status: int
+    worker: int
+    text: str
+
+
+class Connection(http.client.HTTPConnection):
+    """To a server on a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=PATIENCE)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Server:
+    """gunicorn with the webapp."""
+
+    def __init__(self, folder: Path, name: str, shm: str | None = None, **settings: Any) -> None:
+        self._ids = itertools.count(1)
+        self.log = folder / "log"
+        self.socket = str(folder / "socket")
+        settings = {"bind": f"unix:{self.socket}", "workers": WORKERS, "graceful_timeout": 5} | settings
+        if settings["worker_class"] == "gthread":
+            settings["threads"] = 4 * CLIENTS  # whatever a worker accepts it begins at once
+        settings |= {"control_socket_disable": True}  # of those versions that have one
+        (folder / "conf.py").write_text("".join(f"{name} = {value!r}\n" for name, value in settings.items()))
+        told = {"MPCACHE_TEST_SEGMENT": name, "MPCACHE_TEST_LOG": str(self.log)}
+        command = [sys.executable, "-m", "gunicorn", "-c", "conf.py", "tests.processes.webapp:application"]
+        with open(folder / "errors", "w") as self.errors:
+            self.master = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=environment(**told) | ({"MPCACHE_SHM": shm} if shm else {}),
+                start_new_session=True,
+                stderr=self.errors,
+            )
+
+    def ask(self, path: str) -> Answer:
+        connection = Connection(self.socket)
+        try:
+            connection.request("GET", path, headers={"Connection": "close"})
+            answer = connection.getresponse()
+            return Answer(answer.status, int(answer.headers.get("Worker", 0)), answer.read().decode())
+        finally:
+            connection.close()
+
+    def page(self, name: str) -> Answer:
+        return self.ask(f"/page/{name}?{next(self._ids)}")
+
+    def stats(self) -> dict[str, int]:
+        stats: dict[str, int] = json.loads(self.ask("/stats").text)
+        return stats
+
+    def workers(self) -> set[int]:
+        """The pids of the master's living children."""
+        children = Path(f"/proc/{self.master.pid}/task/{self.master.pid}/children").read_text()
+        return {int(pid) for pid in children.split() if state_of(int(pid)) not in ("", "Z")}
+
+    def wait_for_workers(self) -> set[int]:
+        """Until so many as there shall be have answered, and no more than these are left."""
+        seen: set[int] = set()
+
+        def all_answer() -> bool:
+            with ThreadPoolExecutor(CLIENTS) as clients:
+                seen.update(answer.worker for answer in clients.map(self.ask, ["/stats"] * CLIENTS))
+            return len(self.workers()) == WORKERS and self.workers() <= seen
+
+        wait_until(lambda: self.master.poll() is not None or os.path.exists(self.socket), "socket")
+        wait_until(all_answer, f"answer of each of {WORKERS} workers")
+        return self.workers()
+
+    def end(self) -> int:
+        """In good order, or else by force; the master's exit code."""
+        try:
+            self.master.terminate()
+            return self.master.wait(PATIENCE)
+        finally:
+            for pid in in_session(self.master.pid):
+                os.kill(pid, signal.SIGKILL)
+            self.master.wait()
+
+    def creations(self) -> list[tuple[str, int, int]]:
+        """Page, pid of the creator, ns of the monotonic clock."""
+        found = [line.split() for line in notes(self.log) if line.startswith("create")]
+        return [(page, int(pid), int(when)) for _, page, pid, when in found]
+
+    def begun(self) -> dict[int, int]:
+        """The worker's pid of each request, by its id."""
+        found = [line.split() for line in notes(self.log) if line.startswith("begin")]
+        return {int(which): int(pid) for _, which, pid in found}
+
+
+def in_session(leader: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(fields[3]) == leader and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.fixture
+def serve(name: str) -> Iterator[Callable[..., Server]]:
+    """``serve(name, **settings)``: a server that answers; it is gone after the test, with all its children.
+
+    And before its segment is removed: workers that live on would make themselves a new one.
+    """
+    folders: list[Path] = []
+    servers: list[Server] = []
+
+    def serve(name: str, **how: Any) -> Server:
+        folders.append(Path(tempfile.mkdtemp(prefix="mpc-")))  # a socket's path may have 107 bytes only
+        servers.append(Server(folders[-1], name, **how))
+        servers[-1].wait_for_workers()
+        return servers[-1]
+
+    try:
+        yield serve
+    finally:
+        for server in servers:
+            server.end()
+        for folder in folders:
+            print((folder / "errors").read_text())  # pytest shows it when the test fails
+            shutil.rmtree(folder)
+
+
+KINDS = pytest.mark.parametrize(
+    ("worker_class", "preload"),
+    [("sync", False), ("sync", True), ("gthread", False), ("gthread", True)],
+    ids=["sync", "sync-preload", "gthread", "gthread-preload"],
+)
+
+
+class Load:
+    """Clients that ask for one page after the other, in an order of their own, until they have or are told to end."""
+
+    def __init__(self, server: Server, requests: int = 10**9) -> None:
+        self.answers: list[tuple[str, Answer]] = []
+        self.errors: list[str] = []
+        self._server, self._left = server, iter(range(requests))
+        self._over = threading.Event()
+        self._clients = [threading.Thread(target=self._ask) for _ in range(CLIENTS)]
+        for client in self._clients:
+            client.start()
+
+    def _ask(self) -> None:
+        order = random.Random(threading.get_ident())
+        while not self._over.is_set() and next(self._left, None) is not None:
+            name = order.choice(PAGES)
+            try:
+                self.answers.append((name, self._server.page(name)))
+            except (OSError, http.client.HTTPException) as error:
+                self.errors.append(f"{name}: {error!r}")
+
+    def join(self) -> None:
+        for client in self._clients:
+            client.join(60)
+            assert not client.is_alive()
+
+    def end(self) -> None:
+        self._over.set()
+        self.join()
+
+
+def assert_one_creation_each(server: Server, load: Load) -> None:
+    assert load.errors == []
+    assert {answer.status for _, answer in load.answers} == {200}
+    assert Counter(page for page, _, _ in server.creations()) == Counter(PAGES)
+    texts = {(name, answer.text) for name, answer in load.answers}
+    assert len(texts) == len(PAGES), "a page had two texts"
+
+
+@KINDS
+def test_each_page_is_created_once(serve: Any, name: str, worker_class: str, preload: bool) -> None:
+    server = serve(name, worker_class=worker_class, preload_app=preload)
+    load = Load(server, requests=600)
+    load.join()
+    assert_one_creation_each(server, load)
+    assert len({answer.worker for _, answer in load.answers}) == WORKERS
+    assert len({pid for _, pid, _ in server.creations()}) > 1
+
+
+@KINDS
+def test_when_the_creating_worker_is_killed_another_takes_over(
+    serve: Any, name: str, worker_class: str, preload: bool
+) -> None:
+    server = serve(name, worker_class=worker_class, preload_app=preload)
+    busy = WORKERS if worker_class == "sync" else CLIENTS  # the rest waits in the socket's queue
+    for which in range(4):
+        takeover = kill_a_creator(server, f"slow-{which}", busy)
+        print(f"take-over {takeover * 1000:.1f} ms")
+        assert takeover < 0.100
+        server.wait_for_workers()
+
+
+def kill_a_creator(server: Server, name: str, busy: int) -> float:
+    """Seconds until another began to create; all but the killed one's requests are answered with what he made."""
+    before = set(server.begun())
+    with ThreadPoolExecutor(4 * CLIENTS) as clients:
+
+        def begun() -> dict[int, int]:
+            return {which: pid for which, pid in server.begun().items() if which not in before}
+
+        asked = [clients.submit(server.page, name) for _ in range(CLIENTS)]
+        wait_until(lambda: len(begun()) >= busy, "request in work on each worker")
+        while len(set(begun().values())) == 1:  # the kernel gave them all to one worker: nobody would take over
+            asked.append(clients.submit(server.page, name))
+            wait_until(lambda: len(begun()) >= len(asked), "further request in work")
+        ((_, creator, _),) = [creation for creation in server.creations() if creation[0] == name]
+        lost = [which for which, pid in begun().items() if pid == creator]
+
+        os.kill(creator, signal.SIGKILL)
+        killed = time.monotonic_ns()
+        wait_until(lambda: len([None for page, _, _ in server.creations() if page == name]) == 2, "second creator")
+        Path(f"{server.log}.{name}").touch()
+        failed = [one.exception(PATIENCE) for one in asked]
+    assert len([error for error in failed if error]) == len(lost), failed
+    answers = [one.result() for one, error in zip(asked, failed, strict=True) if not error]
+    assert {answer.status for answer in answers} == {200}
+    assert len({answer.text for answer in answers}) == 1
+    (_, _), (heir, began) = [(pid, when) for page, pid, when in server.creations() if page == name]
+    assert heir != creator
+    return (began - killed) / 1e9
+
+
+@KINDS
+def test_recycled_and_reloaded_workers_leak_nothing(serve: Any, name: str, worker_class: str, preload: bool) -> None:
+    server = serve(name, worker_class=worker_class, preload_app=preload, max_requests=50)
+    first = server.workers()
+    load = Load(server)
+    try:
+        wait_until(lambda: len({answer.worker for _, answer in load.answers}) > 3 * WORKERS, "recycled worker")
+        before = server.workers()
+        server.master.send_signal(signal.SIGHUP)
+        wait_until(lambda: not before & server.workers(), "reload")
+        wait_until(lambda: set(PAGES) == {name for name, _ in load.answers}, "page")
+    finally:
+        load.end()
+    assert_one_creation_each(server, load)
+    assert not first & server.workers()
+    assert_slots(server)
+    assert [left for left in os.listdir(segment.directory()) if name in left] == [name]
+
+
+def assert_slots(server: Server) -> None:
+    """One for each worker, and one for the master if it did something with the cache before it forked."""
+
+    def only_theirs() -> bool:
+        server.wait_for_workers()
+        return server.stats()["processes"] <= WORKERS
+
+    wait_until(only_theirs, f"fall of the number of attached processes to {WORKERS}")
+
+
+@pytest.mark.parametrize("worker_class", ["sync", "gthread"])
+def test_of_an_anonymous_segment_nothing_is_left(serve: Any, tmp_path: Path, worker_class: str) -> None:
+    server = serve("", worker_class=worker_class, preload_app=True, shm=str(tmp_path))
+    load = Load(server)
+    try:
+        wait_until(lambda: set(PAGES) == {name for name, _ in load.answers}, "page")
+        before = server.workers()
+        server.master.send_signal(signal.SIGHUP)
+        wait_until(lambda: not before & server.workers(), "reload")
+    finally:
+        load.end()
+    assert_one_creation_each(server, load)
+    kill_a_creator(server, "slow", WORKERS if worker_class == "sync" else CLIENTS)
+    assert_slots(server)
+
+    memory = anonymous_memory(server.master.pid)
+    assert memory, "the master has no anonymous segment: this test looks for the wrong thing"
+    assert server.end() == 0
+    assert in_session(server.master.pid) == []
+    everybody = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    assert [pid for pid in everybody if memory & anonymous_memory(pid)] == []
+    assert os.listdir(tmp_path) == []
+
+
+def anonymous_memory(pid: int) -> set[int]:
+    """The inodes of the anonymous segments that a process has open."""
+    found = set()
+    try:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            if os.readlink(entry).startswith("/memfd:mpcache"):
+                found.add(entry.stat().st_ino)
+    except OSError:
+        pass  # it is gone, or another user's
+    return found
