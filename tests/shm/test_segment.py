@@ -92,7 +92,7 @@ def test_the_smallest_that_is_named_works(name: str, shards: int) -> None:
 @pytest.mark.parametrize("shards", [0, 3, 65, 128, -1])
 def test_bad_shards(name: str, shards: int) -> None:
     with pytest.raises((ValueError, OverflowError)):
-        segment.attach(name, "64MB", shards=shards)
+        segment.attach(name, "8MB", shards=shards)
     assert not path_of(name).exists()
 
 
