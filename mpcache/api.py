@@ -55,7 +55,8 @@ NO_VALUE: NoValueType = NoValue.NO_VALUE
 class CachedValue(NamedTuple):
     """A value with what is known of it.
 
-    :param metadata: ``"ct"``, when its creation ended, in seconds since the Unix epoch; ``"v"``, the format.
+    :param metadata: ``"ct"``, when its creation ended, in seconds since the Unix epoch; ``"v"``, the format;
+        ``"x"``, only of a value with a time to live: when that ends.
     """
 
     payload: ValuePayload
@@ -151,14 +152,21 @@ class FillGuard(Protocol):
         """Give it back, filled or not.  May be called again."""
 
 
-Fill: TypeAlias = "tuple[Any, KeyType, FillGuard]"
+Fill: TypeAlias = "tuple[Any, Mapping[KeyType, FillGuard]]"
 
 current_fill: ContextVar[Fill | None] = ContextVar("mpcache_current_fill", default=None)
-"""The creation that is about to be stored: (backend, mangled key, guard).
+"""What was created and is about to be stored: (backend, the guards by their mangled keys).
 
-A store with guards looks here when it writes: a write of this key to this backend is the fill.  A proxy in
-between therefore needs to know nothing about fills.
+A store with guards asks :func:`guard_of` when it writes.  A proxy in between therefore needs to know nothing
+about fills.
 """
+
+
+def guard_of(backend: Any, key: KeyType) -> FillGuard | None:
+    """The guard under which a write of this key to this store is the fill; None: it is just a set."""
+    fill = current_fill.get()
+    guard = fill[1].get(key) if fill is not None and fill[0] is backend else None
+    return guard if guard is not None and guard.live else None
 
 
 class CacheBackend:
@@ -204,7 +212,11 @@ class CacheBackend:
         raise NotImplementedError
 
     def set_multi(self, mapping: Mapping[KeyType, BackendSetType]) -> None:
-        """As :meth:`set`; the mapping must not be changed."""
+        """As :meth:`set`; the mapping must not be changed.
+
+        A store with a largest value keeps all that it can, and then raises ValueTooLarge with ``refused``, a
+        dict from each key that was too large to what there is to say of it.
+        """
         raise NotImplementedError
 
     def delete(self, key: KeyType) -> None:
@@ -242,7 +254,8 @@ class CacheBackend:
     """Whether it keeps what is known of a value beside the payload.
 
     A region with no proxy before such a store calls ``fetch(key) -> (payload, created, epoch) | None`` and
-    ``store(key, payload, created) -> None``, with ``created`` in seconds since the Unix epoch.
+    ``store(key, payload, created) -> None``, with ``created`` in seconds since the Unix epoch.  A value with a
+    time to live comes as ``store(key, payload, created, expires)``; fetch returns None from ``expires`` on.
     """
 
     def portable_arguments(self) -> BackendArguments | None:

@@ -4,6 +4,7 @@ Leans on nothing of mpcache.  The bytes are those of dogpile.cache, both ways::
 
     {"ct": 1795289673.26, "v": 2}|<payload>    ct  when its creation ended, seconds since the Unix epoch
                                                v   the version of this format
+                                               x   when its time to live ends, if it was given one
                                                e   the epoch of its beginning, where a store counts epochs
 """
 
@@ -13,26 +14,32 @@ from typing import Any
 
 value_version = 2
 
-_BEFORE, _AFTER = b'{"ct": ', b', "v": %d}' % value_version
+_BEFORE, _AFTER = b'{"ct": ', b'"v": %d' % value_version
+_EXPIRES = b', "x": '
 
 
-def join(payload: bytes, created: float) -> bytes:
-    """The bytes of a value that was created at ``created``."""
-    return b"%b%b%b|%b" % (_BEFORE, repr(float(created)).encode("ascii"), _AFTER, payload)
+def join(payload: bytes, created: float, expires: float | None = None) -> bytes:
+    """The bytes of a value that was created at ``created``, and whose time ends at ``expires``."""
+    more = b"" if expires is None else _EXPIRES + _number(expires)
+    return b"%b%b, %b%b}|%b" % (_BEFORE, _number(created), _AFTER, more, payload)
 
 
-def split(wire: bytes) -> tuple[bytes, float, int | None, int]:
-    """Take them apart: payload, created, epoch or None, version of the format.
+def split(wire: bytes) -> tuple[bytes, float, int | None, int, float | None]:
+    """Take them apart: payload, created, epoch or None, version of the format, expires or None.
 
     :raises ValueError, KeyError, TypeError: these are not such bytes.
     """
     head, _, payload = wire.partition(b"|")
-    if head.startswith(_BEFORE) and head.endswith(_AFTER):
-        number = head[len(_BEFORE) : -len(_AFTER)]
-        if b"," not in number:  # what nearly all of them look like, at a tenth of the price of JSON
-            return payload, float(number), None, value_version
+    created, _, rest = head[len(_BEFORE) : -1].partition(b", ")
+    if head.startswith(_BEFORE) and rest.startswith(_AFTER) and head.endswith(b"}"):
+        # What nearly all of them look like, at a tenth of the price of JSON.
+        if rest == _AFTER:
+            return payload, float(created), None, value_version, None
+        expires = rest[len(_AFTER) + len(_EXPIRES) :]
+        if rest.startswith(_AFTER + _EXPIRES) and b"," not in expires:
+            return payload, float(created), None, value_version, float(expires)
     metadata = _json(head)
-    return payload, metadata["ct"], metadata.get("e"), metadata["v"]
+    return payload, metadata["ct"], metadata.get("e"), metadata["v"], metadata.get("x")
 
 
 def metadata_and_payload(wire: bytes) -> tuple[dict[str, Any], bytes]:
@@ -50,4 +57,11 @@ def _json(head: bytes) -> dict[str, Any]:
     metadata = json.loads(head)
     if not isinstance(metadata, dict):
         raise ValueError(f"what stands before the first '|' is no JSON object: {head[:60]!r}")
-    return {**metadata, "ct": float(metadata["ct"]), "v": int(metadata["v"])}
+    known = {"ct": float(metadata["ct"]), "v": int(metadata["v"])}
+    if metadata.get("x") is not None:
+        known["x"] = float(metadata["x"])
+    return {**metadata, **known}
+
+
+def _number(seconds: float) -> bytes:
+    return repr(float(seconds)).encode("ascii")

@@ -1,4 +1,4 @@
-"""Whether a value may still be served: hard and soft invalidation, and age.
+"""Whether a value may still be served: hard and soft invalidation, age, and a time to live of its own.
 
 Leans on api.  Pure: it decides, and knows no storage.
 """
@@ -42,6 +42,20 @@ def seconds(given: Any, what: str = "expiration_time") -> float | None:
     if given is None or isinstance(given, Number):
         return given  # type: ignore[return-value]  # Number is what Decimal and numpy's floats have in common
     raise ValidationError(f"{what} is not a number or timedelta.  It is {given!r}.")
+
+
+def end_of(ttl: Any) -> float | None:
+    """When a time to live that begins now ends, in seconds since the Unix epoch; None and -1: never.
+
+    :raises ValidationError: it is no time.
+    """
+    given = seconds(ttl, "ttl")
+    return None if given is None or given == -1 else time.time() + float(given)
+
+
+def is_over(expires: float | None) -> bool:
+    """Whether a time to live has ended: the value counts as absent, whoever asks."""
+    return expires is not None and time.time() >= expires
 
 
 def judge_of(invalidator: Any) -> Judge:

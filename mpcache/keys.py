@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ToStr = Callable[[Any], str]
 
-_BOUND_NAMES = ("self", "cls")
+BOUND_NAMES = ("self", "cls")
 
 
 def function_key_generator(namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str) -> Callable[..., str]:
@@ -125,7 +125,7 @@ def _spec(fn: Callable[..., Any]) -> inspect.FullArgSpec:
 
 
 def _receivers(spec: inspect.FullArgSpec) -> int:
-    return 1 if spec.args and spec.args[0] in _BOUND_NAMES else 0
+    return 1 if spec.args and spec.args[0] in BOUND_NAMES else 0
 
 
 def _refuse_keywords(kw: dict[str, Any]) -> None:

@@ -121,11 +121,16 @@ def let_go(mutex: Any, stored: bool = True) -> None:
 
 
 def _what_there_is(value: Any, freshness: Freshness, mutex: Any, wait: float | None) -> Any:
-    if freshness is not ABSENT:
-        return value
+    if freshness is ABSENT:
+        raise too_late(mutex, wait)
+    return value
+
+
+def too_late(mutex: Any, wait: float | None) -> LockTimeout:
+    """The holder of a mutex did not let go in time, and there is nothing else to serve."""
     key = getattr(mutex, "key", None)
     limit = "in its own time limit" if wait is None else f"within {wait:g} s (creation_wait)"
-    raise LockTimeout(
+    return LockTimeout(
         f"{mutex!r} was not released {limit}, and no older value may be served;"
         " if creators may take longer, configure a larger creation_wait",
         key=key,

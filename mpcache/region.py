@@ -1,18 +1,18 @@
 """The region: what a user holds in hand.  It stands on a store and a mutex.
 
-Leans on the tables of both, and on the rooms that decide: lock, invalidation, keys, storage.
+Leans on its foundation, and on the rooms that decide: lock, invalidation, keys, storage.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
-from mpcache import keys
+from mpcache import keys as key_makers
 from mpcache.api import (
     NO_VALUE,
     CachedValue,
@@ -20,34 +20,27 @@ from mpcache.api import (
     Freshness,
     KeyManglerType,
     KeyType,
+    NoValueType,
     Serializer,
     ValuePayload,
 )
-from mpcache.backends import load_backend, register_backend
+from mpcache.backends import register_backend
 from mpcache.codec import value_version
-from mpcache.config import configuration
 from mpcache.creation import Creation, no_expiration_time
-from mpcache.exception import (
-    RegionAlreadyConfigured,
-    RegionNotConfigured,
-    ValidationError,
-)
+from mpcache.foundation import Expiration, Foundation
 from mpcache.invalidation import (
     DefaultInvalidationStrategy,
-    Judge,
     RegionInvalidationStrategy,
+    end_of,
     freshness,
-    judge_of,
-    seconds,
 )
 from mpcache.lock import Seen, adapt, elect
-from mpcache.mishaps import Mishaps
-from mpcache.mutexes import resolve
-from mpcache.proxy import chain_of, layers_of
-from mpcache.storage import Storage, packed, storage_for
+from mpcache.multi import ManyCreation
+from mpcache.storage import Found, packed
 
 if TYPE_CHECKING:
-    from mpcache.decorators import CachedFunction
+    from mpcache.decorators import Decorator
+    from mpcache.decorators_multi import CachedManyFunction
 
 __all__ = [
     "AsyncCreator",
@@ -66,10 +59,10 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
-R = TypeVar("R")
+K = TypeVar("K")
+V = TypeVar("V")
 
-ToStr: TypeAlias = keys.ToStr
-Expiration: TypeAlias = "float | timedelta | None"
+ToStr: TypeAlias = key_makers.ToStr
 ExpirationTimeCallable: TypeAlias = Callable[[], Expiration]
 FunctionKeyGenerator: TypeAlias = Callable[..., Callable[..., KeyType]]
 FunctionMultiKeyGenerator: TypeAlias = Callable[..., Callable[..., Sequence[KeyType]]]
@@ -77,26 +70,13 @@ AsyncCreator: TypeAlias = "Callable[[CacheRegion, KeyType, Callable[[], ValuePay
 
 FRESH, STALE, ABSENT = Freshness.FRESH, Freshness.STALE, Freshness.ABSENT
 
-# What a region takes from its store where the user gave nothing; False refuses the store's one, too.
-_FROM_STORE = ("key_mangler", "serializer", "deserializer")
-
-# What belongs to this process, and is made anew by configure() wherever a region is unpickled.
-_LIVING = ("backend", "_storage", "_make_mutex", "_thread_mutex", "_invalidator", "_judge", "_adopted")
-
-
-class _NotConfigured:
-    """Stands in the class for what configure() puts into the object."""
-
-    def __get__(self, region: Any, owner: type) -> NoReturn:
-        raise RegionNotConfigured("No backend is configured on this region; call configure() first.")
-
 
 def make_region(*arg: Any, **kw: Any) -> CacheRegion:
     """A new region; the arguments are those of :class:`CacheRegion`."""
     return CacheRegion(*arg, **kw)
 
 
-class CacheRegion:
+class CacheRegion(Foundation):
     """A cache with one configuration.  Made at import time, configured when the program knows how.
 
     Times are seconds, or timedeltas; -1 is for ever, 0 is always stale.
@@ -112,15 +92,11 @@ class CacheRegion:
         ``mutex.release()``.
     """
 
-    _storage: Storage = _NotConfigured()  # type: ignore[assignment]
-    _make_mutex: Callable[[KeyType], Any] | None = _NotConfigured()  # type: ignore[assignment]
-    _thread_mutex: Callable[[KeyType], Any] = _NotConfigured()  # type: ignore[assignment]
-
     def __init__(
         self,
         name: str | None = None,
-        function_key_generator: FunctionKeyGenerator = keys.function_key_generator,
-        function_multi_key_generator: FunctionMultiKeyGenerator = keys.function_multi_key_generator,
+        function_key_generator: FunctionKeyGenerator = key_makers.function_key_generator,
+        function_multi_key_generator: FunctionMultiKeyGenerator = key_makers.function_multi_key_generator,
         key_mangler: KeyManglerType | None = None,
         serializer: Serializer | None = None,
         deserializer: Deserializer | None = None,
@@ -129,163 +105,8 @@ class CacheRegion:
         self.name = name
         self.function_key_generator = function_key_generator
         self.function_multi_key_generator = function_multi_key_generator
-        self.key_mangler = self._user_defined_key_mangler = key_mangler
-        self.serializer = self._user_defined_serializer = serializer
-        self.deserializer = self._user_defined_deserializer = deserializer
+        super().__init__(key_mangler, serializer, deserializer)
         self.async_creation_runner = async_creation_runner
-        self.expiration_time: Expiration = None
-        self.creation_wait: float | None = 60.0
-        self.mishaps = Mishaps()
-        self._configuration: dict[str, Any] | None = None
-        self._adopted: dict[str, Any] = {}
-        self._own_invalidator: Any = DefaultInvalidationStrategy()
-        self._invalidator_was_chosen = False
-        self._obey(self._own_invalidator)
-
-    # -- configuration -------------------------------------------------------------------------------
-
-    def configure(
-        self,
-        backend: str,
-        expiration_time: Expiration = None,
-        arguments: Mapping[str, Any] | None = None,
-        _config_argument_dict: Mapping[str, Any] | None = None,
-        _config_prefix: str | None = None,
-        wrap: Iterable[Any] = (),
-        replace_existing_backend: bool = False,
-        region_invalidator: Any = None,
-        *,
-        mutex: str | Callable[..., Any] | None = None,
-        mutex_arguments: Mapping[str, Any] | None = None,
-        creation_wait: Expiration = 60.0,
-    ) -> CacheRegion:
-        """Give the region its store.  All of it comes about, or nothing.
-
-        :param backend: the store's name, such as ``"mpcache.shm"``; ``"dogpile.cache."`` is as good a prefix.
-        :param expiration_time: how long values are fresh; None: for ever.
-        :param arguments: the store's.
-        :param wrap: proxies, classes or objects; the first one is the outermost.
-        :param replace_existing_backend: allows to configure a second time.
-        :param region_invalidator: a :class:`RegionInvalidationStrategy`; None: the store's, if it has one.
-        :param mutex: who creates is decided by this one instead of the store's: a name, or ``key -> mutex``.
-        :param mutex_arguments: for the mutex that is named.
-        :param creation_wait: how long to wait for a value that another is creating; None: without end.
-        :raises RegionAlreadyConfigured, PluginNotFound, ValidationError: and whatever the store raises.
-        """
-        if self.is_configured and not replace_existing_backend:
-            raise RegionAlreadyConfigured(
-                f"This region is already configured with backend: {self.backend}.  "
-                "Specify replace_existing_backend=True to replace."
-            )
-        kind = load_backend(backend)
-        lifetime, patience = seconds(expiration_time), seconds(creation_wait, "creation_wait")
-        make_mutex = _mutex_factory(mutex, mutex_arguments)
-        layers = layers_of(wrap)
-        if _config_argument_dict:
-            store = kind.from_config_dict(_config_argument_dict, _config_prefix)
-        else:
-            store = kind(dict(arguments or {}))
-        outermost = functools.reduce(lambda inner, layer: layer.wrap(inner), reversed(layers), store)
-
-        self._adopt_from(store)
-        self.expiration_time, self.creation_wait = lifetime, patience
-        self._make_mutex, self._thread_mutex = make_mutex, _named_mutex("thread", {})
-        self.backend = outermost
-        self._choose_invalidator(region_invalidator, store)
-        self._configuration = {
-            "backend": backend,
-            "arguments": arguments,
-            "_config_argument_dict": _config_argument_dict,
-            "_config_prefix": _config_prefix,
-            "mutex": mutex,
-            "mutex_arguments": mutex_arguments,
-        }
-        _warn_of_a_weak_mutex(store, mutex)
-        return self
-
-    def configure_from_config(self, config_dict: Mapping[str, Any], prefix: str) -> CacheRegion:
-        """Configure from those items whose names begin with a prefix, as :mod:`mpcache.config` tells.
-
-        :raises KeyError: there is no ``backend`` among them; and whatever :meth:`configure` raises.
-        """
-        return self.configure(**configuration(config_dict, prefix))
-
-    def wrap(self, proxy: Any) -> None:
-        """Put one more proxy, a class or an object, before the store and the proxies that it has."""
-        (layer,) = layers_of([proxy])
-        self.backend = layer.wrap(self.backend)
-
-    @property
-    def is_configured(self) -> bool:
-        """Whether there is a store."""
-        return "backend" in self.__dict__
-
-    @property
-    def backend(self) -> Any:
-        """The store, or the outermost proxy before it.  Raises RegionNotConfigured."""
-        return self.__dict__["backend"] if self.is_configured else _NotConfigured().__get__(self, type(self))
-
-    @backend.setter
-    def backend(self, outermost: Any) -> None:
-        self.__dict__["backend"] = outermost
-        self._storage = storage_for(outermost, self.serializer, self.deserializer, self.mishaps)
-
-    @property
-    def actual_backend(self) -> Any:
-        """The store itself, behind all proxies."""
-        return chain_of(self.backend)[-1]
-
-    @property
-    def region_invalidator(self) -> Any:
-        """The strategy that :meth:`invalidate` goes by."""
-        return self._invalidator
-
-    @region_invalidator.setter
-    def region_invalidator(self, strategy: Any) -> None:
-        self._own_invalidator, self._invalidator_was_chosen = strategy, True
-        self._obey(strategy)
-
-    def _obey(self, strategy: Any) -> None:
-        self._invalidator = strategy
-        self._judge: Judge = judge_of(strategy)
-
-    def _choose_invalidator(self, given: Any, store: Any) -> None:
-        if given:
-            self.region_invalidator = given
-        elif not self._invalidator_was_chosen:
-            offer = getattr(store, "invalidation", None)
-            self._obey((offer() if offer else None) or self._own_invalidator)
-
-    def _adopt_from(self, store: Any) -> None:
-        for name in _FROM_STORE:
-            if getattr(self, name) is not self._adopted.get(name):  # assigned since the last configure()
-                setattr(self, f"_user_defined_{name}", getattr(self, name))
-            users = getattr(self, f"_user_defined_{name}")
-            chosen = users or (None if users is False else getattr(store, name, None))
-            self._adopted[name] = chosen
-            setattr(self, name, chosen)
-
-    # -- pickling: by configuration ------------------------------------------------------------------
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = {name: value for name, value in self.__dict__.items() if name not in _LIVING}
-        for name in _FROM_STORE:
-            if state[name] is self._adopted.get(name):
-                state[name] = state[f"_user_defined_{name}"]
-        if self.is_configured and self._configuration is not None:
-            state["_configuration"] = {**self._configuration, "wrap": chain_of(self.backend)[:-1]}
-            portable = getattr(self.actual_backend, "portable_arguments", None)
-            arguments = portable() if portable else None
-            if arguments is not None:
-                state["_configuration"].update(arguments=arguments, _config_argument_dict=None)
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        configuration = state.pop("_configuration")
-        self.__dict__.update(state, _configuration=None, _adopted={})
-        self._obey(self._own_invalidator)
-        if configuration is not None:
-            self.configure(**configuration, expiration_time=self.expiration_time, creation_wait=self.creation_wait)
 
     # -- one value -----------------------------------------------------------------------------------
 
@@ -303,6 +124,19 @@ class CacheRegion:
             return value
         return NO_VALUE
 
+    def get_multi(
+        self, keys: Iterable[KeyType], expiration_time: Expiration = None, ignore_expiration: bool = False
+    ) -> list[Any]:
+        """As :meth:`get`, for many keys in one look: a list in their order, with NO_VALUE where there is none."""
+        mangled = [self._mangled(key) for key in keys]
+        lifetime = self._lifetime(expiration_time)
+        return [
+            found[0]
+            if found and (ignore_expiration or freshness(found[1], found[2], lifetime, self._judge) is FRESH)
+            else NO_VALUE
+            for found in (self._storage.read_multi(mangled) if mangled else ())
+        ]
+
     def get_value_metadata(
         self, key: KeyType, expiration_time: Expiration = None, ignore_expiration: bool = False
     ) -> CachedValue | None:
@@ -315,19 +149,43 @@ class CacheRegion:
             return cached
         return None
 
-    def set(self, key: KeyType, value: Any) -> None:
+    def set(self, key: KeyType, value: Any, ttl: Expiration = None) -> None:
         """Store a value.  NO_VALUE is none: to set it is to delete.
 
+        :param ttl: its own time to live.  When that has passed there is no value any more, not even a stale one;
+            expiration times go on to say from when it is stale.  None and -1: no such limit.
         :raises CantSerializeException, ValueTooLarge: it cannot be stored.
         """
         if value is NO_VALUE:
             self.delete(key)
         else:
-            self._storage.write(self._mangled(key), self._packed(key, value))
+            self._storage.write(self._mangled(key), packed(self._storage, key, value, time.time(), end_of(ttl)))
+
+    def set_multi(self, mapping: Mapping[KeyType, Any], ttl: Expiration = None) -> None:
+        """As :meth:`set`, for many keys in one write.
+
+        :raises CantSerializeException: one of them cannot be stored, therefore none was.
+        :raises ValueTooLarge: one of them was too large; all that are not were stored.
+        """
+        created, expires, storage = time.time(), end_of(ttl), self._storage
+        none = [self._mangled(key) for key, value in mapping.items() if value is NO_VALUE]
+        ready = {
+            self._mangled(key): packed(storage, key, value, created, expires)
+            for key, value in mapping.items()
+            if value is not NO_VALUE
+        }
+        if none:
+            self.backend.delete_multi(none)
+        for error in (storage.write_multi(ready) if ready else {}).values():
+            raise error
 
     def delete(self, key: KeyType) -> None:
         """Forget a value, also one that is not there."""
         self.backend.delete(self._mangled(key))
+
+    def delete_multi(self, keys: Iterable[KeyType]) -> None:
+        """As :meth:`delete`, for many keys."""
+        self.backend.delete_multi([self._mangled(key) for key in keys])
 
     def invalidate(self, hard: bool = True) -> None:
         """Whatever was stored until now counts as absent; with ``hard=False`` as stale.
@@ -370,6 +228,50 @@ class CacheRegion:
         work = Creation(self, key, mangled, lifetime, creator, make, should_cache_fn)
         return elect(work, adapt(self._mutex(mangled)), self.creation_wait, seen)
 
+    def get_or_create_multi(
+        self,
+        keys: Iterable[KeyType],
+        creator: Callable[..., Iterable[Any]],
+        expiration_time: Expiration = None,
+        should_cache_fn: Callable[[Any], bool] | None = None,
+    ) -> list[Any]:
+        """As :meth:`get_or_create`, for many keys: a list of their values, in their order.
+
+        What is missing, and not being created by others, is created in one call (one for every 256 keys).  Then
+        the call waits for what others create, holding nothing, so that no two calls can wait for each other.
+        Whatever :attr:`async_creation_runner` is, it has no part in this.
+
+        :param creator: gets the missing keys, sorted, as its arguments, and returns their values in that order.
+            Where it returns fewer, the stale value is taken for the rest, or NO_VALUE.
+        :param should_cache_fn: ``value -> bool``, asked for each value.
+        :raises LockTimeout: others create, and all the waiting for them came to more than ``creation_wait``.
+        :raises TypeError: the keys cannot be sorted.
+        """
+        wanted = list(keys)
+        work = ManyCreation(self, wanted, self._lifetime(expiration_time), creator, should_cache_fn)
+        values = work.run()
+        return [values[key] for key in wanted]
+
+    async def aget_or_create(
+        self,
+        key: KeyType,
+        creator: Callable[..., Awaitable[Any]],
+        expiration_time: Expiration = None,
+        should_cache_fn: Callable[[Any], bool] | None = None,
+        creator_args: tuple[Sequence[Any], Mapping[str, Any]] | None = None,
+    ) -> Any:
+        """As :meth:`get_or_create`, with a creator that is awaited: waiting for another's value blocks no loop.
+
+        Whatever :attr:`async_creation_runner` is, it has no part in this.
+
+        :param creator: an ``async def``, or whatever else returns an awaitable.
+        """
+        from mpcache.aio import get_or_create  # leans on asyncio
+
+        return await get_or_create(self, key, creator, expiration_time, should_cache_fn, creator_args)
+
+    # -- decorators ----------------------------------------------------------------------------------
+
     def cache_on_arguments(
         self,
         namespace: str | None = None,
@@ -377,8 +279,8 @@ class CacheRegion:
         should_cache_fn: Callable[[Any], bool] | None = None,
         to_str: ToStr = str,
         function_key_generator: FunctionKeyGenerator | None = None,
-    ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
-        """Decorate a function: its results are kept by its arguments.
+    ) -> Decorator:
+        """Decorate a function, ``async`` or not: its results are kept by its arguments.
 
         The decorated function has ``get``, ``set``, ``invalidate`` and ``refresh``, and the ``original``.
 
@@ -387,20 +289,61 @@ class CacheRegion:
         :param to_str: makes the part of the key that stands for one argument.
         :param function_key_generator: instead of the region's.
         """
-        from mpcache.decorators import decorator  # leans on inspect, which takes its time
+        from mpcache.decorators import Options, decorator  # leans on inspect, which takes its time
 
         generator = function_key_generator or self.function_key_generator
-        return decorator(self, namespace, expiration_time, should_cache_fn, to_str, generator)
+        return decorator(self, Options(namespace, expiration_time, should_cache_fn, to_str), generator)
+
+    @overload
+    def cache_multi_on_arguments(
+        self,
+        namespace: str | None = ...,
+        expiration_time: Expiration | ExpirationTimeCallable = ...,
+        should_cache_fn: Callable[[Any], bool] | None = ...,
+        asdict: Literal[False] = ...,
+        to_str: ToStr = ...,
+        function_multi_key_generator: FunctionMultiKeyGenerator | None = ...,
+    ) -> Callable[[Callable[P, Iterable[V]]], CachedManyFunction[P, list[V], V]]: ...
+
+    @overload
+    def cache_multi_on_arguments(
+        self,
+        namespace: str | None = ...,
+        expiration_time: Expiration | ExpirationTimeCallable = ...,
+        should_cache_fn: Callable[[Any], bool] | None = ...,
+        *,
+        asdict: Literal[True],
+        to_str: ToStr = ...,
+        function_multi_key_generator: FunctionMultiKeyGenerator | None = ...,
+    ) -> Callable[[Callable[P, Mapping[K, V]]], CachedManyFunction[P, dict[K, V], V]]: ...
+
+    def cache_multi_on_arguments(
+        self,
+        namespace: str | None = None,
+        expiration_time: Expiration | ExpirationTimeCallable = None,
+        should_cache_fn: Callable[[Any], bool] | None = None,
+        asdict: bool = False,
+        to_str: ToStr = str,
+        function_multi_key_generator: FunctionMultiKeyGenerator | None = None,
+    ) -> Any:
+        """Decorate a function of many things, each of which is kept by itself; it is called for the missing ones.
+
+        ``@cache.cache_multi_on_arguments() def load(*ids)`` returns a list with one value for each of its
+        arguments, in any order in which it is asked for them.
+
+        :param asdict: it returns a dict from things to values, and may leave out those that there are not.
+        :param function_multi_key_generator: instead of the region's.
+        """
+        from mpcache.decorators import Options  # leans on inspect, which takes its time
+        from mpcache.decorators_multi import decorator
+
+        generator = function_multi_key_generator or self.function_multi_key_generator
+        return decorator(self, Options(namespace, expiration_time, should_cache_fn, to_str), generator, asdict)
 
     # -- the inner parts -----------------------------------------------------------------------------
 
     def _mangled(self, key: KeyType) -> KeyType:
         return self.key_mangler(key) if self.key_mangler else key
-
-    def _mutex(self, key: KeyType) -> Any:
-        """A new mutex for a key that is mangled already."""
-        mutex = self._make_mutex(key) if self._make_mutex else self.backend.get_mutex(key)
-        return self._thread_mutex(key) if mutex is None else mutex
 
     def _lifetime(self, given: Expiration) -> float | None:
         """Seconds that a value is fresh; None: for ever."""
@@ -411,7 +354,9 @@ class CacheRegion:
 
     def _look(self, mangled: KeyType, key: KeyType, lifetime: float | None) -> Seen:
         """A look with a view to create: the value, and what it is worth."""
-        found = self._storage.read(mangled)
+        return self._worth(key, self._storage.read(mangled), lifetime)
+
+    def _worth(self, key: KeyType, found: Found | NoValueType, lifetime: float | None) -> Seen:
         if not found:
             log.debug("No value present for key: %r", key)
             return NO_VALUE, ABSENT
@@ -425,36 +370,3 @@ class CacheRegion:
         elif worth is STALE and lifetime is None:
             raise no_expiration_time()
         return value, worth
-
-    def _packed(self, key: KeyType, value: Any) -> Any:
-        return packed(self._storage, key, value)
-
-
-def _mutex_factory(mutex: Any, arguments: Mapping[str, Any] | None) -> Callable[[KeyType], Any] | None:
-    """``key -> mutex``; None leaves it to the store."""
-    if mutex is not None:
-        return _named_mutex(mutex, arguments or {})
-    if arguments:
-        raise ValidationError(f"mutex_arguments={dict(arguments)!r} are for no mutex; name one with mutex=")
-    return None
-
-
-def _named_mutex(mutex: Any, arguments: Mapping[str, Any]) -> Callable[[KeyType], Any]:
-    kind = resolve(mutex)
-    for_region = getattr(kind, "for_region", None)  # wants to know which keys belong together
-    if for_region is not None:
-        kind, arguments = for_region(**arguments), {}
-    return functools.partial(kind, **arguments) if arguments else kind
-
-
-def _warn_of_a_weak_mutex(store: Any, mutex: Any) -> None:
-    if mutex in (None, "null") or not getattr(store, "shared", False):
-        return
-    kind = resolve(mutex)
-    guarantees = getattr(kind, "guarantees", None)
-    if guarantees is not None and not guarantees.processes:
-        warnings.warn(
-            f"{getattr(kind, '__name__', kind)} excludes no other process, but {type(store).__name__} is"
-            " shared: each will create the values for itself; leave mutex= out to have the store's own",
-            stacklevel=3,
-        )

@@ -1,15 +1,17 @@
-"""How a value travels between a region and its store: as an object, as bytes, or as a payload.
+"""How values travel between a region and its store: as objects, as bytes, or as payloads.
 
-Leans on codec and mishaps.  Four classes with one face; configure() decides which one a region needs::
+Leans on codec, invalidation and mishaps.  Classes with one face; configure() decides which one a region needs::
 
     no serializer        CachedValue                 backend.get             backend.set
     a serializer         {"ct": ..., "v": 2}|bytes   backend.get_serialized  backend.set_serialized
     and a direct store   bytes                       backend.fetch           backend.store
+
+A value whose own time to live has ended is not found, in each of the three.
 """
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from mpcache import codec
@@ -22,11 +24,15 @@ from mpcache.api import (
     NoValueType,
     Serializer,
 )
-from mpcache.exception import CantSerializeException
+from mpcache.exception import CantSerializeException, ValueTooLarge
+from mpcache.invalidation import is_over
 from mpcache.mishaps import Mishaps
 
 Found: TypeAlias = "tuple[Any, float, int | None, int]"
 """A value, when its creation ended (seconds since the Unix epoch), its epoch, the version of its format."""
+
+Refused: TypeAlias = "dict[KeyType, Exception]"
+"""Of many values, those that are over the store's largest, with what there is to say of each."""
 
 
 class PlainStorage:
@@ -37,23 +43,37 @@ class PlainStorage:
 
     def read(self, key: KeyType) -> Found | NoValueType:
         """What is stored under a key, whatever its age."""
-        cached = self._backend.get(key)
+        return self._found(self._backend.get(key))
+
+    def read_multi(self, keys: Sequence[KeyType]) -> list[Found | NoValueType]:
+        """The same for many keys, in their order."""
+        return [self._found(cached) for cached in self._backend.get_multi(keys)]
+
+    def _found(self, cached: Any) -> Found | NoValueType:
         if not cached:
             return NO_VALUE
         value, metadata = cached
+        if is_over(metadata.get("x")):
+            return NO_VALUE
         return value, metadata["ct"], metadata.get("e"), metadata["v"]
 
     def cached(self, key: KeyType) -> CachedValue | NoValueType:
-        """The same, with all that is known of it."""
-        return self._backend.get(key) or NO_VALUE
+        """What is stored under a key, with all that is known of it."""
+        cached: CachedValue | NoValueType = self._backend.get(key) or NO_VALUE
+        return NO_VALUE if not cached or is_over(cached.metadata.get("x")) else cached
 
-    def pack(self, value: Any, created: float) -> Any:
+    def pack(self, value: Any, created: float, expires: float | None) -> Any:
         """What :meth:`write` will take.  Raises what the serializer raises."""
-        return CachedValue(value, {"ct": created, "v": codec.value_version})
+        known = {"ct": created, "v": codec.value_version}
+        return CachedValue(value, known if expires is None else {**known, "x": expires})
 
     def write(self, key: KeyType, packed: Any) -> None:
         """Store it.  Raises what the store raises."""
         self._backend.set(key, packed)
+
+    def write_multi(self, mapping: Mapping[KeyType, Any]) -> Refused:
+        """Store all that can be stored."""
+        return _all_that_can_be(self._backend.set_multi, self.write, mapping)
 
 
 class WireStorage:
@@ -67,11 +87,19 @@ class WireStorage:
         self._mishaps = mishaps
 
     def read(self, key: KeyType) -> Found | NoValueType:
-        wire = self._backend.get_serialized(key)
+        return self._found(key, self._backend.get_serialized(key))
+
+    def read_multi(self, keys: Sequence[KeyType]) -> list[Found | NoValueType]:
+        wires = self._backend.get_serialized_multi(keys)
+        return [self._found(key, wire) for key, wire in zip(keys, wires, strict=True)]
+
+    def _found(self, key: KeyType, wire: Any) -> Found | NoValueType:
         if not wire:
             return NO_VALUE
         try:
-            payload, created, epoch, version = codec.split(wire)
+            payload, created, epoch, version, expires = codec.split(wire)
+            if is_over(expires):
+                return NO_VALUE
             return self._loads(payload), created, epoch, version  # type: ignore[misc]
         except Exception as error:
             return _unreadable(key, error, self._mishaps)
@@ -82,24 +110,24 @@ class WireStorage:
             return NO_VALUE
         try:
             metadata, payload = codec.metadata_and_payload(wire)
+            if is_over(metadata.get("x")):
+                return NO_VALUE
             return CachedValue(self._loads(payload), metadata)  # type: ignore[misc]
         except Exception as error:
             return _unreadable(key, error, self._mishaps)
 
-    def pack(self, value: Any, created: float) -> Any:
-        return codec.join(self._dumps(value), created)  # type: ignore[misc]
+    def pack(self, value: Any, created: float, expires: float | None) -> Any:
+        return codec.join(self._dumps(value), created, expires)  # type: ignore[misc]
 
     def write(self, key: KeyType, packed: Any) -> None:
         self._backend.set_serialized(key, packed)
 
+    def write_multi(self, mapping: Mapping[KeyType, Any]) -> Refused:
+        return _all_that_can_be(self._backend.set_serialized_multi, self.write, mapping)
 
-class DirectStorage:
+
+class DirectStorage(WireStorage):
     """The store keeps what is known of a value beside it, and nothing stands in between."""
-
-    def __init__(self, backend: Any, serializer: Serializer, deserializer: Deserializer, mishaps: Mishaps) -> None:
-        self._backend = backend
-        self._dumps, self._loads = serializer, deserializer
-        self._mishaps = mishaps
 
     def read(self, key: KeyType) -> Found | NoValueType:
         found = self._backend.fetch(key)
@@ -107,30 +135,30 @@ class DirectStorage:
             return NO_VALUE
         payload, created, epoch = found
         try:
-            return self._loads(payload), created, epoch, codec.value_version
+            return self._loads(payload), created, epoch, codec.value_version  # type: ignore[misc]
         except Exception as error:
             return _unreadable(key, error, self._mishaps)
 
-    def cached(self, key: KeyType) -> CachedValue | NoValueType:
-        found = self.read(key)
-        if not found:
-            return NO_VALUE
-        value, created, epoch, version = found
-        return CachedValue(value, {"ct": created, "v": version, "e": epoch})
+    def read_multi(self, keys: Sequence[KeyType]) -> list[Found | NoValueType]:
+        return [self.read(key) for key in keys]
 
-    def pack(self, value: Any, created: float) -> Any:
-        return self._dumps(value), created
+    def pack(self, value: Any, created: float, expires: float | None) -> Any:
+        payload = self._dumps(value)  # type: ignore[misc]
+        return (payload, created) if expires is None else (payload, created, expires)
 
     def write(self, key: KeyType, packed: Any) -> None:
         self._backend.store(key, *packed)
+
+    def write_multi(self, mapping: Mapping[KeyType, Any]) -> Refused:
+        return _one_by_one(self.write, mapping)
 
 
 class _OneWayStorage:
     """A serializer without a deserializer, or the reverse: each direction goes its own way."""
 
     def __init__(self, reader: Any, writer: Any) -> None:
-        self.read, self.cached = reader.read, reader.cached
-        self.pack, self.write = writer.pack, writer.write
+        self.read, self.read_multi, self.cached = reader.read, reader.read_multi, reader.cached
+        self.pack, self.write, self.write_multi = writer.pack, writer.write, writer.write_multi
 
 
 Storage: TypeAlias = "PlainStorage | WireStorage | DirectStorage | _OneWayStorage"
@@ -149,19 +177,44 @@ def storage_for(
     return _OneWayStorage(wire if deserializer else plain, wire if serializer else plain)
 
 
-def packed(storage: Storage, key: KeyType, value: Any) -> Any:
-    """A value as it will be written, created now.
+def packed(storage: Storage, key: KeyType, value: Any, created: float, expires: float | None = None) -> Any:
+    """A value as it will be written.
 
     :param key: the user's, for the error's text.
+    :param created: now, in seconds since the Unix epoch.
+    :param expires: when its time to live ends, likewise; None: never.
     :raises CantSerializeException: the serializer refuses it.
     """
     try:
-        return storage.pack(value, time.time())
+        return storage.pack(value, created, expires)
     except Exception as error:
         raise CantSerializeException(
             f"the value of key {key!r}, a {type(value).__qualname__}, cannot be stored; its serializer:"
             f" {type(error).__name__}: {error}; cache plain data, or give the region another serializer"
         ) from error
+
+
+def _all_that_can_be(
+    write_all: Callable[[Mapping[KeyType, Any]], None],
+    write: Callable[[KeyType, Any], None],
+    mapping: Mapping[KeyType, Any],
+) -> Refused:
+    try:
+        write_all(mapping)
+    except ValueTooLarge as error:
+        refused: Refused | None = getattr(error, "refused", None)
+        return _one_by_one(write, mapping) if refused is None else refused
+    return {}
+
+
+def _one_by_one(write: Callable[[KeyType, Any], None], mapping: Mapping[KeyType, Any]) -> Refused:
+    refused: Refused = {}
+    for key, packed in mapping.items():
+        try:
+            write(key, packed)
+        except ValueTooLarge as error:
+            refused[key] = error
+    return refused
 
 
 def _unreadable(key: KeyType, error: Exception, mishaps: Mishaps) -> NoValueType:

@@ -20,7 +20,7 @@ payloads = st.one_of(st.binary(max_size=40), st.just(b"|"), st.just(b'{"ct": 1, 
 
 @given(payloads, times)
 def test_A10_what_is_joined_comes_apart_again(payload: bytes, created: float) -> None:
-    assert codec.split(codec.join(payload, created)) == (payload, created, None, 2)
+    assert codec.split(codec.join(payload, created)) == (payload, created, None, 2, None)
 
 
 @given(payloads, times)
@@ -32,12 +32,12 @@ def test_the_metadata_is_json_as_json_writes_it(payload: bytes, created: float) 
 def test_any_json_in_any_order_is_read(payload: bytes, created: float, version: int, epoch: Any) -> None:
     metadata: dict[str, Any] = {"v": version, "ct": created, "more": [1]} | ({} if epoch is None else {"e": epoch})
     wire = json.dumps(metadata).encode() + b"|" + payload
-    assert codec.split(wire) == (payload, created, epoch, version)
+    assert codec.split(wire) == (payload, created, epoch, version, None)
     assert codec.metadata_and_payload(wire) == (metadata, payload)
 
 
 def test_an_item_in_the_middle_is_not_taken_for_a_time() -> None:
-    assert codec.split(b'{"ct": 1.5, "e": 7, "v": 2}|x') == (b"x", 1.5, 7, 2)
+    assert codec.split(b'{"ct": 1.5, "e": 7, "v": 2}|x') == (b"x", 1.5, 7, 2, None)
 
 
 @pytest.mark.parametrize(

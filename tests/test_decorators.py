@@ -360,12 +360,6 @@ class TestWhatCanBeDecorated:
         assert g(1) == g(1, b=2) == [1, 2]
         assert keys() == ["1 2"]
 
-    def test_async_functions_are_refused(self) -> None:
-        async def f() -> None: ...
-
-        with pytest.raises(TypeError, match="f is async"):
-            region.cache_on_arguments()(f)
-
     def test_what_has_no_name_is_refused(self) -> None:
         class Callable:
             def __call__(self) -> None: ...

@@ -1046,12 +1046,11 @@ class Shared(MemoryBackend):
         return json.dumps({"ct": found[1], "v": 2, "e": found[2]}).encode() + b"|" + found[0]
 
     def _write(self, key: str, record: Callable[[int], Any]) -> None:
-        fill = mpcache.api.current_fill.get()
-        if fill is None or fill[:2] != (self, key) or not fill[2].live:
+        guard: Any = mpcache.api.guard_of(self, key)
+        if guard is None:
             self._cache[key] = record(self.epoch)
             self.void(key)
             return
-        guard: Any = fill[2]
         guard.outcome = guard.key not in self.voided
         guard.live = False
         if guard.outcome:

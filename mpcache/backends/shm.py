@@ -13,9 +13,10 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from mpcache.api import NO_VALUE, BytesBackend, KeyType, SerializedReturnType, current_fill
-from mpcache.exception import SegmentRetired
-from mpcache.invalidation import SharedInvalidation
+from mpcache import codec
+from mpcache.api import NO_VALUE, BytesBackend, KeyType, SerializedReturnType, guard_of
+from mpcache.exception import SegmentRetired, ValueTooLarge
+from mpcache.invalidation import SharedInvalidation, is_over
 from mpcache.mutexes.shm import ShmMutex
 from mpcache.shm._engine import Guard, Space
 from mpcache.shm.segment import Place, Segment
@@ -79,14 +80,14 @@ class ShmBackend(BytesBackend):
         if found is None:
             return None
         payload, created, epoch, kept = found
-        if kept == _WIRE:
-            wire = _split(payload)
-            return None if wire is None else (wire[0], wire[1].get("ct", created), epoch)
-        return payload, created, epoch
+        return _unpacked(payload, created, epoch) if kept == _WIRE else (payload, created, epoch)
 
-    def store(self, key: KeyType, payload: bytes, created: float) -> None:
-        """Keep a payload that was made at that time (seconds since the Unix epoch)."""
-        self._write(key, payload, created, -1, _PAYLOAD)
+    def store(self, key: KeyType, payload: bytes, created: float, expires: float | None = None) -> None:
+        """Keep a payload that was made at ``created``, and until ``expires`` (seconds since the Unix epoch)."""
+        if expires is None:
+            self._write(key, payload, created, -1, _PAYLOAD)
+        else:
+            self._write(key, codec.join(payload, created, expires), created, -1, _WIRE, expires)
 
     # -- for everybody else -----------------------------------------------------------------------------
 
@@ -95,23 +96,33 @@ class ShmBackend(BytesBackend):
         if found is None:
             return NO_VALUE
         payload, created, epoch, kept = found
-        if kept == _WIRE:
-            return payload
-        return b'{"ct": %s, "v": 2, "e": %d}|' % (repr(created).encode(), epoch) + payload
+        if kept == _PAYLOAD:
+            return b'{"ct": %s, "v": 2, "e": %d}|' % (repr(created).encode(), epoch) + payload
+        wire = _split(payload)
+        return payload if wire is None else json.dumps({**wire[1], "e": epoch}).encode() + b"|" + wire[0]
 
     def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
         return [self.get_serialized(key) for key in keys]
 
     def set_serialized(self, key: KeyType, value: bytes) -> None:
         wire = _split(value)
-        if wire is None or wire[1].keys() - {"e"} != {"ct", "v"} or wire[1]["v"] != 2:
+        if wire is None:
             self._write(key, value, time.time(), -1, _WIRE)
-        else:
+        elif wire[1].keys() - {"e"} == {"ct", "v"} and wire[1]["v"] == 2:
             self._write(key, wire[0], wire[1]["ct"], wire[1].get("e", -1), _PAYLOAD)
+        else:
+            created, expires = (_a_time(wire[1].get(name)) for name in ("ct", "x"))
+            self._write(key, value, created or time.time(), wire[1].get("e", -1), _WIRE, expires)
 
     def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
+        refused: dict[KeyType, ValueTooLarge] = {}
         for key, value in mapping.items():
-            self.set_serialized(key, value)
+            try:
+                self.set_serialized(key, value)
+            except ValueTooLarge as error:
+                refused[key] = error
+        for key, first in refused.items():  # all that fit are stored; it speaks for those that do not
+            raise ValueTooLarge(str(first), key=key, refused=refused)
 
     def delete(self, key: KeyType) -> None:
         self._here(lambda space: space.delete(key))
@@ -120,16 +131,19 @@ class ShmBackend(BytesBackend):
         for key in keys:
             self.delete(key)
 
-    def _write(self, key: KeyType, payload: bytes, created: float, epoch: int, kept: int) -> None:
-        fill = current_fill.get()
-        if fill is not None and fill[0] is self and fill[1] == key and fill[2].live:
-            self._fill(fill[2], key, payload, created, kept)
-        elif not self._here(lambda space: space.set(key, payload, created, epoch, 0.0, kept)):
+    def _write(
+        self, key: KeyType, payload: bytes, created: float, epoch: int, kept: int, expires: float | None = None
+    ) -> None:
+        end = 0.0 if expires is None else _by_the_kernels_clock(expires)
+        guard = guard_of(self, key)
+        if guard is not None:
+            self._fill(guard, key, payload, created, end, kept)
+        elif not self._here(lambda space: space.set(key, payload, created, epoch, end, kept)):
             log.warning("the shard of key %r stayed busy for 100 ms; its value was dropped", key)
 
-    def _fill(self, guard: Any, key: KeyType, payload: bytes, created: float, kept: int) -> None:
+    def _fill(self, guard: Any, key: KeyType, payload: bytes, created: float, end: float, kept: int) -> None:
         try:
-            stored = self._place.space.fill(guard, key, payload, created, 0.0, kept)
+            stored = self._place.space.fill(guard, key, payload, created, end, kept)
         except SegmentRetired:
             stored = False  # begun in a segment that is no more: nobody can say what happened to the key since
         if not stored:
@@ -182,6 +196,25 @@ class ShmBackend(BytesBackend):
 
     def __repr__(self) -> str:
         return f"<ShmBackend {self.segment!r}>"
+
+
+def _a_time(given: Any) -> float | None:
+    return float(given) if isinstance(given, (int, float)) else None
+
+
+def _by_the_kernels_clock(expires: float) -> float:
+    """A time to live ends for the engine when it ends for Python, whose time.time() a program may have frozen."""
+    return max(1.0, expires - time.time() + time.clock_gettime(time.CLOCK_REALTIME))
+
+
+def _unpacked(wire: bytes, created: float, epoch: int) -> tuple[bytes, float, int] | None:
+    """What :meth:`ShmBackend.fetch` returns of bytes as somebody handed them."""
+    try:
+        payload, created, _, _, expires = codec.split(wire)
+    except (ValueError, KeyError, TypeError):
+        found = _split(wire)
+        return None if found is None else (found[0], created, epoch)
+    return None if is_over(expires) else (payload, created, epoch)
 
 
 def _split(wire: bytes) -> tuple[bytes, dict[str, Any]] | None:
