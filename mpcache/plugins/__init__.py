@@ -1,0 +1,1 @@
+"""What plugs regions into other libraries by their own plugin systems; each of them needs that library."""

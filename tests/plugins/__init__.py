@@ -1,0 +1,1 @@
+"""Tests of what plugs regions into other libraries."""
