@@ -5,6 +5,7 @@ The public names, and nothing else.
 
 from __future__ import annotations
 
+from mpcache import util as util  # programs write mpcache.util.sha1_mangle_key below a bare import
 from mpcache.api import NO_VALUE, BytesBackend, CacheBackend, CachedValue
 from mpcache.lock import Lock, NeedRegenerationException
 from mpcache.proxy import ProxyBackend

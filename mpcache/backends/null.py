@@ -19,6 +19,13 @@ from mpcache.api import (
 from mpcache.mutexes.null import NullMutex
 
 
+class NullLock(NullMutex):
+    """The mutex of this store, by the name that it has in dogpile.cache, and without a key."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+
 class NullBackend(CacheBackend):
     """Every look-up misses, and creators run side by side.
 
