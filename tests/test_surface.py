@@ -69,8 +69,9 @@ def is_public(module: types.ModuleType, name: str, thing: Any) -> bool:
     if name.startswith("_") or name in getattr(module, "__all__", ()):
         return name in getattr(module, "__all__", ())
     if isinstance(thing, types.ModuleType):
-        submodule = f"{counterpart(module.__name__)}.{name}"  # a module of its own, to be walked like all
-        return thing.__name__.startswith("dogpile") and counterpart(thing.__name__) != submodule
+        walked_itself = {f"{module.__name__}.{name}", f"{counterpart(module.__name__)}.{name}"}
+        known = {thing.__name__, counterpart(thing.__name__)}
+        return thing.__name__.startswith("dogpile") and not known & walked_itself
     named = getattr(thing, "__name__", name) == name or getattr(thing, "_name", None) == name
     home = str(getattr(thing, "__module__", module.__name__))
     return home.startswith("dogpile") or not (named and hasattr(thing, "__module__"))
@@ -174,3 +175,18 @@ def test_what_is_said_to_be_missing_is_missing(name: str) -> None:
 def test_a_module_that_is_said_to_be_missing_is_missing(module: str) -> None:
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module(counterpart(module))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "found"),
+    [
+        (lambda a, b=1: 0, lambda a, b=1, c=2, *rest, **more: 0, []),
+        (lambda a: 0, lambda b: 0, ["a: not there, or of another kind", "b: required here only"]),
+        (lambda a, b: 0, lambda b, a: 0, ["a: in another place", "b: in another place"]),
+        (lambda a=1: 0, lambda a=1.0: 0, ["a: 1 there, 1.0 here"]),
+        (lambda a: 0, lambda *, a: 0, ["a: not there, or of another kind"]),
+        (lambda: 0, lambda a: 0, ["a: required here only"]),
+    ],
+)
+def test_a_difference_is_seen(theirs: Any, ours: Any, found: list[str]) -> None:
+    assert differences(inspect.signature(theirs), inspect.signature(ours)) == found
