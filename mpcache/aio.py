@@ -11,6 +11,7 @@ import functools
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from mpcache.api import Freshness, KeyType, Outcome
 from mpcache.creation import Creation, refuse_without_lifetime, tell_how_long
@@ -70,15 +71,35 @@ async def _elect(work: _AsyncCreation, mutex: Any, wait: float | None, seen: See
     return value
 
 
+class _Turn:
+    """One creation in this process; whoever waits for it learns here that nothing was stored."""
+
+    __slots__ = ("__weakref__", "unstored")
+
+    def __init__(self) -> None:
+        self.unstored = False
+
+
+_turns: WeakValueDictionary[Any, _Turn] = WeakValueDictionary()
+
+
 async def _contend(mutex: Any, deadline: float | None) -> Outcome:
-    pause = _POLL_FIRST
+    pause, turn = _POLL_FIRST, None
     while (outcome := _attempt(mutex)) is Outcome.TIMEOUT:
         left = _POLL_LAST if deadline is None else deadline - time.monotonic()
         if left <= 0:
             break
+        turn = turn or _turns.get(_subject(mutex))
         await asyncio.sleep(min(pause, left))
+        if turn is not None and turn.unstored:
+            return Outcome.UNSTORED
         pause = min(pause * 1.5, _POLL_LAST)
     return outcome
+
+
+def _subject(mutex: Any) -> Any:
+    subject = getattr(mutex, "_subject", None)
+    return object() if subject is None else subject()
 
 
 def _attempt(mutex: Any) -> Outcome:
@@ -91,17 +112,19 @@ def _attempt(mutex: Any) -> Outcome:
 
 async def _make(work: _AsyncCreation, mutex: Any) -> Any:
     """Hold the mutex, look again, make the value, store it, let go: also if this task is cancelled meanwhile."""
-    stored = True
+    stored, turn = True, _Turn()
     try:
         work.begin()
         value, worth = work.look()
         if worth is Freshness.FRESH:
             return value
+        _turns[_subject(mutex)] = turn
         value = await work.create()
         stored = False
         stored = work.keep(value)
         return value
     finally:
+        turn.unstored = not stored
         try:
             work.end()
         finally:

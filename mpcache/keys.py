@@ -26,28 +26,31 @@ def function_key_generator(namespace: str | None, fn: Callable[..., Any], to_str
 
     :param to_str: makes the text of one argument.
     """
-    start = _start(namespace, fn)
-    skip = _receivers(_spec(fn))
-
-    def generate_key(*args: Any, **kw: Any) -> str:
-        _refuse_keywords(kw)
-        return start + " ".join(map(to_str, args[skip:]))
-
-    return generate_key
+    return _of_one(_start(fn.__name__, namespace, fn), fn, to_str)
 
 
 def function_multi_key_generator(
     namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str
 ) -> Callable[..., list[str]]:
     """One key for each positional argument, as :func:`function_key_generator` makes it for this one alone."""
-    start = _start(namespace, fn)
-    skip = _receivers(_spec(fn))
+    return _of_many(_start(fn.__name__, namespace, fn), fn, to_str)
 
-    def generate_keys(*args: Any, **kw: Any) -> list[str]:
-        _refuse_keywords(kw)
-        return [start + to_str(arg) for arg in args[skip:]]
 
-    return generate_keys
+def qualname_function_key_generator(
+    namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str
+) -> Callable[..., str]:
+    """Like :func:`function_key_generator`, with the qualified name: ``module:Class.method|1 2``.
+
+    Methods of one name in two classes of a module need no namespaces then.
+    """
+    return _of_one(_start(fn.__qualname__, namespace, fn), fn, to_str)
+
+
+def qualname_function_multi_key_generator(
+    namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str
+) -> Callable[..., list[str]]:
+    """Like :func:`function_multi_key_generator`, with the qualified name."""
+    return _of_many(_start(fn.__qualname__, namespace, fn), fn, to_str)
 
 
 def kwarg_function_key_generator(
@@ -57,7 +60,7 @@ def kwarg_function_key_generator(
 
     The names themselves are not in the key: of a function with ``**kw``, f(x=1) and f(y=1) are one entry.
     """
-    start = _start(namespace, fn)
+    start = _start(fn.__name__, namespace, fn)
     spec = _spec(fn)
     skip = _receivers(spec)
     names = spec.args[skip:]
@@ -110,9 +113,29 @@ class repr_obj:
         return f"{text[:end]} ... ({surplus} characters truncated) ... {text[-end:]}"
 
 
-def _start(namespace: str | None, fn: Callable[..., Any]) -> str:
+def _of_one(start: str, fn: Callable[..., Any], to_str: ToStr) -> Callable[..., str]:
+    skip = _receivers(_spec(fn))
+
+    def generate_key(*args: Any, **kw: Any) -> str:
+        _refuse_keywords(kw)
+        return start + " ".join(map(to_str, args[skip:]))
+
+    return generate_key
+
+
+def _of_many(start: str, fn: Callable[..., Any], to_str: ToStr) -> Callable[..., list[str]]:
+    skip = _receivers(_spec(fn))
+
+    def generate_keys(*args: Any, **kw: Any) -> list[str]:
+        _refuse_keywords(kw)
+        return [start + to_str(arg) for arg in args[skip:]]
+
+    return generate_keys
+
+
+def _start(name: str, namespace: str | None, fn: Callable[..., Any]) -> str:
     middle = "" if namespace is None else f"|{namespace}"
-    return f"{fn.__module__}:{fn.__name__}{middle}|"
+    return f"{fn.__module__}:{name}{middle}|"
 
 
 def _spec(fn: Callable[..., Any]) -> inspect.FullArgSpec:

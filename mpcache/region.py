@@ -27,6 +27,7 @@ from mpcache.api import (
 from mpcache.backends import register_backend
 from mpcache.codec import value_version
 from mpcache.creation import Creation, no_expiration_time
+from mpcache.exception import ValueTooLarge
 from mpcache.foundation import Expiration, Foundation
 from mpcache.invalidation import (
     DefaultInvalidationStrategy,
@@ -168,16 +169,19 @@ class CacheRegion(Foundation):
         :raises ValueTooLarge: one of them was too large; all that are not were stored.
         """
         created, expires, storage = time.time(), end_of(ttl), self._storage
-        none = [self._mangled(key) for key, value in mapping.items() if value is NO_VALUE]
+        mangled = {key: self._mangled(key) for key in mapping}
         ready = {
-            self._mangled(key): packed(storage, key, value, created, expires)
+            mangled[key]: packed(storage, key, value, created, expires)
             for key, value in mapping.items()
             if value is not NO_VALUE
         }
+        none = [mangled[key] for key, value in mapping.items() if value is NO_VALUE]
         if none:
             self.backend.delete_multi(none)
-        for error in (storage.write_multi(ready) if ready else {}).values():
-            raise error
+        refused = storage.write_multi(ready) if ready else {}
+        for key in mapping:
+            if mangled[key] in refused:
+                raise ValueTooLarge(f"key {key!r}: {refused[mangled[key]]}", key=key)
 
     def delete(self, key: KeyType) -> None:
         """Forget a value, also one that is not there."""

@@ -1045,6 +1045,13 @@ class Shared(MemoryBackend):
             return NO_VALUE
         return json.dumps({"ct": found[1], "v": 2, "e": found[2]}).encode() + b"|" + found[0]
 
+    def get_serialized_multi(self, keys: Any) -> Any:
+        return [self.get_serialized(key) for key in keys]
+
+    def set_serialized_multi(self, mapping: Any) -> None:
+        for key, value in mapping.items():
+            self.set_serialized(key, value)
+
     def _write(self, key: str, record: Callable[[int], Any]) -> None:
         guard: Any = mpcache.api.guard_of(self, key)
         if guard is None:
