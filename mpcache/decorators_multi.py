@@ -94,10 +94,10 @@ class CachedManyFunction(Decorated, Generic[P, R, V]):
         :raises KeyError: it returns a dict, and has left one of them out.
         """
         call = self._read(args, kw)
-        result = self._fn(*call.receiver, *call.things, **call.kw)
-        values = [result[thing] for thing in call.things] if isinstance(result, Mapping) else list(result)
+        made = self._fn(*call.receiver, *call.things, **call.kw)
+        values = self._all_of(made, call.things)
         self._region.set_multi(dict(zip(call.keys, values, strict=False)))
-        return result  # type: ignore[no-any-return]
+        return self._result(call.things, values)  # type: ignore[no-any-return]
 
     def _set(self, receiver: tuple[Any, ...], mapping: Mapping[Any, V]) -> None:
         call = self._read((*receiver, *mapping), {})
@@ -111,6 +111,9 @@ class CachedManyFunction(Decorated, Generic[P, R, V]):
 
     def _in_order(self, made: Any, things: list[Any]) -> Any:
         return made
+
+    def _all_of(self, made: Any, things: tuple[Any, ...]) -> list[Any]:
+        return list(made)
 
     def _result(self, things: tuple[Any, ...], values: list[Any]) -> Any:
         return values
@@ -134,6 +137,9 @@ class CachedDictFunction(CachedManyFunction[P, R, V]):
 
     def _in_order(self, made: Any, things: list[Any]) -> Any:
         return [made.get(thing, NO_VALUE) for thing in things]
+
+    def _all_of(self, made: Any, things: tuple[Any, ...]) -> list[Any]:
+        return [made[thing] for thing in things]
 
     def _result(self, things: tuple[Any, ...], values: list[Any]) -> Any:
         return {thing: value for thing, value in zip(things, values, strict=True) if value is not NO_VALUE}

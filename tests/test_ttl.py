@@ -1,0 +1,179 @@
+"""A time to live of a value's own, on every store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import mpcache
+from mpcache import codec
+from mpcache.api import NO_VALUE, Freshness
+from mpcache.exception import ValidationError
+from tests.conftest import Clock, Store
+
+dogpile_cache = pytest.importorskip("dogpile.cache")
+
+
+@pytest.fixture(params=["alone", "behind a proxy"])
+def make(store: Store, request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """``make(**configure)``: a region with or without a proxy."""
+    wrap = [mpcache.ProxyBackend] if request.param == "behind a proxy" else []
+    return lambda **configure: store.region(wrap=wrap, **configure)
+
+
+@pytest.mark.parametrize("ttl", [10, 10.0, timedelta(seconds=10)])
+def test_when_it_has_passed_there_is_no_value_for_anybody(make: Any, clock: Clock, ttl: Any) -> None:
+    region = make(expiration_time=100)
+    region.set("a", 1, ttl=ttl)
+    region.set_multi({"b": 2}, ttl=ttl)
+    region.set("c", 3)
+    clock.forward(9.5)
+    assert region.get_multi("abc") == [1, 2, 3]
+    clock.forward(0.5)
+    assert region.get("a") is NO_VALUE
+    assert region.get_multi("abc", ignore_expiration=True) == [NO_VALUE, NO_VALUE, 3]
+    assert region.get_value_metadata("a", ignore_expiration=True) is None
+    assert region._look("a", "a", 100)[1] is Freshness.ABSENT
+    assert region.get_or_create("a", lambda: "new") == "new"
+    assert region.get_or_create_multi("ba", lambda *keys: [f"new {key}" for key in keys]) == ["new b", "new"]
+
+
+def test_until_then_expiration_times_say_when_it_is_stale(make: Any, clock: Clock) -> None:
+    region = make(expiration_time=5)
+    region.set("a", 1, ttl=10)
+    clock.forward(6)
+    assert region.get("a") is NO_VALUE
+    assert region.get("a", 8) == region.get("a", ignore_expiration=True) == 1
+    with region._mutex("a"):
+        assert region.get_or_create("a", lambda: "never") == 1
+
+
+@pytest.mark.parametrize("ttl", [None, -1, timedelta(seconds=-1)])
+def test_without_end(make: Any, clock: Clock, ttl: Any) -> None:
+    region = make()
+    region.set("a", 1, ttl=ttl)
+    region.set_multi({"b": 2}, ttl=ttl)
+    clock.forward(1e8)
+    assert region.get_multi("ab") == [1, 2]
+    assert "x" not in region.get_value_metadata("a").metadata
+
+
+def test_none_at_all(make: Any, clock: Clock) -> None:
+    region = make()
+    region.set("a", 1)
+    region.set("a", 1, ttl=0)
+    assert region.get("a") is NO_VALUE
+
+
+def test_a_time_it_must_be(make: Any) -> None:
+    for act in (lambda: make().set("a", 1, ttl="soon"), lambda: make().set_multi({"a": 1}, ttl="soon")):
+        with pytest.raises(ValidationError, match="ttl is not a number or timedelta"):
+            act()
+
+
+def test_the_next_set_begins_anew(make: Any, clock: Clock) -> None:
+    region = make()
+    region.set("a", 1, ttl=10)
+    clock.forward(5)
+    region.set("a", 2, ttl=10)
+    clock.forward(9)
+    assert region.get("a") == 2
+    region.set("a", 3)
+    clock.forward(9)
+    assert region.get("a") == 3
+
+
+def test_it_is_told_with_the_metadata(make: Any, clock: Clock) -> None:
+    region = make()
+    region.set("a", 1, ttl=2.5)
+    metadata = dict(region.get_value_metadata("a").metadata)
+    metadata.pop("e", None)  # of stores that count epochs
+    assert metadata == {"ct": clock.now, "v": 2, "x": clock.now + 2.5}
+
+
+def test_invalidation_reaches_it(make: Any, clock: Clock) -> None:
+    region = make(expiration_time=100)
+    region.set("a", 1, ttl=50)
+    clock.forward(1)
+    region.invalidate(hard=False)
+    assert region.get("a") is NO_VALUE
+    assert region._look("a", "a", 100) == (1, Freshness.STALE)
+    clock.forward(1)
+    region.invalidate()
+    assert region._look("a", "a", 100)[1] is Freshness.ABSENT
+    clock.forward(1)
+    region.set("a", 2, ttl=50)
+    assert region.get("a") == 2
+
+
+def test_the_set_of_a_background_runner_may_have_one(make: Any, clock: Clock) -> None:
+    def runner(region: Any, key: str, creator: Callable[[], Any], mutex: Any) -> None:
+        region.set(key, creator(), ttl=30)
+        mutex.release()
+
+    region = make(expiration_time=10)
+    region.async_creation_runner = runner
+    region.set("a", "old")
+    clock.forward(11)
+    assert region.get_or_create("a", lambda: "new") == "old"
+    clock.forward(29)
+    assert region.get("a", -1) == "new"
+    clock.forward(1)
+    assert region.get("a", -1) is NO_VALUE
+
+
+def test_with_and_without_a_proxy_it_is_the_same_value(store: Store, clock: Clock) -> None:
+    one, other = store.region(), store.region(wrap=[mpcache.ProxyBackend])
+    for writer, reader in [(one, other), (other, one)]:
+        writer.set("a", [1], ttl=10)
+        clock.forward(9)
+        assert reader.get("a") == [1]
+        assert reader.get_value_metadata("a") == writer.get_value_metadata("a")
+        clock.forward(1)
+        assert reader.get("a") is NO_VALUE
+
+
+@pytest.mark.parametrize("module", [mpcache, dogpile_cache])
+def test_a_reader_that_knows_nothing_of_it(module: Any, clock: Clock) -> None:
+    memory: dict[str, Any] = {}
+    for name in ("memory", "memory_pickle"):
+        arguments = {"cache_dict": memory}
+        mpcache.make_region().configure(f"mpcache.{name}", arguments=arguments).set("a", "value", ttl=10)
+        reader = module.make_region().configure(f"dogpile.cache.{name}", arguments=arguments)
+        assert reader.get("a") == "value"
+
+
+def test_the_store_itself_forgets_it(store: Store) -> None:
+    """By the kernel's clock, whatever clock the program was given."""
+    if store.name != "shm":
+        pytest.skip("keeps it until somebody asks")
+    region = store.region()
+    region.set("gone", 1, ttl=-5)
+    region.set("here", 1, ttl=500)
+    assert [region.backend.get_serialized(key) is NO_VALUE for key in ("gone", "here")] == [True, False]
+    assert region.actual_backend.keys() == ["here"]
+
+
+def test_a_frozen_clock_does_not_make_it_end_early(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    region = store.region()
+    for now in (1_000_000_000.0, 4_000_000_000.0):
+        monkeypatch.setattr(time, "time", lambda: now)  # noqa: B023
+        region.set("a", now, ttl=60)
+        assert region.get("a") == now
+
+
+@pytest.mark.parametrize("expires", [1.5, 1e9, 1_700_000_000.123456])
+def test_the_bytes(expires: float) -> None:
+    wire = codec.join(b"|payload", 1.25, expires)
+    assert wire == b'{"ct": 1.25, "v": 2, "x": %s}||payload' % repr(expires).encode()
+    assert codec.split(wire) == (b"|payload", 1.25, None, 2, expires)
+    assert codec.metadata_and_payload(wire) == ({"ct": 1.25, "v": 2, "x": expires}, b"|payload")
+    more = wire.replace(b"}|", b', "e": 3, "by": "me"}|', 1)
+    assert codec.split(more) == (b"|payload", 1.25, 3, 2, expires)
+    assert codec.split(more.replace(repr(expires).encode(), b"null")) == (b"|payload", 1.25, 3, 2, None)
+    with pytest.raises((ValueError, TypeError)):
+        codec.split(b'{"ct": 1.25, "v": 2, "x": "soon"}|')
