@@ -377,36 +377,3 @@ class TestPickling:
         method = pickle.loads(pickle.dumps(Thing().method))
         assert method(1) == [1, 2]
         assert isinstance(method.__func__, CachedFunction)
-
-
-TYPED = """
-import mpcache
-cache = mpcache.make_region()
-
-@cache.cache_on_arguments()
-def f(a: int, b: str = "") -> float: return 1.0
-
-class T:
-    @cache.cache_on_arguments()
-    def m(self, a: int) -> bytes: return b""
-
-fine: float = f(1) + f.refresh(1, b="x") + f.original(2)
-f.set(2.0, 1)
-also_fine: bytes = T().m(1) + T().m.refresh(a=1) + T.m(T(), 1)
-T().m.set(b"", 1)
-f("x")  # wrong
-f.set("x", 1)  # wrong
-f.invalidate(1, 2)  # wrong
-value: float = f.get(1)  # wrong
-T().m("x")  # wrong
-T().m.get()  # wrong
-"""
-
-
-@pytest.mark.slow
-def test_types_are_those_of_the_function(tmp_path: Any) -> None:
-    mypy = pytest.importorskip("mypy.api")
-    (tmp_path / "typed.py").write_text(TYPED)
-    report, _, _ = mypy.run(["--strict", "--no-error-summary", f"--cache-dir={tmp_path}", str(tmp_path / "typed.py")])
-    wrong = [number for number, line in enumerate(TYPED.splitlines(), 1) if line.endswith("# wrong")]
-    assert sorted({int(line.split(":")[1]) for line in report.splitlines() if ": error:" in line}) == wrong, report

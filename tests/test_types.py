@@ -1,0 +1,145 @@
+"""What type checkers see of a decorated function: its own signature, and that of each attribute."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mpcache
+
+PROGRAM = """
+import asyncio
+from datetime import timedelta
+import mpcache
+from mpcache.api import NoValueType
+
+cache = mpcache.make_region().configure("mpcache.memory", expiration_time=timedelta(seconds=5))
+
+# -- one value
+
+@cache.cache_on_arguments()
+def f(a: int, b: str = "") -> float: return 1.0
+
+class T:
+    @cache.cache_on_arguments(expiration_time=lambda: 5)
+    def m(self, a: int) -> bytes: return b""
+
+fine: float = f(1) + f.refresh(1, b="x") + f.original(2)
+f.set(2.0, 1)
+found: float | NoValueType = f.get(1)
+also_fine: bytes = T().m(1) + T().m.refresh(a=1) + T.m(T(), 1)
+T().m.set(b"", 1)
+f("x")  # wrong
+f.set("x", 1)  # wrong
+f.invalidate(1, 2)  # wrong
+value: float = f.get(1)  # wrong
+T().m("x")  # wrong
+T().m.get()  # wrong
+
+# -- many values
+
+@cache.cache_multi_on_arguments()
+def load(*ids: int) -> tuple[str, ...]: return ()
+
+@cache.cache_multi_on_arguments("some", asdict=True)
+def some(*ids: int) -> dict[int, str]: return {}
+
+class M:
+    @cache.cache_multi_on_arguments()
+    def load(self, *ids: int) -> list[str]: return []
+
+loaded: list[str] = load(1, 2) + load.refresh(1) + M().load(1) + M.load(M(), 1)
+left: dict[int, str] = some(1, 2) or some.refresh(3)
+perhaps: list[str | NoValueType] = load.get(1) + some.get(1) + M().load.get(1)
+load.set({1: "one"})
+M().load.set({1: "one"})
+M().load.invalidate(1, 2)
+load("x")  # wrong
+load.invalidate("x")  # wrong
+load.set({1: 1})  # wrong
+M().load("x")  # wrong
+values: list[int] = load(1)  # wrong
+listed: list[str] = some(1)  # wrong
+
+# -- async
+
+@cache.cache_on_arguments()
+async def g(a: int) -> float: return 1.0
+
+class A:
+    @cache.cache_on_arguments()
+    async def m(self, a: int) -> bytes: return b""
+
+async def main() -> None:
+    made: float = await g(1) + await g.refresh(1) + await g.original(1)
+    there: float | NoValueType = g.get(1)
+    g.set(2.0, 1)
+    g.invalidate(1)
+    bound: bytes = await A().m(1) + await A().m.refresh(1) + await A.m(A(), 1)
+    A().m.set(b"", 1)
+    by_hand: object = await cache.aget_or_create("k", g.original, creator_args=((1,), {}))
+    await g("x")  # wrong
+    g.set("x", 1)  # wrong
+    not_awaited: float = g(1)  # wrong
+    await g.get(1)  # wrong
+    await A().m("x")  # wrong
+
+asyncio.run(main())
+
+# -- the region
+
+cache.set("k", 1, ttl=timedelta(seconds=1))
+cache.set_multi({"k": 1}, ttl=1.5)
+cache.get_or_create_multi((key for key in "ab"), lambda *keys: [1 for _ in keys])
+subclass: mpcache.CacheRegion = mpcache.CacheRegion("n").configure("mpcache.memory")
+cache.set("k", 1, ttl="1")  # wrong
+cache.get_multi(1)  # wrong
+"""
+
+WRONG = [number for number, line in enumerate(PROGRAM.splitlines(), 1) if line.endswith("# wrong")]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+    return path
+
+
+@pytest.mark.slow
+def test_mypy_sees_all_that_is_wrong_and_nothing_else(program: Path) -> None:
+    mypy = pytest.importorskip("mypy.api")
+    report, errors, _ = mypy.run(["--strict", "--no-error-summary", f"--cache-dir={program.parent}", str(program)])
+    found = re.findall(r"program\.py:(\d+): error:", report)
+    assert sorted({int(number) for number in found}) == WRONG, report + errors
+
+
+@pytest.mark.slow
+def test_pyright_does_too(program: Path) -> None:
+    """Where there is one: it brings a whole node along, and is no part of the test environment."""
+    names = [name for name in ("pyright", "basedpyright") if importlib.util.find_spec(name)]
+    if not names:
+        pytest.skip("neither pyright nor basedpyright is installed")
+    config = {"extraPaths": [str(Path(mpcache.__file__).parent.parent)], "typeCheckingMode": "standard"}
+    (program.parent / "pyrightconfig.json").write_text(json.dumps(config))
+    command = [sys.executable, "-m", names[0], "--outputjson", "--project", str(program.parent)]
+    report: Any = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
+    wrong = [one for one in report["generalDiagnostics"] if one["severity"] == "error"]
+    assert sorted({one["range"]["start"]["line"] + 1 for one in wrong}) == WRONG, wrong
+
+
+def test_the_program_is_one_that_runs(program: Path) -> None:
+    """What type checkers call fine does what it says; the lines that are wrong are left out."""
+    lines = [line for line in PROGRAM.splitlines() if not line.endswith("# wrong")]
+    runnable = "\n".join(lines).replace("-> tuple[str, ...]: return ()", "-> tuple[str, ...]: return ('s',) * len(ids)")
+    runnable = runnable.replace("-> dict[int, str]: return {}", "-> dict[int, str]: return dict.fromkeys(ids, 's')")
+    program.write_text(runnable.replace("-> list[str]: return []", "-> list[str]: return ['s'] * len(ids)"))
+    runpy.run_path(str(program))
