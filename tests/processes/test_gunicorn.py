@@ -59,6 +59,7 @@ class Server:
 
     def __init__(self, folder: Path, name: str, shm: str | None = None, **settings: Any) -> None:
         self._ids = itertools.count(1)
+        self.folder = folder
         self.log = folder / "log"
         self.socket = str(folder / "socket")
         settings = {"bind": f"unix:{self.socket}", "workers": WORKERS, "graceful_timeout": 5} | settings
@@ -107,9 +108,17 @@ class Server:
                 seen.update(answer.worker for answer in clients.map(self.ask, ["/stats"] * CLIENTS))
             return len(self.workers()) == WORKERS and self.workers() <= seen
 
-        wait_until(lambda: self.master.poll() is not None or os.path.exists(self.socket), "socket")
+        wait_until(self._listens, "server that listens")
         wait_until(all_answer, f"answer of each of {WORKERS} workers")
         return self.workers()
+
+    def _listens(self) -> bool:
+        """Its socket has a name some time before that."""
+        assert self.master.poll() is None, (self.folder / "errors").read_text()
+        try:
+            return self.ask("/stats").status == 200
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
 
     def end(self) -> int:
         """In good order, or else by force; the master's exit code."""
