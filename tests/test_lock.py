@@ -12,7 +12,15 @@ import pytest
 
 from mpcache.api import CacheMutex, Freshness, Outcome
 from mpcache.exception import DeadlockError, LockTimeout, NotHeld
-from mpcache.lock import NOT_REGENERATED, Lock, NeedRegenerationException, adapt, elect, run_in_background
+from mpcache.lock import (
+    NOT_REGENERATED,
+    HandedOver,
+    Lock,
+    NeedRegenerationException,
+    adapt,
+    elect,
+    run_in_background,
+)
 from mpcache.mutexes.base import Hold, Mutex
 from mpcache.mutexes.null import NullMutex
 from mpcache.mutexes.thread import Scope, ThreadMutex
@@ -495,3 +503,83 @@ def test_a_stampede_has_one_creator(spawn: Spawn, waiters: Waiters, gate: Callab
     creator.open()
     assert {result.result(20) for result in results} == {"made 1"}
     assert creator.calls == 1
+
+
+# -- what a change of a single word would break (see docs/decisions/0006-mutants.rst) --------------------
+
+
+class Told:
+    """A mutex that writes down what it is told, word for word."""
+
+    def __init__(self, outcome: Any = True) -> None:
+        self.calls: list[Any] = []
+        self._outcome = outcome
+
+    def acquire(self, *args: Any) -> Any:
+        self.calls.append(args)
+        return self._outcome
+
+    def release(self, *args: Any) -> None:
+        self.calls.append(args)
+
+
+class ToldMore(Told):
+    """One that knows whether a value was stored."""
+
+    def contend(self, timeout: float | None) -> Outcome:
+        self.calls.append(timeout)
+        return Outcome.RELEASED
+
+
+def test_nobody_waits_when_no_time_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([100.0, 101.0, 109.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(ticks))
+    mutex = ToldMore()
+    assert elect(Script([ABSENT, ABSENT, FRESH]), mutex, 5) == "fresh"
+    assert mutex.calls == [4.0, 0.0]
+
+
+def test_F8_a_mutex_with_a_limit_and_no_key_of_its_own() -> None:
+    with pytest.raises(LockTimeout) as late, Lock(Told(False), lambda: ("x", 1), lambda: ("", 0), None):
+        pass
+    assert [late.value.key, late.value.waited] == [None, None]
+    assert "was not released in its own time limit, and no older value" in str(late.value)
+    assert str(late.value).endswith("may be served; if creators may take longer, configure a larger creation_wait")
+
+
+def test_adapted_and_handed_over_mutexes_wait_unless_told_otherwise() -> None:
+    for outcome in (True, False):
+        mutex = Told(outcome)
+        assert [adapt(mutex).acquire(), adapt(mutex).acquire(False)] == [outcome, outcome]
+        assert [HandedOver(mutex, lambda: True).acquire(), HandedOver(mutex, lambda: True).acquire(False)] == [
+            outcome,
+            outcome,
+        ]
+        assert mutex.calls == [(True,), (False,)] * 2
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_those_who_wait_learn_what_became_of_it_in_the_background(stored: bool) -> None:
+    mutex = ToldMore()
+    HandedOver(mutex, lambda: stored).release()
+    assert mutex.calls == [(stored,)]
+
+
+def test_they_learn_that_nothing_was_stored_if_its_end_fails() -> None:
+    mutex = ToldMore()
+    with pytest.raises(ZeroDivisionError):
+        HandedOver(mutex, lambda: bool(1 / 0)).release()
+    assert mutex.calls == [(False,)]
+
+
+def test_1_9_a_lock_takes_it_that_the_async_creator_stores() -> None:
+    mutex = ToldMore()
+    with Lock(mutex, lambda: ("x", 1), lambda: ("old", 1), 5, lambda held: held.release()) as value:
+        assert value == "old"
+    assert mutex.calls == [(False,), (True,)]
+
+
+@pytest.mark.parametrize(("created", "value"), [(0.5, "found"), (1, "found"), (0, "made"), (-1, "made")])
+def test_1_9_a_created_of_zero_or_less_is_no_value(created: float, value: str) -> None:
+    with Lock(Told(), lambda: ("made", 1), lambda: ("found", created), None) as got:
+        assert got == value
