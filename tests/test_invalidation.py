@@ -16,7 +16,9 @@ from mpcache.invalidation import (
     DefaultInvalidationStrategy,
     RegionInvalidationStrategy,
     SharedInvalidation,
+    end_of,
     freshness,
+    is_over,
     judge_of,
     seconds,
 )
@@ -172,3 +174,21 @@ def test_C3_the_base_class_leaves_all_six_to_the_subclass() -> None:
     for call in calls:
         with pytest.raises(NotImplementedError):
             call()
+
+
+@pytest.mark.parametrize("ttl", [5, 5.0, timedelta(seconds=5), Decimal(5)])
+def test_a_time_to_live_ends_so_long_from_now(clock: Clock, ttl: Any) -> None:
+    end = end_of(ttl)
+    assert [end, type(end)] == [clock.now + 5, float]
+    assert [is_over(end), is_over(clock.now), is_over(clock.now - 1)] == [False, True, True]
+
+
+@pytest.mark.parametrize("ttl", [None, -1, timedelta(seconds=-1)])
+def test_A4_none_and_minus_one_never_end(ttl: Any) -> None:
+    assert end_of(ttl) is None
+    assert is_over(None) is False
+
+
+def test_a_time_to_live_that_is_none() -> None:
+    with pytest.raises(ValidationError, match=r"^ttl is not a number or timedelta\.  It is 'soon'\."):
+        end_of("soon")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import mpcache
-from mpcache.api import NO_VALUE
+from mpcache.api import NO_VALUE, Outcome
 from mpcache.exception import (
     CantSerializeException,
     DeadlockError,
@@ -752,3 +752,93 @@ def in_a_child(work: Callable[[], object]) -> int:
         finally:
             os._exit(code)
     return child
+
+
+class Told:
+    """A mutex that writes down what became of the value."""
+
+    def __init__(self, log: dict[Any, Any], key: Any) -> None:
+        self.log, self.key = log, key
+
+    def acquire(self, wait: bool = True) -> bool:
+        return True
+
+    def contend(self, timeout: float | None) -> Any:
+        raise AssertionError("nobody else is here")
+
+    def release(self, stored: bool = True) -> None:
+        self.log[self.key] = stored
+
+
+class TestThoseWhoWaitLearn:
+    """What each mutex is told when it is released: whether to look again, or to create at once."""
+
+    @pytest.fixture
+    def told(self) -> dict[Any, Any]:
+        return {}
+
+    @pytest.fixture
+    def region(self, store: Store, told: dict[Any, Any]) -> mpcache.CacheRegion:
+        return store.region(mutex=lambda key: Told(told, key))
+
+    def test_of_each_key_by_itself(self, region: Any, told: dict[Any, Any], maker: Maker) -> None:
+        region.set("c", "there")
+        assert region.get_or_create_multi("abc", maker, should_cache_fn=lambda value: value == "A") == [
+            "A",
+            "B",
+            "there",
+        ]
+        assert told == {"a": True, "b": False}
+
+    def test_that_another_was_quicker(self, region: Any, told: dict[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Told, "acquire", lambda self, wait=True: region.set(self.key, "quick") or True)
+        assert region.get_or_create_multi("ab", never) == ["quick", "quick"]
+        assert told == {"a": True, "b": True}
+
+    def test_that_the_creator_failed(self, region: Any, told: dict[Any, Any]) -> None:
+        with pytest.raises(ZeroDivisionError):
+            region.get_or_create_multi("ab", lambda *keys: 1 / 0)
+        assert told == {"a": True, "b": True}  # they contend anew
+
+    def test_that_the_serializer_failed(self, told: dict[Any, Any], bytes_store: Store) -> None:
+        region = bytes_store.region(mutex=lambda key: Told(told, key))
+        with pytest.raises(CantSerializeException):
+            region.get_or_create_multi("ab", lambda *keys: [1, lambda: None])
+        assert [told[key] is False for key in "ab"] == [True, True]
+
+    def test_that_the_store_refused_it(self, told: dict[Any, Any], caplog: pytest.LogCaptureFixture) -> None:
+        region = mpcache.make_region(key_mangler=str.upper)
+        region.configure("mpcache.memory_pickle", arguments={"max_bytes": 100}, mutex=lambda key: Told(told, key))
+        assert region.get_or_create_multi("ab", lambda *keys: [1, "x" * 200]) == [1, "x" * 200]
+        assert told == {"A": True, "B": False}
+        assert region.mishaps.counts["too_large"] == 1
+        assert "The value of key 'b' is returned" in caplog.text
+        assert "max_bytes is 100" in caplog.text
+
+    def test_that_a_fill_was_refused(self, store: Store, region: Any, told: dict[Any, Any]) -> None:
+        def create(*keys: Any) -> list[Any]:
+            region.set("a", "set meanwhile")
+            return ["late", "made"]
+
+        assert region.get_or_create_multi("ab", create) == ["late", "made"]
+        assert told == {"a": store.name != "shm", "b": True}  # the others cannot tell a fill from a set
+
+
+def test_one_patience_for_all_that_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, patience = [100.0], []
+
+    class Busy(Told):
+        def acquire(self, wait: bool = True) -> bool:
+            return False
+
+        def contend(self, timeout: float | None) -> Any:
+            patience.append(timeout)
+            now[0] += 3
+            if len(patience) == 3:
+                region.set(self.key, "made elsewhere")
+            return Outcome.RELEASED
+
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    region = mpcache.make_region().configure("mpcache.memory", mutex=lambda key: Busy({}, key), creation_wait=5)
+    assert region.get_or_create_multi(["a"], never) == ["made elsewhere"]
+    assert patience == [5, 2.0, 0.0]
