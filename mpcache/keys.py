@@ -135,7 +135,9 @@ def _of_many(start: str, fn: Callable[..., Any], to_str: ToStr) -> Callable[...,
 
 def _start(name: str, namespace: str | None, fn: Callable[..., Any]) -> str:
     middle = "" if namespace is None else f"|{namespace}"
-    return f"{fn.__module__}:{name}{middle}|"
+    # Spawned children run the script as __mp_main__; they and their parent must come to the same keys.
+    module = "__main__" if fn.__module__ == "__mp_main__" else fn.__module__
+    return f"{module}:{name}{middle}|"
 
 
 def _spec(fn: Callable[..., Any]) -> inspect.FullArgSpec:

@@ -97,3 +97,14 @@ def test_length_conditional_mangler() -> None:
 def test_repr_obj_is_dogpiles(text: str, length: int) -> None:
     assert repr(repr_obj(text, length)) == repr(theirs.repr_obj(text, length))
     assert repr_obj(text) == repr_obj(text) != repr_obj(text + "x")
+
+
+def test_a_script_has_the_same_keys_in_its_spawned_children() -> None:
+    """multiprocessing runs it there under another name."""
+
+    def load(day: int) -> int:
+        return day
+
+    load.__module__ = "__mp_main__"
+    assert keys.function_key_generator(None, load)(1) == "__main__:load|1"
+    assert keys.function_multi_key_generator(None, load)(1, 2) == ["__main__:load|1", "__main__:load|2"]
