@@ -192,3 +192,8 @@ def test_A4_none_and_minus_one_never_end(ttl: Any) -> None:
 def test_a_time_to_live_that_is_none() -> None:
     with pytest.raises(ValidationError, match=r"^ttl is not a number or timedelta\.  It is 'soon'\."):
         end_of("soon")
+
+
+def test_A6_an_expiration_time_is_named_as_one() -> None:
+    with pytest.raises(ValidationError, match=r"^expiration_time is not a number or timedelta\."):
+        seconds("soon")

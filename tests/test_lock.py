@@ -19,6 +19,7 @@ from mpcache.lock import (
     NeedRegenerationException,
     adapt,
     elect,
+    let_go,
     run_in_background,
 )
 from mpcache.mutexes.base import Hold, Mutex
@@ -583,3 +584,17 @@ def test_1_9_a_lock_takes_it_that_the_async_creator_stores() -> None:
 def test_1_9_a_created_of_zero_or_less_is_no_value(created: float, value: str) -> None:
     with Lock(Told(), lambda: ("made", 1), lambda: ("found", created), None) as got:
         assert got == value
+
+
+def test_a_lost_mutex_is_told_of_in_these_words(caplog: pytest.LogCaptureFixture) -> None:
+    class Lost(ToldMore):
+        def release(self, *args: Any) -> None:
+            super().release(*args)
+            raise NotHeld("it was taken over")
+
+    mutex = Lost()
+    let_go(mutex)
+    assert mutex.calls == [(True,)]
+    assert caplog.messages == [
+        "The mutex was lost before its release; the value may have been created twice: it was taken over"
+    ]

@@ -15,6 +15,7 @@ import pytest
 
 import mpcache
 from mpcache.api import NO_VALUE, Outcome
+from mpcache.backends.memory import MemoryBackend
 from mpcache.exception import (
     CantSerializeException,
     DeadlockError,
@@ -761,6 +762,7 @@ class Told:
         self.log, self.key = log, key
 
     def acquire(self, wait: bool = True) -> bool:
+        assert wait is False, "nothing is waited for while anything is held"
         return True
 
     def contend(self, timeout: float | None) -> Any:
@@ -842,3 +844,54 @@ def test_one_patience_for_all_that_is_waited_for(monkeypatch: pytest.MonkeyPatch
     region = mpcache.make_region().configure("mpcache.memory", mutex=lambda key: Busy({}, key), creation_wait=5)
     assert region.get_or_create_multi(["a"], never) == ["made elsewhere"]
     assert patience == [5, 2.0, 0.0]
+
+
+def test_D1_keys_are_tried_in_the_order_of_what_they_are_to_the_store() -> None:
+    told: dict[Any, Any] = {}
+    region = mpcache.make_region(key_mangler={"a": "3", "b": "1", "c": "2"}.get)
+    region.configure("mpcache.memory", mutex=lambda key: Told(told, key))
+    assert region.get_or_create_multi("abc", lambda *keys: keys) == ["a", "b", "c"]
+    assert list(told) == ["3", "2", "1"]  # they are released in the opposite order
+
+
+def test_the_first_key_that_another_has_is_waited_for_first() -> None:
+    waited: list[Any] = []
+
+    class Busy(Told):
+        def acquire(self, wait: bool = True) -> bool:
+            return False
+
+        def contend(self, timeout: float | None) -> Any:
+            waited.append(self.key)
+            region.set(self.key, "made elsewhere")
+            return Outcome.RELEASED
+
+    region = mpcache.make_region().configure("mpcache.memory", mutex=lambda key: Busy({}, key))
+    assert region.get_or_create_multi("cab", never) == ["made elsewhere"] * 3
+    assert waited == ["a", "b", "c"]
+
+
+def test_what_was_stale_and_is_gone_is_not_served(store: Store, clock: Clock) -> None:
+    class Deleting(Told):
+        def acquire(self, wait: bool = True) -> bool:
+            region.delete(self.key)
+            return True
+
+    region = store.region(mutex=lambda key: Deleting({}, key), expiration_time=5)
+    region.set("a", "old")
+    clock.forward(6)
+    assert region.get_or_create_multi(["a"], lambda *keys: []) == [NO_VALUE]
+
+
+class Short(MemoryBackend):
+    """Answers for all keys but the last."""
+
+    def get_multi(self, keys: Any) -> Any:
+        return super().get_multi(keys)[:-1]
+
+
+def test_a_store_that_answers_for_fewer_keys_is_not_believed() -> None:
+    mpcache.register_backend("test.short", __name__, "Short")
+    region = mpcache.make_region().configure("test.short")
+    with pytest.raises(ValueError):
+        region.get_or_create_multi("ab", never)
