@@ -86,7 +86,7 @@ class Foundation:
         :param arguments: the store's.
         :param wrap: proxies, classes or objects; the first one is the outermost.
         :param replace_existing_backend: allows to configure a second time.
-        :param region_invalidator: a :class:`RegionInvalidationStrategy`; None: the store's, if it has one.
+        :param region_invalidator: a :class:`.RegionInvalidationStrategy`; None: the store's, if it has one.
         :param mutex: who creates is decided by this one instead of the store's: a name, or ``key -> mutex``.
         :param mutex_arguments: for the mutex that is named.
         :param creation_wait: how long to wait for a value that another is creating; None: without end.
