@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 ENGINE := $(wildcard mpcache/shm/*.[ch] mpcache/shm/core/*.[ch])
 RECIPE := setup.py setup.cfg pyproject.toml
 
-.PHONY: help demo test build lint test-asan sdist wheel clean
+.PHONY: help demo test build lint docs test-asan sdist wheel clean
 
 help: ## this list
 	@awk -F ' *## ' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,9 @@ lint: build ## ruff and mypy --strict
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
+docs: build ## docs/_build/html/index.html, warnings being errors
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
 test-asan: build ## the tests near the C under AddressSanitizer and UBSan; ARGS go to pytest
 	@tools/asan.sh $(BIN)/python $(if $(strip $(ARGS)),$(ARGS),-m engine)
 
@@ -37,7 +40,7 @@ wheel: build ## dist/mpcache-*.whl, by way of the sdist
 	$(BIN)/python -m build
 
 clean: ## remove all that these commands made
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf $(VENV) build dist docs/_build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 	find . -name '*.so' -delete
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
