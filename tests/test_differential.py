@@ -292,7 +292,7 @@ def is_softened(program: list[Any]) -> bool:
 
 
 def layers(library: Any, names: list[str]) -> list[Any]:
-    """Proxies, from a library's module of them: one that passes everything on, and one that forgets what is stored under b."""
+    """Proxies of a library: one that passes everything on, and one that forgets what is stored under b."""
 
     def kept(key: str) -> bool:
         return not key.lower().startswith("b")
