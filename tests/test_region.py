@@ -178,7 +178,7 @@ class TestConfigure:
         assert arguments == {"x": 1}
 
     def test_a_store_written_without_our_base_class_will_do(self) -> None:
-        region = mpcache.make_region().configure("test.theirs", 10, wrap=[Recorder])
+        region = mpcache.make_region().configure("test.foreign", 10, wrap=[Recorder])
         assert region.get("k") is NO_VALUE
         assert region.get_or_create("k", lambda: 1) == region.get_or_create("k", never) == 1
         region.delete("k")
@@ -256,7 +256,7 @@ class Greedy(MemoryBackend):
         arguments.pop("x")
 
 
-class Theirs(dogpile_api.CacheBackend):  # type: ignore[misc, name-defined]
+class Foreign(dogpile_api.CacheBackend):  # type: ignore[misc, name-defined]
     """Written against dogpile.cache's own base class, with its own NO_VALUE."""
 
     def __init__(self, arguments: Any) -> None:
@@ -276,7 +276,7 @@ class Mangling(MemoryBackend):
     key_mangler = staticmethod(str.lower)
 
 
-for _class in (Greedy, Theirs, Mangling):
+for _class in (Greedy, Foreign, Mangling):
     mpcache.register_backend(f"test.{_class.__name__.lower()}", __name__, _class.__name__)
 
 
