@@ -10,6 +10,8 @@ from mpcache.keys import (
     function_multi_key_generator,
     kwarg_function_key_generator,
     length_conditional_mangler,
+    qualname_function_key_generator,
+    qualname_function_multi_key_generator,
     repr_obj,
     sha1_mangle_key,
 )
@@ -35,6 +37,8 @@ __all__ = [
     "kwarg_function_key_generator",
     "length_conditional_mangler",
     "memoized_property",
+    "qualname_function_key_generator",
+    "qualname_function_multi_key_generator",
     "repr_obj",
     "sha1_mangle_key",
     "to_list",
