@@ -43,19 +43,12 @@ class PlainStorage:
 
     def read(self, key: KeyType) -> Found | NoValueType:
         """What is stored under a key, whatever its age."""
-        return self._found(self._backend.get(key))
+        cached = self._backend.get(key)
+        return _found(cached) if cached else NO_VALUE
 
     def read_multi(self, keys: Sequence[KeyType]) -> list[Found | NoValueType]:
         """The same for many keys, in their order."""
-        return [self._found(cached) for cached in self._backend.get_multi(keys)]
-
-    def _found(self, cached: Any) -> Found | NoValueType:
-        if not cached:
-            return NO_VALUE
-        value, metadata = cached
-        if is_over(metadata.get("x")):
-            return NO_VALUE
-        return value, metadata["ct"], metadata.get("e"), metadata["v"]
+        return [_found(cached) if cached else NO_VALUE for cached in self._backend.get_multi(keys)]
 
     def cached(self, key: KeyType) -> CachedValue | NoValueType:
         """What is stored under a key, with all that is known of it."""
@@ -98,7 +91,7 @@ class WireStorage:
             return NO_VALUE
         try:
             payload, created, epoch, version, expires = codec.split(wire)
-            if is_over(expires):
+            if expires is not None and is_over(expires):
                 return NO_VALUE
             return self._loads(payload), created, epoch, version  # type: ignore[misc]
         except Exception as error:
@@ -192,6 +185,13 @@ def packed(storage: Storage, key: KeyType, value: Any, created: float, expires: 
             f"the value of key {key!r}, a {type(value).__qualname__}, cannot be stored; its serializer:"
             f" {type(error).__name__}: {error}; cache plain data, or give the region another serializer"
         ) from error
+
+
+def _found(cached: CachedValue) -> Found | NoValueType:
+    value, metadata = cached
+    if "x" in metadata and is_over(metadata["x"]):
+        return NO_VALUE
+    return value, metadata["ct"], metadata.get("e"), metadata["v"]
 
 
 def _all_that_can_be(
