@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 ENGINE := $(wildcard mpcache/shm/*.[ch] mpcache/shm/core/*.[ch])
 RECIPE := setup.py setup.cfg pyproject.toml
 
-.PHONY: help demo test build lint docs test-asan sdist wheel clean
+.PHONY: help demo test build lint docs test-asan coverage mutants sdist wheel clean
 
 help: ## this list
 	@awk -F ' *## ' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,15 @@ docs: build ## docs/_build/html/index.html, warnings being errors
 
 test-asan: build ## the tests near the C under AddressSanitizer and UBSan; ARGS go to pytest
 	@tools/asan.sh $(BIN)/python $(if $(strip $(ARGS)),$(ARGS),-m engine)
+
+coverage: build ## which lines of mpcache/ the tests run, in child processes too; under 97 % it fails
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -q $(ARGS)
+	@$(BIN)/coverage combine -q
+	@$(BIN)/coverage report --fail-under=97
+
+mutants: build ## changes in the rooms that decide, which a test must notice; ARGS are other rooms
+	@$(BIN)/python tools/mutants.py $(ARGS)
 
 sdist: build ## dist/mpcache-*.tar.gz
 	$(BIN)/python -m build --sdist
