@@ -49,6 +49,7 @@ SPARED = 0.25
 """Seconds in one operation after which nobody is killed any more: a hang must be seen, not put out of its misery."""
 HANG = 2.0
 CHECK_EVERY = 50
+AIMS = ("anybody", "shard-holder", "creator")
 AIM = 0.002
 """Seconds for which a kill that is meant for the holder of the shard waits for one."""
 
@@ -230,7 +231,8 @@ class Storm:
     def _strike(self) -> None:
         within_reach = [i for i, victim in enumerate(self.victims) if victim.idle() < SPARED]
         within_reach = within_reach[1:] if self.told.freeze else within_reach
-        chosen = (self._any, self._shard_holder, self._hot_creator)[self.kills % 3](within_reach)
+        turn = AIMS.index(self.told.aim) if self.told.aim else self.kills % 3
+        chosen = (self._any, self._shard_holder, self._hot_creator)[turn](within_reach)
         for which in chosen:
             self.victims[which].child.kill(signal.SIGKILL)
         for which in chosen:
@@ -307,6 +309,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=0, help="none: the workers work until something is found")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--pause", type=float, default=0.012, help="seconds from kill to kill, on average")
+    parser.add_argument("--aim", choices=AIMS, help="whom to kill; in turn, if it is not said")
     parser.add_argument("--freeze", action="store_true", help="stop a worker, which must be reported")
     parser.add_argument("--seed", required=True)
     storm = Storm(parser.parse_args())

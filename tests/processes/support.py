@@ -197,6 +197,7 @@ def play(
 ) -> dict[str, Any]:
     """Run ``tests.processes.<scene>`` as a program and return the JSON that it prints last.
 
+    What it said on stderr, such as its children's tracebacks, is printed: pytest shows it when the test fails.
     A program of its own, since it forks by the hundred: pytest is too large for that, and too slow to measure in.
     """
     command = [sys.executable, "-m", f"tests.processes.{scene}", *map(str, arguments)]
@@ -216,6 +217,7 @@ def play(
     finally:
         _end_session(player)
     assert player.returncode == 0, f"{' '.join(command)} ended with {player.returncode}:\n{said}\n{complaint}"
+    print(complaint)
     report: dict[str, Any] = json.loads(said.splitlines()[-1])
     return report
 

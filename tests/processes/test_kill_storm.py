@@ -121,7 +121,8 @@ def test_it_finds_a_head_that_passes_a_record_before_it_is_whole(
 def test_it_finds_two_who_take_over_from_one_dead_creator(
     storm: Callable[..., dict[str, Any]], delayed: Callable[..., Path]
 ) -> None:
-    report = storm("--kills", 3000, "--seconds", 30, *SMALL, "--hot", 0.9, package=delayed("STALE_VERDICT"))
+    crowded = ("--hot", 0.9, "--aim", "creator")
+    report = storm("--kills", 5000, "--seconds", 50, *SMALL, *crowded, package=delayed("STALE_VERDICT"))
     assert "two" in found(report)
 
 
