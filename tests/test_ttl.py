@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -145,6 +147,26 @@ def test_a_reader_that_knows_nothing_of_it(module: Any, clock: Clock) -> None:
         mpcache.make_region().configure(f"mpcache.{name}", arguments=arguments).set("a", "value", ttl=10)
         reader = module.make_region().configure(f"dogpile.cache.{name}", arguments=arguments)
         assert reader.get("a") == "value"
+
+
+@pytest.mark.parametrize("wrap", [[], [mpcache.ProxyBackend]], ids=["direct", "behind a proxy"])
+def test_bytes_with_more_in_them_live_and_end_like_any(bytes_store: Store, wrap: list[Any], clock: Clock) -> None:
+    region = bytes_store.region(expiration_time=100, wrap=wrap)
+    metadata = {"by": "me", "ct": clock.now, "v": 2, "x": clock.now + 10}
+    wire = json.dumps(metadata).encode() + b"|" + pickle.dumps("value")
+    clock.forward(1)
+    region.backend.set_serialized("a", wire)
+    assert region.get("a") == "value"
+    assert dict(region.get_value_metadata("a").metadata) | metadata == dict(region.get_value_metadata("a").metadata)
+    clock.forward(9)
+    assert region.get("a") is NO_VALUE
+    region.backend.set_serialized("a", wire.replace(b'"x"', b'"y"'))
+    assert region.get("a") == "value"
+    clock.forward(1)
+    region.invalidate()
+    assert region.get("a") is NO_VALUE
+    region.backend.set_serialized("a", b'{"ct": 1}|')
+    assert region.get("a", ignore_expiration=True) is NO_VALUE
 
 
 def test_the_store_itself_forgets_it(store: Store) -> None:
