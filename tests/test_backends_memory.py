@@ -12,7 +12,7 @@ import mpcache
 from mpcache.api import NO_VALUE, CachedValue
 from mpcache.backends import load_backend
 from mpcache.backends.memory import MemoryBackend, MemoryPickleBackend
-from mpcache.backends.null import NullBackend
+from mpcache.backends.null import NullBackend, NullLock
 from mpcache.exception import PluginNotFound, ValidationError, ValueTooLarge
 
 
@@ -153,3 +153,9 @@ def test_a_dict_that_is_given_cannot_be_bounded() -> None:
     with pytest.raises(ValidationError, match="max_entries is 0"):
         MemoryBackend({"max_entries": 0})
     assert type(MemoryBackend({"max_entries": None, "max_bytes": None})._cache) is dict
+
+
+def test_1_10_the_null_lock_by_its_name() -> None:
+    lock = NullLock()
+    assert [lock.acquire(), lock.acquire(False), lock.locked()] == [True, True, False]
+    lock.release()

@@ -289,6 +289,23 @@ def test_a_faulty_store_fails(kind: type, test: str, monkeypatch: pytest.MonkeyP
         getattr(suite, test)()
 
 
+def test_a_store_may_let_go_of_what_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Expiring(MemoryBackend):
+        def get(self, key: Any) -> Any:
+            found = super().get(key)
+            return found if found and found.age < 10 else NO_VALUE
+
+    globals()["Expiring"] = Expiring
+    mpcache.register_backend("test.expiring", __name__, "Expiring")
+    monkeypatch.setattr(Whole, "backend", "test.expiring", raising=False)
+    suite = Whole()
+    suite.setup_method(None)
+    with monkeypatch.context() as patch:
+        suite.test_region_expire(patch)
+    with monkeypatch.context() as patch, pytest.raises(pytest.skip.Exception, match="has let go of the stale value"):
+        suite.test_stale_value_while_another_creates(patch)
+
+
 # -- the rig ---------------------------------------------------------------------------------------------
 
 
@@ -400,6 +417,15 @@ def test_assertions_say_what_they_are_told() -> None:
     for check, other in ((testing.eq_, 2), (testing.ne_, 1), (testing.is_, 2)):
         with pytest.raises(AssertionError, match="because"):
             check(1, other, "because")
+
+
+def test_winsleep_sleeps_where_the_clock_goes_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    testing.winsleep()
+    monkeypatch.setattr("sys.platform", "win32")
+    testing.winsleep()
+    assert slept == [0.001]
 
 
 def test_other_exceptions_pass() -> None:

@@ -1,0 +1,55 @@
+"""The table of mutexes: by name, by entry point, as they are; and what base does when a region is not at hand."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any
+
+import pytest
+
+import mpcache
+from mpcache import mutexes
+from mpcache.exception import PluginNotFound
+from mpcache.mutexes.null import NullMutex
+from mpcache.mutexes.thread import ThreadMutex
+
+
+def test_by_their_names() -> None:
+    assert mutexes.resolve("thread") is mutexes.ThreadMutex is ThreadMutex
+    assert mutexes.resolve("null") is mutexes.NullMutex is NullMutex
+    assert mutexes.resolve(NullMutex) is NullMutex
+    assert {"null", "shm", "thread"} <= set(mutexes.names())
+
+
+def test_a_name_that_is_not_there() -> None:
+    with pytest.raises(PluginNotFound, match=r"no mutex is named 'x'; there are .*null.*'mpcache\.mutexes'"):
+        mutexes.resolve("x")
+    with pytest.raises(AttributeError, match=r"'mpcache\.mutexes' has no attribute 'PadLock'"):
+        mutexes.PadLock
+
+
+def test_the_last_registration_of_a_name_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mutexes, "_table", dict(mutexes._table))
+    mutexes.register_mutex("mine", "no_such_module", "Nothing")  # imported when it is asked for
+    mutexes.register_mutex("mine", "mpcache.mutexes.null", "NullMutex")
+    region = mpcache.make_region().configure("mpcache.memory", mutex="mine")
+    assert isinstance(region._mutex("k"), NullMutex)
+    assert "mine" in mutexes.names()
+
+
+def test_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    def entry_points(group: str) -> Any:
+        assert group == "mpcache.mutexes"
+        names = {"other": "no_such_module:Nothing", "theirs": "mpcache.mutexes.null:NullMutex"}
+        return [importlib.metadata.EntryPoint(name, value, group) for name, value in names.items()]
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    assert mutexes.resolve("theirs") is NullMutex
+
+
+@pytest.mark.parametrize("kind", [NullMutex, ThreadMutex])
+def test_a_mutex_is_a_context_manager(kind: Any) -> None:
+    with kind("k") as mutex:
+        assert repr(mutex).startswith(f"<{kind.__name__} 'k' held by pid ")
+        assert kind("k").locked() is (kind is ThreadMutex)
+    assert repr(mutex) == f"<{kind.__name__} 'k' free>"
