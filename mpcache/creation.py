@@ -120,9 +120,9 @@ def begin_fill(region: CacheRegion, mangled: KeyType) -> FillGuard | None:
 def filling(region: CacheRegion, guards: Mapping[KeyType, FillGuard]) -> Iterator[None]:
     """Let the store know that a write of one of these keys is now the fill, and not just a set."""
     before = current_fill.get()
-    if guards:
-        current_fill.set((region.actual_backend, guards))
     try:
+        if guards:
+            current_fill.set((region.actual_backend, guards))
         yield
     finally:
         current_fill.set(before)

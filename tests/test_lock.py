@@ -24,7 +24,7 @@ from mpcache.lock import (
 )
 from mpcache.mutexes.base import Hold, Mutex
 from mpcache.mutexes.null import NullMutex
-from mpcache.mutexes.thread import Scope, ThreadMutex
+from mpcache.mutexes.thread import Scope, ThreadMutex, _Turn
 from tests.conftest import Clock, Gate, Waiters
 
 FRESH, STALE, ABSENT = Freshness.FRESH, Freshness.STALE, Freshness.ABSENT
@@ -475,7 +475,7 @@ class TestThreadMutex:
         mutex.acquire()
         interrupted = Hold(ThreadMutex("k", mutex._scope))
         (place,) = mutex._scope.turns
-        interrupted.token = (mutex._scope.turns, place, object())
+        interrupted.token = (mutex._scope.turns, place, _Turn())
         with pytest.warns(ResourceWarning):
             del interrupted
         assert mutex.locked()

@@ -27,6 +27,9 @@ R = TypeVar("R")
 
 _ARGUMENTS = {"name", "size", "mode", "shards", "namespace", "strict_size", "segment"}
 
+SUCCESSORS = 8
+"""How often a segment may be removed while one operation looks for the next one."""
+
 _PAYLOAD, _WIRE = 0, 1
 """How a record is kept: a payload whose time and epoch stand in the record, or bytes as somebody handed them."""
 
@@ -62,11 +65,13 @@ class ShmBackend(BytesBackend):
 
     def _here(self, act: Callable[[Space], R]) -> R:
         """Do it; in the segment's successor, if it was removed."""
-        try:
-            return act(self._place.space)
-        except SegmentRetired:
+        for _ in range(SUCCESSORS):
+            try:
+                return act(self._place.space)
+            except SegmentRetired:
+                pass  # and it is forgotten before the next line: its traceback keeps the old mapping alive
             self._place.move()
-            return act(self._place.space)
+        return act(self._place.space)
 
     # -- for regions with nothing in between ----------------------------------------------------------
 
@@ -75,8 +80,7 @@ class ShmBackend(BytesBackend):
         try:
             found = self._place.space.get(key)
         except SegmentRetired:
-            self._place.move()
-            found = self._place.space.get(key)
+            found = self._here(lambda space: space.get(key))
         if found is None:
             return None
         payload, created, epoch, kept = found
@@ -165,8 +169,7 @@ class ShmBackend(BytesBackend):
         try:  # as _here(), without its price: every hit asks
             return self._place.space.epochs()
         except SegmentRetired:
-            self._place.move()
-            return self._place.space.epochs()
+            return self._here(lambda space: space.epochs())
 
     def invalidate(self, hard: bool = True) -> None:
         """Hide what was begun before, or make it stale, in all processes."""

@@ -40,6 +40,11 @@ def _born_again() -> None:
 os.register_at_fork(after_in_child=_born_again)
 
 
+def incarnation() -> Incarnation:
+    """The present one: another object after a fork."""
+    return _now_living
+
+
 class Hold:
     """One acquisition of one key.
 
@@ -63,18 +68,23 @@ class Hold:
         """Whether this hold belongs to the process that this one was forked from."""
         return self.incarnation is not _now_living or self.incarnation.pid != os.getpid()
 
+    def end(self, stored: bool) -> None:
+        """Give the key back, whatever signal's exception arrives meanwhile: ``give`` may be called again."""
+        try:
+            self.give(self, stored)
+        except NotHeld:
+            raise
+        except BaseException:
+            self.give(self, stored)
+            raise
+        finally:
+            self.live, self.token = False, None
+
     def __del__(self) -> None:
         if self.token is not None and not self.foreign:
-            _give_back(self, "lost")
-
-
-def _give_back(hold: Hold, how: str) -> None:
-    hold.live = False
-    try:
-        hold.give(hold, False)
-    finally:
-        hold.token = None
-    warnings.warn(f"mutex of key {hold.key!r} was {how} while held; it has been released", ResourceWarning, 2)
+            self.end(False)
+            text = f"the mutex of key {self.key!r} was dropped while held; it has been released"
+            warnings.warn(text, ResourceWarning, 2)
 
 
 class Asker:
@@ -112,14 +122,17 @@ def _current_greenlet() -> Any:
 
 
 # What the running task holds.  A context is inherited by tasks and copied into threads, therefore each hold
-# also names its asker, and counts for that one alone.
-_held: ContextVar[tuple[Hold, ...]] = ContextVar("mpcache_held", default=())
+# also names its asker, and counts for that one alone.  References are weak: a hold that nobody has any more must end.
+_held: ContextVar[tuple[weakref.ref[Hold], ...]] = ContextVar("mpcache_held", default=())
 
 
 def held_by_me() -> tuple[Hold, ...]:
     """The live holds that were taken by the task, thread or greenlet that asks."""
-    holds = _held.get()
-    return tuple(h for h in holds if h.live and not h.foreign and h.asker and h.asker.is_me()) if holds else ()
+    return tuple(h for h in _live_ones() if not h.foreign and h.asker and h.asker.is_me())
+
+
+def _live_ones() -> list[Hold]:
+    return [hold for ref in _held.get() if (hold := ref()) is not None and hold.live]
 
 
 def cooperative() -> bool:
@@ -150,7 +163,10 @@ class Mutex(CacheMutex):
 
     @staticmethod
     def _give(hold: Hold, stored: bool) -> None:
-        """Give back what ``hold.token`` names.  Raises NotHeld when the primitive says that it was lost."""
+        """Give back what ``hold.token`` names.  Raises NotHeld when the primitive says that it was lost.
+
+        May be called again for one hold, if a signal interrupted it.
+        """
         raise NotImplementedError
 
     def _locked(self) -> bool:
@@ -202,11 +218,8 @@ class Mutex(CacheMutex):
                 key=self.key,
                 holder=hold.incarnation.pid,
             )
-        self._hold, hold.live = None, False
-        try:
-            hold.give(hold, stored)
-        finally:
-            hold.token = None
+        self._hold = None
+        hold.end(stored)
 
     def locked(self) -> bool:
         """Whether anybody, in any process, holds the key.  Never takes it."""
@@ -235,15 +248,10 @@ class Mutex(CacheMutex):
     def _state(self) -> str:
         return "held elsewhere" if self._locked() else "free"
 
-    def __del__(self) -> None:
-        hold = getattr(self, "_hold", None)
-        if hold is not None and hold.live and not hold.foreign:
-            _give_back(hold, "dropped")
-
     # -- the way in ----------------------------------------------------------------------------------
 
     def _enter(self, wait: bool, timeout: float | None, *, early: bool) -> Outcome:
-        if timeout is not None and timeout < 0:
+        if timeout is not None and not timeout >= 0:  # nan, too
             raise ValueError(f"timeout is {timeout!r} seconds; it must be 0 or more, or None for no limit")
         hold = Hold(self)
         if not wait:
@@ -254,7 +262,7 @@ class Mutex(CacheMutex):
         if outcome is Outcome.ACQUIRED:
             hold.live = True
             self._hold = hold
-            _held.set((*(h for h in _held.get() if h.live), hold))
+            _held.set((*map(weakref.ref, _live_ones()), weakref.ref(hold)))
         return outcome
 
     def _wait(self, hold: Hold, timeout: float | None, early: bool) -> Outcome:

@@ -12,7 +12,9 @@ from mpcache.api import Guarantees, Outcome
 from mpcache.exception import DeadlockError, NotHeld, SegmentRetired
 from mpcache.mutexes.base import Hold, Mutex, held_by_me
 from mpcache.shm._engine import Lease
-from mpcache.shm.segment import Place
+from mpcache.shm.segment import Place, find
+
+DEFAULT_SIZE = "4MB"
 
 _DEADLOCK = 4
 _OUTCOMES = {0: Outcome.ACQUIRED, 1: Outcome.RELEASED, 2: Outcome.UNSTORED, 3: Outcome.TIMEOUT}
@@ -20,10 +22,11 @@ _OUTCOMES = {0: Outcome.ACQUIRED, 1: Outcome.RELEASED, 2: Outcome.UNSTORED, 3: O
 _places: dict[tuple[Any, ...], Place] = {}
 
 
-def _place(segment: str, namespace: str, size: int | str) -> Place:
+def _place(segment: str, namespace: str, size: int | str | None) -> Place:
     wanted = (os.geteuid(), segment, namespace)
     if wanted not in _places:
-        _places[wanted] = Place(namespace, name=segment, size=size)
+        there = None if size is not None else find(segment)
+        _places[wanted] = Place(namespace, there, name=segment, size=DEFAULT_SIZE if size is None else size)
     return _places[wanted]
 
 
@@ -35,7 +38,7 @@ class ShmMutex(Mutex):
     :param key: str or bytes, at most 65,535 bytes.
     :param segment: the segment that it lives in; all who use this name and key exclude each other.
     :param namespace: keeps equal keys of different programs apart.
-    :param size: of the segment, should it have to be made.
+    :param size: of the segment; None takes the one that is there as it is, or makes one of 4 MiB.
     :param place: for stores: the place whose records' keys are meant.
     """
 
@@ -47,7 +50,7 @@ class ShmMutex(Mutex):
         *,
         segment: str = "mutexes",
         namespace: str = "",
-        size: int | str = "4MB",
+        size: int | str | None = None,
         place: Place | None = None,
     ) -> None:
         super().__init__(key)

@@ -11,16 +11,24 @@ from collections.abc import Callable
 from typing import Any
 
 from mpcache.api import Guarantees, Outcome
-from mpcache.mutexes.base import Hold, Mutex
+from mpcache.mutexes.base import Hold, Mutex, incarnation
+
+
+_SLICE = 0.05
+"""Seconds after which a waiter looks for himself: whoever was interrupted on his way to wake him does not."""
 
 
 class _Turn:
-    """One holder's time with one key; whoever waits waits for its end."""
+    """One holder's time with one key; whoever waits waits for its end.
+
+    ``over`` is a bare lock, held until the end: an Event has a lock inside that a signal's exception can leave taken.
+    """
 
     __slots__ = ("over", "stored")
 
     def __init__(self) -> None:
-        self.over = threading.Event()
+        self.over = threading.Lock()
+        self.over.acquire()
         self.stored = True
 
 
@@ -68,22 +76,32 @@ class ThreadMutex(Mutex):
         deadline = None if timeout is None else time.monotonic() + timeout
         while (other := self._try(hold)) is not None:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not other.over.wait(left):
+            if not self._wait_for(other, left):
                 return False
+        return True
+
+    def _wait_for(self, other: _Turn, timeout: float | None) -> bool:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self._scope.turns.get(self._place()) is other:
+            left = _SLICE if deadline is None else min(_SLICE, deadline - time.monotonic())
+            if left <= 0:
+                return False
+            if other.over.acquire(timeout=left):
+                other.over.release()  # for the next one who waits
         return True
 
     def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
         other = self._try(hold)
         if other is None:
             return Outcome.ACQUIRED
-        if not other.over.wait(timeout):
+        if not self._wait_for(other, timeout):
             return Outcome.TIMEOUT
         return Outcome.RELEASED if other.stored else Outcome.UNSTORED
 
     def _try(self, hold: Hold) -> _Turn | None:
         """Take the key; or return the turn of the one who has it."""
         mine = _Turn()
-        place = (hold.incarnation, self.key)
+        place = self._place()
         hold.token = (self._scope.turns, place, mine)
         holder = self._scope.turns.setdefault(place, mine)
         if holder is mine:
@@ -94,13 +112,17 @@ class ThreadMutex(Mutex):
     @staticmethod
     def _give(hold: Hold, stored: bool) -> None:
         turns, place, mine = hold.token
-        if turns.get(place) is mine:  # else the exception that lost this hold came before it was taken
-            mine.stored = stored
+        mine.stored = stored
+        if turns.get(place) is mine:  # else it was given back, or an exception came before it was taken
             del turns[place]
-            mine.over.set()
+        if mine.over.locked():
+            mine.over.release()
 
     def _locked(self) -> bool:
-        return (Hold(self).incarnation, self.key) in self._scope.turns
+        return self._place() in self._scope.turns
+
+    def _place(self) -> tuple[Any, Any]:
+        return (incarnation(), self.key)
 
     def _subject(self) -> Any:
         return (ThreadMutex, self._scope, self.key)

@@ -3,6 +3,7 @@
 #include "binding.h"
 
 #include <errno.h>
+#include <structmember.h>
 #include <sys/mman.h>
 
 PyTypeObject *Engine_Type, *Space_Type, *Lease_Type, *Guard_Type;
@@ -51,8 +52,9 @@ PyObject *raise_too_large(const mpc_ctx *ctx, const mpc_key *key, size_t size)
     if (type) {
         PyErr_Format(type,
                      "a value of %zu bytes: the largest that this segment takes under a key of %u bytes has %llu "
-                     "bytes, a quarter of a shard's main ring; configure a larger size, or shards=1 (it has %u)",
-                     size, key->len, (unsigned long long)mpc_largest_value(ctx, key->len), ctx->geometry.shards);
+                     "bytes, a quarter of the main ring of each of its %u shards; configure a larger size%s",
+                     size, key->len, (unsigned long long)mpc_largest_value(ctx, key->len), ctx->geometry.shards,
+                     ctx->geometry.shards > 1 ? ", or shards=1" : "");
         Py_DECREF(type);
     }
     return NULL;
@@ -118,6 +120,7 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 static void engine_dealloc(Engine *self)
 {
     PyTypeObject *type = Py_TYPE(self);
+    PyObject_ClearWeakRefs((PyObject *)self);
     if (self->open)
         mpc_close(&self->ctx);
     type->tp_free(self);
@@ -277,7 +280,13 @@ static PyGetSetDef engine_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
+static PyMemberDef engine_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(Engine, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
 static PyType_Slot engine_slots[] = {
+    {Py_tp_members, engine_members},
     {Py_tp_new, engine_new},
     {Py_tp_dealloc, engine_dealloc},
     {Py_tp_methods, engine_methods},

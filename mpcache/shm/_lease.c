@@ -95,6 +95,8 @@ static PyObject *lease_acquire(Lease *self, PyObject *const *args, Py_ssize_t n)
     int early = PyObject_IsTrue(args[1]);
     if (PyErr_Occurred())
         return NULL;
+    if (args[0] != Py_None && !(timeout >= 0))
+        return PyErr_Format(PyExc_ValueError, "a timeout is None or seconds from 0, not %R", args[0]);
     if (self->held)
         return PyErr_Format(PyExc_RuntimeError, "this lease is held; each acquisition needs one of its own");
     u64 ns = args[0] == Py_None || timeout > 9e9 ? UINT64_MAX : (u64)(timeout * 1e9);

@@ -187,7 +187,8 @@ static PyObject *put_value(Space *self, PyObject *const *args, Py_ssize_t n, wri
     if (PyErr_Occurred() || parse_key(ctx, args[0], self->number, KIND_RECORD, &key) < 0 ||
         parse_value(args[1], n > 2 ? args[2] : NULL, n > 4 ? args[4] : NULL, n > 5 ? args[5] : NULL, &buffer, &value) < 0)
         return NULL;
-    value.epoch = epoch < 0 ? mpc_load_acquire(&mpc_space_at(ctx, self->number)->epoch) : (u64)epoch;
+    u64 present = mpc_load_acquire(&mpc_space_at(ctx, self->number)->epoch);
+    value.epoch = epoch < 0 || (u64)epoch > present ? present : (u64)epoch; /* no value comes from a later epoch */
     mpc_status status = write_value(ctx, write, &key, &value, NULL);
     PyBuffer_Release(&buffer);
     return outcome_of(ctx, status, &key, &value);

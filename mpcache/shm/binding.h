@@ -15,6 +15,7 @@ typedef struct {
     PyObject_HEAD
     mpc_ctx ctx;
     int open;
+    PyObject *weakrefs;
 } Engine;
 
 /* One namespace of a segment. */

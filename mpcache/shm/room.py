@@ -35,12 +35,31 @@ def _in_cgroup() -> int | None:
     lefts = []
     for _, controllers, path in lines:
         if controllers == "":
-            base = f"/sys/fs/cgroup{path}"
-            lefts.append(_left(_number(f"{base}/memory.max"), _number(f"{base}/memory.current")))
+            lefts.append(_left_in(f"/sys/fs/cgroup{path}", "memory.max", "memory.current"))
         elif "memory" in controllers.split(","):
             base = f"/sys/fs/cgroup/memory{path}"
-            lefts.append(_left(_number(f"{base}/memory.limit_in_bytes"), _number(f"{base}/memory.usage_in_bytes")))
+            lefts.append(_left_in(base, "memory.limit_in_bytes", "memory.usage_in_bytes"))
     return min((left for left in lefts if left is not None), default=None)
+
+
+def _left_in(base: str, limit: str, usage: str) -> int | None:
+    """Pages of files that nobody has touched for a while count as used, and are given up when memory is wanted."""
+    used = _number(f"{base}/{usage}")
+    idle = _field(f"{base}/memory.stat", "inactive_file") or 0
+    return _left(_number(f"{base}/{limit}"), None if used is None else max(0, used - idle))
+
+
+def _field(path: str, name: str) -> int | None:
+    """A number from a file of lines ``name number [kB]``; None if it is not there."""
+    try:
+        with open(path) as file:
+            for line in file:
+                words = line.replace(":", " ").split()
+                if len(words) > 1 and words[0] == name:
+                    return int(words[1]) * (1024 if words[-1] == "kB" else 1)
+    except (OSError, ValueError):
+        pass
+    return None
 
 
 def require(folder: str | None, size: int) -> None:
@@ -48,9 +67,12 @@ def require(folder: str | None, size: int) -> None:
     if folder is not None:
         there = os.statvfs(folder)
         _compare(f"the file system of {folder}", there.f_bavail * there.f_frsize, size)
-    left = _in_cgroup()
-    if left is not None:
-        _compare("this process's memory cgroup", left, size)
+    for where, left in (
+        ("this process's memory cgroup", _in_cgroup()),
+        ("this machine's memory", _field("/proc/meminfo", "MemAvailable")),
+    ):
+        if left is not None:
+            _compare(where, left, size)
 
 
 def _compare(where: str, available: int, size: int) -> None:

@@ -23,6 +23,9 @@ from mpcache.shm import _engine, room
 BORN_ELSEWHERE = 8
 """Times that finding and creating may be overtaken by others before it is given up."""
 
+CHUNK = 4 << 20
+"""Bytes that are allocated by one call."""
+
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
@@ -85,15 +88,33 @@ def _path_of(name: Any) -> str:
     return os.path.join(_checked_directory(), name)
 
 
+_passing: set[int] = set()
+"""Descriptors that are open only for the moment: a child that is forked in it must not keep them alive."""
+
+
+@contextmanager
+def _for_the_moment(fd: int) -> Iterator[int]:
+    _passing.add(fd)
+    try:
+        yield fd
+    finally:
+        _passing.discard(fd)
+        os.close(fd)
+
+
 @contextmanager
 def _alone(path: str) -> Iterator[int]:
-    """One creator or remover at a time.  The kernel lets go when its process dies."""
-    folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    """One creator or remover at a time.  The kernel lets go when its process dies.
+
+    The lock belongs to the open file description, which a child that is forked meanwhile shares: to close the
+    descriptor would not be to unlock.
+    """
+    with _for_the_moment(os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as folder:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        yield folder
-    finally:
-        os.close(folder)
+        try:
+            yield folder
+        finally:
+            fcntl.flock(folder, fcntl.LOCK_UN)
 
 
 def names() -> list[str]:
@@ -113,10 +134,10 @@ class Segment:
     :ivar engine: what is in it.
     """
 
-    def __init__(self, name: str | None, path: str | None, fd: int) -> None:
+    def __init__(self, name: str | None, path: str | None, engine: _engine.Engine) -> None:
         self.name = name
         self.path = path
-        self.engine = _engine.Engine(fd, path)
+        self.engine = engine
 
     @property
     def size(self) -> int:
@@ -141,24 +162,32 @@ class Segment:
 
 
 _attached: WeakValueDictionary[tuple[int, int], Segment] = WeakValueDictionary()
+_engines: WeakValueDictionary[tuple[int, int], _engine.Engine] = WeakValueDictionary()
+"""A lease may outlive the Segment; the process must not appear in it a second time."""
 _attaching = threading.RLock()
 
 
-def _new_lock() -> None:
+def _in_the_child() -> None:
     global _attaching
     _attaching = threading.RLock()
+    while _passing:
+        os.close(_passing.pop())
 
 
-os.register_at_fork(after_in_child=_new_lock)
+os.register_at_fork(after_in_child=_in_the_child)
 
 
 def _adopt(name: str | None, path: str | None, fd: int) -> Segment:
     """The process's Segment of that file; a file that is attached twice must have one liveness byte."""
     found = os.fstat(fd)
+    file = (found.st_dev, found.st_ino)
     with _attaching:
-        segment = _attached.get((found.st_dev, found.st_ino))
+        segment = _attached.get(file)
         if segment is None:
-            segment = _attached[found.st_dev, found.st_ino] = Segment(name, path, fd)
+            engine = _engines.get(file)
+            if engine is None:
+                engine = _engines[file] = _engine.Engine(fd, path)
+            segment = _attached[file] = Segment(name, path, engine)
         return segment
 
 
@@ -217,10 +246,8 @@ def find(name: str, mode: int = 0o600, replace: bool = False) -> Segment | None:
     fd = _open(path)
     if fd is None:
         return None
-    try:
+    with _for_the_moment(fd):
         return _believe(name, path, fd, mode, replace)
-    finally:
-        os.close(fd)
 
 
 def _believe(name: str, path: str, fd: int, mode: int, replace: bool) -> Segment | None:
@@ -253,7 +280,8 @@ def _remove_file(path: str, found: os.stat_result) -> None:
 def _fill_file(fd: int, size: int, shards: int | None, where: str) -> None:
     """Allocate every page now: a full file system is an error here, not a SIGBUS in the middle of a set."""
     try:
-        os.posix_fallocate(fd, 0, size)
+        for at in range(0, size, CHUNK):  # kernels begin a call anew that a timer's signal interrupts
+            os.posix_fallocate(fd, at, min(CHUNK, size - at))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.ENOMEM, errno.EFBIG):
             raise
@@ -275,13 +303,10 @@ def smallest(shards: int = 1) -> int:
 def _give_birth(path: str, folder: int, size: int, mode: int, shards: int | None) -> None:
     """Make it whole, then give it its name: killed anywhere in here, nothing is left."""
     room.require(os.path.dirname(path), size)
-    fd = os.open(os.path.dirname(path), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
-    try:
+    with _for_the_moment(os.open(os.path.dirname(path), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)) as fd:
         os.fchmod(fd, mode)
         _fill_file(fd, size, shards, os.path.dirname(path))
         os.link(f"/proc/self/fd/{fd}", os.path.basename(path), dst_dir_fd=folder, follow_symlinks=True)
-    finally:
-        os.close(fd)
 
 
 def _check_size(size: int) -> int:
@@ -338,13 +363,10 @@ def _compare_size(segment: Segment, wanted: int, strict: bool) -> None:
 
 def _anonymous(size: int, shards: int | None) -> Segment:
     room.require(None, size)
-    fd = os.memfd_create("mpcache", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
+    with _for_the_moment(os.memfd_create("mpcache", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)) as fd:
         _fill_file(fd, size, shards, "memory")
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         return _adopt(None, None, fd)
-    finally:
-        os.close(fd)
 
 
 # -- travelling ---------------------------------------------------------------------------------------------
@@ -363,11 +385,8 @@ def _travelling(fd: int) -> Any:
 
 
 def _from_descriptor(travelled: Any) -> Segment:
-    fd = travelled.detach()
-    try:
+    with _for_the_moment(travelled.detach()) as fd:
         return _adopt(None, None, fd)
-    finally:
-        os.close(fd)
 
 
 # -- removing -----------------------------------------------------------------------------------------------
@@ -393,25 +412,41 @@ def unlink(name: str) -> bool:
     return True
 
 
+class _Nowhere:
+    """Stands for a segment between two: whoever asks it is sent to look for the next one."""
+
+    name, retired = None, True
+
+    @property
+    def engine(self) -> Any:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        def sends_away(*args: Any) -> Any:
+            raise SegmentRetired("the segment was unlinked, and there is no room yet for its successor")
+
+        return sends_away
+
+
+_nowhere: Any = _Nowhere()
+
+
 class Place:
     """A namespace of a segment by its name: it outlives the segment that has the name now.
 
     :ivar space: the namespace in the segment that is attached now.
+    :ivar identity: what two places have in common when they are the same.
     """
 
     def __init__(self, namespace: str = "", segment: Segment | None = None, **how: Any) -> None:
-        self._how = how
         self._namespace = namespace
         self._settle(segment or attach(**how))
+        self._how = how | {"name": self.segment.name}
+        self.identity = (self.segment.name or id(self.segment), namespace)
 
     def _settle(self, segment: Segment) -> None:
         self.space = segment.engine.space(self._namespace)
         self.segment = segment
-
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        """What two places have in common when they are the same."""
-        return (self.segment.name or id(self.segment), self._namespace)
 
     def move(self) -> None:
         """The segment was retired: go to its successor.
@@ -422,6 +457,11 @@ class Place:
         """
         if not self.space.engine.retired:
             return
-        if self.segment.name is None:
+        if self._how.get("name") is None:
             raise SegmentRetired("this anonymous segment was unlinked; make a new cache")
-        self._settle(attach(**self._how | {"name": self.segment.name}))
+        try:
+            return self._settle(attach(**self._how))
+        except NoRoom:
+            pass
+        self.segment = self.space = _nowhere  # what is in the way may be the old one, which this process keeps mapped
+        self._settle(attach(**self._how))

@@ -104,7 +104,7 @@ def test_expired_is_gone_also_for_add_and_keys(space: _engine.Space) -> None:
 
 def test_too_large_says_what_to_do(space: _engine.Space) -> None:
     most = space.engine.stats()["largest_value"]
-    with pytest.raises(ValueTooLarge, match=r"larger size, or shards=1"):
+    with pytest.raises(ValueTooLarge, match=r"its 1 shards; configure a larger size$"):
         space.set("a", bytes(most + 4096))
     assert space.set("a", bytes(most - 4096))
     assert len(value_of(space.get("a"))) == most - 4096

@@ -383,3 +383,21 @@ def test_circles_of_mutexes_name_the_keys(mutex: Callable[[str], ShmMutex]) -> N
         assert not thread.is_alive()
     assert len(told) == 1
     assert set(told[0].cycle) <= {"a", "b"}
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), -1, -0.001])
+def test_timeouts_that_are_none(space: _engine.Space, mutex: Callable[[str], ShmMutex], timeout: float) -> None:
+    with pytest.raises(ValueError, match="timeout"):
+        mutex("k").acquire(timeout=timeout)
+    with pytest.raises(ValueError, match="timeout"):
+        space.lease("k", True).acquire(timeout, False, ())
+
+
+def test_a_mutex_takes_the_segment_that_is_there(name: str) -> None:
+    segment.attach(name, "8MB")
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with ShmMutex("k", segment=name):
+            pass

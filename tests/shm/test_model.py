@@ -26,7 +26,7 @@ class Model(RuleBasedStateMachine):
         self.segment = segment.attach(None, "32MB", shards=1)
         self.space = self.segment.engine.space("model")
         self.stored: dict[Any, tuple[bytes, int]] = {}
-        self.epoch = self.hard_at = 0
+        self.epoch = self.hard_at = self.clear_at = 0
         self.begun: dict[int, dict[str, Any]] = {}
         self.written = 0
 
@@ -77,6 +77,7 @@ class Model(RuleBasedStateMachine):
     @rule()
     def clear(self) -> None:
         self.epoch += 1
+        self.clear_at = self.epoch
         self.space.clear()
         self.stored.clear()
 
@@ -92,18 +93,11 @@ class Model(RuleBasedStateMachine):
     def fill(self, guard: Any, value: bytes) -> None:
         begun = self.begun.pop(id(guard))
         if self.room_for(value):
-            expected = not begun["voided"] and begun["epoch"] >= self.hard_at
+            expected = not begun["voided"] and begun["epoch"] >= max(self.hard_at, self.clear_at)
             assert self.space.fill(guard, begun["key"], value, 0.0, 0.0, 0) is expected
             if expected:
                 self.stored[begun["key"]] = value, begun["epoch"]
-                self.cleared_since(begun)
         guard.close()
-
-    def cleared_since(self, begun: dict[str, Any]) -> None:
-        """What was begun before a clear() is not there, though it was stored after it."""
-        if self.space.get(begun["key"]) is None:
-            assert begun["epoch"] < self.epoch
-            del self.stored[begun["key"]]
 
     @rule(guard=consumes(guards))
     def give_up(self, guard: Any) -> None:

@@ -436,11 +436,11 @@ def test_an_anonymous_one_whose_descriptor_is_closed_says_so(fork: Fork) -> None
 
     def act(send: Any) -> Any:
         os.close(found.engine.fd)
-        with pytest.raises(SegmentError, match=r"closed the segment's descriptor.*give it a name"):
+        with pytest.raises(SegmentError, match=r"no descriptor of the segment: it closed it.*give the segment a name"):
             space.set("a", b"w")
         with pytest.raises(SegmentError, match="descriptor"):
             space.lease("k", True).acquire(0, False, ())
-        return True
+        return space.get("a")[0] == b"v"  # type: ignore[index]  # to read one need not be known
 
     assert fork(act).next() is True
 
@@ -633,3 +633,105 @@ def test_check_names_what_is_wrong(name: str) -> None:
         file.write(bytes(80))
     with pytest.raises(SegmentDamaged, match=r"shard 0: .*record"):
         found.engine.check()
+
+
+# -- what an attack has found ------------------------------------------------------------------------------------------
+
+
+def test_a_fork_in_the_midst_of_a_birth_locks_nobody_out(name: str, fork: Fork, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child shares the description that the directory's lock stands on, and may live for hours."""
+    children = []
+    really = _engine.format
+
+    def forking(*args: Any) -> None:
+        children.append(fork(lambda send: (send(os.listdir("/proc/self/fd")), signal.pause())))
+        children[-1].next()
+        really(*args)
+
+    monkeypatch.setattr(_engine, "format", forking)
+    segment.attach(name, "4MB")
+    monkeypatch.setattr(_engine, "format", really)
+    assert in_another_process(name + "-next") == "None\n"
+    segment.unlink(name + "-next")
+    deleted = [os.readlink(path) for path in Path(f"/proc/{children[0].pid}/fd").iterdir() if path.is_symlink()]
+    assert not [path for path in deleted if "/#" in path]  # as files without a name are shown
+
+
+@needs_mount
+def test_a_segment_over_half_of_the_file_system_can_be_replaced(
+    small_tmpfs: Callable[[str], None], name: str
+) -> None:
+    """Its successor needs the room that this process's own mapping of the old one takes."""
+    small_tmpfs("6m")
+    cache = mpcache.shared(name, size="4MB")
+    cache.set("a", 1)
+    segment.unlink(name)
+    cache.set("a", 2)
+    assert cache.get("a") == 2
+
+
+@needs_mount
+def test_without_room_for_a_successor_it_is_looked_for_again(small_tmpfs: Callable[[str], None], name: str) -> None:
+    small_tmpfs("6m")
+    cache = mpcache.shared(name, size="4MB")
+    cache.set("a", 1)
+    keeps_it_mapped = cache.actual_backend.segment
+    segment.unlink(name)
+    with pytest.raises(NoRoom):
+        cache.set("a", 2)
+    with pytest.raises(NoRoom):
+        cache.get("a")
+    del keeps_it_mapped
+    cache.set("a", 3)
+    assert cache.get("a") == 3
+
+
+def test_a_lease_that_outlives_its_segment_keeps_the_process_one(name: str) -> None:
+    lease = segment.attach(name, "4MB").engine.space("").lease("k", True)
+    lease.acquire(0, False, ())
+    gc.collect()
+    again = segment.attach(name, "4MB")
+    again.engine.space("").set("a", b"v")
+    assert again.engine.stats()["processes"] == 1
+    assert again.engine.space("").guard("k").live  # this process's own hold
+
+
+def test_a_process_too_many_reads_no_slower() -> None:
+    """It asks for a slot four times a second, and not at every look."""
+    fd = os.memfd_create("crowded")
+    os.posix_fallocate(fd, 0, 4 * MB)
+    _engine.format(fd, 4 * MB, 1, 1024)
+    space = _engine.Engine(fd).space("")
+    space.set("a", b"v")
+    import fcntl
+
+    crowd = os.open(f"/proc/self/fd/{fd}", os.O_RDWR)  # who holds all other bytes
+    lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, (1 << 60) + 1, 1023, 0)
+    fcntl.fcntl(crowd, getattr(fcntl, "F_OFD_SETLK", 37), lock)
+    other = _engine.Engine(fd).space("")
+    start = time.monotonic()
+    for _ in range(1000):
+        assert other.get("a") is not None
+    assert time.monotonic() - start < 1.0  # it took four seconds
+    with pytest.raises(TooManyProcesses):
+        other.set("a", b"w")
+    os.close(crowd)
+    os.close(fd)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_worker_that_changes_its_user_works_on_and_its_children_read(name: str, fork: Fork) -> None:
+    space = segment.attach(name, "4MB").engine.space("")
+    space.set("a", b"v")
+
+    def worker(send: Any) -> Any:
+        os.setuid(65534)
+        wrote = space.set("b", b"w")
+        read, write = os.pipe()
+        if os.fork() == 0:
+            found = space.get("a")
+            os.write(write, found[0] if found else b"?")
+            os._exit(0)
+        return wrote, os.read(read, 10)
+
+    assert fork(worker).next() == (True, b"v")

@@ -28,24 +28,17 @@ static mpc_status check_record(const mpc_ctx *ctx, struct mpc_shard *shard, u64 
                                size_t room)
 {
     struct mpc_record record;
-    u64 capacity = ctx->geometry.main_units, place = at % capacity;
-    const u8 *from = mpc_ring_base(ctx, shard, MPC_MAIN) + place * MPC_UNIT;
-    mpc_copy_out(&record, from, MPC_ALIGN_UNITS * MPC_UNIT);
-    if (record.position != at)
-        return broken(why, room, "the record at %llu says that it is at %llu", LL(at), LL(record.position));
-    if (record.units == 0 || record.units % MPC_ALIGN_UNITS || place + record.units > capacity ||
-        at + record.units > head)
-        return broken(why, room, "the record at %llu has %u units", LL(at), record.units);
+    if (!mpc_log_record(ctx, shard, at, head, &record))
+        return broken(why, room, "what lies at %llu is no record: position %llu, %u units, key of %u and value of %u bytes",
+                      LL(at), LL(record.position), record.units, record.klen, record.vlen);
     *units = record.units;
     if (record.flags & MPC_PAD)
-        return place + record.units == capacity ? MPC_OK : broken(why, room, "the pad at %llu ends early", LL(at));
-    if (record.units < MPC_RECORD_UNITS)
-        return broken(why, room, "the record at %llu is shorter than its header", LL(at));
-    mpc_copy_out(&record, from, sizeof record);
-    if (record.units != mpc_units(record.klen, record.vlen) || record.version > at)
-        return broken(why, room, "the record at %llu does not agree with its lengths", LL(at));
+        return MPC_OK;
+    if (record.version > at)
+        return broken(why, room, "the record at %llu is of a later version, %llu", LL(at), LL(record.version));
+    const u8 *key = mpc_ring_base(ctx, shard, MPC_MAIN) + at % ctx->geometry.main_units * MPC_UNIT + sizeof record;
     u64 salt = (u64)record.space << 8 | record.sort;
-    if (mpc_hash(ctx->seed, salt, from + sizeof record, record.klen) != record.hash)
+    if (mpc_hash(ctx->seed, salt, key, record.klen) != record.hash)
         return broken(why, room, "the key of the record at %llu does not have its hash", LL(at));
     return MPC_OK;
 }
@@ -55,7 +48,7 @@ static mpc_status check_log(const mpc_ctx *ctx, struct mpc_shard *shard, char *w
     u64 tail = mpc_load(&shard->ring[MPC_MAIN].tail), head = mpc_load(&shard->ring[MPC_MAIN].head);
     if (tail > head && head == ctx->geometry.main_units)
         return MPC_OK; /* a restart that its writer did not survive: the next one finishes it */
-    if (tail > head || head - tail > ctx->geometry.main_units)
+    if (tail > head || head - tail > ctx->geometry.main_units || tail % MPC_ALIGN_UNITS || head % MPC_ALIGN_UNITS)
         return broken(why, room, "tail %llu and head %llu do not lie one capacity apart", LL(tail), LL(head));
     while (tail < head) {
         u64 units = 0;

@@ -76,7 +76,7 @@ void mpc_close(mpc_ctx *ctx)
     mpc_leave_fork_list(ctx);
     if (ctx->base && ctx->self && ctx->fd >= 0)
         mpc_unregister(ctx);
-    if (ctx->fd >= 0)
+    if (mpc_is_our_inode(ctx, ctx->fd)) /* else the program closed it, and the number may be another file's */
         close(ctx->fd);
     if (ctx->self)
         munmap(ctx->self, (size_t)sysconf(_SC_PAGESIZE));

@@ -31,6 +31,7 @@ typedef struct mpc_ctx {
     u64 dev, ino;
     char *path;       /* where another descriptor can be had; NULL: an anonymous segment */
     a64 looked_ns;    /* when its descriptor was last looked at */
+    a64 crowded_ns;   /* when every process slot was last found taken */
     struct mpc_ctx *next;
 } mpc_ctx;
 
@@ -105,6 +106,7 @@ void mpc_unregister(mpc_ctx *ctx);
 bool mpc_is_dead(mpc_ctx *ctx, u64 owner);
 bool mpc_anyone_alive(int fd, u32 slots, int *system_error);
 int mpc_reopen(int fd);
+bool mpc_is_our_inode(const mpc_ctx *ctx, int fd);
 void mpc_join_fork_list(mpc_ctx *ctx);
 void mpc_leave_fork_list(mpc_ctx *ctx);
 u64 mpc_pid_of(mpc_ctx *ctx, u64 owner);
@@ -155,7 +157,8 @@ mpc_status mpc_lease_release(mpc_ctx *ctx, const mpc_hold *hold, bool stored);
 bool mpc_lease_held(mpc_ctx *ctx, const mpc_key *key, u64 *owner);
 bool mpc_lease_mine(mpc_ctx *ctx, const mpc_hold *hold);
 mpc_status mpc_lease_guard(mpc_ctx *ctx, const mpc_key *key, mpc_hold *guard, u64 wait_ns);
-void mpc_lease_void(mpc_ctx *ctx, const mpc_key *key);
+bool mpc_lease_void(mpc_ctx *ctx, const mpc_key *key);
+void mpc_lease_settle(mpc_ctx *ctx, const mpc_key *key);
 bool mpc_lease_fill_begin(mpc_ctx *ctx, const mpc_key *key, const mpc_hold *guard, u64 wait_ns, mpc_status *verdict);
 void mpc_lease_fill_end(mpc_ctx *ctx, const mpc_hold *guard);
 bool mpc_lease_voided(mpc_ctx *ctx, const mpc_hold *guard);

@@ -120,7 +120,7 @@ mpc_status mpc_look_up(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key
             return status;
         mpc_count(ctx, MPC_COUNT_LAPS);
     }
-    return MPC_ABSENT;
+    return MPC_LAPPED;
 }
 
 a64 *mpc_slot_naming(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, unsigned ring, u64 position)

@@ -124,7 +124,9 @@ struct mpc_ring {
 
 struct mpc_shard {
     a32 lock;
-    u8 pad[MPC_LINE - 4];
+    a32 unused;
+    a64 drops; /* sets that gave up; one that was under way meanwhile must not bring an older value back */
+    u8 pad[MPC_LINE - 16];
     struct mpc_ring ring[MPC_RINGS]; /* the line that readers share */
     u8 pad2[MPC_LINE - MPC_RINGS * sizeof(struct mpc_ring)];
     a64 evicted[MPC_RINGS]; /* from here on: counters, written under the lock */

@@ -392,8 +392,8 @@ mpc_status mpc_lease_guard(mpc_ctx *ctx, const mpc_key *key, mpc_hold *guard, u6
 }
 
 /* The key is about to change by other hands: what its creator makes must not be stored.  The creator keeps its
- * lease.  A creator that begins only now will read what the caller has already done. */
-void mpc_lease_void(mpc_ctx *ctx, const mpc_key *key)
+ * lease.  A creator that begins only now will read what the caller has already done.  Whether there was one. */
+bool mpc_lease_void(mpc_ctx *ctx, const mpc_key *key)
 {
     u64 hash[2];
     mpc_key_hash128(ctx, key, hash);
@@ -401,6 +401,18 @@ void mpc_lease_void(mpc_ctx *ctx, const mpc_key *key)
     if (lease)
         atomic_store(&lease->voided, mpc_load_acquire(&lease->fence));
     atomic_thread_fence(memory_order_seq_cst);
+    return lease != NULL;
+}
+
+/* Wait until a fill that is just being published has been: it holds the bucket's lock.  A filler that died there is
+ * noticed within the wait; one that is stopped is not waited for any longer, and will find the void. */
+void mpc_lease_settle(mpc_ctx *ctx, const mpc_key *key)
+{
+    u64 hash[2];
+    mpc_key_hash128(ctx, key, hash);
+    struct mpc_lease_bucket *bucket = bucket_at(ctx, bucket_of(ctx, hash));
+    if (mpc_load_acquire(&bucket->lock) != 0 && mpc_lock(ctx, &bucket->lock, 2 * MPC_TAKEOVER_NS))
+        mpc_unlock(ctx, &bucket->lock);
 }
 
 bool mpc_lease_voided(mpc_ctx *ctx, const mpc_hold *guard)

@@ -46,7 +46,7 @@ int mpc_reopen(int fd)
 }
 
 /* Programs close descriptors that they do not know; another file may stand behind the number by now. */
-static bool is_our_inode(const mpc_ctx *ctx, int fd)
+bool mpc_is_our_inode(const mpc_ctx *ctx, int fd)
 {
     struct stat st;
     return fd >= 0 && fstat(fd, &st) == 0 && (u64)st.st_dev == ctx->dev && (u64)st.st_ino == ctx->ino;
@@ -147,7 +147,7 @@ bool mpc_is_dead(mpc_ctx *ctx, u64 owner)
     if (owner == mpc_load(&ctx->self->owner))
         return false; /* my own locks do not show in F_OFD_GETLK */
     struct flock lock = life_lock(F_WRLCK, which, 1);
-    bool freed = is_our_inode(ctx, ctx->fd) && fcntl(ctx->fd, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK;
+    bool freed = mpc_is_our_inode(ctx, ctx->fd) && fcntl(ctx->fd, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK;
     bool dead = freed || process_is_gone(ctx, slot);
     return dead || mpc_load_acquire(&slot->id) != owner;
 }
@@ -206,10 +206,10 @@ static bool take_a_slot(mpc_ctx *ctx)
 /* Through the inherited descriptor; or by name, where the program has closed that (daemons close all they find). */
 static int another_descriptor(const mpc_ctx *ctx)
 {
-    if (is_our_inode(ctx, ctx->fd))
+    if (mpc_is_our_inode(ctx, ctx->fd))
         return mpc_reopen(ctx->fd);
     int fd = ctx->path ? open(ctx->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW) : -1;
-    if (fd < 0 || is_our_inode(ctx, fd))
+    if (fd < 0 || mpc_is_our_inode(ctx, fd))
         return fd < 0 ? -1 : to_high(fd);
     close(fd);
     return -1;
@@ -220,7 +220,7 @@ static int another_descriptor(const mpc_ctx *ctx)
 static bool own_descriptor(mpc_ctx *ctx)
 {
     u64 pid = (u64)getpid();
-    bool ours = is_our_inode(ctx, ctx->fd);
+    bool ours = mpc_is_our_inode(ctx, ctx->fd);
     if (ctx->fd_pid == pid && ours)
         return true;
     int mine = another_descriptor(ctx);
@@ -252,20 +252,26 @@ static mpc_status become_somebody(mpc_ctx *ctx)
     if (resume(ctx, mpc_load(&ctx->self->owner)))
         return MPC_OK;
     mpc_store(&ctx->self->owner, 0);
-    return take_a_slot(ctx) ? MPC_OK : MPC_NO_SLOT;
+    u64 now = mpc_mono_coarse_ns();
+    if (now - mpc_load(&ctx->crowded_ns) < MPC_LOOK_NS)
+        return MPC_NO_SLOT; /* a thousand system calls at every operation are too many */
+    if (take_a_slot(ctx))
+        return MPC_OK;
+    mpc_store(&ctx->crowded_ns, now);
+    return MPC_NO_SLOT;
 }
 
 static bool still_me(mpc_ctx *ctx)
 {
     u64 owner = mpc_load_acquire(&ctx->self->owner);
     return owner != 0 && mpc_load_acquire(&mpc_slot_at(ctx, (u32)(owner & 0xffff))->id) == owner &&
-           is_our_inode(ctx, ctx->fd);
+           mpc_is_our_inode(ctx, ctx->fd);
 }
 
 /* Before something is held for long: a process whose descriptor was closed would be taken for dead. */
 mpc_status mpc_stay_alive(mpc_ctx *ctx)
 {
-    return is_our_inode(ctx, ctx->fd) ? MPC_OK : mpc_register(ctx);
+    return mpc_is_our_inode(ctx, ctx->fd) ? MPC_OK : mpc_register(ctx);
 }
 
 /* One thread registers, the others of its process wait for it.  `state` is wiped by a fork in the middle. */
@@ -307,7 +313,7 @@ static void before_fork(void)
 {
     pthread_mutex_lock(&contexts_lock);
     for (mpc_ctx *ctx = contexts; ctx; ctx = ctx->next)
-        ctx->fd_for_child = is_our_inode(ctx, ctx->fd) ? mpc_reopen(ctx->fd) : -1;
+        ctx->fd_for_child = mpc_is_our_inode(ctx, ctx->fd) ? mpc_reopen(ctx->fd) : -1;
 }
 
 static void after_fork_in_parent(void)

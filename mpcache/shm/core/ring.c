@@ -84,21 +84,15 @@ static void write_bytes(u8 *to, const void *from, u64 n)
     MPC_POINT();
 }
 
-static void advance_head(struct mpc_ring *ring, u64 to)
-{
-    mpc_store_release(&ring->head, to);
-    MPC_POINT();
-}
+/* A writer's own copy of head and tail, read once under the lock and judged: whatever happens to the shared words
+ * meanwhile, it writes inside the ring. */
+struct ends {
+    u64 tail, head;
+};
 
-static void advance_tail(struct mpc_ring *ring, u64 to)
+static u64 free_units(const mpc_ctx *ctx, const struct ends *ends)
 {
-    mpc_store_release(&ring->tail, to);
-    MPC_POINT();
-}
-
-static u64 free_units(const mpc_ctx *ctx, const struct mpc_ring *ring)
-{
-    return ctx->geometry.main_units - (mpc_load(&ring->head) - mpc_load(&ring->tail));
+    return ctx->geometry.main_units - (ends->head - ends->tail);
 }
 
 /* The pad that a record of so many units would need before it. */
@@ -108,57 +102,65 @@ static u64 pad_before(const mpc_ctx *ctx, u64 head, u64 units)
     return units <= left ? 0 : left;
 }
 
-/* The caller has made room for it. */
-static void write_pad_locked(mpc_ctx *ctx, struct mpc_shard *shard, u64 units)
+static void advance_head(struct mpc_shard *shard, struct ends *ends, u64 units)
 {
-    struct mpc_ring *ring = &shard->ring[MPC_MAIN];
-    u64 head = mpc_load(&ring->head);
-    struct mpc_record pad = {.position = head, .units = (u32)units, .flags = MPC_PAD};
-    write_bytes(byte_at(ctx, shard, head), &pad, MPC_ALIGN_UNITS * MPC_UNIT);
-    advance_head(ring, head + units);
+    ends->head += units;
+    mpc_store_release(&shard->ring[MPC_MAIN].head, ends->head);
+    MPC_POINT();
+}
+
+static void advance_tail(struct mpc_shard *shard, struct ends *ends, u64 units)
+{
+    ends->tail += units;
+    mpc_store_release(&shard->ring[MPC_MAIN].tail, ends->tail);
+    MPC_POINT();
+}
+
+/* The caller has made room for it. */
+static void write_pad_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct ends *ends, u64 units)
+{
+    struct mpc_record pad = {.position = ends->head, .units = (u32)units, .flags = MPC_PAD};
+    write_bytes(byte_at(ctx, shard, ends->head), &pad, MPC_ALIGN_UNITS * MPC_UNIT);
+    advance_head(shard, ends, units);
 }
 
 /* Copy a record that is about to leave to the head, with one bit of use less.  The copy is published before the
  * tail passes the original, so the key is found at every moment.  A slot that was cleared meanwhile stays so, and
  * the copy is an orphan. */
-static bool move_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct mpc_record *record, a64 *slot, u64 word)
+static bool move_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct ends *ends, struct mpc_record *record, a64 *slot,
+                        u64 word)
 {
-    struct mpc_ring *ring = &shard->ring[MPC_MAIN];
-    u64 pad = pad_before(ctx, mpc_load(&ring->head), record->units);
-    if (pad + record->units > free_units(ctx, ring))
+    u64 pad = pad_before(ctx, ends->head, record->units);
+    if (pad + record->units > free_units(ctx, ends))
         return false;
     if (pad)
-        write_pad_locked(ctx, shard, pad);
-    const u8 *from = byte_at(ctx, shard, record->position);
-    u64 head = mpc_load(&ring->head);
-    u8 *to = byte_at(ctx, shard, head);
-    record->position = head;
+        write_pad_locked(ctx, shard, ends, pad);
+    const u8 *from = byte_at(ctx, shard, ends->tail);
+    u8 *to = byte_at(ctx, shard, ends->head);
+    u64 position = record->position = ends->head;
     write_bytes(to, record, sizeof *record);
     write_bytes(to + sizeof *record, from + sizeof *record, record->units * MPC_UNIT - sizeof *record);
-    advance_head(ring, head + record->units);
-    mpc_retarget(slot, word, mpc_word(mpc_tag(record->hash), mpc_word_freq(word) - 1, MPC_MAIN, head));
+    advance_head(shard, ends, record->units);
+    mpc_retarget(slot, word, mpc_word(mpc_tag(record->hash), mpc_word_freq(word) - 1, MPC_MAIN, position));
     mpc_add(&shard->moved, 1);
     return true;
 }
 
-/* Whether the ring holds at its tail what a ring can hold there. */
-static bool tail_is_sound(const mpc_ctx *ctx, struct mpc_shard *shard, struct mpc_record *record)
+/* A private copy of what lies at `position`, before `head`; false if it is nothing that the engine writes there.  Of a
+ * pad only the first words count. */
+bool mpc_log_record(const mpc_ctx *ctx, struct mpc_shard *shard, u64 position, u64 head, struct mpc_record *record)
 {
-    const struct mpc_ring *ring = &shard->ring[MPC_MAIN];
-    u64 tail = mpc_load(&ring->tail), head = mpc_load(&ring->head);
-    u64 pad_bytes = MPC_ALIGN_UNITS * MPC_UNIT;
-    if (tail >= head || head - tail > ctx->geometry.main_units || tail % MPC_ALIGN_UNITS != 0)
-        return false;
-    mpc_copy_out(record, byte_at(ctx, shard, tail), pad_bytes);
-    if (record->position != tail || record->units == 0 || record->units % MPC_ALIGN_UNITS != 0 ||
-        record->units > head - tail || record->units > units_to_end(ctx, tail))
+    u64 left = units_to_end(ctx, position);
+    const u8 *from = byte_at(ctx, shard, position);
+    memset(record, 0, sizeof *record);
+    mpc_copy_out(record, from, MPC_ALIGN_UNITS * MPC_UNIT);
+    if ((record->flags & MPC_PAD) == 0 && left >= MPC_RECORD_UNITS)
+        mpc_copy_out(record, from, sizeof *record);
+    if (record->position != position || record->units == 0 || record->units > left || record->units > head - position)
         return false;
     if (record->flags & MPC_PAD)
-        return record->units == units_to_end(ctx, tail);
-    if (record->units < MPC_RECORD_UNITS)
-        return false;
-    mpc_copy_out(record, byte_at(ctx, shard, tail), sizeof *record);
-    return record->units == mpc_units(record->klen, record->vlen);
+        return record->units == left;
+    return left >= MPC_RECORD_UNITS && record->units == mpc_units(record->klen, record->vlen);
 }
 
 static bool is_kept(mpc_ctx *ctx, const struct mpc_record *record, u64 word, u32 *moves)
@@ -171,37 +173,36 @@ static bool is_kept(mpc_ctx *ctx, const struct mpc_record *record, u64 word, u32
 }
 
 /* Let the record at the tail go, or move it to the head.  A record that no slot names was overwritten or deleted. */
-static mpc_status pass_tail_locked(mpc_ctx *ctx, struct mpc_shard *shard, u32 *moves)
+static mpc_status pass_tail_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct ends *ends, u32 *moves)
 {
-    struct mpc_ring *ring = &shard->ring[MPC_MAIN];
     struct mpc_record record;
-    if (!tail_is_sound(ctx, shard, &record))
+    u64 tail = ends->tail;
+    if (tail >= ends->head || !mpc_log_record(ctx, shard, tail, ends->head, &record))
         return MPC_DAMAGED;
-    u64 tail = record.position, units = record.units;
+    u64 units = record.units;
     a64 *slot = record.flags & MPC_PAD ? NULL : mpc_slot_naming(ctx, shard, record.hash, MPC_MAIN, tail);
     if (slot) {
         u64 word = mpc_load(slot);
         bool named = mpc_word_position(word) == tail;
-        if (!named || !is_kept(ctx, &record, word, moves) || !move_locked(ctx, shard, &record, slot, word)) {
+        if (!named || !is_kept(ctx, &record, word, moves) || !move_locked(ctx, shard, ends, &record, slot, word)) {
             mpc_add(is_hidden(ctx, &record) ? &shard->expired : &shard->evicted[MPC_MAIN], 1);
             if (named)
                 mpc_retarget(slot, word, 0);
         }
     }
-    advance_tail(ring, tail + units);
+    advance_tail(shard, ends, units);
     return MPC_OK;
 }
 
-static mpc_status make_room_locked(mpc_ctx *ctx, struct mpc_shard *shard, u64 units)
+static mpc_status make_room_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct ends *ends, u64 units)
 {
     u32 moves = 0;
-    struct mpc_ring *ring = &shard->ring[MPC_MAIN];
     u64 gap = ctx->geometry.main_units / GAP_SHARE;
     for (;;) {
-        u64 need = pad_before(ctx, mpc_load(&ring->head), units) + units + gap;
-        if (free_units(ctx, ring) >= need)
+        u64 need = pad_before(ctx, ends->head, units) + units + gap;
+        if (free_units(ctx, ends) >= need)
             return MPC_OK;
-        mpc_status status = pass_tail_locked(ctx, shard, &moves);
+        mpc_status status = pass_tail_locked(ctx, shard, ends, &moves);
         if (status != MPC_OK)
             return status;
     }
@@ -210,59 +211,61 @@ static mpc_status make_room_locked(mpc_ctx *ctx, struct mpc_shard *shard, u64 un
 /* Positions may not pass their limit.  Head falls first: a reader that still holds an old position sees that it
  * lies beyond head, until the tail has fallen too and ever after.  A writer that dies in between leaves
  * tail > head, which no other state has, and the next one finishes. */
-static void restart_locked(mpc_ctx *ctx, struct mpc_shard *shard)
+static void restart_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct ends *ends)
 {
     struct mpc_ring *ring = &shard->ring[MPC_MAIN];
     a64 *slots = (a64 *)((u8 *)shard + ctx->geometry.index_at);
     for (u64 i = 0; i < (u64)ctx->geometry.index_buckets * MPC_SLOTS_PER_BUCKET; i++)
         mpc_store_release(&slots[i], 0);
     MPC_POINT();
-    atomic_store(&ring->head, ctx->geometry.main_units);
+    ends->head = ends->tail = ctx->geometry.main_units;
+    atomic_store(&ring->head, ends->head);
     MPC_POINT();
-    atomic_store(&ring->tail, ctx->geometry.main_units);
+    atomic_store(&ring->tail, ends->tail);
     mpc_add(&shard->cleared, 1);
 }
 
-static mpc_status ready_locked(mpc_ctx *ctx, struct mpc_shard *shard, u64 units)
+static mpc_status ready_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct ends *ends, u64 units)
 {
-    struct mpc_ring *ring = &shard->ring[MPC_MAIN];
-    u64 head = mpc_load(&ring->head), tail = mpc_load(&ring->tail);
-    bool half_restarted = tail > head && head == ctx->geometry.main_units && tail <= ctx->geometry.position_limit;
-    bool sound = tail <= head && head - tail <= ctx->geometry.main_units && head % MPC_ALIGN_UNITS == 0 &&
-                 head <= ctx->geometry.position_limit;
+    u64 capacity = ctx->geometry.main_units, limit = ctx->geometry.position_limit;
+    u64 tail = ends->tail = mpc_load(&shard->ring[MPC_MAIN].tail);
+    u64 head = ends->head = mpc_load(&shard->ring[MPC_MAIN].head);
+    bool half_restarted = tail > head && head == capacity && tail <= limit;
+    bool sound = tail <= head && head - tail <= capacity && head % MPC_ALIGN_UNITS == 0 &&
+                 tail % MPC_ALIGN_UNITS == 0 && head <= limit;
     if (!sound && !half_restarted)
         return MPC_DAMAGED;
-    if (half_restarted || head + 2 * ctx->geometry.main_units > ctx->geometry.position_limit)
-        restart_locked(ctx, shard);
-    return make_room_locked(ctx, shard, units);
+    if (half_restarted || head + 2 * capacity > limit)
+        restart_locked(ctx, shard, ends);
+    return make_room_locked(ctx, shard, ends, units);
 }
 
 /* Write a record after the head.  Nobody sees it before it is published in the index. */
 mpc_status mpc_append_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
                              u64 *position)
 {
-    struct mpc_ring *ring = &shard->ring[MPC_MAIN];
+    struct ends ends;
     u64 units = mpc_units(key->len, value->len);
-    mpc_status status = ready_locked(ctx, shard, units);
+    mpc_status status = ready_locked(ctx, shard, &ends, units);
     if (status != MPC_OK)
         return status;
-    u64 pad = pad_before(ctx, mpc_load(&ring->head), units);
+    u64 pad = pad_before(ctx, ends.head, units);
     if (pad)
-        write_pad_locked(ctx, shard, pad);
-    u64 head = mpc_load(&ring->head);
+        write_pad_locked(ctx, shard, &ends, pad);
     struct mpc_record record = {
-        .position = head, .units = (u32)units, .klen = (u16)key->len, .sort = key->sort, .flags = value->flags,
-        .version = head, .hash = key->hash, .vlen = (u32)value->len, .space = key->space, .epoch = value->epoch,
+        .position = ends.head, .units = (u32)units, .klen = (u16)key->len, .sort = key->sort, .flags = value->flags,
+        .version = ends.head, .hash = key->hash, .vlen = (u32)value->len, .space = key->space, .epoch = value->epoch,
         .created = value->created, .expires = value->expires,
     };
-    u8 *to = byte_at(ctx, shard, head);
+    u8 *to = byte_at(ctx, shard, ends.head);
+    *position = ends.head;
 #ifdef MPC_FAULT_HEAD_FIRST
-    advance_head(ring, head + units);
+    advance_head(shard, &ends, units);
+    units = 0;
 #endif
     write_bytes(to, &record, sizeof record);
     write_bytes(to + sizeof record, key->bytes, key->len);
     write_bytes(to + mpc_value_at(key->len), value->bytes, value->len);
-    advance_head(ring, head + units);
-    *position = head;
+    advance_head(shard, &ends, units);
     return MPC_OK;
 }

@@ -3,7 +3,7 @@
  *     reader   look up -> copy -> was the tail past it? again
  *     writer   void the key's lease | lock the shard | append | look up | publish | unlock
  *     fill     lock the shard | lock the lease's bucket | still the owner, not voided? | append, publish | voided? undo
- *     delete   void the key's lease | look up and empty the slot, until the key is not found */
+ *     delete   void the key's lease, let a fill end | look up and empty the slot, until the key is not found */
 #include "store.h"
 
 #define DELETE_ROUNDS 1024 /* each round lost means that another process got its own set through */
@@ -24,9 +24,9 @@ static void bump(const mpc_hit *hit)
 mpc_status mpc_find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
 {
     mpc_status status = mpc_enter(ctx);
-    if (status != MPC_OK && status != MPC_NO_SLOT)
-        return status; /* a process too many may read */
-    status = mpc_look_up(ctx, mpc_shard_of(ctx, key), key, hit);
+    if (status != MPC_OK && status != MPC_NO_SLOT && status != MPC_NO_DESCRIPTOR)
+        return status; /* a process that cannot register may read */
+    status = mpc_look_up(ctx, mpc_shard_of(ctx, key), key, hit); /* lapped again and again: a miss */
     if (status == MPC_OK && mpc_is_gone(ctx, &hit->record))
         status = MPC_ABSENT;
     if (status == MPC_OK) {
@@ -92,7 +92,7 @@ static mpc_status may_write(mpc_ctx *ctx, const mpc_key *key, const mpc_value *v
 static mpc_status put_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
                              mpc_hit *put)
 {
-    u64 position;
+    u64 position = 0;
     mpc_status status = mpc_append_locked(ctx, shard, key, value, &position);
     if (status != MPC_OK)
         return status;
@@ -107,9 +107,36 @@ static mpc_status put_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_ke
  * the newest. */
 void mpc_drop(mpc_ctx *ctx, const mpc_key *key)
 {
-    mpc_lease_void(ctx, key);
+    atomic_fetch_add(&mpc_shard_of(ctx, key)->drops, 1); /* before the look-up: a stopped writer publishes after it */
     mpc_delete(ctx, key);
     mpc_count(ctx, MPC_COUNT_DROPPED);
+}
+
+/* Take back what was just published: no other slot word will ever name its place. */
+static void unpublish(const mpc_hit *put)
+{
+    u64 seen = mpc_load_acquire(put->slot);
+    while (mpc_word_position(seen) == mpc_word_position(put->word) && seen >> MPC_TAG_SHIFT == put->word >> MPC_TAG_SHIFT)
+        if (mpc_cas64(put->slot, &seen, 0))
+            return;
+}
+
+/* A plain set or add.  While its process was stopped with the lock, sets of others may have given up: theirs are
+ * newer, perhaps of this key, so what was begun before them is taken back.  Either this look sees the drop, or the
+ * dropper's look-up, which comes after its count, sees what was published here. */
+static mpc_status put_fresh_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
+                                   u64 drops)
+{
+    mpc_hit put;
+    mpc_status status = put_locked(ctx, shard, key, value, &put);
+    if (status != MPC_OK)
+        return status;
+    atomic_thread_fence(memory_order_seq_cst);
+    if (mpc_load(&shard->drops) == drops)
+        return MPC_OK;
+    unpublish(&put);
+    mpc_count(ctx, MPC_COUNT_DROPPED);
+    return MPC_DROPPED;
 }
 
 /* Store the value.  `wait_ns` 0 only tries: MPC_BUSY, nothing has happened.  Else MPC_DROPPED after that time. */
@@ -118,16 +145,16 @@ mpc_status mpc_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64
     mpc_status status = may_write(ctx, key, value);
     if (status != MPC_OK)
         return status;
-    mpc_lease_void(ctx, key);
     struct mpc_shard *shard = mpc_shard_of(ctx, key);
+    u64 drops = mpc_load_acquire(&shard->drops);
+    mpc_lease_void(ctx, key);
     if (!mpc_lock(ctx, &shard->lock, wait_ns)) {
         if (wait_ns == 0)
             return MPC_BUSY;
         mpc_drop(ctx, key);
         return MPC_DROPPED;
     }
-    mpc_hit put;
-    status = put_locked(ctx, shard, key, value, &put);
+    status = put_fresh_locked(ctx, shard, key, value, drops);
     mpc_unlock(ctx, &shard->lock);
     if (status == MPC_OK)
         mpc_count(ctx, MPC_COUNT_SETS);
@@ -149,14 +176,14 @@ mpc_status mpc_add_new(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value,
     if (status != MPC_OK)
         return status;
     struct mpc_shard *shard = mpc_shard_of(ctx, key);
+    u64 drops = mpc_load_acquire(&shard->drops);
     if (!mpc_lock(ctx, &shard->lock, wait_ns))
         return MPC_BUSY;
-    mpc_hit put;
     if (is_live(ctx, shard, key)) {
         status = MPC_EXISTS;
     } else {
         mpc_lease_void(ctx, key);
-        status = put_locked(ctx, shard, key, value, &put);
+        status = put_fresh_locked(ctx, shard, key, value, drops);
     }
     mpc_unlock(ctx, &shard->lock);
     if (status == MPC_OK)
@@ -164,13 +191,10 @@ mpc_status mpc_add_new(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value,
     return status;
 }
 
-/* Take back what was just published: no other slot word will ever name its place. */
-static void unpublish(const mpc_hit *put)
+static bool is_invalidated(mpc_ctx *ctx, u16 which, u64 epoch)
 {
-    u64 seen = mpc_load_acquire(put->slot);
-    while (mpc_word_position(seen) == mpc_word_position(put->word) && seen >> MPC_TAG_SHIFT == put->word >> MPC_TAG_SHIFT)
-        if (mpc_cas64(put->slot, &seen, 0))
-            return;
+    struct mpc_space *space = mpc_space_at(ctx, which);
+    return epoch < mpc_load_acquire(&space->hard_at) || epoch < mpc_load_acquire(&space->clear_at);
 }
 
 static mpc_status fill_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
@@ -180,7 +204,7 @@ static mpc_status fill_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_k
     mpc_hit put;
     if (!mpc_lease_fill_begin(ctx, key, guard, wait_ns, &status))
         return status;
-    if (value->epoch < mpc_load_acquire(&mpc_space_at(ctx, key->space)->hard_at))
+    if (is_invalidated(ctx, key->space, value->epoch))
         status = MPC_REFUSED;
     else
         status = put_locked(ctx, shard, key, value, &put);
@@ -194,26 +218,35 @@ static mpc_status fill_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_k
     return MPC_REFUSED;
 }
 
-/* Store what a creator made, unless the key was set, deleted or invalidated since its fill began.  One who changes
- * the key without the shard's lock first voids the lease and then looks for the slot; the fill first publishes and
- * then looks at the void: whatever their order, one of the two sees the other (Dekker's argument). */
+/* One who changes the key without the shard's lock first voids the lease, then waits until nobody is between
+ * fill_begin and fill_end, and then looks for the slot: so it finds what this fill published, also if the filler was
+ * killed right after.  Against a filler that is stopped there, and cannot be waited for, the fill looks at the void once
+ * more when it has published: whatever their order, one of the two sees the other (Dekker's argument). */
+static mpc_status fill_under_lock(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, const mpc_hold *guard,
+                                  u64 wait_ns)
+{
+    struct mpc_shard *shard = mpc_shard_of(ctx, key);
+    if (!mpc_lock(ctx, &shard->lock, wait_ns))
+        return wait_ns == 0 ? MPC_BUSY : MPC_DROPPED;
+    mpc_status status = fill_locked(ctx, shard, key, value, guard, wait_ns);
+    mpc_unlock(ctx, &shard->lock);
+    return status;
+}
+
+/* Store what a creator made, unless the key was set, deleted or invalidated since its fill began. */
 mpc_status mpc_fill(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, const mpc_hold *guard, u64 wait_ns)
 {
     mpc_status status = may_write(ctx, key, value);
     if (status != MPC_OK)
         return status;
-    struct mpc_shard *shard = mpc_shard_of(ctx, key);
-    if (!mpc_lock(ctx, &shard->lock, wait_ns)) {
-        if (wait_ns == 0)
-            return MPC_BUSY;
-        mpc_drop(ctx, key);
-        return MPC_DROPPED;
-    }
-    status = fill_locked(ctx, shard, key, value, guard, wait_ns);
-    mpc_unlock(ctx, &shard->lock);
+    if (!mpc_lease_mine(ctx, guard) || mpc_lease_voided(ctx, guard))
+        status = MPC_REFUSED; /* what the key has now is newer, whether or not the shard can be had */
+    else
+        status = fill_under_lock(ctx, key, value, guard, wait_ns);
     if (status == MPC_DROPPED)
         mpc_drop(ctx, key);
-    mpc_count(ctx, status == MPC_OK ? MPC_COUNT_FILLS : MPC_COUNT_FILLS_REFUSED);
+    if (status != MPC_BUSY)
+        mpc_count(ctx, status == MPC_OK ? MPC_COUNT_FILLS : MPC_COUNT_FILLS_REFUSED);
     return status;
 }
 
@@ -225,12 +258,16 @@ mpc_status mpc_delete(mpc_ctx *ctx, const mpc_key *key)
         status = mpc_look(ctx);
     if (status != MPC_OK)
         return status;
-    mpc_lease_void(ctx, key);
+    if (mpc_lease_void(ctx, key))
+        mpc_lease_settle(ctx, key);
     struct mpc_shard *shard = mpc_shard_of(ctx, key);
     bool was_there = false;
     for (int i = 0; i < DELETE_ROUNDS; i++) {
         mpc_hit hit;
-        if (mpc_look_up(ctx, shard, key, &hit) != MPC_OK)
+        mpc_status found = mpc_look_up(ctx, shard, key, &hit);
+        if (found == MPC_LAPPED)
+            continue; /* "I could not see it" is not "it is not there" */
+        if (found != MPC_OK)
             break;
         bool gone = mpc_is_gone(ctx, &hit.record);
         MPC_POINT();

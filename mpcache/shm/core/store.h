@@ -22,6 +22,7 @@ u8 *mpc_ring_base(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring);
 u64 mpc_ring_units(const mpc_ctx *ctx, unsigned ring);
 mpc_status mpc_append_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
                              u64 *position);
+bool mpc_log_record(const mpc_ctx *ctx, struct mpc_shard *shard, u64 position, u64 head, struct mpc_record *record);
 bool mpc_is_gone(mpc_ctx *ctx, const struct mpc_record *record);
 u64 mpc_value_at(u32 klen);
 
