@@ -98,7 +98,8 @@ class Foundation:
                 "Specify replace_existing_backend=True to replace."
             )
         kind = load_backend(backend)
-        lifetime, patience = seconds(expiration_time), seconds(creation_wait, "creation_wait")
+        given = None if expiration_time == "" else expiration_time  # an ini file with nothing after the "="
+        lifetime, patience = seconds(given), seconds(creation_wait, "creation_wait")
         make_mutex = _mutex_factory(mutex, mutex_arguments)
         layers = layers_of(wrap)
         if _config_argument_dict:

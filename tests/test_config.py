@@ -72,7 +72,7 @@ def test_1_2_an_unknown_backend() -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("60", 60), (" 1.5 ", 1.5), ("-1", -1), ("0", 0), ("None", None), (7, 7), ("1e3", 1000.0)],
+    [("60", 60), (" 1.5 ", 1.5), ("-1", -1), ("0", 0), ("None", None), ("", None), (7, 7), ("1e3", 1000.0)],
 )
 def test_1_2_expiration_time(text: Any, seconds: float | None) -> None:
     assert configured(backend="mpcache.memory", expiration_time=text).expiration_time == seconds

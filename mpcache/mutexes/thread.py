@@ -13,7 +13,6 @@ from typing import Any
 from mpcache.api import Guarantees, Outcome
 from mpcache.mutexes.base import Hold, Mutex, incarnation
 
-
 _SLICE = 0.05
 """Seconds after which a waiter looks for himself: whoever was interrupted on his way to wake him does not."""
 
