@@ -13,7 +13,7 @@ copy=build/asan
 
 rm -rf "$copy"
 mkdir -p "$copy"
-cp -R mpcache tests setup.py setup.cfg pyproject.toml README.rst LICENSE "$copy"
+cp -R mpcache tests docs setup.py setup.cfg pyproject.toml README.rst CHANGES.rst LICENSE "$copy"
 find "$copy" -name '*.so' -delete
 cd "$copy"
 MPCACHE_WERROR=1 MPCACHE_SANITIZE=address,undefined "$python" setup.py --quiet build_ext --inplace
