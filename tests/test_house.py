@@ -21,6 +21,7 @@ HOUSES = ("tests", "stress", "bench")
 DOWN: keeper.Table = {
     "exception": (),
     "api": ("exception",),
+    "sizes": (),
     # pure: they decide, they know no storage
     "keys": ("api",),
     "codec": ("api",),
@@ -30,14 +31,14 @@ DOWN: keeper.Table = {
     "mishaps": ("api",),
     "bounded": ("api",),
     # the floor both staircases stand on
-    "shm": ("api",),
+    "shm": ("api", "sizes"),
     # exclude: one primitive a file; the folder itself is the table of names
     "mutexes": ("api",),
     "mutexes.base": ("api",),
     "mutexes.*": ("mutexes.base", "shm"),
     # keep: one store a file.  It may build a mutex, never back, and tells how its epochs invalidate
     "backends": ("api",),
-    "backends.*": ("backends", "bounded", "codec", "mutexes", "mutexes.*", "invalidation", "shm"),
+    "backends.*": ("backends", "bounded", "codec", "mutexes", "mutexes.*", "invalidation", "sizes", "shm"),
     "proxy": ("api",),
     # the region, in rooms that are handed one and never make one
     "storage": ("codec", "invalidation", "mishaps"),

@@ -1,6 +1,6 @@
 """A dict of this process as a store.
 
-Leans on api, and on bounded for those who set a bound.
+Leans on api and sizes, and on bounded for those who set a bound.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from mpcache.api import (
 from mpcache.backends import warn_of_unknown
 from mpcache.bounded import BoundedDict
 from mpcache.exception import ValidationError
+from mpcache.sizes import parse_size
 
 
 class MemoryBackend(CacheBackend):
@@ -43,8 +44,6 @@ class MemoryBackend(CacheBackend):
         if bounds and given is not None:
             raise ValidationError(f"{', '.join(bounds)} cannot bound a cache_dict, which others may fill; leave it out")
         if isinstance(bounds.get("max_bytes"), str):
-            from mpcache.shm.segment import parse_size  # loads the engine, for nobody else here
-
             bounds["max_bytes"] = parse_size(bounds["max_bytes"])
         plain = {} if given is None else given
         self._cache: MutableMapping[KeyType, Any] = BoundedDict(**bounds, size_of=_length) if bounds else plain

@@ -1,6 +1,6 @@
 """Segments: how one is born under a name, found again, checked, and removed.
 
-Leans on exception and the engine.  Nothing here looks into a segment; that is the engine's.
+Leans on exception, sizes and the engine.  Nothing here looks into a segment; that is the engine's.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import re
 import stat
 import threading
 import warnings
@@ -19,28 +18,13 @@ from weakref import WeakValueDictionary
 
 from mpcache.exception import NoRoom, SegmentError, SegmentRefused, SegmentRetired, SegmentTooSmall
 from mpcache.shm import _engine, room
+from mpcache.sizes import parse_size
 
 BORN_ELSEWHERE = 8
 """Times that finding and creating may be overtaken by others before it is given up."""
 
 CHUNK = 4 << 20
 """Bytes that are allocated by one call."""
-
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", re.IGNORECASE)
-_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-
-
-def parse_size(size: int | str) -> int:
-    """Bytes, from a number or a text such as ``"64MB"``; k, M, G and T are powers of 1024.
-
-    :raises ValueError: it is neither.
-    """
-    if isinstance(size, int) and not isinstance(size, bool):
-        return size
-    match = _SIZE.fullmatch(size) if isinstance(size, str) else None
-    if match is None:
-        raise ValueError(f"size {size!r} is neither a number of bytes nor a text such as '64MB'")
-    return int(float(match[1]) * 1024 ** _POWERS[match[2].lower()])
 
 
 def default_shards(size: int) -> int:
