@@ -82,6 +82,9 @@ def test_nowhere_else_does_an_anonymous_segment_let_itself_be_pickled() -> None:
 
 # -- forks in the middle of something ------------------------------------------------------------------------------
 
+# Python 3.12 and later warn of what these tests do on purpose.
+beside_threads = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+
 
 class Creating:
     """A thread that is creating the value of a key, and goes on when it is told to."""
@@ -111,6 +114,7 @@ class Creating:
         return self.value
 
 
+@beside_threads
 def test_a_child_that_is_forked_while_a_thread_creates_waits_for_its_parent(
     name: str, tmp_path: Path, fork: Callable[[Callable[[], object]], Child]
 ) -> None:
@@ -160,6 +164,7 @@ def test_a_forked_child_does_not_keep_alive_what_its_parent_held(
         os.close(reader)
 
 
+@beside_threads
 def test_forks_in_the_middle_of_operations_hold_up_nobody(
     name: str, fork: Callable[[Callable[[], object]], Child]
 ) -> None:
