@@ -144,11 +144,12 @@ def test_a_forked_child_does_not_keep_alive_what_its_parent_held(
 
     def live_on() -> None:
         os.close(writer)
+        note(tmp_path / "grandchild", str(os.getpid()))
         os.read(reader, 1)  # until the test ends
 
     def hold_and_fork() -> None:
         creating = Creating(region, "key")
-        note(tmp_path / "grandchild", str(Child(live_on).pid))
+        Child(live_on)
         creating.wait_for_ever()
 
     parent = fork(hold_and_fork)
@@ -158,7 +159,7 @@ def test_a_forked_child_does_not_keep_alive_what_its_parent_held(
         parent.kill(signal.SIGKILL)
         began = own_time()
         assert region.get_or_create("key", lambda: own_time() - began) < 0.100
-        assert state_of(int(grandchild)) == "S"
+        assert state_of(int(grandchild)) not in ("", "Z")
     finally:
         os.close(writer)
         os.close(reader)
