@@ -362,7 +362,9 @@ def test_ten_processes_come_and_go_and_leave_no_slot(name: str, fork: Fork) -> N
     space = found.engine.space("")
     space.set("a", b"v")
     for _ in range(10):
-        fork(lambda send: space.set("a", b"w")).next()
+        leaves = fork(lambda send: space.set("a", b"w"))
+        assert leaves.next() is True
+        leaves.reap()
         fork(lambda send: (space.set("a", b"w"), send("there"), signal.pause())).kill()
     assert found.engine.stats()["processes"] == 1
     assert found.engine.owner & 0xFFFF == 0
