@@ -93,12 +93,13 @@ class Asker:
     def _ask(self, which: int, key: str) -> None:
         before = queued()
         self._signals.say(ASKS, self._who)
-        value = self._region.get_or_create(key, lambda: self._create(which, key))
+        value = self._region.get_or_create(key, lambda: self._create(which, key, before))
         when, after = time.monotonic_ns(), queued()  # in this order: no wait before `when` may be missing
         self._signals.say(HAS, self._who, proven(key, value).writer, when, after - before)
 
-    def _create(self, which: int, key: str) -> bytes:
-        self._signals.say(CREATES, self._who)
+    def _create(self, which: int, key: str, before: int) -> bytes:
+        when, after = time.monotonic_ns(), queued()
+        self._signals.say(CREATES, self._who, 0, when, after - before)
         wait_until(lambda: self._signals.may_end(which), "leave to end")
         time.sleep(WORK)
         return prove(key, Sign(self._who, which), 1000)
@@ -110,7 +111,7 @@ class Round:
     def __init__(self, which: int) -> None:
         self.which = which
         self.asking: set[int] = set()
-        self.creations: list[tuple[int, int]] = []
+        self.creations: list[Word] = []
         self.returns: dict[int, Word] = {}
         self.killed: tuple[int, int] | None = None
 
@@ -118,7 +119,7 @@ class Round:
         if word.what == ASKS:
             self.asking.add(word.who)
         elif word.what == CREATES:
-            self.creations.append((word.who, word.when))
+            self.creations.append(word)
         elif word.what == HAS:
             self.returns[word.who] = word
 
@@ -126,18 +127,22 @@ class Round:
         return len(self.returns) == ASKERS - bool(self.killed)
 
     def report(self) -> dict[str, Any]:
-        """Waits count from the creator's return; the second figure leaves out the time in the queue for a core."""
-        creator, began = self.creations[-1]
-        end = self.returns[creator].when
-        waits = [(w.when - end, w.when - end - w.queued) for w in self.returns.values() if w.who != creator]
+        """Take-over counts from the kill, waits from the creator's return; see since()."""
+        creation = self.creations[-1]
+        end = self.returns[creation.who].when
         return {
             "round": self.which,
             "killed": bool(self.killed),
             "creators": len(self.creations),
-            "makers": len({word.maker for word in self.returns.values()} | {creator}),
-            "takeover": (began - self.killed[1]) / 1e9 if self.killed else None,
-            "waits": [(by_the_clock / 1e9, queue_left_out / 1e9) for by_the_clock, queue_left_out in waits],
+            "makers": len({word.maker for word in self.returns.values()} | {creation.who}),
+            "takeover": since(self.killed[1], creation) if self.killed else None,
+            "waits": [since(end, word) for word in self.returns.values() if word.who != creation.who],
         }
+
+
+def since(start: int, word: Word) -> tuple[float, float]:
+    """Seconds until the word was said: by the clock; and with its sayer's time in the queue for a core left out."""
+    return (word.when - start) / 1e9, (word.when - start - word.queued) / 1e9
 
 
 class Conductor:
@@ -172,7 +177,7 @@ class Conductor:
         return it.report()
 
     def _kill_creator(self, it: Round) -> None:
-        who, began = it.creations[0]
+        who, began = it.creations[0].who, it.creations[0].when
         doom = began + self._random.uniform(*DOOMED_AFTER) * 1e9
         wait_until(lambda: time.monotonic_ns() >= doom, "passing of time")
         it.killed = who, time.monotonic_ns()

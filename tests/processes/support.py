@@ -87,20 +87,20 @@ def wait_until(condition: Callable[[], T], what: str, seconds: float = PATIENCE)
 
 
 def queued() -> int:
-    """Nanoseconds for which this process could have run and had no core, since it began, as the kernel counts them.
+    """Nanoseconds for which this thread could have run and had no core, since it began, as the kernel counts them.
 
     Eight processes on two cores, next to whatever else the machine does, queue for milliseconds: no cache's doing.
     0 where the kernel does not say (proc(5), schedstat).
     """
     try:
-        with open("/proc/self/schedstat") as file:
+        with open("/proc/thread-self/schedstat") as file:
             return int(file.read().split()[1])
     except FileNotFoundError:
         return 0
 
 
 def own_time() -> float:
-    """Seconds on a monotonic clock that stands still while this process queues for a core."""
+    """Seconds on a monotonic clock that stands still while this thread queues for a core."""
     return (time.monotonic_ns() - queued()) / 1e9
 
 

@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import pytest
@@ -39,6 +40,15 @@ class Answer(NamedTuple):
     status: int
     worker: int
     text: str
+
+
+class Creation(NamedTuple):
+    """Of which page, by whom, when, and how long the creator was in the queue for a core until then (ns)."""
+
+    page: str
+    pid: int
+    when: int
+    queued: int
 
 
 class Connection(http.client.HTTPConnection):
@@ -130,10 +140,12 @@ class Server:
                 os.kill(pid, signal.SIGKILL)
             self.master.wait()
 
-    def creations(self) -> list[tuple[str, int, int]]:
-        """Page, pid of the creator, ns of the monotonic clock."""
+    def creations(self) -> list[Creation]:
         found = [line.split() for line in notes(self.log) if line.startswith("create")]
-        return [(page, int(pid), int(when)) for _, page, pid, when in found]
+        return [Creation(page, int(pid), int(when), int(queued)) for _, page, pid, when, queued in found]
+
+    def creators(self, page: str) -> list[Creation]:
+        return [creation for creation in self.creations() if creation.page == page]
 
     def begun(self) -> dict[int, int]:
         """The worker's pid of each request, by its id."""
@@ -220,7 +232,7 @@ class Load:
 def assert_one_creation_each(server: Server, load: Load) -> None:
     assert load.errors == []
     assert {answer.status for _, answer in load.answers} == {200}
-    assert Counter(page for page, _, _ in server.creations()) == Counter(PAGES)
+    assert Counter(creation.page for creation in server.creations()) == Counter(PAGES)
     texts = {(name, answer.text) for name, answer in load.answers}
     assert len(texts) == len(PAGES), "a page had two texts"
 
@@ -232,7 +244,7 @@ def test_each_page_is_created_once(serve: Any, name: str, worker_class: str, pre
     load.join()
     assert_one_creation_each(server, load)
     assert len({answer.worker for _, answer in load.answers}) == WORKERS
-    assert len({pid for _, pid, _ in server.creations()}) > 1
+    assert len({creation.pid for creation in server.creations()}) > 1
 
 
 @KINDS
@@ -241,15 +253,20 @@ def test_when_the_creating_worker_is_killed_another_takes_over(
 ) -> None:
     server = serve(name, worker_class=worker_class, preload_app=preload)
     busy = WORKERS if worker_class == "sync" else CLIENTS  # the rest waits in the socket's queue
+    takeovers = []
     for which in range(4):
-        takeover = kill_a_creator(server, f"slow-{which}", busy)
-        print(f"take-over {takeover * 1000:.1f} ms")
-        assert takeover < 0.100
+        takeovers.append(kill_a_creator(server, f"slow-{which}", busy))
         server.wait_for_workers()
+    print("take-overs, and with the queue for a core left out:", takeovers)
+    assert median(by_the_clock for by_the_clock, _ in takeovers) < 0.100
+    assert max(queue_left_out for _, queue_left_out in takeovers) < 0.100
 
 
-def kill_a_creator(server: Server, name: str, busy: int) -> float:
-    """Seconds until another began to create; all but the killed one's requests are answered with what he made."""
+def kill_a_creator(server: Server, name: str, busy: int) -> tuple[float, float]:
+    """Seconds until another began to create: by the clock, and with his time in the queue for a core left out.
+
+    All but the killed one's requests are answered with what he made.
+    """
     before = set(server.begun())
     with ThreadPoolExecutor(4 * CLIENTS) as clients:
 
@@ -261,21 +278,21 @@ def kill_a_creator(server: Server, name: str, busy: int) -> float:
         while len(set(begun().values())) == 1:  # the kernel gave them all to one worker: nobody would take over
             asked.append(clients.submit(server.page, name))
             wait_until(lambda: len(begun()) >= len(asked), "further request in work")
-        ((_, creator, _),) = [creation for creation in server.creations() if creation[0] == name]
-        lost = [which for which, pid in begun().items() if pid == creator]
+        (creator,) = server.creators(name)
+        lost = [which for which, pid in begun().items() if pid == creator.pid]
 
-        os.kill(creator, signal.SIGKILL)
         killed = time.monotonic_ns()
-        wait_until(lambda: len([None for page, _, _ in server.creations() if page == name]) == 2, "second creator")
+        os.kill(creator.pid, signal.SIGKILL)
+        wait_until(lambda: len(server.creators(name)) == 2, "second creator")
         Path(f"{server.log}.{name}").touch()
         failed = [one.exception(PATIENCE) for one in asked]
     assert len([error for error in failed if error]) == len(lost), failed
     answers = [one.result() for one, error in zip(asked, failed, strict=True) if not error]
     assert {answer.status for answer in answers} == {200}
     assert len({answer.text for answer in answers}) == 1
-    (_, _), (heir, began) = [(pid, when) for page, pid, when in server.creations() if page == name]
-    assert heir != creator
-    return (began - killed) / 1e9
+    _, heir = server.creators(name)
+    assert heir.pid != creator.pid
+    return (heir.when - killed) / 1e9, (heir.when - killed - heir.queued) / 1e9
 
 
 @KINDS
