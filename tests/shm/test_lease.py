@@ -401,3 +401,18 @@ def test_a_mutex_takes_the_segment_that_is_there(name: str) -> None:
         warnings.simplefilter("error")
         with ShmMutex("k", segment=name):
             pass
+
+
+def test_B7_a_token_is_one_holds_alone(mutex: Callable[[str], ShmMutex]) -> None:
+    """No object, and no thread of the process, gives back what another one of the same key holds."""
+    first, second = mutex("k"), mutex("k")
+    first.acquire()
+    first.release()
+    taken = threading.Thread(target=second.acquire)
+    taken.start()
+    taken.join(10)
+    with pytest.raises(NotHeld):
+        first.release()
+    assert second.locked()
+    second.release()
+    assert not second.locked()

@@ -774,3 +774,23 @@ def test_a_set_that_was_stopped_brings_nothing_old_back(name: str, fork: Fork) -
             break
     words.close()
     assert caught, "never stopped inside a set"
+
+
+def test_F2_values_and_creators_are_shared_by_processes(name: str, fork: Fork) -> None:
+    """What the memory store cannot give: a child's value, and a child that creates, are seen by the parent."""
+    cache = mpcache.shared(name, size="4MB")
+    read, write = os.pipe()
+
+    def act(send: Any) -> Any:
+        def creator() -> str:
+            send("creating")
+            os.read(read, 1)
+            return f"by {os.getpid()}"
+
+        return cache.get_or_create("k", creator)
+
+    child = fork(act)
+    assert child.next() == "creating"
+    assert cache.key_is_locked("k")
+    os.write(write, b"x")
+    assert cache.get_or_create("k", lambda: "by the parent") == child.next() == f"by {child.pid}"
