@@ -154,6 +154,8 @@ def test_an_add_changes_nothing_and_says_so(scene: Scene) -> None:
             scene.space.add("another", b"value")
         assert own_time() - began < GIVES_UP + SLACK
         assert "another" not in scene.space
+        scene.let_it_end()
+    assert scene.child.wait() == 0
     assert scene.space.add("another", b"value")
 
 
@@ -166,6 +168,8 @@ def test_a_creator_has_his_value_though_it_is_not_kept(scene: Scene) -> None:
         assert scene.dropped() == before + 1
         assert scene.region.get("made") is NO_VALUE
         assert not scene.region.key_is_locked("made")
+        scene.let_it_end()
+    assert scene.child.wait() == 0
     assert scene.region.get_or_create("made", lambda: b"again") == b"again"
     assert scene.region.get("made") == b"again"
 
