@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 from mpcache.api import Freshness, KeyType, Outcome
 from mpcache.creation import Creation, refuse_without_lifetime, tell_how_long
-from mpcache.lock import Seen, adapt, let_go, too_late
+from mpcache.lock import Seen, adapt, let_go, owned, too_late
 
 if TYPE_CHECKING:
     from mpcache.region import CacheRegion
@@ -121,7 +121,7 @@ async def _make(work: _AsyncCreation, mutex: Any) -> Any:
         _turns[_subject(mutex)] = turn
         value = await work.create()
         stored = False
-        stored = work.keep(value)
+        stored = owned(mutex) and work.keep(value)
         return value
     finally:
         turn.unstored = not stored

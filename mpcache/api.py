@@ -112,6 +112,10 @@ class Guarantees(NamedTuple):
     """Is free again when its holder was killed."""
     fair: bool
     """Serves waiters in the order of their coming."""
+    takeover: float | None = None
+    """Seconds from the death of a holder until another can have it, at most; None: nobody can say."""
+    leased: bool = False
+    """May lapse while its holder lives, if that one is stopped, or cut off, for longer than a lease."""
 
 
 class CacheMutex(abc.ABC):

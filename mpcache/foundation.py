@@ -6,6 +6,8 @@ Leans on the tables of stores and of mutexes.
 from __future__ import annotations
 
 import functools
+import hashlib
+import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
@@ -27,6 +29,12 @@ _F = TypeVar("_F", bound="Foundation")
 
 # What a region takes from its store where the user gave nothing; False refuses the store's one, too.
 _FROM_STORE = ("key_mangler", "serializer", "deserializer")
+
+# Arguments of stores that say which one is meant.
+_IDENTIFYING = (
+    *("filename", "name", "namespace"),
+    *("url", "host", "port", "db", "service_name", "sentinels", "startup_nodes"),
+)
 
 # What belongs to this process, and is made anew by configure() wherever a region is unpickled.
 _LIVING = ("backend", "_storage", "_make_mutex", "_thread_mutex", "_invalidator", "_judge", "_adopted")
@@ -100,7 +108,9 @@ class Foundation:
         kind = load_backend(backend)
         given = None if expiration_time == "" else expiration_time  # an ini file with nothing after the "="
         lifetime, patience = seconds(given), seconds(creation_wait, "creation_wait")
-        make_mutex = _mutex_factory(mutex, mutex_arguments)
+        said = _config_argument_dict or arguments or {}
+        namespace = _namespace(getattr(self, "name", None), backend, said, _config_prefix or "")
+        make_mutex = _mutex_factory(mutex, mutex_arguments, namespace)
         layers = layers_of(wrap)
         if _config_argument_dict:
             store = kind.from_config_dict(_config_argument_dict, _config_prefix)
@@ -110,7 +120,7 @@ class Foundation:
 
         self._adopt_from(store)
         self.expiration_time, self.creation_wait = lifetime, patience
-        self._make_mutex, self._thread_mutex = make_mutex, _named_mutex("thread", {})
+        self._make_mutex, self._thread_mutex = make_mutex, _named_mutex("thread", {}, namespace)
         self.backend = outermost
         self._choose_invalidator(region_invalidator, store)
         self._configuration = {
@@ -214,20 +224,34 @@ class Foundation:
         return self._thread_mutex(key) if mutex is None else mutex
 
 
-def _mutex_factory(mutex: Any, arguments: Mapping[str, Any] | None) -> Callable[[KeyType], Any] | None:
+def _namespace(name: str | None, backend: str, arguments: Mapping[str, Any], prefix: str) -> str:
+    """What sets the keys of a region's mutexes apart from equal keys of other stores, in every process the same.
+
+    Of the arguments only those count that say which store is meant: a deploy may change the others while it runs.
+    """
+    said = {known: arguments[prefix + known] for known in _IDENTIFYING if prefix + known in arguments}
+    if isinstance(said.get("filename"), str):
+        said["filename"] = os.path.abspath(said["filename"])
+    return hashlib.sha1(repr((name, backend, said)).encode(), usedforsecurity=False).hexdigest()[:16]
+
+
+def _mutex_factory(
+    mutex: Any, arguments: Mapping[str, Any] | None, namespace: str
+) -> Callable[[KeyType], Any] | None:
     """``key -> mutex``; None leaves it to the store."""
     if mutex is not None:
-        return _named_mutex(mutex, arguments or {})
+        return _named_mutex(mutex, arguments or {}, namespace)
     if arguments:
         raise ValidationError(f"mutex_arguments={dict(arguments)!r} are for no mutex; name one with mutex=")
     return None
 
 
-def _named_mutex(mutex: Any, arguments: Mapping[str, Any]) -> Callable[[KeyType], Any]:
+def _named_mutex(mutex: Any, arguments: Mapping[str, Any], namespace: str) -> Callable[[KeyType], Any]:
     kind = resolve(mutex)
     for_region = getattr(kind, "for_region", None)  # wants to know which keys belong together
     if for_region is not None:
-        kind, arguments = for_region(**arguments), {}
+        made: Callable[[KeyType], Any] = for_region(namespace, **arguments)
+        return made
     return functools.partial(kind, **arguments) if arguments else kind
 
 

@@ -102,7 +102,7 @@ def _make(work: Work, mutex: Any) -> Any:
             return value
         value = work.create()  # raises: those who wait contend anew, one of them creates
         stored = False  # raises: they go on at once, since queueing would get them nothing
-        stored = work.keep(value)
+        stored = owned(mutex) and work.keep(value)
         return value
     finally:
         if mine:
@@ -118,6 +118,15 @@ def let_go(mutex: Any, stored: bool = True) -> None:
         mutex.release(stored)
     except NotHeld as lost:
         log.warning("The mutex was lost before its release; the value may have been created twice: %s", lost)
+
+
+def owned(mutex: Any) -> bool:
+    """Whether what was created may be stored: not if the mutex was lost meanwhile, and another may create, too."""
+    guarantees = getattr(mutex, "guarantees", None)
+    if guarantees is None or not guarantees.leased or mutex.owned():
+        return True
+    log.warning("%r was lost while its value was created; the value is returned and not stored", mutex)
+    return False
 
 
 def _what_there_is(value: Any, freshness: Freshness, mutex: Any, wait: float | None) -> Any:
@@ -154,7 +163,9 @@ class _Adapted:
 
     def contend(self, timeout: float | None) -> Outcome:
         # Some return nothing from an acquire that waits; False alone means that its own limit has passed.
-        return Outcome.TIMEOUT if self.mutex.acquire(True) is False else Outcome.ACQUIRED
+        acquire = self.mutex.acquire
+        got = acquire(True, timeout=timeout) if timeout is not None and _takes_timeout(acquire) else acquire(True)
+        return Outcome.TIMEOUT if got is False else Outcome.ACQUIRED
 
     def release(self, stored: bool = True) -> None:
         self.mutex.release()
@@ -164,6 +175,15 @@ class _Adapted:
 
     def __repr__(self) -> str:
         return repr(self.mutex)
+
+
+def _takes_timeout(acquire: Callable[..., Any]) -> bool:
+    import inspect  # a tenth of what importing mpcache takes, and most never come here
+
+    try:
+        return "timeout" in inspect.signature(acquire).parameters
+    except (TypeError, ValueError):  # it is written in C and does not say
+        return False
 
 
 class HandedOver:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpcache.api import NO_VALUE, FillGuard, Freshness, KeyType, Outcome
 from mpcache.creation import begin_fill, filling, made
-from mpcache.lock import adapt, let_go, too_late
+from mpcache.lock import adapt, let_go, owned, too_late
 from mpcache.storage import packed
 
 if TYPE_CHECKING:
@@ -149,8 +149,8 @@ class ManyCreation:
         created, storage = time.time(), self._region._storage
         ready = {
             self._mangled[key]: packed(storage, key, values[key], created)  # all, before the first one is written
-            for key in claims
-            if self._is_to_be_kept(values[key])
+            for key, claim in claims.items()
+            if self._is_to_be_kept(values[key]) and owned(claim.mutex)
         }
         if not ready:
             return

@@ -89,7 +89,7 @@ class Waiters:
 
     def __init__(self) -> None:
         self._come = threading.Semaphore(0)
-        self._factory = self._kind().for_region()
+        self._factory = self._kind().for_region("")
 
     def __call__(self, key: Any) -> ThreadMutex:
         return self._factory(key)

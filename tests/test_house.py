@@ -35,7 +35,10 @@ DOWN: keeper.Table = {
     # exclude: one primitive a file; the folder itself is the table of names
     "mutexes": ("api",),
     "mutexes.base": ("api",),
-    "mutexes.*": ("mutexes.base", "shm"),
+    "mutexes.turns": ("mutexes.base",),
+    "mutexes.fronted": ("mutexes.turns",),
+    "mutexes.leased": ("mutexes.fronted",),
+    "mutexes.*": ("mutexes.leased", "shm"),
     # keep: one store a file.  It may build a mutex, never back, and tells how its epochs invalidate
     "backends": ("api",),
     "backends.*": ("backends", "bounded", "codec", "mutexes", "mutexes.*", "invalidation", "sizes", "shm"),

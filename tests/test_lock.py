@@ -24,7 +24,8 @@ from mpcache.lock import (
 )
 from mpcache.mutexes.base import Hold, Mutex
 from mpcache.mutexes.null import NullMutex
-from mpcache.mutexes.thread import Scope, ThreadMutex, _Turn
+from mpcache.mutexes.thread import Scope, ThreadMutex
+from mpcache.mutexes.turns import Turn
 from tests.conftest import Clock, Gate, Waiters
 
 FRESH, STALE, ABSENT = Freshness.FRESH, Freshness.STALE, Freshness.ABSENT
@@ -420,7 +421,7 @@ class TestThreadMutex:
         second.release()
 
     def test_scopes_know_nothing_of_each_other(self) -> None:
-        mine, theirs = ThreadMutex.for_region(), ThreadMutex.for_region()
+        mine, theirs = ThreadMutex.for_region("a"), ThreadMutex.for_region("a")
         with mine("k"), theirs("k"), ThreadMutex("k"):
             assert not theirs("other").locked()
             with pytest.raises(DeadlockError, match="'k'"):
@@ -474,8 +475,7 @@ class TestThreadMutex:
         mutex = ThreadMutex("k", Scope())
         mutex.acquire()
         interrupted = Hold(ThreadMutex("k", mutex._scope))
-        (place,) = mutex._scope.turns
-        interrupted.token = (mutex._scope.turns, place, _Turn())
+        interrupted.token = Turn(mutex._scope, "k")
         with pytest.warns(ResourceWarning):
             del interrupted
         assert mutex.locked()

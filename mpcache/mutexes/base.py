@@ -5,12 +5,14 @@ Leans on api and exception only; a primitive adds two verbs, ``_take`` and ``_gi
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
 import time
 import warnings
 import weakref
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, ClassVar
 
@@ -151,9 +153,22 @@ class Mutex(CacheMutex):
 
     guarantees: ClassVar[Guarantees]
 
+    cooperates: ClassVar[bool] = False
+    """Whether its waiting is Python's all through, so that other greenlets run where ``threading`` is patched."""
+
     def __init__(self, key: Any) -> None:
         self.key = key
         self._hold: Hold | None = None
+
+    @classmethod
+    def for_region(cls, namespace: str, **arguments: Any) -> Callable[[Any], Mutex]:
+        """A factory of mutexes for one region.
+
+        :param namespace: names the region's store, in all processes alike, so that equal keys of different stores
+            have nothing to do with each other.
+        :param arguments: the user's; a namespace among them is preferred.
+        """
+        return functools.partial(cls, **{"namespace": namespace, **arguments})
 
     # -- what a primitive supplies -------------------------------------------------------------------
 
@@ -176,6 +191,10 @@ class Mutex(CacheMutex):
     def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
         """Like ``_take``, but may return early, when the holder let go."""
         return Outcome.ACQUIRED if self._take(hold, timeout) else Outcome.TIMEOUT
+
+    def _owned(self, hold: Hold) -> bool:
+        """Whether the primitive has not lost it, for one whose hold may lapse."""
+        return True
 
     def _subject(self) -> Any:
         """What this mutex excludes others from, comparable: two objects of one subject exclude each other."""
@@ -225,6 +244,11 @@ class Mutex(CacheMutex):
         """Whether anybody, in any process, holds the key.  Never takes it."""
         return self._locked()
 
+    def owned(self) -> bool:
+        """Whether this object holds the key, in this process, and has not lost it."""
+        hold = self._hold
+        return hold is not None and hold.live and not hold.foreign and self._owned(hold)
+
     def hand_over(self) -> None:
         """Let the hold leave its task: a background thread will release it."""
         if self._hold is not None:
@@ -266,7 +290,7 @@ class Mutex(CacheMutex):
         return outcome
 
     def _wait(self, hold: Hold, timeout: float | None, early: bool) -> Outcome:
-        if cooperative():
+        if cooperative() and not self.cooperates:
             return self._poll(hold, timeout)
         if early:
             return self._contend(hold, timeout)

@@ -42,7 +42,7 @@ class ShmMutex(Mutex):
     :param place: for stores: the place whose records' keys are meant.
     """
 
-    guarantees = Guarantees(processes=True, hosts=False, survives_death=True, fair=False)
+    guarantees = Guarantees(processes=True, hosts=False, survives_death=True, fair=False, takeover=0.1)
 
     def __init__(
         self,

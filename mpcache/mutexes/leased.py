@@ -1,0 +1,163 @@
+"""Leases at a server: they lapse when their holder dies, and are renewed while it lives.
+
+Leans on fronted.  A lease is a right for some seconds, given by who keeps the time (Gray and Cheriton, "Leases: an
+efficient fault-tolerant mechanism for distributed file cache consistency", 1989).  One thread of each process renews
+all of its leases; who is stopped for longer than a lease finds on waking that it has lost it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+
+from mpcache.exception import NotHeld
+from mpcache.mutexes.fronted import Bid
+
+log = logging.getLogger("mpcache.mutexes")
+
+DEFAULT_LEASE = 10.0
+"""Seconds for which the death of a holder may keep the others waiting."""
+
+_TIMES = 3
+"""Renewals in the time of a lease: two of them may fail."""
+
+
+class LeasedBid(Bid):
+    """A bid whose hold is a lease.  A primitive adds four verbs: to ask, to extend, to return, to see whose it is.
+
+    :param lease: seconds.
+    :param name: for messages: which mutex of which key.
+    """
+
+    def __init__(self, lease: float, name: str) -> None:
+        super().__init__()
+        self.lease, self.name = lease, name
+        self.next_renewal = self.ends = 0.0
+        self._taken = False
+
+    def _ask(self) -> bool:
+        """Take the key for the seconds of a lease, unless somebody has it."""
+        raise NotImplementedError
+
+    def _extend(self) -> bool:
+        """Have a whole lease from now on; False: it is not mine any more."""
+        raise NotImplementedError
+
+    def _return(self, stored: bool) -> bool:
+        """Give it back; False: it is not mine any more."""
+        raise NotImplementedError
+
+    def _mine(self) -> bool:
+        """Whether it is mine, by the server's word."""
+        raise NotImplementedError
+
+    def take(self) -> bool:
+        asked = time.monotonic()
+        self._taken = True  # also if no answer comes: then free() returns what may be ours
+        self._taken = self._ask()
+        if self._taken:
+            self._date(asked)
+            _renewer.keep(self)
+        return self._taken
+
+    def free(self, stored: bool) -> None:
+        _renewer.forget(self)
+        if not self._taken:
+            return
+        mine = self._return(stored)
+        self._taken = False
+        if not mine:
+            raise NotHeld(
+                f"{self.name}: pid {os.getpid()} has lost it; its lease of {self.lease:g} s lapsed while the process"
+                " was stopped, or out of reach of the server, and another may hold it now",
+                pid=os.getpid(),
+                lease=self.lease,
+            )
+
+    def owned(self) -> bool:
+        return self._taken and self._mine()
+
+    def renew(self) -> None:
+        """Called when it is due.  A server that does not answer is asked again, until the lease has lapsed."""
+        asked = time.monotonic()
+        try:
+            mine = self._extend()
+        except Exception as error:  # whatever the driver raises; the next attempt is due soon
+            self.next_renewal = time.monotonic() + self.lease / (2 * _TIMES)
+            if asked < self.ends:
+                log.warning("%s: its lease could not be renewed and ends in %.1f s: %s", self.name, self._left(), error)
+                return
+            mine = False
+        if mine:
+            self._date(asked)
+        elif _renewer.forget(self):  # else it was given back while the server was asked
+            log.warning("%s: its lease has lapsed; another may hold it now", self.name)
+
+    def _date(self, asked: float) -> None:
+        self.ends = asked + self.lease
+        self.next_renewal = asked + self.lease / _TIMES
+
+    def _left(self) -> float:
+        return max(0.0, self.ends - time.monotonic())
+
+
+class _Renewer:
+    """The thread that renews; it begins with the first lease, and lives as long as the process.
+
+    No lock: a lease may be forgotten by the garbage collector in the midst of anything.
+    """
+
+    def __init__(self) -> None:
+        self._leases: dict[int, LeasedBid] = {}
+        self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def keep(self, lease: LeasedBid) -> None:
+        self._leases[id(lease)] = lease
+        if self._thread is None or not self._thread.is_alive():
+            self._begin(lease)
+        self._news.put(None)
+
+    def forget(self, lease: LeasedBid) -> bool:
+        """Whether it was one of those that are renewed."""
+        return self._leases.pop(id(lease), None) is not None
+
+    def _begin(self, lease: LeasedBid) -> None:
+        thread = threading.Thread(target=self._run, name="mpcache-leases", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the interpreter is shutting down, or there is no room for a thread
+            log.warning("%s: nothing renews its lease of %g s: %s", lease.name, lease.lease, error)
+        else:
+            self._thread = thread
+
+    def _run(self) -> None:
+        while self is _renewer:
+            leases = list(self._leases.values())
+            now = time.monotonic()
+            for lease in leases:
+                if lease.next_renewal <= now:
+                    lease.renew()
+            due = min((lease.next_renewal for lease in leases), default=None)
+            del leases  # or a lease that was dropped would live, and be renewed, until the next one comes
+            self._sleep(due)
+
+    def _sleep(self, due: float | None) -> None:
+        try:
+            self._news.get(timeout=None if due is None else max(0.0, due - time.monotonic()))
+        except queue.Empty:
+            pass
+
+
+_renewer = _Renewer()
+
+
+def _born_again() -> None:
+    global _renewer
+    _renewer = _Renewer()
+
+
+os.register_at_fork(after_in_child=_born_again)
