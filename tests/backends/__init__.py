@@ -1,1 +1,1 @@
-"""Tests that need real processes: killed, frozen, forked, spawned, and served by gunicorn."""
+"""The stores, against real files and real servers."""

@@ -1,1 +1,1 @@
-"""Tests that need real processes: killed, frozen, forked, spawned, and served by gunicorn."""
+"""The mutexes against their promises: one suite for all, and what each primitive has of its own."""
