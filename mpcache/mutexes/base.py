@@ -74,8 +74,7 @@ def _nobody() -> None:
 
 def _current_task() -> Any:
     asyncio = _loaded("asyncio")
-    loop = asyncio.events._get_running_loop() if asyncio is not None else None
-    return asyncio.current_task(loop) if asyncio is not None and loop is not None else None
+    return None if asyncio is None or asyncio._get_running_loop() is None else asyncio.current_task()
 
 
 def _current_greenlet() -> Any:
