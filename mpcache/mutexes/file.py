@@ -148,7 +148,7 @@ class _FileBid(Bid):
     def _close(self, file: files.OwnFile) -> None:
         try:
             if file.intact:
-                _filelock().unlock_descriptor(file.fileno())  # in case that C code has forked, and the child has it, too
+                _filelock().unlock_descriptor(file.fileno())  # should C code have forked, the child has it, too
         except OSError:
             pass  # to close it is to unlock it
         file.forget()
