@@ -133,7 +133,10 @@ class Hold:
         except NotHeld:
             raise
         except BaseException:
-            self.give(self, stored)
+            try:
+                self.give(self, stored)
+            except NotHeld:
+                pass  # for the first time had given it back; what came after that is to be told
             raise
         finally:
             self.token = None
@@ -176,7 +179,7 @@ class Mutex(CacheMutex):
         self._hold: Hold | None = None
 
     @classmethod
-    def for_region(cls, namespace: str, **arguments: Any) -> Callable[[Any], Mutex]:
+    def for_region(cls, namespace: str, /, **arguments: Any) -> Callable[[Any], Mutex]:
         """A factory of mutexes for one region.
 
         :param namespace: names the region's store, in all processes alike, so that equal keys of different stores
