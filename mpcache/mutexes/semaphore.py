@@ -6,6 +6,7 @@ when its holder is killed, and anybody may post it.  So it only says that it is 
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import logging
@@ -126,7 +127,7 @@ class _SemaphoreBid(Bid):
 
     def free(self, stored: bool) -> None:
         file = self._file
-        if file is None:
+        if file is None or file.closed:  # with the process's end
             return
         lost = self._taken and not file.named
         if not (stored or lost):
@@ -195,6 +196,14 @@ def _opened(path: str) -> files.OwnFile:
         _files.pop(path, None)
         file = _files.setdefault(path, files.own_or_make(path))
     return file
+
+
+@atexit.register
+def _close_all() -> None:
+    """Lest Python warns of them; but daemon threads may work to the very end, under what they hold."""
+    if threading.active_count() == 1:
+        while _files:
+            _files.popitem()[1].forget()
 
 
 def _retire(file: files.OwnFile, byte: int) -> None:

@@ -6,8 +6,11 @@ Leans on the suite for authors, as they do.
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import uuid
 
+from mpcache.mutexes.semaphore import SemaphoreMutex
 from mpcache.shm import segment
 from mpcache.testing import MutexConformance
 
@@ -28,3 +31,26 @@ class TestShm(MutexConformance):
     @classmethod
     def teardown_class(cls) -> None:
         segment.unlink(cls.arguments["segment"])
+
+
+class _InAFolder(MutexConformance):
+    __test__ = False
+
+    @classmethod
+    def setup_class(cls) -> None:
+        cls.arguments = {"directory": tempfile.mkdtemp()}
+
+    @classmethod
+    def teardown_class(cls) -> None:
+        assert SemaphoreMutex.unlink(**cls.arguments)
+        shutil.rmtree(cls.arguments["directory"])
+
+
+class TestFile(_InAFolder):
+    __test__ = True
+    mutex = "file"
+
+
+class TestSemaphore(_InAFolder):
+    __test__ = True
+    mutex = "semaphore"
