@@ -21,7 +21,7 @@ class NullMutex(Mutex):
     )
 
     @classmethod
-    def for_region(cls, namespace: str, **arguments: Any) -> Callable[[Any], NullMutex]:
+    def for_region(cls, namespace: str, /, **arguments: Any) -> Callable[[Any], NullMutex]:
         """Itself: where nobody is excluded, no key meets another one."""
         return functools.partial(cls, **arguments)
 

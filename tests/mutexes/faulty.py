@@ -297,7 +297,7 @@ class Spaceless(ThreadMutex):
     """Its namespaces are one."""
 
     @classmethod
-    def for_region(cls, namespace: str, **arguments: Any) -> Callable[[Any], ThreadMutex]:
+    def for_region(cls, namespace: str, /, **arguments: Any) -> Callable[[Any], ThreadMutex]:
         return cls
 
 

@@ -10,9 +10,12 @@ import shutil
 import tempfile
 import uuid
 
+import pytest
+
 from mpcache.mutexes.semaphore import SemaphoreMutex
 from mpcache.shm import segment
 from mpcache.testing import MutexConformance
+from mpcache.testing.servers import Redis
 
 
 class TestNull(MutexConformance):
@@ -54,3 +57,15 @@ class TestFile(_InAFolder):
 class TestSemaphore(_InAFolder):
     __test__ = True
     mutex = "semaphore"
+
+
+class TestRedis(MutexConformance):
+    mutex = "redis"
+
+    @pytest.fixture(autouse=True)
+    def server(self, redis_server: Redis) -> None:
+        type(self).arguments = {"url": redis_server.url, "lease": 1.0}
+
+
+class TestValkey(TestRedis):
+    mutex = "valkey"
