@@ -45,7 +45,9 @@ DOWN: keeper.Table = {
     "mutexes.*": ("mutexes.leased", "mutexes.files", "shm", "memcaching.*"),
     # keep: one store a file.  It may build a mutex, never back, and tells how its epochs invalidate
     "backends": ("api",),
-    "backends.*": ("backends", "bounded", "codec", "mutexes", "mutexes.*", "invalidation", "sizes", "shm"),
+    "backends.trouble": ("api",),
+    "backends.generations": ("mutexes.*", "invalidation"),
+    "backends.*": ("backends", "backends.trouble", "backends.generations", "bounded", "codec", "mutexes", "sizes"),
     "proxy": ("api",),
     # the region, in rooms that are handed one and never make one
     "storage": ("codec", "invalidation", "mishaps"),

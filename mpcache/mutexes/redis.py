@@ -38,7 +38,7 @@ TIMEOUT = 3.0
 SLOTS = 16384
 """Of a cluster."""
 
-_MANY = 2**31
+MANY = 2**31
 """Connections: as many as there are threads.  The drivers' own bound, where there is one, is a hundred."""
 
 
@@ -182,7 +182,7 @@ def client_of(name: str, url: str) -> Any:
             socket_timeout=TIMEOUT,
             socket_connect_timeout=TIMEOUT,
             retry=retry_once(name),
-            max_connections=_MANY,
+            max_connections=MANY,
         )
         _clients.setdefault((name, url), made)
     return _clients[name, url]
@@ -215,8 +215,12 @@ class RedisBid(LeasedBid):
             self._seen = _bytes(what)[10:42]
             return False
         self.fence = int(what)
-        _holds[incarnation(), self._place, self._names[0]] = self
+        self.hold_here()
         return True
+
+    def hold_here(self) -> None:
+        """Let the stores of this process know."""
+        _holds[incarnation(), self._place, self._names[0]] = self
 
     def _extend(self) -> bool:
         return bool(_EXTEND(self._client, [self._names[0]], self.token, max(1, round(self.lease * 1000))))
@@ -320,6 +324,7 @@ class RedisMutex(FrontedMutex):
     )
 
     driver: ClassVar[str] = "redis"
+    bids: ClassVar[type[RedisBid]] = RedisBid
 
     def __init__(
         self,
@@ -349,7 +354,7 @@ class RedisMutex(FrontedMutex):
 
     def _bid(self) -> RedisBid:
         who = f"{type(self).__name__} of key {self.key!r}"
-        return RedisBid(self._client, self._names, self._place, self._lease, self._pause, who)
+        return self.bids(self._client, self._names, self._place, self._lease, self._pause, who)
 
     def _compete(self, hold: Hold, timeout: float | None, early: bool) -> Outcome:
         if self._longest is not None:
