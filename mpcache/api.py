@@ -116,6 +116,8 @@ class Guarantees(NamedTuple):
     """Seconds from the death of a holder until another can have it, at most; None: nobody can say."""
     leased: bool = False
     """May lapse while its holder lives, if that one is stopped, or cut off, for longer than a lease."""
+    threads: bool = True
+    """Excludes other threads of its process.  What does not excludes nobody."""
 
 
 class CacheMutex(abc.ABC):

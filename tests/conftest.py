@@ -17,6 +17,7 @@ import mpcache
 from mpcache.api import Outcome
 from mpcache.mutexes.base import Hold
 from mpcache.mutexes.thread import ThreadMutex
+from mpcache.testing.servers import Memcached, Redis
 
 HAS_SHM = all(importlib.util.find_spec(name) for name in ("mpcache.shm._engine", "mpcache.backends.shm"))
 STORES = ["memory", "memory_pickle", *(["shm"] if HAS_SHM else [])]
@@ -165,3 +166,17 @@ def gate() -> Iterator[Callable[..., Gate]]:
     yield make
     for one in made:
         one.open()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis]:
+    """One for all tests; whoever kills or stops a server starts his own."""
+    with Redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def memcached_server() -> Iterator[Memcached]:
+    """As redis_server."""
+    with Memcached() as server:
+        yield server

@@ -16,8 +16,10 @@ GROUP = "mpcache.mutexes"
 
 _table: dict[str, tuple[str, str]] = {
     "null": ("mpcache.mutexes.null", "NullMutex"),
+    "redis": ("mpcache.mutexes.redis", "RedisMutex"),
     "shm": ("mpcache.mutexes.shm", "ShmMutex"),
     "thread": ("mpcache.mutexes.thread", "ThreadMutex"),
+    "valkey": ("mpcache.mutexes.redis", "ValkeyMutex"),
 }
 
 

@@ -16,7 +16,9 @@ from mpcache.mutexes.base import Hold, Mutex
 class NullMutex(Mutex):
     """For caches that are switched off, and where to create a value twice costs less than to wait for it."""
 
-    guarantees = Guarantees(processes=False, hosts=False, survives_death=True, fair=True, takeover=0.0)
+    guarantees = Guarantees(
+        processes=False, hosts=False, survives_death=True, fair=True, takeover=0.0, threads=False
+    )
 
     @classmethod
     def for_region(cls, namespace: str, **arguments: Any) -> Callable[[Any], NullMutex]:
@@ -24,7 +26,7 @@ class NullMutex(Mutex):
         return functools.partial(cls, **arguments)
 
     def _take(self, hold: Hold, timeout: float | None) -> bool:
-        hold.token = self
+        hold.token = True  # anything but None, and not self: that would be a cycle
         return True
 
     @staticmethod
