@@ -38,7 +38,8 @@ DOWN: keeper.Table = {
     "mutexes.turns": ("mutexes.base",),
     "mutexes.fronted": ("mutexes.turns",),
     "mutexes.leased": ("mutexes.fronted",),
-    "mutexes.*": ("mutexes.leased", "shm"),
+    "mutexes.files": ("api", "shm"),
+    "mutexes.*": ("mutexes.leased", "mutexes.files", "shm"),
     # keep: one store a file.  It may build a mutex, never back, and tells how its epochs invalidate
     "backends": ("api",),
     "backends.*": ("backends", "bounded", "codec", "mutexes", "mutexes.*", "invalidation", "sizes", "shm"),
@@ -61,11 +62,11 @@ DOWN: keeper.Table = {
     "testing": ("",),
     "plugins.*": ("",),
     "integrations.*": ("",),
-    "cli": ("", "testing", "shm"),
+    "cli": ("", "testing", "shm", "mutexes.*"),
 }
 
 # Imported inside the function that uses them, so that who does without them neither needs nor loads them.
-DRIVERS = {"asyncio", "click", "gevent", "redis", "rich", "valkey"}
+DRIVERS = {"asyncio", "click", "filelock", "gevent", "posix_ipc", "redis", "rich", "valkey"}
 DRIVERS |= {"bmemcached", "memcache", "pylibmc", "pymemcache"}
 DRIVERS |= {"django", "flask", "gunicorn", "mako"}
 NEED_A_DRIVER = ("mpcache.aio", "mpcache.cli", "mpcache.plugins", "mpcache.integrations")

@@ -203,13 +203,16 @@ def check(name: str) -> None:
 
 
 @group.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
-def rm(names: Sequence[str]) -> int:
+@click.argument("names", nargs=-1, metavar="NAME...")
+@click.option("--locks", is_flag=True, help="Also what mutexes have left: lock files and bells; not what is held.")
+def rm(names: Sequence[str], locks: bool) -> int:
     """Remove segments, also damaged ones.
 
     Processes that use one go on in a new one of its name.
     """
-    status = DONE
+    if not names and not locks:
+        raise click.UsageError("Missing argument 'NAME...'.")
+    status = _remove_locks() if locks else DONE
     for name in names:
         try:
             if segment.unlink(name):
@@ -222,6 +225,18 @@ def rm(names: Sequence[str]) -> int:
             complain(f"{name!r} is not removed: {error.strerror}; whatever it is, it is not of mpcache")
         status = FAILED
     return status
+
+
+def _remove_locks() -> int:
+    from mpcache.mutexes.file import FileMutex
+    from mpcache.mutexes.semaphore import SemaphoreMutex
+
+    print(f"removed {FileMutex.unlink()} lock files of killed processes")
+    if SemaphoreMutex.unlink():
+        print("removed the file and the bells of the semaphore mutex")
+        return DONE
+    complain("the semaphore mutex is in use: its file and its bells are not removed")
+    return FAILED
 
 
 @group.command()
