@@ -32,6 +32,9 @@ DOWN: keeper.Table = {
     "bounded": ("api",),
     # the floor both staircases stand on
     "shm": ("api", "sizes"),
+    # memcached servers, whichever library speaks to them; stores and mutexes do
+    "memcaching": ("api",),
+    "memcaching.*": ("memcaching",),
     # exclude: one primitive a file; the folder itself is the table of names
     "mutexes": ("api",),
     "mutexes.base": ("api",),
@@ -39,7 +42,7 @@ DOWN: keeper.Table = {
     "mutexes.fronted": ("mutexes.turns",),
     "mutexes.leased": ("mutexes.fronted",),
     "mutexes.files": ("api", "shm"),
-    "mutexes.*": ("mutexes.leased", "mutexes.files", "shm"),
+    "mutexes.*": ("mutexes.leased", "mutexes.files", "shm", "memcaching.*"),
     # keep: one store a file.  It may build a mutex, never back, and tells how its epochs invalidate
     "backends": ("api",),
     "backends.*": ("backends", "bounded", "codec", "mutexes", "mutexes.*", "invalidation", "sizes", "shm"),

@@ -16,6 +16,7 @@ GROUP = "mpcache.mutexes"
 
 _table: dict[str, tuple[str, str]] = {
     "file": ("mpcache.mutexes.file", "FileMutex"),
+    "memcached": ("mpcache.mutexes.memcached", "MemcachedMutex"),
     "null": ("mpcache.mutexes.null", "NullMutex"),
     "redis": ("mpcache.mutexes.redis", "RedisMutex"),
     "semaphore": ("mpcache.mutexes.semaphore", "SemaphoreMutex"),

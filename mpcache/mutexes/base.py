@@ -60,45 +60,33 @@ class Asker:
 
     __slots__ = ("greenlet", "holds", "incarnation", "task", "thread")
 
-    def __init__(self) -> None:
+    def __init__(self, task: Any, greenlet: Any) -> None:
         self.incarnation = _now_living
         self.thread = get_ident()
-        self.task = _nobody if (task := _current_task()) is None else ref(task)
-        self.greenlet = _nobody if (greenlet := _current_greenlet()) is None else ref(greenlet)
+        self.task = None if task is None else ref(task)
+        self.greenlet = None if greenlet is None else ref(greenlet)
         self.holds: set[ref[Hold]] = set()
 
 
-def _nobody() -> None:
-    """Stands for a reference where there is no task, or no greenlet."""
-
-
-def _current_task() -> Any:
-    asyncio = _loaded("asyncio")
-    return None if asyncio is None or asyncio._get_running_loop() is None else asyncio.current_task()
-
-
-def _current_greenlet() -> Any:
-    greenlet = _loaded("greenlet")
-    return greenlet.getcurrent() if greenlet is not None else None
-
-
 _asker: ContextVar[Asker | None] = ContextVar("mpcache_asker", default=None)
-"""A context is inherited by tasks and copied into threads, therefore an asker is asked whether it is me."""
+"""A context is inherited by tasks and copied into threads, therefore its asker need not be the one who runs."""
 
 
 def who_asks() -> Asker:
     """The task, thread or greenlet that runs."""
-    asker = _asker.get()
+    # Asyncio's part in C is whole once it is there; asyncio itself may be half imported, by another thread.
+    loops, greenlets, asker = _loaded("_asyncio"), _loaded("greenlet"), _asker.get()
+    task = None if loops is None or loops._get_running_loop() is None else sys.modules["asyncio"].current_task()
+    greenlet = None if greenlets is None else greenlets.getcurrent()
     if (
-        asker is not None
-        and asker.thread == get_ident()
-        and asker.incarnation is _now_living
-        and (asker.task is _nobody if _loaded("asyncio") is None else asker.task() is _current_task())
-        and (asker.greenlet is _nobody if _loaded("greenlet") is None else asker.greenlet() is _current_greenlet())
+        asker is None
+        or asker.thread != get_ident()
+        or asker.incarnation is not _now_living
+        or (asker.task and asker.task()) is not task
+        or (asker.greenlet and asker.greenlet()) is not greenlet
     ):
-        return asker
-    asker = Asker()
-    _asker.set(asker)
+        asker = Asker(task, greenlet)
+        _asker.set(asker)
     return asker
 
 

@@ -146,8 +146,11 @@ class _FileBid(Bid):
             pass  # the directory cannot be written to any more: the file stays, and is free
 
     def _close(self, file: files.OwnFile) -> None:
-        if file.intact:
-            _filelock().unlock_descriptor(file.fileno())  # for a child that was forked by something else than Python
+        try:
+            if file.intact:
+                _filelock().unlock_descriptor(file.fileno())  # should C code have forked, the child has it, too
+        except OSError:
+            pass  # to close it is to unlock it
         file.forget()
         self._file, self._asked, self._taken = None, False, False
 

@@ -27,10 +27,12 @@ class _AmongProcesses(_MutexFixture):
     def test_processes_exclude_each_other(self, how: str) -> None:
         crowd = [self._puppet(how) for _ in range(3)]
         for puppet in crowd:
-            puppet.begin("pass_through", self.key, self._tally(), 15)
+            puppet.arrive()
+        for puppet in crowd:
+            puppet.begin("pass_through", self.key, self._tally(), 25)
         for puppet in crowd:
             puppet.answer()
-        assert self._seen() == (45, 0)
+        assert self._seen() == (75, 0)
 
     @asks(processes=True)
     @either_way
@@ -90,7 +92,7 @@ class _AmongProcesses(_MutexFixture):
             holder, mine = self._puppet(how), self._make()
             assert holder.ask("acquire", self.key)
             waiting = self._begin(mine.acquire, timeout=self.patience)
-            holder.kill()
+            holder.die()
             assert waiting.result(2 * self.patience), "nobody takes over from the dead"
             mine.release()
 
@@ -179,17 +181,17 @@ class _AmongProcesses(_MutexFixture):
     @needs_gevent
     @asks(processes=True)
     def test_a_greenlet_waits_for_another_process(self) -> None:
-        puppet = self._puppet("gevent")
+        puppet = self._puppet("gevent").arrive()
         assert self._undisturbed(lambda: self._waits_for_another_process(puppet, scenes.a_greenlet_waits))
 
     @asks(processes=True)
     def test_a_thread_of_a_loop_waits_for_another_process(self) -> None:
-        puppet = self._puppet("spawn")
+        puppet = self._puppet("spawn").arrive()
         assert self._undisturbed(lambda: self._waits_for_another_process(puppet, scenes.a_thread_of_the_loop_waits))
 
     @asks(processes=True)
     def test_a_task_awaits_the_value_of_another_process(self) -> None:
-        creator, waiter = self._puppet(), self._puppet("spawn")
+        creator, waiter = self._puppet(), self._puppet("spawn").arrive()
 
         def play() -> tuple[str, float]:
             creator.ask("create", self.key, "theirs")

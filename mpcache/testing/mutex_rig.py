@@ -8,9 +8,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from typing import Any, ClassVar, TypeVar
 
 import pytest
@@ -97,11 +98,16 @@ class _MutexFixture:
 
     def _begin(self, act: Callable[..., Any], *args: Any, **kw: Any) -> Future[Any]:
         """In a thread of its own: one that has held the key before would be taken for the one who holds it now."""
-        pool = ThreadPoolExecutor(1)
-        try:
-            return pool.submit(act, *args, **kw)
-        finally:
-            pool.shutdown(wait=False)
+        done: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(act(*args, **kw))
+            except BaseException as error:
+                done.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()  # one that never ends keeps no interpreter alive
+        return done
 
     def _in_thread(self, act: Callable[..., Any], *args: Any, **kw: Any) -> Any:
         return self._begin(act, *args, **kw).result(self.patience)

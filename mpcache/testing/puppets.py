@@ -124,6 +124,11 @@ class Puppet:
         """As :meth:`ask`, without waiting for the answer."""
         self._line.send((verb, args))
 
+    def arrive(self) -> Puppet:
+        """Itself, as soon as it can do something at once."""
+        self.ask("arrive")
+        return self
+
     def answers(self, within: float) -> bool:
         """Whether it says something within so many seconds."""
         return self._line.poll(within)
@@ -148,6 +153,11 @@ class Puppet:
         its.close()
         child.pid = self.answer()
         return child
+
+    def die(self) -> None:
+        """SIGKILL; it is a zombie when this returns, whose pid is that of nobody else yet."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
 
     def kill(self) -> None:
         """SIGKILL; it is gone when this returns.  May be called again."""
@@ -210,6 +220,9 @@ class _Body:
         if key not in self._mutexes:
             self._mutexes[key] = self._recipe(key)
         return self._mutexes[key]
+
+    def arrive(self) -> None:
+        pass
 
     def acquire(self, key: Any, wait: bool = True, timeout: float | None = None) -> bool:
         got: bool = self._mutex(key).acquire(wait, timeout)

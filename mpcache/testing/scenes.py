@@ -139,13 +139,14 @@ class Metronome:
 
     def __init__(self) -> None:
         self.latest = 0.0
+        self.begin()
 
     def begin(self) -> None:
         """Now it goes to sleep for a beat."""
         self._began = _own_time()
 
     def beat(self) -> None:
-        """Now it runs again."""
+        """Now it runs again; or it is all over, and the present beat counts if it is late already."""
         self.latest = max(self.latest, _own_time() - self._began - self.BEAT)
 
     async def run(self) -> None:
@@ -187,6 +188,7 @@ def greenlets(make: Recipe, key: Any, path: str, crowd: int, times: int) -> floa
 
     ticking = gevent.spawn(metronome.run_as_greenlet)
     gevent.joinall([gevent.spawn(work, 1 + which) for which in range(crowd)], raise_error=True)
+    metronome.beat()
     ticking.kill()
     return metronome.latest
 
@@ -199,6 +201,7 @@ def a_greenlet_waits(make: Recipe, key: Any, patience: float) -> tuple[bool, flo
     ticking = gevent.spawn(metronome.run_as_greenlet)
     waiting = gevent.spawn(mutex.acquire, timeout=patience)
     got: bool = waiting.get()
+    metronome.beat()
     ticking.kill()
     if got:
         mutex.release()
@@ -216,6 +219,7 @@ def _in_a_loop(act: Callable[[], Awaitable[Any]]) -> tuple[Any, float]:
         try:
             return await act()
         finally:
+            metronome.beat()
             ticking.cancel()
 
     return asyncio.run(main()), metronome.latest
