@@ -143,6 +143,11 @@ class CacheMutex(abc.ABC):
         return callable(getattr(other, "acquire", None)) and callable(getattr(other, "release", None))
 
 
+PAYLOAD, WIRE, BYTES, TEXT = range(4)
+"""How a store that is direct keeps a value: as its serializer made it; in the wire format, which says what is known of
+it; and, where the serializer is pickle, bytes and text as they are."""
+
+
 class FillGuard(Protocol):
     """A store's memory of "since when I am creating this key": a later change of the key refuses the fill."""
 
@@ -263,6 +268,10 @@ class CacheBackend:
     ``store(key, payload, created) -> None``, with ``created`` in seconds since the Unix epoch.  A value with a
     time to live comes as ``store(key, payload, created, expires)``; fetch returns None from ``expires`` on.
     """
+
+    raw: bool = False
+    """Of a direct store: whether ``store`` takes a fifth argument, BYTES or TEXT, for a payload that is not pickled.
+    ``fetch`` returns it as pickle would have made it."""
 
     def portable_arguments(self) -> BackendArguments | None:
         """The arguments with which another process comes to this store; None: those that it was made with.

@@ -189,12 +189,12 @@ FAULTS = {
     "killed creators replaced": """
         import time
         from mpcache.mutexes.shm import ShmMutex
-        contend = ShmMutex._contend
-        def late(self, hold, timeout):
-            outcome = contend(self, hold, timeout)
+        contend = ShmMutex.contend
+        def late(self, timeout=None):
+            outcome = contend(self, timeout)
             time.sleep(0.1)
             return outcome
-        ShmMutex._contend = late
+        ShmMutex.contend = late
     """,
     "invalidate() reaches all": """
         from mpcache.region import CacheRegion

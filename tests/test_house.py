@@ -57,7 +57,8 @@ DOWN: keeper.Table = {
     "aio": ("creation",),
     "multi": ("creation",),
     # the only room that sees both staircases, by their tables of names
-    "foundation": ("config", "storage", "backends", "mutexes", "proxy"),
+    "shortcut": ("invalidation",),
+    "foundation": ("config", "storage", "shortcut", "backends", "mutexes", "proxy"),
     "region": ("foundation", "aio", "multi", "decorators_multi"),
     "sharing": ("region",),
     "util": ("keys", "config", "backends"),

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import click
 
 import mpcache
+from mpcache.api import BYTES, TEXT
 from mpcache.cli.guest import ANY_MODE
 from mpcache.cli.screen import columns
 from mpcache.exception import DogpileCacheException, SegmentError
@@ -251,6 +252,12 @@ def keys(name: str, namespace: str) -> None:
         print(key if isinstance(key, str) and key.isprintable() else repr(key))
 
 
+def _value(stored: bytes, kept: int) -> object:
+    if kept == BYTES:
+        return stored
+    return stored.decode() if kept == TEXT else pickle.loads(stored)
+
+
 @group.command()
 @click.argument("name")
 @click.argument("key")
@@ -269,7 +276,7 @@ def get(name: str, key: str, namespace: str, raw: bool) -> None:
     if os.fstat(there.engine.fd).st_mode & 0o022:
         raise Refused(f"{name}: others may write to it, so nothing from it is unpickled here; --raw prints the bytes")
     try:
-        print(repr(pickle.loads(found[0])))
+        print(repr(_value(found[0], found[3])))
     except Exception as error:
         raise Refused(
             f"{name}: the value of {key!r} cannot be unpickled here ({type(error).__name__}: {error}); PYTHONPATH may"

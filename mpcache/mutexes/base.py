@@ -182,11 +182,15 @@ class Mutex(CacheMutex):
     def for_region(cls, namespace: str, /, **arguments: Any) -> Callable[[Any], Mutex]:
         """A factory of mutexes for one region.
 
-        :param namespace: names the region's store, in all processes alike, so that equal keys of different stores
-            have nothing to do with each other.
+        :param namespace: names the region's store, in all processes alike.  A primitive that takes an argument of
+            this name gets it, so that equal keys of different stores have nothing to do with each other.
         :param arguments: the user's; a namespace among them is preferred.
         """
-        return functools.partial(cls, **{"namespace": namespace, **arguments})
+        import inspect  # milliseconds of `import mpcache`; only who names a mutex comes here
+
+        if "namespace" in inspect.signature(cls).parameters:
+            arguments.setdefault("namespace", namespace)
+        return functools.partial(cls, **arguments)
 
     # -- what a primitive supplies -------------------------------------------------------------------
 

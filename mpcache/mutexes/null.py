@@ -5,8 +5,6 @@ Leans on base.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 from mpcache.api import Guarantees
@@ -19,11 +17,6 @@ class NullMutex(Mutex):
     guarantees = Guarantees(
         processes=False, hosts=False, survives_death=True, fair=True, takeover=0.0, threads=False
     )
-
-    @classmethod
-    def for_region(cls, namespace: str, /, **arguments: Any) -> Callable[[Any], NullMutex]:
-        """Itself: where nobody is excluded, no key meets another one."""
-        return functools.partial(cls, **arguments)
 
     def _take(self, hold: Hold, timeout: float | None) -> bool:
         hold.token = True  # anything but None, and not self: that would be a cycle
