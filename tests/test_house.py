@@ -64,7 +64,7 @@ DOWN: keeper.Table = {
     "util": ("keys", "config", "backends"),
     "": ("sharing", "util"),
     "core": ("",),
-    "testing": ("",),
+    "testing": ("", "mutexes.base"),
     "plugins.*": ("",),
     "integrations.*": ("",),
     "cli": ("", "testing", "shm", "mutexes.*"),
