@@ -1,17 +1,22 @@
 """How it is measured: many short rounds, one of every contender in turn, and minima of them.
 
 Leans on stage, where the contenders perform.  Whatever disturbs a machine makes code slower and never faster, and it
-comes in bursts: the least of many short rounds is what the code costs, and rounds in turn are disturbed alike.
+comes in bursts: the least of many short rounds is what the code costs, and rounds in turn are disturbed alike.  Each
+contender has a process of its own, so that none pays for what another one has loaded, or for its threads.
 """
 
 from __future__ import annotations
 
 import gc
+import multiprocessing
+import signal
 import statistics
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import repeat
+from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 from bench.stage import Absent, Stage
@@ -47,11 +52,13 @@ class Contender(NamedTuple):
     """One who takes part.
 
     :param against: the name of the one that it is compared with.
+    :param server: of :mod:`mpcache.testing.servers`, which it asks the stage for.
     """
 
     name: str
     way: Way
     against: str | None = None
+    server: str | None = None
 
 
 class Figures(NamedTuple):
@@ -125,20 +132,83 @@ def _loop(act: Callable[[], object], number: int) -> int:
             gc.enable()
 
 
+class Performer:
+    """The process of a contender, which does a round when it is told to."""
+
+    def __init__(self, contender: Contender, stage: Stage, others: list[Performer]) -> None:
+        fork = multiprocessing.get_context("fork")  # from a process that has loaded nothing yet, and has no threads
+        self._line, theirs = fork.Pipe()
+        lines = [self._line, *(other._line for other in others)]
+        self._process = fork.Process(target=_perform, args=(theirs, lines, contender, stage))
+        self._process.start()
+        theirs.close()
+
+    def ready(self) -> float:
+        """Wait until it is.
+
+        :raises Absent: it cannot take part.
+        """
+        answer = self._line.recv()
+        if isinstance(answer, float):
+            return answer
+        raise Absent(answer[1]) if answer[0] else RuntimeError(answer[1])
+
+    def sample(self) -> float:
+        """One round."""
+        self._line.send(True)
+        return self.ready()
+
+    def end(self) -> None:
+        self._line.close()
+        self._process.join()
+
+
+def _perform(line: Connection, lines: list[Connection], contender: Contender, stage: Stage) -> None:
+    """In the process of a contender, until the other end of its line is closed, or the other process is dead."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other one's end is ours
+    for theirs in lines:
+        theirs.close()
+    try:
+        with contextmanager(contender.way)(stage) as sample:
+            line.send(0.0)  # ready
+            while line.recv():
+                line.send(float(sample()))
+    except EOFError:
+        pass
+    except (Absent, ModuleNotFoundError) as absent:
+        line.send((True, str(absent)))
+    except BaseException:
+        line.send((False, f"{contender.name} has failed:\n{traceback.format_exc()}"))
+
+
 def run(benchmark: Benchmark, stage: Stage, rounds: int) -> Outcome:
     """Let all contenders that are here do their rounds, in turn."""
     with ExitStack() as stack:
-        samples: dict[str, Sample] = {}
+        performers: dict[str, Performer] = {}
         skipped: dict[str, str] = {}
         for contender in benchmark.contenders:
             try:
-                samples[contender.name] = stack.enter_context(contextmanager(contender.way)(stage))
-            except (Absent, ModuleNotFoundError) as absent:
+                stage.see_to(contender.server)
+            except Absent as absent:
                 skipped[contender.name] = str(absent)
+                continue
+            performers[contender.name] = Performer(contender, stage, list(performers.values()))
+            stack.callback(performers[contender.name].end)
+        samples = dict(_ready(performers, skipped))
         taken = _in_turn(samples, rounds)
     idle = min(taken.get(CANARY, [0.0]))
     figures = {name: _figures(times, 0.0 if name == CANARY else idle) for name, times in taken.items()}
     return Outcome(benchmark, figures, idle, skipped)
+
+
+def _ready(performers: dict[str, Performer], skipped: dict[str, str]) -> Iterator[tuple[str, Sample]]:
+    for name, performer in performers.items():
+        try:
+            performer.ready()
+        except Absent as absent:
+            skipped[name] = str(absent)
+        else:
+            yield name, performer.sample
 
 
 def _in_turn(samples: dict[str, Sample], rounds: int) -> dict[str, list[float]]:

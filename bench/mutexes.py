@@ -31,15 +31,13 @@ def factory(name: str, stage: Stage) -> Callable[[str], Any]:
     return lambda key: kind(key, **arguments)
 
 
+SERVERS = {"redis": "Redis", "valkey": "Redis", "memcached": "Memcached"}
+"""The primitives that need one."""
+
+
 def arguments_of(name: str, stage: Stage) -> dict[str, Any]:
     """What a primitive has to be told, so that it finds its server here."""
-    from mpcache.testing import servers
-
-    if name in ("redis", "valkey"):
-        return {"url": stage.server(servers.Redis).url}
-    if name == "memcached":
-        return {"url": stage.server(servers.Memcached).url}
-    return {}
+    return {"url": stage.url(SERVERS[name])} if name in SERVERS else {}
 
 
 def _ours(name: str) -> Way:
@@ -115,9 +113,7 @@ def _semaphore(stage: Stage) -> Iterator[Sample]:
 def _redis_client(stage: Stage) -> Any:
     import redis
 
-    from mpcache.testing.servers import Redis
-
-    return redis.Redis.from_url(stage.server(Redis).url)
+    return redis.Redis.from_url(stage.url("Redis"))
 
 
 def _redis_lock(stage: Stage) -> Iterator[Sample]:
@@ -138,9 +134,7 @@ def _redis_commands(stage: Stage) -> Iterator[Sample]:
 def _memcached_commands(stage: Stage) -> Iterator[Sample]:
     from pymemcache.client.base import Client
 
-    from mpcache.testing.servers import Memcached
-
-    client = Client(stage.server(Memcached).url)
+    client = Client(stage.url("Memcached"))
 
     def act() -> None:
         client.add("raw", b"token", expire=LEASE, noreply=False)
@@ -165,12 +159,12 @@ ACQUIRE = Benchmark(
         Contender("semaphore", _ours("semaphore"), "OFD lock"),
         Contender("OFD lock", _ofd_lock),
         Contender("posix_ipc.Semaphore", _semaphore),
-        Contender("redis", _ours("redis"), "SET NX, DEL"),
-        Contender("valkey", _ours("valkey"), "SET NX, DEL"),
-        Contender("SET NX, DEL", _redis_commands),
-        Contender("redis-py lock", _redis_lock, "SET NX, DEL"),
-        Contender("memcached", _ours("memcached"), "add, delete"),
-        Contender("add, delete", _memcached_commands),
+        Contender("redis", _ours("redis"), "SET NX, DEL", "Redis"),
+        Contender("valkey", _ours("valkey"), "SET NX, DEL", "Redis"),
+        Contender("SET NX, DEL", _redis_commands, None, "Redis"),
+        Contender("redis-py lock", _redis_lock, "SET NX, DEL", "Redis"),
+        Contender("memcached", _ours("memcached"), "add, delete", "Memcached"),
+        Contender("add, delete", _memcached_commands, None, "Memcached"),
     ),
     (Bound("shm", "least", 1500),),
 )

@@ -11,12 +11,10 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.measure import Pace
-
-T = TypeVar("T")
 
 
 class Absent(Exception):
@@ -33,7 +31,7 @@ class Stage:
     def __init__(self, pace: Pace) -> None:
         self.pace = pace
         self._ends = ExitStack()
-        self._servers: dict[type, object] = {}
+        self._servers: dict[str, Any] = {}
 
     def __enter__(self) -> Stage:
         memory = "/dev/shm"
@@ -47,18 +45,21 @@ class Stage:
     ) -> None:
         self._ends.close()
 
-    def server(self, kind: type[T]) -> T:
-        """A server of that kind from :mod:`mpcache.testing.servers`, one for the whole run.
+    def see_to(self, kind: str | None) -> None:
+        """Have a server of that kind from :mod:`mpcache.testing.servers` running, one for the whole run.
 
         :raises Absent: it is not installed.
         """
-        from mpcache.testing.servers import NoServer
+        from mpcache.testing import servers
 
-        if kind not in self._servers:
-            try:
-                server = kind()
-            except NoServer as missing:
-                raise Absent(str(missing)) from missing
-            self._servers[kind] = server
-            self._ends.callback(server.end)  # type: ignore[attr-defined]
-        return self._servers[kind]  # type: ignore[return-value]
+        if kind is None or kind in self._servers:
+            return
+        try:
+            server = self._servers[kind] = getattr(servers, kind)()
+        except servers.NoServer as missing:
+            raise Absent(str(missing)) from missing
+        self._ends.callback(server.end)
+
+    def url(self, kind: str) -> str:
+        """By which drivers find the server."""
+        return str(self._servers[kind].url)

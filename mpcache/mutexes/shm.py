@@ -61,6 +61,7 @@ class ShmMutex(Mutex):
         super().__init__(key)
         self._record = place is not None
         self._place = place or _place(segment, namespace, size)
+        self._what = (ShmMutex, self._place.identity, self._record, key)
 
     @property
     def fence(self) -> int | None:
@@ -75,7 +76,7 @@ class ShmMutex(Mutex):
         return bool(hold is not None and hold.live and hold.token.took_over)
 
     def _subject(self) -> Any:
-        return (ShmMutex, self._place.identity, self._record, self.key)
+        return self._what
 
     def _compete(self, hold: Hold, timeout: float | None, early: bool) -> Outcome:
         held = _leases() if hold.asker.holds and timeout != 0 else ()
