@@ -157,7 +157,11 @@ class RedisBackend(BytesBackend):
         return how
 
     def _reader(self, *keys: KeyType) -> Any:
-        return self.reader_client
+        """Who holds a key looks at it where it is written: a replica may not know yet what another has just stored."""
+        writer, reader = self._connected()
+        if reader is writer or not any(held_here(place_of(writer), self._lock_name(key)) for key in keys):
+            return reader
+        return writer
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -246,7 +250,8 @@ class RedisBackend(BytesBackend):
             if script is None:
                 pipe.set(keys[0], values[0], px=values[1] or None)
             else:
-                pipe.eval(script.text, len(keys), *keys, *values)  # by its digest it might not be known there
+                # Not by its digest, which might not be known there; and a pipeline of a cluster has no eval().
+                pipe.execute_command("EVAL", script.text, len(keys), *keys, *values)
         return list(pipe.execute())
 
     # -- who creates -----------------------------------------------------------------------------------
@@ -411,9 +416,9 @@ def _lock_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class RedisSentinelBackend(RedisBackend):
-    """``mpcache.redis_sentinel``: the server that sentinels call the master; reads go to its replicas."""
+    """``mpcache.redis_sentinel``: the server that sentinels call the master."""
 
-    more = ("sentinels", "service_name", "sentinel_kwargs", "db")
+    more = ("sentinels", "service_name", "sentinel_kwargs", "db", "read_from_replicas")
 
     def _connect(self) -> tuple[Any, Any]:
         how = self._how("db", "username", "password")
@@ -424,31 +429,31 @@ class RedisSentinelBackend(RedisBackend):
             **how,
         )
         name = self._given.get("service_name", "mymaster")
-        return sentinel.master_for(name), sentinel.slave_for(name)
-
-    def _reader(self, *keys: KeyType) -> Any:
-        """Who holds a key looks at it on the master: a replica may not know yet what another has just stored."""
-        writer, reader = self._connected()
-        place = place_of(writer)
-        return writer if any(held_here(place, self._lock_name(key)) for key in keys) else reader
+        master = sentinel.master_for(name)
+        return master, sentinel.slave_for(name) if self._given.get("read_from_replicas") else master
 
 
 class RedisClusterBackend(RedisBackend):
     """``mpcache.redis_cluster``: keys are spread over the nodes, each with its lock."""
 
-    more = ("startup_nodes", "url", "host", "port", "ssl")
+    more = ("startup_nodes", "url", "host", "port", "ssl", "read_from_replicas")
     clustered = True
 
     def _connect(self) -> tuple[Any, Any]:
         known = importlib.import_module(f"{self.driver}.cluster")
         how = self._how("url", "host", "port", "username", "password", "ssl")
+        replicas = self._given.get("read_from_replicas", how.pop("read_from_replicas", False))
         nodes = self._given.get("startup_nodes")
         if nodes:
-            how["startup_nodes"] = [
-                known.ClusterNode(*node) if isinstance(node, (tuple, list)) else node for node in nodes
-            ]
-        client = getattr(known, f"{self.brand}Cluster")(**how)
-        return client, client
+            how["startup_nodes"] = [known.ClusterNode(*n) if isinstance(n, (tuple, list)) else n for n in nodes]
+        kind = getattr(known, f"{self.brand}Cluster")
+        client = kind(**how)
+        if not replicas:
+            return client, client
+        strategies = getattr(known, "LoadBalancingStrategy", None)  # redis-py's newer way to say it
+        if strategies is not None:
+            return client, kind(**how, load_balancing_strategy=strategies.ROUND_ROBIN)
+        return client, kind(**how, read_from_replicas=True)
 
     def _get_all(self, client: Any, keys: Sequence[Any]) -> list[Any]:
         if len(keys) == 1:
