@@ -13,9 +13,9 @@ import valkey.cluster
 
 import mpcache
 from mpcache.api import NO_VALUE, Outcome
-from mpcache.mutexes.redis import RedisBid, slot_of
+from mpcache.mutexes.redis import slot_of
 from mpcache.testing.fixtures import _GenericBackendTestSuite, _GenericMutexTestSuite
-from mpcache.testing.rig import PATIENCE, Pipe, child
+from mpcache.testing.rig import PATIENCE, child
 from tests.backends import farms
 from tests.backends.farms import Node
 
@@ -111,26 +111,18 @@ def test_a_fill_is_refused_as_on_one_server(nodes: list[Node], keys: list[str]) 
         assert region.get(key) is NO_VALUE
 
 
-def test_who_waits_is_woken(nodes: list[Node], keys: list[str]) -> None:
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_who_waits_listens_on_the_cluster(nodes: list[Node], keys: list[str], driver: str) -> None:
+    store = on(nodes, driver, lock_sleep=PATIENCE).backend
     for key in keys[::8]:
-        with Pipe() as listens:
-
-            def wait() -> None:
-                hear = RedisBid._hear
-
-                def told(bid: RedisBid, most: float) -> Outcome | None:
-                    listens.tell()
-                    return hear(bid, most)
-
-                RedisBid._hear = told  # type: ignore[method-assign]
-                store = on(nodes, lock_sleep=PATIENCE).backend
-                assert store.get_mutex(key).contend(PATIENCE) is Outcome.RELEASED  # noqa: B023
-
-            mutex = on(nodes).backend.get_mutex(key)
-            mutex.acquire()
-            with child(wait):
-                listens.wait()
-                mutex.release()
+        mutex = store.get_mutex(key)
+        mutex.acquire()
+        bid = store.get_mutex(key)._bid()
+        assert bid.take() is False
+        assert bid.wait(PATIENCE) is None
+        mutex.release(stored=False)
+        assert bid.wait(PATIENCE) is Outcome.UNSTORED
+        bid.rest()
 
 
 def test_forks_with_traffic_on_both_sides(nodes: list[Node], keys: list[str]) -> None:

@@ -12,6 +12,7 @@ import redis
 import valkey
 
 import mpcache
+from mpcache.api import Outcome
 from mpcache.backends import load_backend
 from mpcache.testing.fixtures import _GenericBackendTestSuite, _GenericMutexTestSuite
 from mpcache.testing.rig import PATIENCE
@@ -79,6 +80,20 @@ def test_who_holds_a_key_does_not_look_at_a_replica(guard: Guarded) -> None:
         assert store._reader("k") is store.reader_client
         assert store._reader("k", "l") is store.writer_client
     store.delete("k")
+
+
+@pytest.mark.parametrize("driver", ["redis", "valkey"])
+def test_who_waits_listens_on_the_master(guard: Guarded, driver: str) -> None:
+    arguments = {"sentinels": guard.addresses, "lock_sleep": PATIENCE, "read_from_replicas": True}
+    store = load_backend(f"mpcache.{driver}_sentinel")(arguments)
+    mutex = store.get_mutex("k")
+    mutex.acquire()
+    bid = store.get_mutex("k")._bid()
+    assert bid.take() is False
+    assert bid.wait(PATIENCE) is None
+    mutex.release()
+    assert bid.wait(PATIENCE) is Outcome.RELEASED
+    bid.rest()
 
 
 def test_failing_over() -> None:
