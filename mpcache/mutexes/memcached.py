@@ -131,11 +131,11 @@ class MemcachedMutex(FrontedMutex):
     When its holder dies, in whichever way, another has it after the lease, rounded up to a second, and at most one
     more; while the holder lives, the lease is renewed.  A key's lock lives on one server, chosen by the key, and there
     is no second one for it: if that server cannot be reached, nobody gets it, and the library's error is raised.  A
-    server that restarts, or evicts, forgets who held what: the holder learns it from :meth:`owned` or its release.
+    server that restarts, or evicts, forgets who held what: the holder learns it from its ``owned()`` or its release.
 
     :param key: str or bytes; whatever memcached does not take as a key goes by its digest.
     :param url: ``host:port``, ``[address]:port`` or the path of a unix socket; or a list of them.
-    :param client: what speaks to the servers: a :class:`mpcache.memcaching.pool.Servers`; instead of the url.
+    :param client: what speaks to the servers: a ``mpcache.memcaching.pool.Servers``; instead of the url.
     :param library: ``"pymemcache"``, ``"pylibmc"``, ``"memcached"`` (python-memcached) or ``"bmemcached"``.
     :param timeout: seconds until a server that does not answer counts as one that will not.
     :param lease: seconds for which the death of a holder keeps the others waiting; at least 1.
