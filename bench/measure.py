@@ -171,14 +171,21 @@ def _perform(line: Connection, lines: list[Connection], contender: Contender, st
     try:
         with contextmanager(contender.way)(stage) as sample:
             line.send(0.0)  # ready
-            while line.recv():
+            for _ in orders(line):
                 line.send(float(sample()))
-    except EOFError:
-        pass
     except (Absent, ModuleNotFoundError) as absent:
         line.send((True, str(absent)))
     except BaseException:
         line.send((False, f"{contender.name} has failed:\n{traceback.format_exc()}"))
+
+
+def orders(line: Connection) -> Iterator[object]:
+    """What comes, until the other end is closed."""
+    try:
+        while True:
+            yield line.recv()
+    except EOFError:
+        pass
 
 
 def run(benchmark: Benchmark, stage: Stage, rounds: int) -> Outcome:
