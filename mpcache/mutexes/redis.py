@@ -240,12 +240,11 @@ class RedisBid(LeasedBid):
     # -- waiting ---------------------------------------------------------------------------------------
 
     def wait(self, most: float | None) -> Outcome | None:
+        if self._bell is None:
+            self._bell = self._listen(1.0 if most is None else min(1.0, most)) or False
+            return None  # what was released meanwhile was not heard: try again first
         pause = random.uniform(self._poll / 2, self._poll)
         pause = pause if most is None else min(pause, most)
-        if self._bell is None:
-            self._bell = self._listen(pause) or False
-            if self._bell:
-                return None  # what was released meanwhile was not heard: try again first
         if self._bell:
             return self._hear(pause)
         time.sleep(pause)
@@ -341,7 +340,7 @@ class RedisMutex(FrontedMutex):
         super().__init__(key)
         if not (lease > 0 and poll > 0):
             raise ValueError(f"lease={lease!r} and poll={poll!r} are seconds, and must be more than 0")
-        self._client = client or client_of(self.driver, url)
+        self._client = client_of(self.driver, url) if client is None else client
         self._place = place_of(self._client)
         self._names = names_of(key, prefix, namespace, is_cluster(self._client))
         self._lease, self._pause, self._longest = lease, poll, blocking_timeout
