@@ -169,7 +169,7 @@ class GenericMemcachedBackend(BytesBackend):
         return None if self._generation is None else Generations(self._generation, self._trouble)
 
     @property
-    def troubles(self) -> Mapping[str, int]:
+    def errors(self) -> Mapping[str, int]:
         """How often ``on_error="miss"`` has forgiven what, in this process."""
         return self._trouble.counts
 

@@ -492,7 +492,7 @@ def test_on_error_miss(frail: Memcached, make: Make, key: str, library: str, cap
             region.delete(key)
         with pytest.raises(trouble_of(region)):
             region.invalidate()
-    assert sum(region.actual_backend.troubles.values()) > 3
+    assert sum(region.actual_backend.errors.values()) > 3
     assert len([said for said in caplog.records if "is in trouble" in said.message]) == 1
 
 
