@@ -79,6 +79,14 @@ def test_the_demo_shows_that_all_of_it_holds_and_leaves_nothing(shm: Path) -> No
     assert os.listdir(shm) == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["dbm", "redis", "memcached"])
+def test_the_demo_is_played_on_other_stores(shm: Path, backend: str) -> None:
+    played = cli("demo", "--backend", backend, "--workers", "2", "--seconds", "0.3")
+    assert played.returncode == 0, played.stdout + played.stderr
+    assert re.findall(r"^ (\S+) ", played.stdout, re.M).count("✓") == 6
+
+
 def test_the_demo_moves_on_a_terminal(shm: Path) -> None:
     pytest.importorskip("rich")
     ours, theirs = pty.openpty()
@@ -91,7 +99,7 @@ def test_the_demo_moves_on_a_terminal(shm: Path) -> None:
     assert playing.wait(PATIENCE) == 0, shown
     assert "\x1b[1A" in shown  # the table is drawn over itself
     assert "\x1b[32m ✓ " in shown
-    assert shown.rstrip().endswith("shared memory is clean")
+    assert shown.rstrip().endswith("the store is gone")
 
 
 def _read_all(fd: int) -> bytes:
@@ -285,7 +293,7 @@ def test_good_facts_are_good() -> None:
         "12.0 ms, promised are < 100",
         "2 began, 1 ended; all 2 waiters got its value",
         "1 times; the last process knew after 8.00 µs",
-        "all workers ended well, shared memory is clean",
+        "all workers ended well, the store is gone",
     ]
 
 
