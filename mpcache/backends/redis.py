@@ -20,6 +20,7 @@ from mpcache.backends import warn_of_unknown
 from mpcache.backends.generations import Generation, Generations
 from mpcache.backends.trouble import Trouble
 from mpcache.exception import ValidationError
+from mpcache.invalidation import seconds
 from mpcache.mutexes.base import Incarnation, incarnation
 from mpcache.mutexes.leased import DEFAULT_LEASE
 from mpcache.mutexes.redis import (
@@ -106,7 +107,8 @@ class RedisBackend(BytesBackend):
         self._given = dict(arguments)
         expiration = f"{self.driver}_expiration_time"
         warn_of_unknown(self, arguments, (expiration, *self.more, *_EVERYWHERE))
-        self._milliseconds = round(1000 * (arguments.get(expiration) or 0))
+        expires = seconds(arguments.get(expiration) or None, expiration)
+        self._milliseconds = 0 if expires is None else max(1, round(expires * 1000))
         self._distributed: bool = arguments.get("distributed_lock", True)
         self._lock = _lock_arguments(arguments)
         namespace = arguments.get("namespace")
