@@ -72,5 +72,6 @@ $(VENV)/.demo-%: $(BIN)/pip $(RECIPE) $(ENGINE)
 	@touch $@
 
 $(VENV)/.test: $(BIN)/pip $(RECIPE) $(ENGINE)
+	@tools/need.sh clients $(BIN)/python
 	MPCACHE_WERROR=1 $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@ $(addprefix $(VENV)/.demo-,shm dbm redis memcached)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
-from bench.measure import Benchmark, Bound, Contender, Sample, Way
+from bench.measure import Benchmark, Bound, Contender, Sample, Way, orders
 from bench.mutexes import LEASE, arguments_of, factory
 from bench.stage import Stage
 from mpcache import mutexes
@@ -29,7 +29,7 @@ _spawn = multiprocessing.get_context("spawn")
 def _waiter(line: Connection, make: Callable[..., Any], arguments: dict[str, Any]) -> None:
     """In the other process: say when the mutex was had; the clock is the same in all processes."""
     mutex = make(**arguments)
-    while line.recv():
+    for _ in orders(line):
         mutex.acquire()
         line.send(time.monotonic_ns())
         mutex.release()
@@ -62,7 +62,7 @@ class Waiter:
         return self._line.recv()
 
     def end(self) -> None:
-        self._line.send(False)
+        self._line.close()
         self._process.join(PATIENCE)
 
 

@@ -71,7 +71,7 @@ def test_who_is_absent_is_named_and_what_was_not_measured_was_not_kept(tmp_path:
 
 def test_a_waiter_in_another_process_is_met() -> None:
     ran = bench("handoff")
-    assert ran.returncode == 0, ran.stderr
+    assert (ran.returncode, ran.stderr) == (0, "")
     assert {"shm", "file", "redis", "multiprocessing.Lock"} <= set(table(ran.stdout))
 
 

@@ -63,9 +63,13 @@ _THEIRS, _OURS = "dogpile.cache.", "mpcache."
 _backend_loader = PluginLoader("mpcache.backends", "dogpile.cache")
 
 for _name, _module, _class in [
+    ("bmemcached", "memcached", "BMemcachedBackend"),
+    ("memcached", "memcached", "MemcachedBackend"),
     ("memory", "memory", "MemoryBackend"),
     ("memory_pickle", "memory", "MemoryPickleBackend"),
     ("null", "null", "NullBackend"),
+    ("pylibmc", "memcached", "PylibmcBackend"),
+    ("pymemcache", "memcached", "PyMemcacheBackend"),
     ("shm", "shm", "ShmBackend"),
     ("redis", "redis", "RedisBackend"),
     ("redis_sentinel", "redis", "RedisSentinelBackend"),

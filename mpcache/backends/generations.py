@@ -43,11 +43,14 @@ class Generation:
     """That of one namespace.
 
     :param client: what gives the present client of the server that decides.
+    :param forgive: see :meth:`.Trouble.forgive`; in an outage creations begin in generation 0, which is none.
     """
 
-    def __init__(self, namespace: str, client: Callable[[], Any]) -> None:
+    def __init__(
+        self, namespace: str, client: Callable[[], Any], forgive: Callable[[Callable[[], int], int], int]
+    ) -> None:
         self.key = f"mpcache:generation:{namespace}"
-        self._client = client
+        self._client, self._forgive = client, forgive
         self._local = threading.local()
 
     def now(self) -> int:
@@ -57,12 +60,14 @@ class Generation:
     def recent(self) -> int:
         """As it was some milliseconds ago, at most: a creation may count as older than it is."""
         seen = self._seen()
-        return seen[0] if seen is not None and time.monotonic() - seen[1] < _RECENT else self.now()
+        if seen is not None and time.monotonic() - seen[1] < _RECENT:
+            return seen[0]
+        return self._forgive(self.now, 0)
 
     def last(self) -> int:
         """As this thread has seen it last, which it does whenever it reads a value."""
         seen = self._seen()
-        return self.now() if seen is None else seen[0]
+        return self._forgive(self.now, 0) if seen is None else seen[0]
 
     def note(self, said: Any) -> int:
         """What was read of its key, if need be drawn for the first time."""

@@ -20,12 +20,14 @@ from mpcache.backends import warn_of_unknown
 from mpcache.backends.generations import Generation, Generations
 from mpcache.backends.trouble import Trouble
 from mpcache.exception import ValidationError
+from mpcache.invalidation import seconds
 from mpcache.mutexes.base import Incarnation, incarnation
 from mpcache.mutexes.leased import DEFAULT_LEASE
 from mpcache.mutexes.redis import (
     MANY,
     POLL,
     TIMEOUT,
+    ForgivingMutex,
     RedisBid,
     RedisMutex,
     Script,
@@ -40,9 +42,11 @@ log = logging.getLogger(__name__)
 
 _PREFIX = re.compile(r"[\w\-.:]{2,10}")
 
+_TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
+
 _EVERYWHERE = (
     *("username", "password", "connection_kwargs", "namespace", "on_error"),
-    *("socket_timeout", "socket_connect_timeout", "socket_keepalive", "socket_keepalive_options"),
+    *(*_TIMEOUTS, "socket_keepalive", "socket_keepalive_options"),
     *("distributed_lock", "thread_local_lock", "lock_prefix"),
     *("lock_timeout", "lock_sleep", "lock_blocking", "lock_blocking_timeout"),
 )
@@ -64,7 +68,7 @@ if string.sub(redis.call('GET', KEYS[2]) or '', 1, 10) == 'mpcache 0 ' then
 end
 """
 
-_SET = Script(_KEEP + "keep(ARGV[1], ARGV[2])" + _VOID)
+_SET = Script(_KEEP + "keep(ARGV[1], ARGV[2])" + _VOID + "return 1")
 _DELETE = Script("redis.call('DEL', KEYS[1])" + _VOID)
 
 _FILL = Script(
@@ -103,12 +107,15 @@ class RedisBackend(BytesBackend):
         self._given = dict(arguments)
         expiration = f"{self.driver}_expiration_time"
         warn_of_unknown(self, arguments, (expiration, *self.more, *_EVERYWHERE))
-        self._milliseconds = round(1000 * (arguments.get(expiration) or 0))
+        expires = seconds(arguments.get(expiration) or None, expiration)
+        self._milliseconds = 0 if expires is None else max(1, round(expires * 1000))
         self._distributed: bool = arguments.get("distributed_lock", True)
         self._lock = _lock_arguments(arguments)
         namespace = arguments.get("namespace")
-        self._generation = None if namespace is None else Generation(namespace, lambda: self.writer_client)
         self._trouble = Trouble(self, arguments.get("on_error", "raise"), *self._errors())
+        self._generation: Generation | None = None
+        if namespace is not None:
+            self._generation = Generation(namespace, lambda: self.writer_client, self._trouble.forgive)
         self._living: Incarnation | None = None
         self._clients: tuple[Any, Any] = (None, None)
 
@@ -148,7 +155,7 @@ class RedisBackend(BytesBackend):
         """What a client is made with: ours, over it ``connection_kwargs``, over it the arguments of their own."""
         ours = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT, "max_connections": MANY}
         how = {**ours, "retry": retry_once(self.driver), **(self._given.get("connection_kwargs") or {})}
-        for name in ("socket_timeout", "socket_connect_timeout", *names):
+        for name in (*_TIMEOUTS, *names):
             if name in self._given and not (name == "ssl" and self._given[name] is None):
                 how[name] = self._given[name]
         if self._given.get("socket_keepalive"):
@@ -242,9 +249,9 @@ class RedisBackend(BytesBackend):
 
     def _do(self, steps: Sequence[Step]) -> list[Any]:
         """All of them, in one go; each is atomic, together they are not."""
+        if len(steps) < 2:
+            return [_act(self.writer_client, *step) for step in steps]
         client = self.writer_client
-        if len(steps) == 1:
-            return [_act(client, *steps[0])]
         pipe = client.pipeline() if self.clustered else client.pipeline(transaction=False)
         for script, keys, values in steps:
             if script is None:
@@ -264,15 +271,14 @@ class RedisBackend(BytesBackend):
         if client is None:  # a cluster none of whose nodes can be reached
             return None
         if self._trouble.forgives:
-            return _ForgivingMutex(key, client=client, trouble=self._trouble, **self._lock)
+            return ForgivingMutex(key, client=client, forgive=self._trouble.forgive, **self._lock)
         return RedisMutex(key, client=client, **self._lock)
 
     def begin_fill(self, key: KeyType) -> Guard:
         bid = None
         if self._distributed and self._living is incarnation():
             bid = held_here(place_of(self.writer_client), self._lock_name(key))
-        epoch = None if self._generation is None else self._trouble.forgive(self._generation.recent, 0)
-        return Guard(bid, epoch)
+        return Guard(bid, None if self._generation is None else self._generation.recent())
 
     def _lock_name(self, key: KeyType) -> bytes:
         return names_of(key, self._lock["prefix"], "", self.clustered)[0]
@@ -342,9 +348,9 @@ class Guard:
     def end(self, key: KeyType, said: Any) -> None:
         """What came of it.
 
-        :param said: True, or 1: stored; -1: the hold was lost; 0: the key was changed; None: no answer came.
+        :param said: 1: stored; -1: the hold was lost; 0: the key was changed; None: no answer came.
         """
-        self.outcome, self.live = said is True or said not in (None, 0, -1), False
+        self.outcome, self.live = said == 1, False
         if said == -1:
             log.warning("the value created for key %r was not stored: its mutex was lost meanwhile", key)
         elif said == 0:
@@ -353,48 +359,6 @@ class Guard:
     def close(self) -> None:
         """See FillGuard."""
         self.live = False
-
-
-class _ForgivingBid(RedisBid):
-    """A bid that counts as taken while the server cannot be asked: then it keeps the threads of this process apart.
-
-    What is created under it is not stored, since the server, when it is back, does not know of it.
-    """
-
-    trouble: Trouble
-    alone = False
-
-    def _ask(self) -> bool:
-        taken = self.trouble.forgive(super()._ask, None)
-        if taken is None:
-            self.alone = True
-            self.hold_here()
-        return taken is not False
-
-    def _extend(self) -> bool:
-        return self.alone or super()._extend()
-
-    def _return(self, stored: bool) -> bool:
-        returned = self.trouble.forgive(lambda: super(_ForgivingBid, self)._return(stored), True)
-        return self.alone or returned
-
-    def _mine(self) -> bool:
-        return self.alone or self.trouble.forgive(super()._mine, True)
-
-
-class _ForgivingMutex(RedisMutex):
-    """The mutex of a store whose errors are misses."""
-
-    bids = _ForgivingBid
-
-    def __init__(self, key: KeyType, *, trouble: Trouble, **arguments: Any) -> None:
-        super().__init__(key, **arguments)
-        self._trouble = trouble
-
-    def _bid(self) -> RedisBid:
-        bid = super()._bid()
-        bid.trouble = self._trouble  # type: ignore[attr-defined]
-        return bid
 
 
 def _lock_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -422,7 +386,7 @@ class RedisSentinelBackend(RedisBackend):
 
     def _connect(self) -> tuple[Any, Any]:
         how = self._how("db", "username", "password")
-        theirs = {name: how[name] for name in ("username", "password", "socket_timeout") if name in how}
+        theirs = {name: how[name] for name in ("username", "password", *_TIMEOUTS) if name in how}
         sentinel = importlib.import_module(f"{self.driver}.sentinel").Sentinel(
             self._given.get("sentinels"),
             sentinel_kwargs={**theirs, **(self._given.get("sentinel_kwargs") or {})},

@@ -12,16 +12,17 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
-from mpcache.exception import ValidationError, ValueTooLarge
+from mpcache.exception import DogpileCacheException, ValidationError, ValueTooLarge
 
 PORT = 11211
 
 TIMEOUT = 3.0
 """Seconds until a server that does not answer counts as one that will not."""
 
-_FOREVER, _MONTH = 0, 30 * 24 * 3600
+MONTH = 30 * 24 * 3600
+"""Seconds: what is more is a date, for memcached."""
 
-OVER = _MONTH + 1
+OVER = MONTH + 1
 """An expiry that has passed: memcached takes what is over a month for a date, and this one for one of 1970."""
 
 _ADDRESS = re.compile(r"(?:inet6?:)?(?:\[(?P<six>[^\]]+)\]|(?P<host>[^:\[\]]+))(?::(?P<port>\d+))?")
@@ -49,10 +50,10 @@ def expiry(seconds: float | None) -> int:
     :param seconds: None and 0: never; what is a date already is left alone.
     """
     if not seconds:
-        return _FOREVER
+        return 0
     whole = max(1, -int(-seconds // 1))
     now = int(time.time())
-    return whole if whole <= _MONTH or whole >= now else now + whole
+    return whole if whole <= MONTH or whole >= now else now + whole
 
 
 def with_port(url: Any) -> Any:
@@ -63,18 +64,21 @@ def with_port(url: Any) -> Any:
     return f"[{where[0]}]:{where[1]}" if ":" in where[0] else f"{where[0]}:{where[1]}"
 
 
-_LONGEST = 250
-"""Bytes of a key that memcached takes."""
+_PLAIN = re.compile(r"[!-~]{1,250}")
+_NOT_ASCII = re.compile(rb"[!-~\x80-\xff]{1,250}")
 
 
 def plain_name(name: str | bytes) -> str:
-    """A name as memcached takes it: the same, or a digest if it is too long, or has spaces or control characters."""
+    """A key as memcached takes it: the same, or a digest if it is over 250 bytes, has spaces or control characters."""
+    if isinstance(name, str) and _PLAIN.fullmatch(name):
+        return name
     text = name.encode() if isinstance(name, str) else bytes(name)
-    fit = 0 < len(text) <= _LONGEST and not any(byte <= 0x20 or byte == 0x7F for byte in text)
     try:
-        return text.decode() if fit else f"mpcache~{hashlib.sha256(text).hexdigest()[:40]}"
+        if _NOT_ASCII.fullmatch(text):
+            return text.decode()
     except UnicodeDecodeError:
-        return f"mpcache~{hashlib.sha256(text).hexdigest()[:40]}"
+        pass
+    return f"mpcache~{hashlib.sha256(text).hexdigest()[:40]}"
 
 
 class Lock(Protocol):
@@ -113,6 +117,11 @@ class Link:
     def __init__(self, urls: Sequence[Any], options: Mapping[str, Any]) -> None:
         self.worked = False
 
+    @property
+    def guards(self) -> bool:
+        """Whether :meth:`cas` can tell that a value was changed since."""
+        return True
+
     def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
         raise NotImplementedError
 
@@ -148,6 +157,14 @@ class Link:
             self.close()
 
 
+class NotStored(DogpileCacheException):
+    """The server refused an item, and its library does not say why: mostly it is out of memory."""
+
+
+def not_stored(key: str, value: bytes) -> NotStored:
+    return NotStored(f"memcached did not store the {len(value)} bytes of key {key!r}; it may be out of memory")
+
+
 def too_large(key: str, value: bytes) -> ValueTooLarge:
     """The server refused an item for its size."""
     return ValueTooLarge(
@@ -161,11 +178,20 @@ def too_large(key: str, value: bytes) -> ValueTooLarge:
 PICKLE, INTEGER, LONG, ZLIB = 1, 2, 4, 8
 
 
-def plain(value: bytes, flags: int) -> bytes | None:
-    """The bytes that were stored; None: something else was, by others.  Pickles are not read."""
+FOREIGN: Any = object()
+"""Stands for what is no bytes: others have stored it, and pickles are not read."""
+
+
+def plain(value: bytes, flags: int) -> Any:
+    """The bytes that were stored, or FOREIGN."""
     if flags & (PICKLE | INTEGER | LONG):
-        return None
+        return FOREIGN
     return zlib.decompress(value) if flags & ZLIB else value
+
+
+def with_change(value: Any, seen: Any) -> tuple[bytes, Any] | None:
+    """What ``gets`` returns of an item; of a foreign one, that there is one."""
+    return None if seen is None else (value if isinstance(value, bytes) else b"", int(seen))
 
 
 def only_bytes(found: Mapping[str, Any]) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mpcache.memcaching import TIMEOUT, ZLIB, Link, only_bytes, plain, too_large, with_port
+from mpcache.memcaching import TIMEOUT, ZLIB, Link, only_bytes, plain, too_large, with_change, with_port
 
 E2BIG = 0x03
 """The status of the binary protocol for an item that is too large."""
@@ -27,7 +27,7 @@ def _bmemcached_client() -> Any:
             flags, text = super().serialize(value, compress_level)
             return flags & ZLIB, text
 
-        def deserialize(self, value: bytes, flags: int) -> bytes | None:
+        def deserialize(self, value: bytes, flags: int) -> Any:
             return plain(value, flags)
 
         def _open_connection(self) -> None:
@@ -69,11 +69,16 @@ class BmemcachedLink(Link):
             self._still_there()
         return found
 
+    @property
+    def guards(self) -> bool:
+        """It keeps everything on every server, each of which counts changes by itself."""
+        return len(list(self._client.servers)) == 1
+
     def gets(self, key: str) -> tuple[bytes, Any] | None:
         value, seen = self._client.gets(key)
-        if value is None:
+        if seen is None:
             self._still_there()
-        return (value, seen) if isinstance(value, bytes) else None
+        return with_change(value, seen)
 
     def add(self, key: str, value: bytes, seconds: int) -> bool:
         return self._stored(key, value, self._client.add, key, value, seconds)

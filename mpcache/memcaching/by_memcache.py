@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mpcache.memcaching import TIMEOUT, Link, address, only_bytes, too_large
+from mpcache.memcaching import TIMEOUT, Link, NotStored, address, not_stored, only_bytes, too_large, with_change
 
 
 class _Blind:
-    """Instead of an unpickler: what others have pickled counts as absent, and their code is not run."""
+    """Instead of an unpickler: what others have pickled is not read, since that would be to run it."""
 
     def __init__(self, file: Any) -> None:
         pass
@@ -25,6 +25,7 @@ class MemcacheLink(Link):
     """python-memcached, which returns 0 or None where a server is dead; here that is an error."""
 
     thread_bound = True
+    errors = (OSError, NotStored)
 
     def __init__(self, urls: Sequence[Any], options: Mapping[str, Any]) -> None:
         super().__init__(urls, options)
@@ -50,9 +51,9 @@ class MemcacheLink(Link):
         value = self._client.gets(key)
         seen = self._client.cas_ids.get(key.encode())
         self._client.reset_cas()
-        if value is None:
+        if seen is None:
             self._still_there()
-        return (value, seen) if isinstance(value, bytes) else None
+        return with_change(value, seen)
 
     def add(self, key: str, value: bytes, seconds: int) -> bool:
         return self._stored(key, value, self._client.add(key, value, seconds, **self._compress))
@@ -66,7 +67,7 @@ class MemcacheLink(Link):
 
     def set(self, key: str, value: bytes, seconds: int) -> None:
         if not self._stored(key, value, self._client.set(key, value, seconds, **self._compress)):
-            raise OSError(f"memcached did not store the {len(value)} bytes of key {key!r}: it is out of memory")
+            raise not_stored(key, value)
 
     def set_many(self, mapping: Mapping[str, bytes], seconds: int) -> list[str]:
         refused = list(self._client.set_multi(mapping, seconds, **self._compress))

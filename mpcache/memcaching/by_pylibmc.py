@@ -9,7 +9,20 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mpcache.memcaching import INTEGER, LONG, PICKLE, TIMEOUT, Link, only_bytes, too_large, with_port
+from mpcache.memcaching import (
+    FOREIGN,
+    INTEGER,
+    LONG,
+    PICKLE,
+    TIMEOUT,
+    Link,
+    NotStored,
+    not_stored,
+    only_bytes,
+    too_large,
+    with_change,
+    with_port,
+)
 
 
 @functools.cache
@@ -17,12 +30,10 @@ def _pylibmc_client() -> Any:
     import pylibmc
 
     class Client(pylibmc.Client):  # type: ignore[misc,name-defined,unused-ignore]
-        """One for bytes: what others have pickled counts as absent, and is not unpickled."""
+        """One for bytes, which leaves alone what others have pickled."""
 
         def deserialize(self, text: bytes, flags: int) -> Any:
-            if flags & (PICKLE | INTEGER | LONG):
-                raise pylibmc.CacheMiss
-            return text
+            return FOREIGN if flags & (PICKLE | INTEGER | LONG) else text
 
     return Client
 
@@ -34,7 +45,7 @@ class PylibmcLink(Link):
         super().__init__(urls, options)
         import pylibmc
 
-        self.errors = (OSError, pylibmc.Error)
+        self.errors = (OSError, pylibmc.Error, NotStored)
         self._too_big, self._not_found = pylibmc.TooBig, pylibmc.NotFound
         self._compress = {"min_compress_len": options["min_compress_len"]} if "min_compress_len" in options else {}
         timeout = options.get("socket_timeout", TIMEOUT)
@@ -51,8 +62,8 @@ class PylibmcLink(Link):
 
     def gets(self, key: str) -> tuple[bytes, Any] | None:
         # The key as bytes: of a str it keeps a pointer to memory that it has freed.
-        value, seen = self._sure(self._client.gets, key.encode(), lambda found: found[0] is None)
-        return (value, seen) if isinstance(value, bytes) else None
+        value, seen = self._sure(self._client.gets, key.encode(), lambda found: found[1] is None)
+        return with_change(value, seen)
 
     def _sure(self, ask: Callable[..., Any], what: Any, empty: Callable[[Any], bool]) -> Any:
         """That there is nothing is also what it says of a server that has just died or timed out; not so twice."""
@@ -70,7 +81,7 @@ class PylibmcLink(Link):
 
     def set(self, key: str, value: bytes, seconds: int) -> None:
         if not self._stored(key, value, self._client.set, key, value, seconds, **self._compress):
-            raise OSError(f"memcached did not store the {len(value)} bytes of key {key!r}")
+            raise not_stored(key, value)
 
     def _stored(self, key: str, value: bytes, verb: Callable[..., Any], *args: Any, **kw: Any) -> bool:
         try:

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mpcache.memcaching import TIMEOUT, Link, address, only_bytes, plain, too_large
+from mpcache.memcaching import TIMEOUT, Link, address, only_bytes, plain, too_large, with_change
 
 
 class _Bytes:
@@ -18,7 +18,7 @@ class _Bytes:
     def serialize(self, key: Any, value: bytes) -> tuple[bytes, int]:
         return value, 0
 
-    def deserialize(self, key: Any, value: bytes, flags: int) -> bytes | None:
+    def deserialize(self, key: Any, value: bytes, flags: int) -> Any:
         return plain(value, flags)
 
 
@@ -76,8 +76,7 @@ class PymemcacheLink(Link):
         return only_bytes(self._client.get_many(keys))
 
     def gets(self, key: str) -> tuple[bytes, Any] | None:
-        value, seen = self._client.gets(key)
-        return (value, int(seen)) if isinstance(value, bytes) else None
+        return with_change(*self._client.gets(key))
 
     def add(self, key: str, value: bytes, seconds: int) -> bool:
         return bool(self._stored(key, value, "add", seconds, noreply=False))

@@ -55,10 +55,11 @@ class Pool:
     """
 
     def __init__(self, urls: Sequence[Any], library: str, options: Mapping[str, Any], patient: bool = False) -> None:
-        self._kind = kind_of(library)
+        self._kind, self._library = kind_of(library), library
         self._urls, self._options, self._patient = urls, options, patient
         self._at_once = options.get("socket_timeout", TIMEOUT) / 2
         self.errors: tuple[type[Exception], ...] = ()
+        self.guards = False
         self._forget()
         self._spare.idle.append(self._link())  # the library is there, and takes the arguments
         _pools.add(self)
@@ -94,8 +95,12 @@ class Pool:
         self._do("delete_many", keys)
 
     def _link(self) -> Link:
-        link = self._kind(self._urls, self._options)
-        self.errors = link.errors
+        try:
+            link = self._kind(self._urls, self._options)
+        except ImportError as missing:
+            remedy = f"to reach memcached by this library: pip install 'mpcache[{self._library}]'"
+            raise ImportError(f"{missing}; {remedy}") from missing
+        self.errors, self.guards = link.errors, link.guards
         return link
 
     def _do(self, verb: str, *args: Any, again: bool = True) -> Any:

@@ -309,9 +309,10 @@ class Mutex(CacheMutex):
         if not wait:
             outcome = self._compete(hold, 0, early)
         else:
-            if hold.asker.holds:
+            asker = hold.asker
+            if asker.holds:
                 self._refuse_to_wait_for_myself(hold)
-            blocks = not self.cooperates and _loaded("gevent.monkey") is not None and cooperative()
+            blocks = asker.greenlet is not None and not self.cooperates and cooperative()
             outcome = self._poll(hold, timeout) if blocks else self._compete(hold, timeout, early)
         if outcome is ACQUIRED:
             self._hold = hold

@@ -8,6 +8,7 @@ Leans on leased and on memcaching, which speaks to the server.  What is kept the
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import random
@@ -23,6 +24,8 @@ from mpcache.memcaching.pool import Servers
 from mpcache.mutexes.base import incarnation
 from mpcache.mutexes.fronted import FrontedMutex
 from mpcache.mutexes.leased import DEFAULT_LEASE, LeasedBid
+
+Forgive = Callable[[Callable[[], Any], Any], Any]
 
 _NOTE = 5
 """Seconds for which a waiter can learn that nothing was stored."""
@@ -100,47 +103,26 @@ def _note(name: str, token: bytes) -> str:
 
 
 class _LenientBid(MemcachedBid):
-    """Where the server cannot be reached each process goes on by itself, and stores nothing under this hold.
+    """Where the server cannot be reached each process goes on by itself, and stores nothing under this hold."""
 
-    :param tell: is told of each such trouble.
-    """
-
-    def __init__(self, *args: Any, troubles: tuple[type[Exception], ...], tell: Callable[[Exception], None]) -> None:
-        super().__init__(*args)
-        self._troubles, self._tell = troubles, tell
-        self._adrift = False
+    def __init__(self, server: Lock, name: str, lease: float, who: str, forgive: Forgive) -> None:
+        super().__init__(server, name, lease, who)
+        self._forgive = forgive
 
     def take(self) -> bool:
-        try:
-            return super().take()
-        except self._troubles as error:
-            self._tell(error)
-            self._adrift, self._taken = True, False
-            return True
+        taken: bool | None = self._forgive(super().take, None)
+        self._taken = bool(taken)
+        return taken is not False
 
     def free(self, stored: bool) -> None:
-        if self._adrift:
-            return
-        try:
-            super().free(stored)
-        except self._troubles as error:
-            self._tell(error)
+        self._forgive(functools.partial(super().free, stored), None)
 
     def owned(self) -> bool:
-        if self._adrift:
-            return False
-        try:
-            return super().owned()
-        except self._troubles as error:
-            self._tell(error)
-            return False
+        return bool(self._forgive(super().owned, False))
 
     def wait(self, most: float | None) -> Outcome | None:
-        try:
-            return super().wait(most)
-        except self._troubles as error:
-            self._tell(error)
-            return None
+        outcome: Outcome | None = self._forgive(functools.partial(super().wait, most), None)
+        return outcome
 
 
 class MemcachedMutex(FrontedMutex):
@@ -149,17 +131,18 @@ class MemcachedMutex(FrontedMutex):
     When its holder dies, in whichever way, another has it after the lease, rounded up to a second, and at most one
     more; while the holder lives, the lease is renewed.  A key's lock lives on one server, chosen by the key, and there
     is no second one for it: if that server cannot be reached, nobody gets it, and the library's error is raised.  A
-    server that restarts, or evicts, forgets who held what: the holder learns it from :meth:`owned` or its release.
+    server that restarts, or evicts, forgets who held what: the holder learns it from its ``owned()`` or its release.
 
     :param key: str or bytes; whatever memcached does not take as a key goes by its digest.
     :param url: ``host:port``, ``[address]:port`` or the path of a unix socket; or a list of them.
-    :param client: what speaks to the servers: a :class:`mpcache.memcaching.pool.Servers`; instead of the url.
+    :param client: what speaks to the servers: a ``mpcache.memcaching.pool.Servers``; instead of the url.
     :param library: ``"pymemcache"``, ``"pylibmc"``, ``"memcached"`` (python-memcached) or ``"bmemcached"``.
     :param timeout: seconds until a server that does not answer counts as one that will not.
     :param lease: seconds for which the death of a holder keeps the others waiting; at least 1.
     :param prefix: before the key in the lock's name.
     :param namespace: keeps equal keys of different programs apart.
-    :param on_trouble: is told of an unreachable server, and each process then goes on by itself; None: it is raised.
+    :param forgive: ``(act, otherwise)``, what ``act()`` returns, or the other if the server is in trouble: then each
+        process goes on by itself.  None: the trouble is raised.
     """
 
     guarantees = Guarantees(
@@ -179,13 +162,13 @@ class MemcachedMutex(FrontedMutex):
         lease: float = DEFAULT_LEASE,
         prefix: str = "_lock",
         namespace: str = "",
-        on_trouble: Callable[[Exception], None] | None = None,
+        forgive: Forgive | None = None,
     ) -> None:
         super().__init__(key)
         if not 1 <= lease < math.inf:
             raise ValidationError(f"lease={lease!r} must be finite, and at least 1 second, which is memcached's grain")
         self._servers = client or self._connected(tuple(server_list(url)), library, timeout)
-        self._lease, self._on_trouble = lease, on_trouble
+        self._lease, self._forgive = lease, forgive
         before = prefix.encode() + (f"{namespace}:".encode() if namespace else b"")
         self._name = plain_name(before + (key.encode() if isinstance(key, str) else bytes(key)))
 
@@ -207,26 +190,21 @@ class MemcachedMutex(FrontedMutex):
 
     def _bid(self) -> MemcachedBid:
         server = self._servers.home(self._name)
-        how = (server, self._name, self._lease, f"MemcachedMutex of key {self.key!r}")
-        if self._on_trouble is None:
-            return MemcachedBid(*how)
-        return _LenientBid(*how, troubles=server.errors, tell=self._on_trouble)
+        who = f"MemcachedMutex of key {self.key!r}"
+        if self._forgive is None:
+            return MemcachedBid(server, self._name, self._lease, who)
+        return _LenientBid(server, self._name, self._lease, who, self._forgive)
 
     def _subject(self) -> Any:
         return (MemcachedMutex, self._servers.identity, self._name)
 
     def _holder(self) -> bytes | None:
         server = self._servers.home(self._name)
-        try:
-            return server.get_many([self._name]).get(self._name)
-        except server.errors as error:
-            if self._on_trouble is None:
-                raise
-            self._on_trouble(error)
-            return None
+        return server.get_many([self._name]).get(self._name)
 
     def _locked(self) -> bool:
-        return self._holder() is not None
+        holder = self._holder if self._forgive is None else functools.partial(self._forgive, self._holder, None)
+        return holder() is not None
 
     def _state(self) -> str:
         try:

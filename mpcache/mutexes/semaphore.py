@@ -292,7 +292,11 @@ def _acquire(posix_ipc: Any, bell: Any, seconds: float) -> bool:
         return False
     finally:
         if before is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            try:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            except BaseException:  # a handler's, at the door: the function is Python, and another thread took the signal
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                raise
     return True
 
 
