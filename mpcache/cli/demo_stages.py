@@ -78,7 +78,7 @@ def _redis(name: str) -> Iterator[Stage]:
         yield Stage(
             where=f"a redis server at {server.socket}",
             backend="mpcache.redis",
-            arguments={"url": server.unix_url, "lock_timeout": LEASE},
+            arguments={"url": server.unix_url, "lock_timeout": LEASE, "namespace": name},
             clear=[],
             take_over_within=int(LEASE * 1000 + 1000) * MILLISECOND,
             left=lambda: _directory_of(server),
@@ -93,7 +93,7 @@ def _memcached(name: str) -> Iterator[Stage]:
         yield Stage(
             where=f"a memcached server at {server.url}",
             backend="mpcache.pymemcache",
-            arguments={"url": server.url, "lock_timeout": LEASE},
+            arguments={"url": server.url, "lock_timeout": LEASE, "namespace": name},
             clear=[],
             # Its clock has seconds, and a lease is asked for with one more, so that it never lapses too soon.
             take_over_within=int(LEASE * 1000 + 3000) * MILLISECOND,
