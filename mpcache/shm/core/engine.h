@@ -28,6 +28,7 @@ typedef struct mpc_ctx {
     int fd;           /* one open file description of this process: its liveness lock stands on it */
     int fd_for_child; /* made before fork() for the child, -1 otherwise */
     u64 fd_pid;       /* the process that fd's description belongs to */
+    void *pin;        /* a page mapped through it, so that the description outlives its descriptor */
     u64 dev, ino;
     char *path;       /* where another descriptor can be had; NULL: an anonymous segment */
     a64 looked_ns;    /* when its descriptor was last looked at */
@@ -101,7 +102,7 @@ bool mpc_retired(mpc_ctx *ctx);
 mpc_status mpc_look(mpc_ctx *ctx);
 
 mpc_status mpc_register(mpc_ctx *ctx);
-mpc_status mpc_stay_alive(mpc_ctx *ctx);
+void mpc_unpin(mpc_ctx *ctx);
 void mpc_unregister(mpc_ctx *ctx);
 bool mpc_is_dead(mpc_ctx *ctx, u64 owner);
 bool mpc_anyone_alive(int fd, u32 slots, int *system_error);
