@@ -77,10 +77,15 @@ typedef struct {
 } mpc_wait;
 
 typedef struct {
+    u64 items, evicted;
+    u64 live_bytes, used_bytes, capacity_bytes; /* what is used and not live is dead: overwritten, deleted, pads */
+} mpc_ring_stats;
+
+typedef struct {
     u64 count[MPC_COUNTS];
-    u64 evicted[MPC_RINGS], moved, expired, overflow, cleared;
-    u64 items, live_bytes, used_bytes, capacity_bytes, largest_value;
-    u64 processes, leases, namespaces;
+    mpc_ring_stats ring[MPC_RINGS];
+    u64 promoted, reinserted, ghost_hits, expired, overflow, cleared;
+    u64 largest_value, processes, leases, namespaces;
 } mpc_stats;
 
 /* Where a scan over all keys stands. */
