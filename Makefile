@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 ENGINE := $(wildcard mpcache/shm/*.[ch] mpcache/shm/core/*.[ch])
 RECIPE := setup.py setup.cfg pyproject.toml
 
-.PHONY: help demo test build lint docs test-asan coverage mutants sdist wheel clean
+.PHONY: help demo test build lint docs bench test-asan coverage mutants sdist wheel clean
 
 help: ## this list
 	@awk -F ' *## ' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ lint: build ## ruff and mypy --strict
 
 docs: build ## docs/_build/html/index.html, warnings being errors
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+bench: build ## side by side with the peers, in one run; ARGS: --quick, --check, --json FILE, names of benchmarks
+	@$(BIN)/python -m bench $(ARGS)
 
 test-asan: build ## the tests near the C under AddressSanitizer and UBSan; ARGS go to pytest
 	@tools/asan.sh $(BIN)/python $(if $(strip $(ARGS)),$(ARGS),-m engine)
@@ -66,5 +69,6 @@ $(VENV)/.demo: $(BIN)/pip $(RECIPE) $(ENGINE)
 	@touch $@
 
 $(VENV)/.test: $(BIN)/pip $(RECIPE) $(ENGINE)
+	@tools/need.sh clients $(BIN)/python
 	MPCACHE_WERROR=1 $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@ $(VENV)/.demo

@@ -6,12 +6,18 @@ Nothing here asks the network.
 from __future__ import annotations
 
 import builtins
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from docutils.statemachine import StringList
 from sphinx.addnodes import desc_signature
+from sphinx.util.docutils import SphinxDirective
 
 import mpcache
+from mpcache import mutexes
 
 project = "mpcache"
 author = "mpcache authors"
@@ -33,6 +39,7 @@ nitpicky = True
 def setup(app: Any) -> None:
     """Whatever a docstring or a page refers to has to be there; what stands in a signature is printed as it is."""
     app.connect("missing-reference", _printed_as_it_is)
+    app.add_directive("mutex-table", MutexTable)
 
 
 def _printed_as_it_is(app: Any, env: Any, node: Any, contnode: Any) -> Any:
@@ -49,3 +56,60 @@ def _printed_as_it_is(app: Any, env: Any, node: Any, contnode: Any) -> Any:
 def _is_made(paragraph: nodes.paragraph) -> bool:
     """Autodoc wrote it, and not we."""
     return paragraph.astext().startswith(("Bases: ", "alias of "))
+
+
+class MutexTable(SphinxDirective):
+    """``.. mutex-table:: FILE``: what the classes guarantee, and what ``python -m bench --json FILE`` found.
+
+    Any number of files, beside the page.  A mutex that no file knows has an empty cell.
+    """
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    PROMISES = "name", "processes", "hosts", "survives death", "taken over within", "fair", "may lapse"
+    COSTS = "name", "take and give back", "times the library alone", "hand-off to another process"
+
+    def run(self) -> list[nodes.Node]:
+        paths = [Path(self.env.doc2path(self.env.docname)).parent / name for name in self.arguments[0].split()]
+        for path in paths:
+            self.env.note_dependency(str(path))
+        found = [json.loads(path.read_text()) for path in paths]
+        measured = {name: one["contenders"] for each in found for name, one in each["benchmarks"].items()}
+        lines = [
+            *_table(self.PROMISES, map(_promises, mutexes.names())),
+            *_table(self.COSTS, (_costs(name, measured) for name in mutexes.names())),
+            "Measured on {date}: {processor}, {cores} cores, {system}, {python}.".format(**found[0]["machine"]),
+        ]
+        tables = nodes.Element()
+        self.state.nested_parse(StringList(lines), 0, tables)
+        return tables.children
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    yield from (".. list-table::", "   :header-rows: 1", "")
+    for row in (head, *rows):
+        yield from (f"   {'-' if at else '* -'} {cell}".replace("   - ", "     - ") for at, cell in enumerate(row))
+    yield ""
+
+
+def _promises(name: str) -> tuple[str, ...]:
+    all_of_it = mutexes.resolve(name).guarantees
+    said = ["yes" if yes else "no" for yes in all_of_it]
+    promised = dict(zip(all_of_it._fields, said, strict=True))
+    within = "at once" if all_of_it.takeover == 0 else f"{all_of_it.takeover:g} s"
+    first = (promised[what] for what in ("processes", "hosts", "survives_death"))
+    return (f"``{name}``", *first, within, promised["fair"], promised["leased"])
+
+
+def _costs(name: str, measured: dict[str, Any]) -> tuple[str, ...]:
+    taken, handed = (measured.get(what, {}).get(name) for what in ("acquire", "handoff"))
+    alone = f"{taken['ratio']:.2g} ({taken['against']})" if taken and taken["ratio"] else ""
+    return (f"``{name}``", _time(taken["least"]) if taken else "", alone, _time(handed["median"]) if handed else "")
+
+
+def _time(nanoseconds: float) -> str:
+    for unit, size in (("ms", 1e6), ("µs", 1e3)):
+        if nanoseconds >= size:
+            return f"{nanoseconds / size:.2g} {unit}"
+    return f"{nanoseconds:.2g} ns"

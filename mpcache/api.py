@@ -116,6 +116,8 @@ class Guarantees(NamedTuple):
     """Seconds from the death of a holder until another can have it, at most; None: nobody can say."""
     leased: bool = False
     """May lapse while its holder lives, if that one is stopped, or cut off, for longer than a lease."""
+    threads: bool = True
+    """Excludes other threads of its process.  What does not excludes nobody."""
 
 
 class CacheMutex(abc.ABC):
@@ -139,6 +141,11 @@ class CacheMutex(abc.ABC):
     @classmethod
     def __subclasshook__(cls, other: type) -> bool:
         return callable(getattr(other, "acquire", None)) and callable(getattr(other, "release", None))
+
+
+PAYLOAD, WIRE, BYTES, TEXT = range(4)
+"""How a store that is direct keeps a value: as its serializer made it; in the wire format, which says what is known of
+it; and, where the serializer is pickle, bytes and text as they are."""
 
 
 class FillGuard(Protocol):
@@ -261,6 +268,10 @@ class CacheBackend:
     ``store(key, payload, created) -> None``, with ``created`` in seconds since the Unix epoch.  A value with a
     time to live comes as ``store(key, payload, created, expires)``; fetch returns None from ``expires`` on.
     """
+
+    raw: bool = False
+    """Of a direct store: whether ``store`` takes a fifth argument, BYTES or TEXT, for a payload that is not pickled.
+    ``fetch`` returns it as pickle would have made it."""
 
     def portable_arguments(self) -> BackendArguments | None:
         """The arguments with which another process comes to this store; None: those that it was made with.

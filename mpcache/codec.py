@@ -15,7 +15,7 @@ from typing import Any
 value_version = 2
 
 _BEFORE, _AFTER = b'{"ct": ', b'"v": %d' % value_version
-_EXPIRES = b', "x": '
+_EXPIRES, _EPOCH = b', "x": ', b', "e": '
 
 
 def join(payload: bytes, created: float, expires: float | None = None) -> bytes:
@@ -35,9 +35,12 @@ def split(wire: bytes) -> tuple[bytes, float, int | None, int, float | None]:
         # What nearly all of them look like, at a tenth of the price of JSON.
         if rest == _AFTER:
             return payload, float(created), None, value_version, None
-        expires = rest[len(_AFTER) + len(_EXPIRES) :]
-        if rest.startswith(_AFTER + _EXPIRES) and b"," not in expires:
-            return payload, float(created), None, value_version, float(expires)
+        more = rest[len(_AFTER) :]
+        if b"," not in more[1:]:
+            if more.startswith(_EXPIRES):
+                return payload, float(created), None, value_version, float(more[len(_EXPIRES) :])
+            if more.startswith(_EPOCH) and more[len(_EPOCH) :].isdigit():
+                return payload, float(created), int(more[len(_EPOCH) :]), value_version, None
     metadata = _json(head)
     return payload, metadata["ct"], metadata.get("e"), metadata["v"], metadata.get("x")
 

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, overload
 
-from mpcache.api import NoValueType
+from mpcache.api import NO_VALUE, NoValueType
 from mpcache.keys import BOUND_NAMES
 
 if TYPE_CHECKING:
@@ -45,10 +45,6 @@ class Options(NamedTuple):
     should_cache_fn: Callable[[Any], bool] | None
     to_str: Callable[[Any], str]
 
-    def lifetime(self) -> Callable[[], Any]:
-        """The expiration time at each call."""
-        return self.expiration_time if callable(self.expiration_time) else lambda: self.expiration_time
-
 
 def decorator(region: CacheRegion, options: Options, key_generator: Callable[..., Callable[..., Any]]) -> Decorator:
     """See :meth:`.CacheRegion.cache_on_arguments`."""
@@ -60,7 +56,7 @@ def decorator(region: CacheRegion, options: Options, key_generator: Callable[...
         plain, given = plain_and_given(fn)
         kind: Any = AsyncCachedFunction if inspect.iscoroutinefunction(plain) else CachedFunction
         key = key_generator(options.namespace, plain, *more)
-        return kind(region, fn, plain, Arguments(plain, *given), key, options.lifetime(), options.should_cache_fn)
+        return kind(region, fn, plain, Arguments(plain, *given), key, options.expiration_time, options.should_cache_fn)
 
     return decorate
 
@@ -86,21 +82,47 @@ class Arguments:
 
     def __init__(self, fn: Any, args: tuple[Any, ...], kw: dict[str, Any]) -> None:
         self._args, self._kw = args, kw
+        self.missing: dict[int, tuple[Any, ...]] = {}
+        """The defaults that complete a call of so many arguments by position, and none by name."""
+        self._by_name: dict[int, tuple[dict[str, Any], set[str]]] = {}
         try:
             self._signature: inspect.Signature | None = inspect.signature(fn)
         except ValueError:  # some builtins do not tell
             self._signature = None
         kinds = [p.kind for p in self._signature.parameters.values()] if self._signature else []
         positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        self._complete = len(kinds) if all(kind in positional for kind in kinds) else -1
+        if all(kind in positional for kind in kinds):
+            self._prepare(list(self._signature.parameters.values()) if self._signature else [])
         names = list(self._signature.parameters)[:1] if self._signature else []
         self.receivers = 1 if names and names[0] in BOUND_NAMES else 0
         """How many of the first arguments are not what is asked for, but who is asked."""
 
+    def _prepare(self, parameters: list[inspect.Parameter]) -> None:
+        for given in range(len(parameters) + 1):
+            rest = parameters[given:]
+            if all(parameter.default is not parameter.empty for parameter in rest):
+                self.missing[given] = tuple(parameter.default for parameter in rest)
+            if all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in rest):
+                defaults = {parameter.name: parameter.default for parameter in rest}
+                required = {parameter.name for parameter in rest if parameter.default is parameter.empty}
+                self._by_name[given] = defaults, required
+
     def bind(self, args: tuple[Any, ...], kw: dict[str, Any]) -> Call:
         """Raises TypeError where the function itself would."""
-        args, kw = (*self._args, *args), {**self._kw, **kw}
-        if self._signature is None or (not kw and len(args) == self._complete):
+        if self._args or self._kw:
+            args, kw = (*self._args, *args), {**self._kw, **kw}
+        if not kw:
+            missing = self.missing.get(len(args))
+            if missing is not None:
+                return args + missing, kw
+        elif len(args) in self._by_name:
+            defaults, required = self._by_name[len(args)]
+            if required <= kw.keys() <= defaults.keys():
+                return args + tuple({**defaults, **kw}.values()), {}  # in the order of the parameters
+        return self._bind_in_full(args, kw)
+
+    def _bind_in_full(self, args: tuple[Any, ...], kw: dict[str, Any]) -> Call:
+        if self._signature is None:
             return args, kw
         bound = self._signature.bind(*args, **kw)
         bound.apply_defaults()
@@ -118,7 +140,10 @@ class Arguments:
 class Decorated:
     """What all decorated functions have in common."""
 
-    __slots__ = ("__dict__", "__weakref__", "_arguments", "_fn", "_key", "_lifetime", "_region", "_should")
+    __slots__ = (
+        *("__dict__", "__weakref__"),
+        *("_arguments", "_expires", "_fn", "_key", "_region", "_should", "_skip", "_start"),
+    )
 
     __qualname__: str
 
@@ -129,15 +154,21 @@ class Decorated:
         plain: Callable[..., Any],
         arguments: Arguments,
         key: Callable[..., Any],
-        lifetime: Callable[[], Any],
+        expires: Any,
         should_cache_fn: Callable[[Any], bool] | None,
     ) -> None:
         functools.update_wrapper(self, plain)  # type: ignore[arg-type]  # it is the subclasses that can be called
         self._region, self._fn, self._arguments = region, plain, arguments
-        self._key, self._lifetime, self._should = key, lifetime, should_cache_fn
+        self._key, self._expires, self._should = key, expires, should_cache_fn
+        recipe: tuple[str | None, int] = getattr(key, "recipe", (None, 0))
+        self._start, self._skip = recipe
         self.original = fn
         # functools.wraps() copies what is in __dict__: so a decorator on top of this one passes them on.
         self.__dict__.update((name, getattr(self, name)) for name in ("get", "set", "invalidate", "refresh"))
+
+    def _lifetime(self) -> Any:
+        """The expiration time at this call."""
+        return self._expires() if callable(self._expires) else self._expires
 
     def __reduce__(self) -> str:
         """Pickled by name, as functions are."""
@@ -183,10 +214,18 @@ class CachedFunction(Cached[P, R], Generic[P, R]):
     """The function as it was before."""
 
     def __call__(self, /, *args: P.args, **kw: P.kwargs) -> R:
-        args_, kw_ = self._arguments.bind(args, kw)
-        region, key = self._region, self._key(*args_, **kw_)
-        value: R = region.get_or_create(key, self._fn, self._lifetime(), self._should, (args_, kw_))
-        return value
+        region, expires = self._region, self._expires
+        if expires is not None:
+            expires = self._lifetime()
+        missing = None if kw else self._arguments.missing.get(len(args))
+        given: Call = self._arguments.bind(args, kw) if missing is None else (args + missing, kw)
+        value: Any
+        if region._recall is not None and self._start is not None and not given[1]:
+            value = region._recall(self._start, self._skip, given[0], expires)
+            if value is not NotImplemented and value is not NO_VALUE:
+                return value  # type: ignore[no-any-return]
+        value = region.get_or_create(self._key(*given[0], **given[1]), self._fn, expires, self._should, given)
+        return value  # type: ignore[no-any-return]
 
     def refresh(self, /, *args: P.args, **kw: P.kwargs) -> R:
         """Call the function now, and store what it returns; asks neither the mutex nor should_cache_fn."""

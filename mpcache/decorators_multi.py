@@ -36,7 +36,7 @@ def decorator(
         key = key_generator(options.namespace, plain, to_str=options.to_str)
         arguments, should = Arguments(plain, *given), options.should_cache_fn
         kind: Any = CachedDictFunction if asdict else CachedManyFunction
-        return kind(region, fn, plain, arguments, key, options.lifetime(), should)
+        return kind(region, fn, plain, arguments, key, options.expiration_time, should)
 
     return decorate
 

@@ -21,6 +21,7 @@ from mpcache.invalidation import DefaultInvalidationStrategy, Judge, judge_of, s
 from mpcache.mishaps import Mishaps
 from mpcache.mutexes import resolve
 from mpcache.proxy import chain_of, layers_of
+from mpcache.shortcut import ShortCut
 from mpcache.storage import Storage, storage_for
 
 Expiration: TypeAlias = "float | timedelta | None"
@@ -47,7 +48,7 @@ class _NotConfigured:
         raise RegionNotConfigured("No backend is configured on this region; call configure() first.")
 
 
-class Foundation:
+class Foundation(ShortCut):
     """The part of a region that is configured.  Made at import time, configured when the program knows how."""
 
     _storage: Storage = _NotConfigured()  # type: ignore[assignment]
@@ -63,7 +64,7 @@ class Foundation:
         self.key_mangler = self._user_defined_key_mangler = key_mangler
         self.serializer = self._user_defined_serializer = serializer
         self.deserializer = self._user_defined_deserializer = deserializer
-        self.expiration_time: Expiration = None
+        self.expiration_time = None
         self.creation_wait: float | None = 60.0
         self.mishaps = Mishaps()
         self._configuration: dict[str, Any] | None = None
@@ -160,6 +161,7 @@ class Foundation:
     def backend(self, outermost: Any) -> None:
         self.__dict__["backend"] = outermost
         self._storage = storage_for(outermost, self.serializer, self.deserializer, self.mishaps)
+        self._find_shortcut()
 
     @property
     def actual_backend(self) -> Any:
@@ -179,6 +181,7 @@ class Foundation:
     def _obey(self, strategy: Any) -> None:
         self._invalidator = strategy
         self._judge: Judge = judge_of(strategy)
+        self._find_shortcut()
 
     def _choose_invalidator(self, given: Any, store: Any) -> None:
         if given:

@@ -153,6 +153,10 @@ class SharedInvalidation(RegionInvalidationStrategy):
     def __init__(self, counter: Any) -> None:
         self._counter = counter
 
+    def counts_in(self, store: Any) -> bool:
+        """Whether this strategy, and no subclass of it, goes by the epochs of that store."""
+        return type(self) is SharedInvalidation and self._counter is store
+
     def invalidate(self, hard: bool = True) -> None:
         self._counter.invalidate(hard)
 

@@ -120,6 +120,8 @@ def _of_one(start: str, fn: Callable[..., Any], to_str: ToStr) -> Callable[..., 
         _refuse_keywords(kw)
         return start + " ".join(map(to_str, args[skip:]))
 
+    if to_str is str:
+        generate_key.recipe = start, skip  # type: ignore[attr-defined]  # for who can do it without making a str
     return generate_key
 
 

@@ -113,20 +113,37 @@ def _make(work: Work, mutex: Any) -> Any:
 
 
 def let_go(mutex: Any, stored: bool = True) -> None:
-    """Release; that the hold was lost meanwhile is no reason to withhold the value from the caller."""
+    """Release; that the hold was lost meanwhile is no reason to withhold the value from the caller.
+
+    Nor is a server that does not answer any more: a lease that cannot be given back lapses.
+    """
     try:
         mutex.release(stored)
     except NotHeld as lost:
         log.warning("The mutex was lost before its release; the value may have been created twice: %s", lost)
+    except Exception as error:
+        if not _may_lapse(mutex):
+            raise
+        log.warning("%r could not be released, and lapses by itself: %s", mutex, error)
 
 
 def owned(mutex: Any) -> bool:
     """Whether what was created may be stored: not if the mutex was lost meanwhile, and another may create, too."""
-    guarantees = getattr(mutex, "guarantees", None)
-    if guarantees is None or not guarantees.leased or mutex.owned():
+    if not _may_lapse(mutex):
         return True
-    log.warning("%r was lost while its value was created; the value is returned and not stored", mutex)
-    return False
+    try:
+        mine = bool(mutex.owned())
+    except Exception as error:
+        log.warning("%r may be lost, since it cannot be asked: %s; the value is returned and not stored", mutex, error)
+        return False
+    if not mine:
+        log.warning("%r was lost while its value was created; the value is returned and not stored", mutex)
+    return mine
+
+
+def _may_lapse(mutex: Any) -> bool:
+    guarantees = getattr(mutex, "guarantees", None)
+    return guarantees is not None and bool(guarantees.leased)
 
 
 def _what_there_is(value: Any, freshness: Freshness, mutex: Any, wait: float | None) -> Any:

@@ -117,6 +117,10 @@ class CacheRegion(Foundation):
         :param expiration_time: instead of the region's.
         :param ignore_expiration: return it, however old and invalidated it is.
         """
+        if self._peek is not None:
+            value = self._peek(key, expiration_time, ignore_expiration)
+            if value is not NotImplemented:
+                return value
         found = self._storage.read(self.key_mangler(key) if self.key_mangler else key)
         if not found:
             return NO_VALUE
@@ -129,6 +133,11 @@ class CacheRegion(Foundation):
         self, keys: Iterable[KeyType], expiration_time: Expiration = None, ignore_expiration: bool = False
     ) -> list[Any]:
         """As :meth:`get`, for many keys in one look: a list in their order, with NO_VALUE where there is none."""
+        keys = keys if isinstance(keys, list) else list(keys)
+        if self._peek_multi is not None:
+            values: list[Any] = self._peek_multi(keys, expiration_time, ignore_expiration)
+            if values is not NotImplemented:
+                return values
         mangled = [self._mangled(key) for key in keys]
         lifetime = self._lifetime(expiration_time)
         return [
@@ -157,6 +166,8 @@ class CacheRegion(Foundation):
             expiration times go on to say from when it is stale.  None and -1: no such limit.
         :raises CantSerializeException, ValueTooLarge: it cannot be stored.
         """
+        if self._poke is not None and self._poke(key, value, ttl) is True:
+            return
         if value is NO_VALUE:
             self.delete(key)
         else:
@@ -168,6 +179,8 @@ class CacheRegion(Foundation):
         :raises CantSerializeException: one of them cannot be stored, therefore none was.
         :raises ValueTooLarge: one of them was too large; all that are not were stored.
         """
+        if self._poke_multi is not None and self._poke_multi(mapping, ttl) is True:
+            return
         created, expires, storage = time.time(), end_of(ttl), self._storage
         mangled = {key: self._mangled(key) for key in mapping}
         ready = {
@@ -222,6 +235,10 @@ class CacheRegion(Foundation):
         :raises LockTimeout: another creates, and did not come to an end within ``creation_wait``.
         :raises DeadlockError: the creator asks for its own key.
         """
+        if self._peek is not None:
+            value = self._peek(key, expiration_time, False)
+            if value is not NotImplemented and value is not NO_VALUE:
+                return value
         mangled = self.key_mangler(key) if self.key_mangler else key
         lifetime = self._lifetime(expiration_time)
         seen = self._look(mangled, key, lifetime)
@@ -273,6 +290,8 @@ class CacheRegion(Foundation):
         from mpcache.aio import get_or_create  # leans on asyncio
 
         return await get_or_create(self, key, creator, expiration_time, should_cache_fn, creator_args)
+
+    _genuine = get_or_create
 
     # -- decorators ----------------------------------------------------------------------------------
 

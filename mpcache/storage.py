@@ -16,9 +16,12 @@ from typing import Any, TypeAlias
 
 from mpcache import codec
 from mpcache.api import (
+    BYTES,
     NO_VALUE,
+    TEXT,
     CachedValue,
     CantDeserializeException,
+    DefaultSerialization,
     Deserializer,
     KeyType,
     NoValueType,
@@ -37,6 +40,8 @@ Refused: TypeAlias = "dict[KeyType, Exception]"
 
 class PlainStorage:
     """The store keeps the object itself."""
+
+    serializer = deserializer = None
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
@@ -76,7 +81,7 @@ class WireStorage:
         self, backend: Any, serializer: Serializer | None, deserializer: Deserializer | None, mishaps: Mishaps
     ) -> None:
         self._backend = backend
-        self._dumps, self._loads = serializer, deserializer
+        self.serializer, self.deserializer = serializer, deserializer
         self._mishaps = mishaps
 
     def read(self, key: KeyType) -> Found | NoValueType:
@@ -93,7 +98,7 @@ class WireStorage:
             payload, created, epoch, version, expires = codec.split(wire)
             if expires is not None and is_over(expires):
                 return NO_VALUE
-            return self._loads(payload), created, epoch, version  # type: ignore[misc]
+            return self.deserializer(payload), created, epoch, version  # type: ignore[misc]
         except Exception as error:
             return _unreadable(key, error, self._mishaps)
 
@@ -105,12 +110,12 @@ class WireStorage:
             metadata, payload = codec.metadata_and_payload(wire)
             if is_over(metadata.get("x")):
                 return NO_VALUE
-            return CachedValue(self._loads(payload), metadata)  # type: ignore[misc]
+            return CachedValue(self.deserializer(payload), metadata)  # type: ignore[misc]
         except Exception as error:
             return _unreadable(key, error, self._mishaps)
 
     def pack(self, value: Any, created: float, expires: float | None) -> Any:
-        return codec.join(self._dumps(value), created, expires)  # type: ignore[misc]
+        return codec.join(self.serializer(value), created, expires)  # type: ignore[misc]
 
     def write(self, key: KeyType, packed: Any) -> None:
         self._backend.set_serialized(key, packed)
@@ -122,13 +127,18 @@ class WireStorage:
 class DirectStorage(WireStorage):
     """The store keeps what is known of a value beside it, and nothing stands in between."""
 
+    def __init__(self, backend: Any, serializer: Serializer, deserializer: Deserializer, mishaps: Mishaps) -> None:
+        super().__init__(backend, serializer, deserializer, mishaps)
+        pickles = serializer is DefaultSerialization.serializer and deserializer is DefaultSerialization.deserializer
+        self._raw = pickles and getattr(backend, "raw", False)
+
     def read(self, key: KeyType) -> Found | NoValueType:
         found = self._backend.fetch(key)
         if found is None:
             return NO_VALUE
         payload, created, epoch = found
         try:
-            return self._loads(payload), created, epoch, codec.value_version  # type: ignore[misc]
+            return self.deserializer(payload), created, epoch, codec.value_version  # type: ignore[misc]
         except Exception as error:
             return _unreadable(key, error, self._mishaps)
 
@@ -136,7 +146,12 @@ class DirectStorage(WireStorage):
         return [self.read(key) for key in keys]
 
     def pack(self, value: Any, created: float, expires: float | None) -> Any:
-        payload = self._dumps(value)  # type: ignore[misc]
+        if self._raw and expires is None:
+            if type(value) is bytes:
+                return value, created, None, BYTES
+            if type(value) is str and value.isascii():
+                return value.encode(), created, None, TEXT
+        payload = self.serializer(value)  # type: ignore[misc]
         return (payload, created) if expires is None else (payload, created, expires)
 
     def write(self, key: KeyType, packed: Any) -> None:
@@ -148,6 +163,8 @@ class DirectStorage(WireStorage):
 
 class _OneWayStorage:
     """A serializer without a deserializer, or the reverse: each direction goes its own way."""
+
+    serializer = deserializer = None
 
     def __init__(self, reader: Any, writer: Any) -> None:
         self.read, self.read_multi, self.cached = reader.read, reader.read_multi, reader.cached

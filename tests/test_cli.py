@@ -34,6 +34,8 @@ from mpcache.cli.demo_facts import (
     in_us,
     verdicts,
 )
+from mpcache.mutexes.file import FileMutex
+from mpcache.mutexes.semaphore import SemaphoreMutex
 from mpcache.shm import segment
 
 PATIENCE = 30.0
@@ -187,12 +189,12 @@ FAULTS = {
     "killed creators replaced": """
         import time
         from mpcache.mutexes.shm import ShmMutex
-        contend = ShmMutex._contend
-        def late(self, hold, timeout):
-            outcome = contend(self, hold, timeout)
+        contend = ShmMutex.contend
+        def late(self, timeout=None):
+            outcome = contend(self, timeout)
             time.sleep(0.1)
             return outcome
-        ShmMutex._contend = late
+        ShmMutex.contend = late
     """,
     "invalidate() reaches all": """
         from mpcache.region import CacheRegion
@@ -437,6 +439,25 @@ def test_rm_goes_on_and_says_what_was_not_there(region: mpcache.CacheRegion) -> 
     missing, folder = removed.stderr.splitlines()
     assert missing.startswith("mpcache: there is no segment 'nothing' in ")
     assert folder.startswith("mpcache: 'folder' is not removed: ")
+
+
+def test_rm_removes_what_mutexes_have_left(region: mpcache.CacheRegion) -> None:
+    locks = Path(segment.directory()) / ".locks"
+    with SemaphoreMutex("key"):
+        pass
+    (locks / f"{7:032x}.lock").touch()
+    with FileMutex("held"):
+        assert cli("ls").stdout.count("\n") == 2
+        removed = cli("rm", "--locks")
+        assert (removed.returncode, removed.stderr) == (0, "")
+        assert removed.stdout.startswith("removed 1 lock files")
+        assert len(list(locks.iterdir())) == 1
+    assert list(locks.iterdir()) == []
+    with SemaphoreMutex("key"):
+        in_use = cli("rm", "pages", "--locks")
+    assert (in_use.returncode, in_use.stdout.splitlines()[-1]) == (1, "removed pages")
+    assert "mpcache: the semaphore mutex is in use" in in_use.stderr
+    assert cli("rm", "--locks").returncode == 0
 
 
 def test_who_uses_a_removed_segment_goes_on_in_a_new_one(region: mpcache.CacheRegion) -> None:

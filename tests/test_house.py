@@ -32,16 +32,22 @@ DOWN: keeper.Table = {
     "bounded": ("api",),
     # the floor both staircases stand on
     "shm": ("api", "sizes"),
+    # memcached servers, whichever library speaks to them; stores and mutexes do
+    "memcaching": ("api",),
+    "memcaching.*": ("memcaching",),
     # exclude: one primitive a file; the folder itself is the table of names
     "mutexes": ("api",),
     "mutexes.base": ("api",),
     "mutexes.turns": ("mutexes.base",),
     "mutexes.fronted": ("mutexes.turns",),
     "mutexes.leased": ("mutexes.fronted",),
-    "mutexes.*": ("mutexes.leased", "shm"),
+    "mutexes.files": ("api", "shm"),
+    "mutexes.*": ("mutexes.leased", "mutexes.files", "shm", "memcaching.*"),
     # keep: one store a file.  It may build a mutex, never back, and tells how its epochs invalidate
     "backends": ("api",),
-    "backends.*": ("backends", "bounded", "codec", "mutexes", "mutexes.*", "invalidation", "sizes", "shm"),
+    "backends.trouble": ("api",),
+    "backends.generations": ("mutexes.*", "invalidation"),
+    "backends.*": ("backends", "backends.trouble", "backends.generations", "bounded", "codec", "mutexes", "sizes"),
     "proxy": ("api",),
     # the region, in rooms that are handed one and never make one
     "storage": ("codec", "invalidation", "mishaps"),
@@ -51,20 +57,21 @@ DOWN: keeper.Table = {
     "aio": ("creation",),
     "multi": ("creation",),
     # the only room that sees both staircases, by their tables of names
-    "foundation": ("config", "storage", "backends", "mutexes", "proxy"),
+    "shortcut": ("invalidation",),
+    "foundation": ("config", "storage", "shortcut", "backends", "mutexes", "proxy"),
     "region": ("foundation", "aio", "multi", "decorators_multi"),
     "sharing": ("region",),
     "util": ("keys", "config", "backends"),
     "": ("sharing", "util"),
     "core": ("",),
-    "testing": ("",),
+    "testing": ("", "mutexes.base"),
     "plugins.*": ("",),
     "integrations.*": ("",),
-    "cli": ("", "testing", "shm"),
+    "cli": ("", "testing", "shm", "mutexes.*"),
 }
 
 # Imported inside the function that uses them, so that who does without them neither needs nor loads them.
-DRIVERS = {"asyncio", "click", "gevent", "redis", "rich", "valkey"}
+DRIVERS = {"asyncio", "click", "filelock", "gevent", "posix_ipc", "redis", "rich", "valkey"}
 DRIVERS |= {"bmemcached", "memcache", "pylibmc", "pymemcache"}
 DRIVERS |= {"django", "flask", "gunicorn", "mako"}
 NEED_A_DRIVER = ("mpcache.aio", "mpcache.cli", "mpcache.plugins", "mpcache.integrations")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mpcache.api import CacheMutex, Freshness, Outcome
+from mpcache.api import CacheMutex, Freshness, Guarantees, Outcome
 from mpcache.exception import DeadlockError, LockTimeout, NotHeld
 from mpcache.lock import (
     NOT_REGENERATED,
@@ -202,6 +202,61 @@ def test_F7_a_lost_mutex_costs_a_line_in_the_log(caplog: pytest.LogCaptureFixtur
     script.release = release  # type: ignore[method-assign]
     assert elect(script, script, 5) == "made"
     assert "the lease lapsed" in caplog.text
+
+
+class Leased(Script):
+    """One at a server that answers, or raises, what it is told to."""
+
+    guarantees = Guarantees(processes=True, hosts=True, survives_death=True, fair=False, leased=True)
+    answer: Any = True
+
+    def owned(self) -> bool:
+        self.log.append("owned")
+        return self._answer()
+
+    def release(self, stored: bool = True) -> None:
+        super().release(stored)
+        self._answer()
+
+    def _answer(self) -> bool:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "steps", "said"),
+    [
+        (True, "create owned keep end release:True", []),
+        (False, "create owned end release:False", ["was lost while its value was created"]),
+        (
+            ConnectionError("gone"),
+            "create owned end release:False",
+            ["may be lost, since it cannot be asked: gone", "could not be released, and lapses by itself: gone"],
+        ),
+    ],
+)
+def test_F7_a_lease_is_asked_for_before_the_value_is_stored_and_whatever_it_says_the_caller_has_the_value(
+    caplog: pytest.LogCaptureFixture, answer: Any, steps: str, said: list[str]
+) -> None:
+    script = Leased([ABSENT, ABSENT], [GOT])
+    script.answer = answer
+    assert elect(script, script, 5) == "made"
+    assert " ".join(script.log) == f"look wait:acquired begin look {steps}"
+    assert len(caplog.messages) == len(said)
+    for message, text in zip(caplog.messages, said, strict=True):
+        assert f"<Script 'k' held by pid 811> {text}" in message
+
+
+def test_an_error_of_a_mutex_without_a_lease_is_told() -> None:
+    script = Script([ABSENT, ABSENT], [GOT])
+
+    def release(stored: bool) -> None:
+        raise ConnectionError("gone")
+
+    script.release = release  # type: ignore[method-assign]
+    with pytest.raises(ConnectionError, match="gone"):
+        elect(script, script, 5)
 
 
 def test_B9_in_the_background_the_stale_value_is_served_and_the_runner_lets_go() -> None:

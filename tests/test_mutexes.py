@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import importlib.metadata
+import threading
 from typing import Any
 
 import pytest
 
 import mpcache
 from mpcache import mutexes
-from mpcache.exception import PluginNotFound
+from mpcache.exception import DeadlockError, PluginNotFound
+from mpcache.mutexes.base import held_by_me, who_asks
 from mpcache.mutexes.null import NullMutex
-from mpcache.mutexes.thread import ThreadMutex
+from mpcache.mutexes.thread import Scope, ThreadMutex
 
 
 def test_by_their_names() -> None:
@@ -53,3 +57,49 @@ def test_a_mutex_is_a_context_manager(kind: Any) -> None:
         assert repr(mutex).startswith(f"<{kind.__name__} 'k' held by pid ")
         assert kind("k").locked() is (kind is ThreadMutex)
     assert repr(mutex) == f"<{kind.__name__} 'k' free>"
+
+
+# -- who asks, and what it holds ----------------------------------------------------------------------------------
+
+
+def test_what_i_hold_is_known_until_it_is_given_back_handed_over_or_dropped() -> None:
+    scope = Scope()
+    one, two, three = (ThreadMutex(key, scope) for key in "abc")
+    for mutex in (one, two, three):
+        mutex.acquire()
+    assert sorted(hold.key for hold in held_by_me()) == ["a", "b", "c"]
+    elsewhere = threading.Thread(target=one.release)
+    elsewhere.start()
+    elsewhere.join()
+    two.hand_over()
+    assert [hold.key for hold in held_by_me()] == ["c"]
+    with pytest.warns(ResourceWarning, match="'c'"):
+        del mutex, three
+    assert who_asks().holds == set()
+    two.release()
+
+
+def test_one_thread_is_one_asker_and_another_one_with_its_context_is_not() -> None:
+    me, others = who_asks(), []
+    elsewhere = threading.Thread(target=contextvars.copy_context().run, args=(lambda: others.append(who_asks()),))
+    elsewhere.start()
+    elsewhere.join()
+    assert who_asks() is me
+    assert others[0] is not me
+
+
+def test_each_task_is_an_asker_also_one_that_inherits_a_context() -> None:
+    scope = Scope()
+
+    async def child() -> bool:
+        assert held_by_me() == ()
+        return ThreadMutex("k", scope).acquire(timeout=0)  # it would wait for its parent, not for itself
+
+    async def parent() -> None:
+        with ThreadMutex("k", scope):
+            assert await asyncio.create_task(child()) is False
+            with pytest.raises(DeadlockError):
+                ThreadMutex("k", scope).acquire(timeout=0)
+        assert held_by_me() == ()
+
+    asyncio.run(parent())

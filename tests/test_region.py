@@ -388,7 +388,8 @@ class TestUndecodable:
         def loads(payload: bytes) -> Any:
             raise error
 
-        monkeypatch.setattr(region._storage, "_loads", loads)
+        monkeypatch.setattr(region._storage, "deserializer", loads)
+        region._find_shortcut()  # with this one there is none
 
     def test_A9_it_is_a_miss_told_once_per_key_counted_and_made_again(
         self, bytes_store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

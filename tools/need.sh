@@ -2,6 +2,7 @@
 # What the machine must have before make can go on: found, or installed (root on Debian), or named.
 #
 #   tools/need.sh build PYTHON     an interpreter that can make a venv, its headers, a C compiler
+#   tools/need.sh clients PYTHON   what pylibmc is compiled against, where PyPI has no wheel of it
 #   tools/need.sh servers          redis-server and memcached, which the tests start for themselves
 set -eu
 
@@ -20,6 +21,21 @@ build_missing() {
     version=$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     "$1" -c 'import ensurepip, venv' 2>/dev/null || echo "python$version-venv"
     compiler_works "$1" || echo "gcc libc6-dev python$version-dev"
+}
+
+compiles() {
+    echo "#include <$1>" | cc -x c -fsyntax-only - 2>/dev/null
+}
+
+# Its wheels are for CPython 3.10 and 3.11 on x86-64 with glibc.
+clients_missing() {
+    "$1" - <<'EOF' && return
+import platform, sys
+plain = platform.machine() == "x86_64" and platform.libc_ver()[0] == "glibc"
+sys.exit(not (plain and sys.version_info < (3, 12)))
+EOF
+    compiles libmemcached/memcached.h || echo libmemcached-dev
+    compiles zlib.h || echo zlib1g-dev
 }
 
 servers_missing() {
@@ -53,10 +69,14 @@ build)
     refuse_old "$python"
     missing() { build_missing "$python"; }
     ;;
+clients)
+    python=${2:-python3}
+    missing() { clients_missing "$python"; }
+    ;;
 servers)
     missing() { servers_missing; }
     ;;
-*) sed -n '2,5p' "$0" && exit 2 ;;
+*) sed -n '2,6p' "$0" && exit 2 ;;
 esac
 
 wanted=$(missing | tr '\n' ' ')

@@ -63,10 +63,20 @@ _THEIRS, _OURS = "dogpile.cache.", "mpcache."
 _backend_loader = PluginLoader("mpcache.backends", "dogpile.cache")
 
 for _name, _module, _class in [
+    ("bmemcached", "memcached", "BMemcachedBackend"),
+    ("memcached", "memcached", "MemcachedBackend"),
     ("memory", "memory", "MemoryBackend"),
     ("memory_pickle", "memory", "MemoryPickleBackend"),
     ("null", "null", "NullBackend"),
+    ("pylibmc", "memcached", "PylibmcBackend"),
+    ("pymemcache", "memcached", "PyMemcacheBackend"),
     ("shm", "shm", "ShmBackend"),
+    ("redis", "redis", "RedisBackend"),
+    ("redis_sentinel", "redis", "RedisSentinelBackend"),
+    ("redis_cluster", "redis", "RedisClusterBackend"),
+    ("valkey", "redis", "ValkeyBackend"),
+    ("valkey_sentinel", "redis", "ValkeySentinelBackend"),
+    ("valkey_cluster", "redis", "ValkeyClusterBackend"),
 ]:
     _backend_loader.register(_OURS + _name, f"mpcache.backends.{_module}", _class)
 
@@ -97,7 +107,10 @@ def warn_of_unknown(backend: object, arguments: Mapping[str, Any], known: Iterab
 
     They are no error: one configuration may serve many stores.
     """
+    import difflib  # milliseconds of `import mpcache`, for those who never come here
+
     names = sorted(known)
     for unknown in sorted(set(arguments) - set(names)):
-        text = f"{type(backend).__name__} ignores the argument {unknown!r}; it knows {', '.join(names)}"
-        warnings.warn(text, stacklevel=2)
+        near = difflib.get_close_matches(unknown, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(names)}"
+        warnings.warn(f"{type(backend).__name__} ignores the argument {unknown!r}; {hint}", stacklevel=2)

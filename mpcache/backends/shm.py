@@ -8,17 +8,28 @@ from __future__ import annotations
 import difflib
 import json
 import logging
+import pickle
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from mpcache import codec
-from mpcache.api import NO_VALUE, BytesBackend, KeyType, SerializedReturnType, guard_of
+from mpcache.api import (
+    BYTES,
+    NO_VALUE,
+    PAYLOAD,
+    WIRE,
+    BytesBackend,
+    KeyType,
+    SerializedReturnType,
+    current_fill,
+    guard_of,
+)
 from mpcache.exception import SegmentRetired, ValueTooLarge
 from mpcache.invalidation import SharedInvalidation, is_over
 from mpcache.mutexes.shm import ShmMutex
-from mpcache.shm._engine import Guard, Space
+from mpcache.shm._engine import Guard, Shortcut, Space
 from mpcache.shm.segment import Place, Segment
 
 log = logging.getLogger(__name__)
@@ -30,8 +41,6 @@ _ARGUMENTS = {"name", "size", "mode", "shards", "namespace", "strict_size", "seg
 SUCCESSORS = 8
 """How often a segment may be removed while one operation looks for the next one."""
 
-_PAYLOAD, _WIRE = 0, 1
-"""How a record is kept: a payload whose time and epoch stand in the record, or bytes as somebody handed them."""
 
 
 class ShmBackend(BytesBackend):
@@ -46,6 +55,7 @@ class ShmBackend(BytesBackend):
 
     shared = True
     direct = True
+    raw = True
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         _warn_of_unknown(arguments)
@@ -84,14 +94,25 @@ class ShmBackend(BytesBackend):
         if found is None:
             return None
         payload, created, epoch, kept = found
-        return _unpacked(payload, created, epoch) if kept == _WIRE else (payload, created, epoch)
+        if kept == PAYLOAD:
+            return payload, created, epoch
+        return _unpacked(payload, created, epoch) if kept == WIRE else (_pickled(payload, kept), created, epoch)
 
-    def store(self, key: KeyType, payload: bytes, created: float, expires: float | None = None) -> None:
+    def store(
+        self, key: KeyType, payload: bytes, created: float, expires: float | None = None, kept: int = PAYLOAD
+    ) -> None:
         """Keep a payload that was made at ``created``, and until ``expires`` (seconds since the Unix epoch)."""
         if expires is None:
-            self._write(key, payload, created, -1, _PAYLOAD)
+            self._write(key, payload, created, -1, kept)
         else:
-            self._write(key, codec.join(payload, created, expires), created, -1, _WIRE, expires)
+            self._write(key, codec.join(payload, created, expires), created, -1, WIRE, expires)
+
+    def shortcut(self, serializer: Any, deserializer: Any, mangler: Any, lifetime: Any) -> Shortcut | None:
+        """What gets and sets in one call each, for a region with these; None: there is only the long way."""
+        mine = type(self)
+        if mine is not ShmBackend or serializer is not mine.serializer or deserializer is not mine.deserializer:
+            return None  # a subclass may have its own fetch and store
+        return Shortcut(self._place, NO_VALUE, current_fill, deserializer, serializer, mangler or None, lifetime)
 
     # -- for everybody else -----------------------------------------------------------------------------
 
@@ -100,7 +121,8 @@ class ShmBackend(BytesBackend):
         if found is None:
             return NO_VALUE
         payload, created, epoch, kept = found
-        if kept == _PAYLOAD:
+        if kept != WIRE:
+            payload = payload if kept == PAYLOAD else _pickled(payload, kept)
             return b'{"ct": %s, "v": 2, "e": %d}|' % (repr(created).encode(), epoch) + payload
         wire = _split(payload)
         return payload if wire is None else json.dumps({**wire[1], "e": epoch}).encode() + b"|" + wire[0]
@@ -111,12 +133,12 @@ class ShmBackend(BytesBackend):
     def set_serialized(self, key: KeyType, value: bytes) -> None:
         wire = _split(value)
         if wire is None:
-            self._write(key, value, time.time(), -1, _WIRE)
+            self._write(key, value, time.time(), -1, WIRE)
         elif wire[1].keys() - {"e"} == {"ct", "v"} and wire[1]["v"] == 2:
-            self._write(key, wire[0], wire[1]["ct"], wire[1].get("e", -1), _PAYLOAD)
+            self._write(key, wire[0], wire[1]["ct"], wire[1].get("e", -1), PAYLOAD)
         else:
             created, expires = (_a_time(wire[1].get(name)) for name in ("ct", "x"))
-            self._write(key, value, created or time.time(), wire[1].get("e", -1), _WIRE, expires)
+            self._write(key, value, created or time.time(), wire[1].get("e", -1), WIRE, expires)
 
     def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
         refused: dict[KeyType, ValueTooLarge] = {}
@@ -208,6 +230,10 @@ def _a_time(given: Any) -> float | None:
 def _by_the_kernels_clock(expires: float) -> float:
     """A time to live ends for the engine when it ends for Python, whose time.time() a program may have frozen."""
     return max(1.0, expires - time.time() + time.clock_gettime(time.CLOCK_REALTIME))
+
+
+def _pickled(raw: bytes, kept: int) -> bytes:
+    return pickle.dumps(raw if kept == BYTES else raw.decode())
 
 
 def _unpacked(wire: bytes, created: float, epoch: int) -> tuple[bytes, float, int] | None:

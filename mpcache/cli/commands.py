@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import click
 
 import mpcache
+from mpcache.api import BYTES, TEXT
 from mpcache.cli.guest import ANY_MODE
 from mpcache.cli.screen import columns
 from mpcache.exception import DogpileCacheException, SegmentError
@@ -203,13 +204,16 @@ def check(name: str) -> None:
 
 
 @group.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
-def rm(names: Sequence[str]) -> int:
+@click.argument("names", nargs=-1, metavar="NAME...")
+@click.option("--locks", is_flag=True, help="Also what mutexes have left: lock files and bells; not what is held.")
+def rm(names: Sequence[str], locks: bool) -> int:
     """Remove segments, also damaged ones.
 
     Processes that use one go on in a new one of its name.
     """
-    status = DONE
+    if not names and not locks:
+        raise click.UsageError("Missing argument 'NAME...'.")
+    status = _remove_locks() if locks else DONE
     for name in names:
         try:
             if segment.unlink(name):
@@ -224,6 +228,18 @@ def rm(names: Sequence[str]) -> int:
     return status
 
 
+def _remove_locks() -> int:
+    from mpcache.mutexes.file import FileMutex
+    from mpcache.mutexes.semaphore import SemaphoreMutex
+
+    print(f"removed {FileMutex.unlink()} lock files of killed processes")
+    if SemaphoreMutex.unlink():
+        print("removed the file and the bells of the semaphore mutex")
+        return DONE
+    complain("the semaphore mutex is in use: its file and its bells are not removed")
+    return FAILED
+
+
 @group.command()
 @click.argument("name")
 @_NAMESPACE
@@ -234,6 +250,12 @@ def keys(name: str, namespace: str) -> None:
     """
     for key in sorted(_space(_find(name), namespace).keys(), key=str):
         print(key if isinstance(key, str) and key.isprintable() else repr(key))
+
+
+def _value(stored: bytes, kept: int) -> object:
+    if kept == BYTES:
+        return stored
+    return stored.decode() if kept == TEXT else pickle.loads(stored)
 
 
 @group.command()
@@ -254,7 +276,7 @@ def get(name: str, key: str, namespace: str, raw: bool) -> None:
     if os.fstat(there.engine.fd).st_mode & 0o022:
         raise Refused(f"{name}: others may write to it, so nothing from it is unpickled here; --raw prints the bytes")
     try:
-        print(repr(pickle.loads(found[0])))
+        print(repr(_value(found[0], found[3])))
     except Exception as error:
         raise Refused(
             f"{name}: the value of {key!r} cannot be unpickled here ({type(error).__name__}: {error}); PYTHONPATH may"

@@ -15,9 +15,14 @@ GROUP = "mpcache.mutexes"
 """The entry-point group that other packages add their mutexes to."""
 
 _table: dict[str, tuple[str, str]] = {
+    "file": ("mpcache.mutexes.file", "FileMutex"),
+    "memcached": ("mpcache.mutexes.memcached", "MemcachedMutex"),
     "null": ("mpcache.mutexes.null", "NullMutex"),
+    "redis": ("mpcache.mutexes.redis", "RedisMutex"),
+    "semaphore": ("mpcache.mutexes.semaphore", "SemaphoreMutex"),
     "shm": ("mpcache.mutexes.shm", "ShmMutex"),
     "thread": ("mpcache.mutexes.thread", "ThreadMutex"),
+    "valkey": ("mpcache.mutexes.redis", "ValkeyMutex"),
 }
 
 

@@ -8,18 +8,22 @@ from __future__ import annotations
 import functools
 import os
 import sys
-import threading
 import time
 import warnings
-import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
+from threading import get_ident
 from typing import Any, ClassVar
+from weakref import ref
 
 from mpcache.api import CacheMutex, Guarantees, Outcome
 from mpcache.exception import DeadlockError, NotHeld
 
+ACQUIRED, TIMEOUT = Outcome.ACQUIRED, Outcome.TIMEOUT
+
 _POLL_FIRST, _POLL_LAST = 0.001, 0.020
+
+_loaded = sys.modules.get
 
 
 class Incarnation:
@@ -47,6 +51,45 @@ def incarnation() -> Incarnation:
     return _now_living
 
 
+class Asker:
+    """Who asks: a thread, and in it the task or the greenlet that runs.  One object, from its first question on.
+
+    :ivar holds: what it holds, weakly, for a hold that nobody has any more must end.  Others take things out of it at
+        any moment: the thread that releases, the garbage collector.
+    """
+
+    __slots__ = ("greenlet", "holds", "incarnation", "task", "thread")
+
+    def __init__(self, task: Any, greenlet: Any) -> None:
+        self.incarnation = _now_living
+        self.thread = get_ident()
+        self.task = None if task is None else ref(task)
+        self.greenlet = None if greenlet is None else ref(greenlet)
+        self.holds: set[ref[Hold]] = set()
+
+
+_asker: ContextVar[Asker | None] = ContextVar("mpcache_asker", default=None)
+"""A context is inherited by tasks and copied into threads, therefore its asker need not be the one who runs."""
+
+
+def who_asks() -> Asker:
+    """The task, thread or greenlet that runs."""
+    # Asyncio's part in C is whole once it is there; asyncio itself may be half imported, by another thread.
+    loops, greenlets, asker = _loaded("_asyncio"), _loaded("greenlet"), _asker.get()
+    task = None if loops is None or loops._get_running_loop() is None else sys.modules["asyncio"].current_task()
+    greenlet = None if greenlets is None else greenlets.getcurrent()
+    if (
+        asker is None
+        or asker.thread != get_ident()
+        or asker.incarnation is not _now_living
+        or (asker.task and asker.task()) is not task
+        or (asker.greenlet and asker.greenlet()) is not greenlet
+    ):
+        asker = Asker(task, greenlet)
+        _asker.set(asker)
+    return asker
+
+
 class Hold:
     """One acquisition of one key.
 
@@ -54,21 +97,34 @@ class Hold:
     handler's, a greenlet's death) finds an owner that gives the key back.
     """
 
-    __slots__ = ("__weakref__", "asker", "give", "incarnation", "key", "live", "subject", "token")
+    __slots__ = ("__weakref__", "asker", "give", "key", "subject", "token", "weak")
 
     def __init__(self, mutex: Mutex) -> None:
+        self.token: Any = None
         self.key = mutex.key
         self.subject = mutex._subject()
-        self.give = type(mutex)._give
-        self.incarnation = _now_living
-        self.asker: Asker | None = Asker()
-        self.token: Any = None
-        self.live = False
+        self.give = mutex._give
+        self.asker = who_asks()
+        self.weak = ref(self)
+
+    @property
+    def live(self) -> bool:
+        """Whether there is something to give back."""
+        return self.token is not None
+
+    @property
+    def pid(self) -> int:
+        """The process that it belongs to."""
+        return self.asker.incarnation.pid
 
     @property
     def foreign(self) -> bool:
         """Whether this hold belongs to the process that this one was forked from."""
-        return self.incarnation is not _now_living or self.incarnation.pid != os.getpid()
+        return self.asker.incarnation is not _now_living
+
+    def leave(self) -> None:
+        """Its asker may wait for it from now on; another thread will end it."""
+        self.asker.holds.discard(self.weak)
 
     def end(self, stored: bool) -> None:
         """Give the key back, whatever signal's exception arrives meanwhile: ``give`` may be called again."""
@@ -77,10 +133,14 @@ class Hold:
         except NotHeld:
             raise
         except BaseException:
-            self.give(self, stored)
+            try:
+                self.give(self, stored)
+            except NotHeld:
+                pass  # for the first time had given it back; what came after that is to be told
             raise
         finally:
-            self.live, self.token = False, None
+            self.token = None
+            self.asker.holds.discard(self.weak)
 
     def __del__(self) -> None:
         if self.token is not None and not self.foreign:
@@ -89,57 +149,15 @@ class Hold:
             warnings.warn(text, ResourceWarning, 2)
 
 
-class Asker:
-    """Who asks: a thread, and in it the task or the greenlet that runs."""
-
-    __slots__ = ("greenlet", "task", "thread")
-
-    def __init__(self) -> None:
-        self.thread = threading.get_ident()
-        self.task = _ref(_current_task())
-        self.greenlet = _ref(_current_greenlet())
-
-    def is_me(self) -> bool:
-        """Whether the code that runs now is the one that this object was made by."""
-        return (
-            self.thread == threading.get_ident()
-            and (self.task and self.task()) is _current_task()
-            and (self.greenlet and self.greenlet()) is _current_greenlet()
-        )
-
-
-def _ref(thing: Any) -> weakref.ref[Any] | None:
-    return None if thing is None else weakref.ref(thing)
-
-
-def _current_task() -> Any:
-    asyncio = sys.modules.get("asyncio")
-    loop = asyncio.events._get_running_loop() if asyncio is not None else None
-    return asyncio.current_task(loop) if asyncio is not None and loop is not None else None
-
-
-def _current_greenlet() -> Any:
-    greenlet = sys.modules.get("greenlet")
-    return greenlet.getcurrent() if greenlet is not None else None
-
-
-# What the running task holds.  A context is inherited by tasks and copied into threads, therefore each hold
-# also names its asker, and counts for that one alone.  References are weak: a hold that nobody has any more must end.
-_held: ContextVar[tuple[weakref.ref[Hold], ...]] = ContextVar("mpcache_held", default=())
-
-
 def held_by_me() -> tuple[Hold, ...]:
     """The live holds that were taken by the task, thread or greenlet that asks."""
-    return tuple(h for h in _live_ones() if not h.foreign and h.asker and h.asker.is_me())
-
-
-def _live_ones() -> list[Hold]:
-    return [hold for ref in _held.get() if (hold := ref()) is not None and hold.live]
+    holds = who_asks().holds.copy()  # in one step, while others take things out
+    return tuple(hold for known in holds if (hold := known()) is not None and hold.live)
 
 
 def cooperative() -> bool:
     """Whether ``threading`` is monkey-patched, so that to wait in C would stop every greenlet of this thread."""
-    monkey = sys.modules.get("gevent.monkey")
+    monkey = _loaded("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
@@ -161,14 +179,18 @@ class Mutex(CacheMutex):
         self._hold: Hold | None = None
 
     @classmethod
-    def for_region(cls, namespace: str, **arguments: Any) -> Callable[[Any], Mutex]:
+    def for_region(cls, namespace: str, /, **arguments: Any) -> Callable[[Any], Mutex]:
         """A factory of mutexes for one region.
 
-        :param namespace: names the region's store, in all processes alike, so that equal keys of different stores
-            have nothing to do with each other.
+        :param namespace: names the region's store, in all processes alike.  A primitive that takes an argument of
+            this name gets it, so that equal keys of different stores have nothing to do with each other.
         :param arguments: the user's; a namespace among them is preferred.
         """
-        return functools.partial(cls, **{"namespace": namespace, **arguments})
+        import inspect  # milliseconds of `import mpcache`; only who names a mutex comes here
+
+        if "namespace" in inspect.signature(cls).parameters:
+            arguments.setdefault("namespace", namespace)
+        return functools.partial(cls, **arguments)
 
     # -- what a primitive supplies -------------------------------------------------------------------
 
@@ -190,7 +212,13 @@ class Mutex(CacheMutex):
 
     def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
         """Like ``_take``, but may return early, when the holder let go."""
-        return Outcome.ACQUIRED if self._take(hold, timeout) else Outcome.TIMEOUT
+        return ACQUIRED if self._take(hold, timeout) else TIMEOUT
+
+    def _compete(self, hold: Hold, timeout: float | None, early: bool) -> Outcome:
+        """``_take`` and ``_contend`` in one, for those to whom they are one."""
+        if early:
+            return self._contend(hold, timeout)
+        return ACQUIRED if self._take(hold, timeout) else TIMEOUT
 
     def _owned(self, hold: Hold) -> bool:
         """Whether the primitive has not lost it, for one whose hold may lapse."""
@@ -210,7 +238,7 @@ class Mutex(CacheMutex):
         :return: whether it is held now.
         :raises DeadlockError: the same task holds this key already and would wait for itself.
         """
-        return self._enter(wait, timeout, early=False) is Outcome.ACQUIRED
+        return self._enter(wait, timeout, False) is ACQUIRED
 
     def contend(self, timeout: float | None = None) -> Outcome:
         """Take the key, or learn that its holder let go, so that what it made can be looked at.
@@ -220,7 +248,7 @@ class Mutex(CacheMutex):
         :param timeout: seconds, as in :meth:`acquire`.
         :raises DeadlockError: as in :meth:`acquire`.
         """
-        return self._enter(True, timeout, early=True)
+        return self._enter(True, timeout, True)
 
     def release(self, stored: bool = True) -> None:
         """Give the key back; any thread of the process may.
@@ -229,13 +257,13 @@ class Mutex(CacheMutex):
         :raises NotHeld: this object does not hold the key in this process (any more).
         """
         hold = self._hold
-        if hold is None or not hold.live:
+        if hold is None or hold.token is None:
             raise NotHeld(f"{self!r} is not held by pid {os.getpid()}; acquire it before releasing it", key=self.key)
-        if hold.foreign:
+        if hold.asker.incarnation is not _now_living:
             raise NotHeld(
-                f"{self!r}: pid {os.getpid()} cannot release it; pid {hold.incarnation.pid} acquired it before fork()",
+                f"{self!r}: pid {os.getpid()} cannot release it; pid {hold.pid} acquired it before fork()",
                 key=self.key,
-                holder=hold.incarnation.pid,
+                holder=hold.pid,
             )
         self._hold = None
         hold.end(stored)
@@ -252,7 +280,7 @@ class Mutex(CacheMutex):
     def hand_over(self) -> None:
         """Let the hold leave its task: a background thread will release it."""
         if self._hold is not None:
-            self._hold.asker = None
+            self._hold.leave()
 
     def __enter__(self) -> Mutex:
         self.acquire()
@@ -264,7 +292,7 @@ class Mutex(CacheMutex):
     def __repr__(self) -> str:
         hold = self._hold
         if hold is not None and hold.live:
-            state = f"held by pid {hold.incarnation.pid}"
+            state = f"held by pid {hold.pid}"
         else:
             state = self._state()
         return f"<{type(self).__name__} {self.key!r} {state}>"
@@ -274,37 +302,32 @@ class Mutex(CacheMutex):
 
     # -- the way in ----------------------------------------------------------------------------------
 
-    def _enter(self, wait: bool, timeout: float | None, *, early: bool) -> Outcome:
+    def _enter(self, wait: bool, timeout: float | None, early: bool) -> Outcome:
         if timeout is not None and not timeout >= 0:  # nan, too
             raise ValueError(f"timeout is {timeout!r} seconds; it must be 0 or more, or None for no limit")
         hold = Hold(self)
         if not wait:
-            outcome = Outcome.ACQUIRED if self._take(hold, 0) else Outcome.TIMEOUT
+            outcome = self._compete(hold, 0, early)
         else:
-            self._refuse_to_wait_for_myself(hold)
-            outcome = self._wait(hold, timeout, early)
-        if outcome is Outcome.ACQUIRED:
-            hold.live = True
+            asker = hold.asker
+            if asker.holds:
+                self._refuse_to_wait_for_myself(hold)
+            blocks = asker.greenlet is not None and not self.cooperates and cooperative()
+            outcome = self._poll(hold, timeout) if blocks else self._compete(hold, timeout, early)
+        if outcome is ACQUIRED:
             self._hold = hold
-            _held.set((*map(weakref.ref, _live_ones()), weakref.ref(hold)))
+            hold.asker.holds.add(hold.weak)
         return outcome
-
-    def _wait(self, hold: Hold, timeout: float | None, early: bool) -> Outcome:
-        if cooperative() and not self.cooperates:
-            return self._poll(hold, timeout)
-        if early:
-            return self._contend(hold, timeout)
-        return Outcome.ACQUIRED if self._take(hold, timeout) else Outcome.TIMEOUT
 
     def _poll(self, hold: Hold, timeout: float | None) -> Outcome:
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = _POLL_FIRST
-        while not self._take(hold, 0):
+        while self._compete(hold, 0, False) is not ACQUIRED:
             if deadline is not None and time.monotonic() >= deadline:
-                return Outcome.TIMEOUT
+                return TIMEOUT
             time.sleep(pause)
             pause = min(pause * 1.5, _POLL_LAST)
-        return Outcome.ACQUIRED
+        return ACQUIRED
 
     def _refuse_to_wait_for_myself(self, hold: Hold) -> None:
         if any(mine.subject == hold.subject for mine in held_by_me()):

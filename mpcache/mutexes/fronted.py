@@ -54,6 +54,9 @@ class Bid:
         time.sleep(pause if most is None else min(pause, most))
         return None
 
+    def rest(self) -> None:
+        """Nobody waits any more, whatever came of it; for one that keeps something open meanwhile."""
+
     def owned(self) -> bool:
         """Whether it is held still; to be asked of those whose hold can lapse."""
         return True
@@ -121,14 +124,17 @@ def _inside_first(turn: Turn, deadline: float | None, early: bool) -> Outcome:
 
 
 def _then_outside(bid: Bid, deadline: float | None, early: bool) -> Outcome:
-    while not bid.take():
-        left = _left(deadline)
-        if left is not None and left <= 0:
-            return Outcome.TIMEOUT
-        heard = bid.wait(left)
-        if early and heard is not None:
-            return heard
-    return Outcome.ACQUIRED
+    try:
+        while not bid.take():
+            left = _left(deadline)
+            if left is not None and left <= 0:
+                return Outcome.TIMEOUT
+            heard = bid.wait(left)
+            if early and heard is not None:
+                return heard
+        return Outcome.ACQUIRED
+    finally:
+        bid.rest()
 
 
 def _left(deadline: float | None) -> float | None:

@@ -5,8 +5,6 @@ Leans on base.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 from mpcache.api import Guarantees
@@ -16,15 +14,12 @@ from mpcache.mutexes.base import Hold, Mutex
 class NullMutex(Mutex):
     """For caches that are switched off, and where to create a value twice costs less than to wait for it."""
 
-    guarantees = Guarantees(processes=False, hosts=False, survives_death=True, fair=True, takeover=0.0)
-
-    @classmethod
-    def for_region(cls, namespace: str, **arguments: Any) -> Callable[[Any], NullMutex]:
-        """Itself: where nobody is excluded, no key meets another one."""
-        return functools.partial(cls, **arguments)
+    guarantees = Guarantees(
+        processes=False, hosts=False, survives_death=True, fair=True, takeover=0.0, threads=False
+    )
 
     def _take(self, hold: Hold, timeout: float | None) -> bool:
-        hold.token = self
+        hold.token = True  # anything but None, and not self: that would be a cycle
         return True
 
     @staticmethod

@@ -10,14 +10,14 @@ from typing import Any
 
 from mpcache.api import Guarantees, Outcome
 from mpcache.exception import DeadlockError, NotHeld, SegmentRetired
-from mpcache.mutexes.base import Hold, Mutex, held_by_me
+from mpcache.mutexes.base import ACQUIRED, Hold, Mutex, held_by_me
 from mpcache.shm._engine import Lease
 from mpcache.shm.segment import Place, find
 
 DEFAULT_SIZE = "4MB"
 
-_DEADLOCK = 4
-_OUTCOMES = {0: Outcome.ACQUIRED, 1: Outcome.RELEASED, 2: Outcome.UNSTORED, 3: Outcome.TIMEOUT}
+_TAKEN, _DEADLOCK = 0, 4
+_OUTCOMES = {1: Outcome.RELEASED, 2: Outcome.UNSTORED, 3: Outcome.TIMEOUT}
 
 _places: dict[tuple[Any, ...], Place] = {}
 
@@ -28,6 +28,11 @@ def _place(segment: str, namespace: str, size: int | str | None) -> Place:
         there = None if size is not None else find(segment)
         _places[wanted] = Place(namespace, there, name=segment, size=DEFAULT_SIZE if size is None else size)
     return _places[wanted]
+
+
+def _leases() -> tuple[Lease, ...]:
+    """What my task holds, as the engine knows it."""
+    return tuple(hold.token for hold in held_by_me() if isinstance(hold.token, Lease))
 
 
 class ShmMutex(Mutex):
@@ -56,6 +61,7 @@ class ShmMutex(Mutex):
         super().__init__(key)
         self._record = place is not None
         self._place = place or _place(segment, namespace, size)
+        self._what = (ShmMutex, self._place.identity, self._record, key)
 
     @property
     def fence(self) -> int | None:
@@ -70,16 +76,10 @@ class ShmMutex(Mutex):
         return bool(hold is not None and hold.live and hold.token.took_over)
 
     def _subject(self) -> Any:
-        return (ShmMutex, self._place.identity, self._record, self.key)
+        return self._what
 
-    def _take(self, hold: Hold, timeout: float | None) -> bool:
-        return self._acquire(hold, timeout, early=False) is Outcome.ACQUIRED
-
-    def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
-        return self._acquire(hold, timeout, early=True)
-
-    def _acquire(self, hold: Hold, timeout: float | None, early: bool) -> Outcome:
-        held = tuple(h.token for h in held_by_me() if isinstance(h.token, Lease)) if timeout != 0 else ()
+    def _compete(self, hold: Hold, timeout: float | None, early: bool) -> Outcome:
+        held = _leases() if hold.asker.holds and timeout != 0 else ()
         while True:
             lease = self._place.space.lease(self.key, self._record)
             try:
@@ -87,9 +87,10 @@ class ShmMutex(Mutex):
             except SegmentRetired:
                 self._place.move()
                 continue
-            if outcome == 0:
+            if outcome == _TAKEN:
                 hold.token = lease
-            elif outcome == _DEADLOCK:
+                return ACQUIRED
+            if outcome == _DEADLOCK:
                 raise self._deadlock()
             return _OUTCOMES[outcome]
 

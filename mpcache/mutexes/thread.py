@@ -30,7 +30,7 @@ class ThreadMutex(Mutex):
         self._scope = scope
 
     @classmethod
-    def for_region(cls, namespace: str, **arguments: Any) -> Callable[[Any], ThreadMutex]:
+    def for_region(cls, namespace: str, /, **arguments: Any) -> Callable[[Any], ThreadMutex]:
         """A factory whose keys meet no other region's, whatever the store's name is."""
         scope = Scope()
         return lambda key: cls(key, scope, **arguments)

@@ -1,12 +1,12 @@
 /* The binding: parse, release the GIL where it can wait, call, translate.  This file has the module, the exceptions
- * and the segment; _space.c has what is done with keys, _lease.c what is held. */
+ * and the segment; _space.c has what is done with keys, _shortcut.c the quick way to some of it, _lease.c what is held. */
 #include "binding.h"
 
 #include <errno.h>
 #include <structmember.h>
 #include <sys/mman.h>
 
-PyTypeObject *Engine_Type, *Space_Type, *Lease_Type, *Guard_Type;
+PyTypeObject *Engine_Type, *Space_Type, *Lease_Type, *Guard_Type, *Seat_Type, *Shortcut_Type;
 
 /* -- errors ------------------------------------------------------------------------------------------------------ */
 
@@ -400,6 +400,8 @@ PyMODINIT_FUNC PyInit__engine(void)
     PyObject *module = PyModule_Create(&definition);
     if (module && (add_type(module, &Engine_Spec, &Engine_Type) < 0 || add_type(module, &Space_Spec, &Space_Type) < 0 ||
                    add_type(module, &Lease_Spec, &Lease_Type) < 0 || add_type(module, &Guard_Spec, &Guard_Type) < 0 ||
+                   add_type(module, &Seat_Spec, &Seat_Type) < 0 ||
+                   add_type(module, &Shortcut_Spec, &Shortcut_Type) < 0 || init_time() < 0 ||
                    PyModule_AddIntConstant(module, "LAYOUT", MPC_LAYOUT) < 0 ||
                    PyModule_AddIntConstant(module, "MAX_KEY", MPC_MAX_KEY) < 0 ||
                    PyModule_AddIntConstant(module, "MAX_SHARDS", MPC_MAX_SHARDS) < 0))

@@ -52,7 +52,7 @@ static mpc_status wait_once(mpc_ctx *ctx, mpc_status why, mpc_wait *wait, const 
 static int wait_and_take(Lease *self, u64 timeout_ns, int early, const mpc_hold *held, u32 count)
 {
     mpc_ctx *ctx = &self->space->engine->ctx;
-    u64 start = mpc_mono_ns(), passed = 0;
+    u64 start = 0, passed = 0; /* whoever gets it at once does not ask for the time */
     mpc_wait wait = {0};
     for (;;) {
         mpc_status status = try_once(self, ctx, &wait);
@@ -65,6 +65,8 @@ static int wait_and_take(Lease *self, u64 timeout_ns, int early, const mpc_hold 
             return raise_status(status), -1;
         if (passed >= timeout_ns)
             return TIMEOUT;
+        if (start == 0)
+            start = mpc_mono_ns();
         status = wait_once(ctx, status, &wait, held, count, timeout_ns - passed);
         if (PyErr_CheckSignals() < 0)
             return -1;

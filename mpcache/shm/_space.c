@@ -10,19 +10,19 @@
 /* -- times ---------------------------------------------------------------------------------------------------------- */
 
 /* Exact both ways: a long double holds every nanosecond, so the float that went in comes out. */
-static i64 to_ns(double seconds)
+i64 ns_of_seconds(double seconds)
 {
     return seconds <= 0 || !isfinite(seconds) || seconds > 9e9 ? 0 : (i64)llroundl((long double)seconds * 1e9L);
 }
 
-static double to_seconds(i64 ns)
+double seconds_of_ns(i64 ns)
 {
     return (double)((long double)ns / 1e9L);
 }
 
 /* -- reading -------------------------------------------------------------------------------------------------------- */
 
-static mpc_status copy_value(mpc_ctx *ctx, const mpc_hit *hit, char *to)
+mpc_status copy_value(mpc_ctx *ctx, const mpc_hit *hit, char *to)
 {
     mpc_status status;
     if (hit->record.vlen < LONG_COPY)
@@ -63,7 +63,7 @@ static PyObject *space_get(Space *self, PyObject *name)
     PyObject *value = read_value(ctx, &key, &hit);
     if (!value || value == Py_None)
         return value;
-    return Py_BuildValue("(NdKB)", value, to_seconds(hit.record.created), (unsigned long long)hit.record.epoch,
+    return Py_BuildValue("(NdKB)", value, seconds_of_ns(hit.record.created), (unsigned long long)hit.record.epoch,
                          hit.record.flags);
 }
 
@@ -142,12 +142,17 @@ static mpc_status write_value(mpc_ctx *ctx, write_fn write, const mpc_key *key, 
     return status;
 }
 
+mpc_status set_value(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value)
+{
+    return write_value(ctx, write_set, key, value, NULL);
+}
+
 /* NULL stands for what the caller left out.  The epoch is the caller's business. */
 static int parse_value(PyObject *bytes, PyObject *created, PyObject *expires, PyObject *flags, Py_buffer *buffer,
                        mpc_value *value)
 {
-    *value = (mpc_value){.created = to_ns(created ? PyFloat_AsDouble(created) : 0),
-                         .expires = to_ns(expires ? PyFloat_AsDouble(expires) : 0),
+    *value = (mpc_value){.created = ns_of_seconds(created ? PyFloat_AsDouble(created) : 0),
+                         .expires = ns_of_seconds(expires ? PyFloat_AsDouble(expires) : 0),
                          .flags = (u8)((flags ? PyLong_AsLong(flags) : 0) & 0x7f)};
     if (PyErr_Occurred() || PyObject_GetBuffer(bytes, buffer, PyBUF_SIMPLE) < 0)
         return -1;

@@ -10,6 +10,10 @@
 enum { KIND_RECORD = 0, KIND_MUTEX = 1 };
 enum { TYPE_STR = 0, TYPE_BYTES = 1 };
 
+/* How a value is kept: what its serializer made; bytes as somebody handed them, with what is known of the value in
+ * them; and the two that need no serializer. */
+enum { KEPT_PAYLOAD, KEPT_WIRE, KEPT_BYTES, KEPT_TEXT };
+
 /* One attached segment.  Unmapped when the last object that refers to it goes. */
 typedef struct {
     PyObject_HEAD
@@ -47,12 +51,33 @@ typedef struct {
     PyObject *outcome;
 } Guard;
 
-extern PyTypeObject *Engine_Type, *Space_Type, *Lease_Type, *Guard_Type;
-extern PyType_Spec Engine_Spec, Space_Spec, Lease_Spec, Guard_Spec;
+/* Where a store is: the base of segment.Place, which sets another space when the segment is replaced. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *space; /* a Space, or what stands for none */
+} Seat;
+
+/* The way of a region that has nothing between itself and the store. */
+typedef struct {
+    PyObject_HEAD
+    Seat *seat;
+    PyObject *no_value, *current_fill, *loads, *dumps, *protocol;
+    PyObject *mangler; /* key -> key; None: none */
+    double lifetime;   /* seconds that a value is fresh where the call says nothing */
+    bool plain;        /* whether the lifetime is a plain number */
+} Shortcut;
+
+extern PyTypeObject *Engine_Type, *Space_Type, *Lease_Type, *Guard_Type, *Seat_Type, *Shortcut_Type;
+extern PyType_Spec Engine_Spec, Space_Spec, Lease_Spec, Guard_Spec, Seat_Spec, Shortcut_Spec;
 
 PyObject *raise_status(mpc_status status);
 PyObject *raise_too_large(const mpc_ctx *ctx, const mpc_key *key, size_t size);
 int parse_key(const mpc_ctx *ctx, PyObject *from, u16 space, int kind, mpc_key *key);
+mpc_status copy_value(mpc_ctx *ctx, const mpc_hit *hit, char *to);
+mpc_status set_value(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value);
+i64 ns_of_seconds(double seconds);
+double seconds_of_ns(i64 ns);
+int init_time(void);
 PyObject *new_space(Engine *engine, u16 number);
 PyObject *new_lease(Space *space, PyObject *name, int kind);
 PyObject *new_guard(Space *space, PyObject *name);

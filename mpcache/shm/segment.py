@@ -415,7 +415,7 @@ class _Nowhere:
 _nowhere: Any = _Nowhere()
 
 
-class Place:
+class Place(_engine.Seat):
     """A namespace of a segment by its name: it outlives the segment that has the name now.
 
     :ivar space: the namespace in the segment that is attached now.

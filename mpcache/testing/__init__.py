@@ -1,10 +1,24 @@
-"""For those who write a store or a mutex: small assertions here, whole suites in :mod:`mpcache.testing.fixtures`.
+"""For those who write a store or a mutex: small assertions here, whole suites in rooms of their own.
 
-Leans on nothing of mpcache; the suites lean on its public names, and on pytest.
+Leans on nothing of mpcache; the suites lean on its public names, and on pytest.  That of mutexes is loaded when it is
+asked for, those of stores are :mod:`mpcache.testing.fixtures`.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from mpcache.testing.assertions import assert_raises_message, eq_, is_, ne_, winsleep
 
-__all__ = ["assert_raises_message", "eq_", "is_", "ne_", "winsleep"]
+if TYPE_CHECKING:
+    from mpcache.testing.mutexes import MutexConformance
+
+__all__ = ["MutexConformance", "assert_raises_message", "eq_", "is_", "ne_", "winsleep"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "MutexConformance":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from mpcache.testing import mutexes
+
+    return mutexes.MutexConformance

@@ -174,8 +174,8 @@ def at_once(threads: int, work: Callable[[int], Any]) -> list[Any]:
 
 
 @contextmanager
-def child(work: Callable[[], Any], ends_by: int = 0) -> Iterator[None]:
-    """While a forked child does its work; after the block it must have ended well, or by that signal."""
+def child(work: Callable[[], Any], ends_by: int = 0) -> Iterator[int]:
+    """While a forked child does its work (its pid); after the block it must have ended well, or by that signal."""
     pid = os.fork()
     if not pid:
         try:
@@ -184,7 +184,7 @@ def child(work: Callable[[], Any], ends_by: int = 0) -> Iterator[None]:
         finally:
             os._exit(1)
     try:
-        yield
+        yield pid
     except BaseException:
         os.kill(pid, signal.SIGKILL)  # it may be waiting for what will not come any more
         raise

@@ -86,14 +86,16 @@ def wait_until(condition: Callable[[], T], what: str, seconds: float = PATIENCE)
     return outcome
 
 
-def queued() -> int:
+def queued(pid: int | None = None) -> int:
     """Nanoseconds for which this thread could have run and had no core, since it began, as the kernel counts them.
 
     Eight processes on two cores, next to whatever else the machine does, queue for milliseconds: no cache's doing.
     0 where the kernel does not say (proc(5), schedstat).
+
+    :param pid: of another process, whose first thread is meant.
     """
     try:
-        with open("/proc/thread-self/schedstat") as file:
+        with open("/proc/thread-self/schedstat" if pid is None else f"/proc/{pid}/task/{pid}/schedstat") as file:
             return int(file.read().split()[1])
     except FileNotFoundError:
         return 0

@@ -1,0 +1,235 @@
+"""How it is measured: many short rounds, one of every contender in turn, and minima of them.
+
+Leans on stage, where the contenders perform.  Whatever disturbs a machine makes code slower and never faster, and it
+comes in bursts: the least of many short rounds is what the code costs, and rounds in turn are disturbed alike.  Each
+contender has a process of its own, so that none pays for what another one has loaded, or for its threads.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import signal
+import statistics
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import repeat
+from multiprocessing.connection import Connection
+from typing import NamedTuple
+
+from bench.stage import Absent, Stage
+
+Sample = Callable[[], float]
+"""One round: nanoseconds that an operation took."""
+
+Way = Callable[[Stage], Iterator[Sample]]
+"""Sets a contender up, yields its sample once, and cleans up."""
+
+CANARY = "nothing"
+"""The contender that does nothing: what is measured with it is the measuring, and the machine's unrest."""
+
+
+class Pace(NamedTuple):
+    """How thoroughly.
+
+    :param rounds: of every contender.
+    :param seconds: that a round of a loop takes at least.
+    :param meetings: rounds of what takes milliseconds, such as a hand-off.
+    """
+
+    rounds: int
+    seconds: float
+    meetings: int
+
+
+THOROUGH = Pace(rounds=150, seconds=0.002, meetings=150)
+QUICK = Pace(rounds=7, seconds=0.0005, meetings=7)
+
+
+class Contender(NamedTuple):
+    """One who takes part.
+
+    :param against: the name of the one that it is compared with.
+    :param server: of :mod:`mpcache.testing.servers`, which it asks the stage for.
+    """
+
+    name: str
+    way: Way
+    against: str | None = None
+    server: str | None = None
+
+
+class Figures(NamedTuple):
+    """What the rounds of one contender came to, in nanoseconds.
+
+    :param spread: how far the ninth of ten rounds was above the least, as a part of it.
+    """
+
+    least: float
+    median: float
+    spread: float
+    rounds: int
+
+
+class Bound(NamedTuple):
+    """What was promised.
+
+    :param figure: the name of a contender, and of one of its Figures.
+    :param most: nanoseconds.
+    """
+
+    contender: str
+    figure: str
+    most: float
+
+
+class Benchmark(NamedTuple):
+    """Contenders who do the same.
+
+    :param figure: the one that they are compared by: ``least`` of a loop, ``median`` of what luck decides.
+    """
+
+    title: str
+    contenders: tuple[Contender, ...]
+    bounds: tuple[Bound, ...] = ()
+    figure: str = "least"
+
+
+class Outcome(NamedTuple):
+    """A benchmark that was run.
+
+    :param idle: what the canary took, which has been taken off all others; 0 where there is no canary.
+    :param skipped: contenders that are not here, and why.
+    """
+
+    benchmark: Benchmark
+    figures: dict[str, Figures]
+    idle: float
+    skipped: dict[str, str]
+
+
+def looped(act: Callable[[], object], pace: Pace) -> Sample:
+    """A sample that calls ``act`` often enough for a round."""
+    number = 1
+    while (took := _loop(act, number)) < pace.seconds * 1e9:
+        number = max(number * 2, int(number * pace.seconds * 1e9 / max(took, 1)))
+    return lambda: _loop(act, number) / number
+
+
+def _loop(act: Callable[[], object], number: int) -> int:
+    calls = repeat(None, number)
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        begun = time.perf_counter_ns()
+        for _ in calls:
+            act()
+        return time.perf_counter_ns() - begun
+    finally:
+        if collecting:
+            gc.enable()
+
+
+class Performer:
+    """The process of a contender, which does a round when it is told to."""
+
+    def __init__(self, contender: Contender, stage: Stage, others: list[Performer]) -> None:
+        fork = multiprocessing.get_context("fork")  # from a process that has loaded nothing yet, and has no threads
+        self._line, theirs = fork.Pipe()
+        lines = [self._line, *(other._line for other in others)]
+        self._process = fork.Process(target=_perform, args=(theirs, lines, contender, stage))
+        self._process.start()
+        theirs.close()
+
+    def ready(self) -> float:
+        """Wait until it is.
+
+        :raises Absent: it cannot take part.
+        """
+        answer = self._line.recv()
+        if isinstance(answer, float):
+            return answer
+        raise Absent(answer[1]) if answer[0] else RuntimeError(answer[1])
+
+    def sample(self) -> float:
+        """One round."""
+        self._line.send(True)
+        return self.ready()
+
+    def end(self) -> None:
+        self._line.close()
+        self._process.join()
+
+
+def _perform(line: Connection, lines: list[Connection], contender: Contender, stage: Stage) -> None:
+    """In the process of a contender, until the other end of its line is closed, or the other process is dead."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other one's end is ours
+    for theirs in lines:
+        theirs.close()
+    try:
+        with contextmanager(contender.way)(stage) as sample:
+            line.send(0.0)  # ready
+            for _ in orders(line):
+                line.send(float(sample()))
+    except (Absent, ModuleNotFoundError) as absent:
+        line.send((True, str(absent)))
+    except BaseException:
+        line.send((False, f"{contender.name} has failed:\n{traceback.format_exc()}"))
+
+
+def orders(line: Connection) -> Iterator[object]:
+    """What comes, until the other end is closed."""
+    try:
+        while True:
+            yield line.recv()
+    except EOFError:
+        pass
+
+
+def run(benchmark: Benchmark, stage: Stage, rounds: int) -> Outcome:
+    """Let all contenders that are here do their rounds, in turn."""
+    with ExitStack() as stack:
+        performers: dict[str, Performer] = {}
+        skipped: dict[str, str] = {}
+        for contender in benchmark.contenders:
+            try:
+                stage.see_to(contender.server)
+            except Absent as absent:
+                skipped[contender.name] = str(absent)
+                continue
+            performers[contender.name] = Performer(contender, stage, list(performers.values()))
+            stack.callback(performers[contender.name].end)
+        samples = dict(_ready(performers, skipped))
+        taken = _in_turn(samples, rounds)
+    idle = min(taken.get(CANARY, [0.0]))
+    figures = {name: _figures(times, 0.0 if name == CANARY else idle) for name, times in taken.items()}
+    return Outcome(benchmark, figures, idle, skipped)
+
+
+def _ready(performers: dict[str, Performer], skipped: dict[str, str]) -> Iterator[tuple[str, Sample]]:
+    for name, performer in performers.items():
+        try:
+            performer.ready()
+        except Absent as absent:
+            skipped[name] = str(absent)
+        else:
+            yield name, performer.sample
+
+
+def _in_turn(samples: dict[str, Sample], rounds: int) -> dict[str, list[float]]:
+    """Each round begins with another contender, so that none always follows the same one."""
+    taken: dict[str, list[float]] = {name: [] for name in samples}
+    order = list(samples)
+    for _ in range(rounds):
+        for name in order:
+            taken[name].append(samples[name]())
+        order.append(order.pop(0))
+    return taken
+
+
+def _figures(times: list[float], idle: float) -> Figures:
+    rest = sorted(max(one - idle, 0.1) for one in times)  # less than a clock can tell counts as a tenth of 1 ns
+    least, ninth = rest[0], rest[min(len(rest) - 1, len(rest) * 9 // 10)]
+    return Figures(least, statistics.median(rest), ninth / least - 1, len(rest))

@@ -1,0 +1,170 @@
+"""What it costs to take and give back a mutex that nobody else wants: each primitive, and its library without us.
+
+Leans on measure; on the libraries, where they are installed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from bench.measure import CANARY, Benchmark, Bound, Contender, Sample, Way, looped
+from bench.stage import Absent, Stage
+from mpcache import mutexes
+from mpcache.exception import PluginNotFound
+
+LEASE = 10
+"""Seconds."""
+
+
+def factory(name: str, stage: Stage) -> Callable[[str], Any]:
+    """Mutexes of a primitive, by their keys."""
+    try:
+        kind = mutexes.resolve(name)
+    except PluginNotFound as unknown:
+        raise Absent(str(unknown)) from unknown
+    arguments = arguments_of(name, stage)
+    return lambda key: kind(key, **arguments)
+
+
+SERVERS = {"redis": "Redis", "valkey": "Redis", "memcached": "Memcached"}
+"""The primitives that need one."""
+
+
+def arguments_of(name: str, stage: Stage) -> dict[str, Any]:
+    """What a primitive has to be told, so that it finds its server here."""
+    return {"url": stage.url(SERVERS[name])} if name in SERVERS else {}
+
+
+def _ours(name: str) -> Way:
+    def way(stage: Stage) -> Iterator[Sample]:
+        yield _pair(factory(name, stage)("key"), stage)
+
+    return way
+
+
+def _pair(lock: Any, stage: Stage) -> Sample:
+    def act() -> None:
+        lock.acquire()
+        lock.release()
+
+    return looped(act, stage.pace)
+
+
+def nothing(stage: Stage) -> Iterator[Sample]:
+    """The canary."""
+    yield looped(lambda: None, stage.pace)
+
+
+def _threading_lock(stage: Stage) -> Iterator[Sample]:
+    yield _pair(threading.Lock(), stage)
+
+
+def _multiprocessing_lock(stage: Stage) -> Iterator[Sample]:
+    import multiprocessing
+
+    yield _pair(multiprocessing.get_context("spawn").Lock(), stage)
+
+
+def _engine_lease(stage: Stage) -> Iterator[Sample]:
+    from mpcache.shm import segment
+
+    space = segment.attach("lease", "4MB").engine.space("")
+
+    def act() -> None:
+        lease = space.lease("key", False)
+        lease.acquire(None, False, ())
+        lease.release(True)
+
+    yield looped(act, stage.pace)
+
+
+def _filelock(stage: Stage) -> Iterator[Sample]:
+    import filelock
+
+    yield _pair(filelock.FileLock(stage.folder / "filelock"), stage)
+
+
+def _ofd_lock(stage: Stage) -> Iterator[Sample]:
+    taken, given = (struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 1, 0) for kind in (fcntl.F_WRLCK, fcntl.F_UNLCK))
+    file = os.open(stage.folder / "ofd", os.O_RDWR | os.O_CREAT)
+
+    def act() -> None:
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, taken)
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, given)
+
+    yield looped(act, stage.pace)
+    os.close(file)
+
+
+def _semaphore(stage: Stage) -> Iterator[Sample]:
+    import posix_ipc
+
+    semaphore = posix_ipc.Semaphore(None, posix_ipc.O_CREX, initial_value=1)
+    semaphore.unlink()
+    yield _pair(semaphore, stage)
+    semaphore.close()
+
+
+def _redis_client(stage: Stage) -> Any:
+    import redis
+
+    return redis.Redis.from_url(stage.url("Redis"))
+
+
+def _redis_lock(stage: Stage) -> Iterator[Sample]:
+    with _redis_client(stage) as client:
+        yield _pair(client.lock("redis-py", timeout=LEASE), stage)
+
+
+def _redis_commands(stage: Stage) -> Iterator[Sample]:
+    with _redis_client(stage) as client:
+
+        def act() -> None:
+            client.set("raw", b"token", nx=True, ex=LEASE)
+            client.delete("raw")
+
+        yield looped(act, stage.pace)
+
+
+def _memcached_commands(stage: Stage) -> Iterator[Sample]:
+    from pymemcache.client.base import Client
+
+    client = Client(stage.url("Memcached"))
+
+    def act() -> None:
+        client.add("raw", b"token", expire=LEASE, noreply=False)
+        client.delete("raw", noreply=False)
+
+    yield looped(act, stage.pace)
+    client.close()
+
+
+ACQUIRE = Benchmark(
+    "acquire and release of a mutex that is free",
+    (
+        Contender(CANARY, nothing),
+        Contender("null", _ours("null"), CANARY),
+        Contender("thread", _ours("thread"), "threading.Lock"),
+        Contender("threading.Lock", _threading_lock),
+        Contender("shm", _ours("shm"), "engine lease"),
+        Contender("engine lease", _engine_lease),
+        Contender("multiprocessing.Lock", _multiprocessing_lock),
+        Contender("file", _ours("file"), "filelock.FileLock"),
+        Contender("filelock.FileLock", _filelock),
+        Contender("semaphore", _ours("semaphore"), "OFD lock"),
+        Contender("OFD lock", _ofd_lock),
+        Contender("posix_ipc.Semaphore", _semaphore),
+        Contender("redis", _ours("redis"), "SET NX, DEL", "Redis"),
+        Contender("valkey", _ours("valkey"), "SET NX, DEL", "Redis"),
+        Contender("SET NX, DEL", _redis_commands, None, "Redis"),
+        Contender("redis-py lock", _redis_lock, "SET NX, DEL", "Redis"),
+        Contender("memcached", _ours("memcached"), "add, delete", "Memcached"),
+        Contender("add, delete", _memcached_commands, None, "Memcached"),
+    ),
+    (Bound("shm", "least", 1500),),
+)

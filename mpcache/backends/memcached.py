@@ -1,0 +1,365 @@
+"""Memcached servers as a store, by four client libraries: python-memcached, pylibmc, bmemcached, pymemcache.
+
+Leans on memcaching, which speaks to the servers; on its mutex, and on codec for what is stored::
+
+    {"ct": ..., "v": 2}|<payload>              bytes, whichever library writes them: they read each other's
+    {"ct": ..., "v": 2, "e": ...}|<payload>    with a namespace: the generation in which the creation began
+    mpcache:pending                            somebody creates the value: a change meanwhile refuses his fill
+
+The last is the lease of R. Nishtala and others, "Scaling Memcache at Facebook", 2013, kept in the item itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import secrets
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from mpcache import codec
+from mpcache.api import NO_VALUE, BytesBackend, CacheMutex, Freshness, KeyType, SerializedReturnType, guard_of
+from mpcache.backends import warn_of_unknown
+from mpcache.backends.trouble import Trouble
+from mpcache.exception import ValidationError, ValueTooLarge
+from mpcache.invalidation import SharedInvalidation
+from mpcache.memcaching import MONTH, OVER, expiry, plain_name, server_list
+from mpcache.memcaching.pool import Pool, Servers
+from mpcache.mutexes.leased import DEFAULT_LEASE
+from mpcache.mutexes.memcached import MemcachedMutex
+
+log = logging.getLogger(__name__)
+
+_PENDING = b"mpcache:pending"
+
+_COMMON = ("url", "distributed_lock", "lock_timeout", "memcached_expire_time")
+_OURS = ("socket_timeout", "namespace", "on_error")
+
+_EPOCH = re.compile(rb', "e": (\d+)')
+
+_GONE, _STALE = 0, 1
+"""What a value that is not of the present generation is handed out with, for its own."""
+
+
+class GenericMemcachedBackend(BytesBackend):
+    """What the four have in common.
+
+    :param arguments: ``url``, ``host:port`` or the path of a unix socket, or a list of them; ``memcached_expire_time``,
+        seconds after which the server forgets a value; ``lock_timeout``, the mutex's lease, 0 for the default;
+        ``distributed_lock``, False for a mutex of threads; ``socket_timeout``, seconds; ``namespace``, whose values
+        ``invalidate()`` reaches in all processes; ``on_error``, ``"raise"`` or ``"miss"``.
+    :raises ImportError: the library is not installed.
+    """
+
+    shared = True
+
+    library: ClassVar[str]
+    takes: ClassVar[tuple[str, ...]] = ()
+    """Arguments of this one."""
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        warn_of_unknown(self, arguments, (*_COMMON, *_OURS, *self.takes))
+        if "url" not in arguments:
+            raise ValidationError(f"{type(self).__name__} needs the argument url, such as '127.0.0.1:11211'")
+        self.url = server_list(arguments["url"])
+        options = {name: value for name, value in arguments.items() if name in ("socket_timeout", *self.takes)}
+        self._pool = Pool(self.url, self.library, options, patient=True)
+        self._servers = Servers(self.url, self.library, options)
+        self._distributed = arguments.get("distributed_lock", True)
+        self._lease = max(1.0, float(arguments.get("lock_timeout") or DEFAULT_LEASE))
+        self._lifetime = arguments.get("memcached_expire_time")
+        namespace = arguments.get("namespace")
+        self._generation = None if namespace is None else Generation(namespace, self._pool)
+        self._trouble = Trouble(self, arguments.get("on_error", "raise"), self._pool.errors, (OSError,))
+
+    # -- reading ---------------------------------------------------------------------------------------
+
+    def get_serialized(self, key: KeyType) -> SerializedReturnType:
+        return self.get_serialized_multi((key,))[0]
+
+    def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
+        if not keys:
+            return []
+        names = [plain_name(key) for key in keys]
+        nothing: dict[str, bytes] = {}
+        found = self._trouble.forgive(lambda: self._found(names), nothing)
+        return [NO_VALUE if (wire := found.get(name)) is None or wire == _PENDING else wire for name in names]
+
+    def _found(self, names: list[str]) -> dict[str, bytes]:
+        if self._generation is None:
+            return self._pool.get_many(names)
+        found = self._pool.get_many([*names, self._generation.name])
+        now = self._generation.noted(found.pop(self._generation.name, None))
+        return {name: _judged(wire, now) for name, wire in found.items()}
+
+    # -- writing ---------------------------------------------------------------------------------------
+
+    def set_serialized(self, key: KeyType, value: bytes) -> None:
+        self.set_serialized_multi({key: value})
+
+    def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
+        refused: dict[KeyType, ValueTooLarge] = {}
+        plain: dict[KeyType, bytes] = {}
+        for key, wire in mapping.items():
+            guard = guard_of(self, key)
+            if isinstance(guard, Guard):
+                try:
+                    guard.fill(wire, self._seconds(wire))
+                except ValueTooLarge as error:
+                    refused[key] = error
+            else:
+                plain[key] = wire
+        if plain:
+            self._set(plain, refused)
+        for key, first in refused.items():  # all that fit are stored; it speaks for those that do not
+            raise ValueTooLarge(str(first), key=key, refused=refused)
+
+    def _set(self, mapping: Mapping[KeyType, bytes], refused: dict[KeyType, ValueTooLarge]) -> None:
+        epoch = None if self._generation is None else self._generation.now()
+        batches: dict[int, dict[str, bytes]] = {}
+        keys = {plain_name(key): key for key in mapping}
+        for name, key in keys.items():
+            batches.setdefault(self._seconds(mapping[key]), {})[name] = _stamped(mapping[key], epoch)
+        for seconds, batch in batches.items():
+            # One by one, those of a batch that were not stored say why.
+            for name in self._pool.set_many(batch, seconds) if len(batch) > 1 else batch:
+                try:
+                    self._pool.set(name, batch[name], seconds)
+                except ValueTooLarge as error:
+                    refused[keys[name]] = error
+
+    def _seconds(self, wire: bytes) -> int:
+        """For how long the server keeps it: until its time to live has ended, or for what was configured."""
+        longest = expiry(self._lifetime)
+        if b'"x": ' not in wire[: wire.find(b"|") + 1]:
+            return longest
+        try:
+            left = math.ceil((codec.split(wire)[4] or math.inf) - time.time()) + 1
+        except (ValueError, KeyError, TypeError, OverflowError):
+            return longest
+        now = int(time.time())
+        bound = longest - now if longest > MONTH else longest or left
+        return expiry(max(1, min(left, bound)))
+
+    def delete(self, key: KeyType) -> None:
+        self._pool.delete_many([plain_name(key)])
+
+    def delete_multi(self, keys: Sequence[KeyType]) -> None:
+        if keys:
+            self._pool.delete_many([plain_name(key) for key in keys])
+
+    # -- what is shared --------------------------------------------------------------------------------
+
+    def get_mutex(self, key: KeyType) -> CacheMutex | None:
+        """One for all processes; with ``distributed_lock=False`` None, for threads are enough then."""
+        if not self._distributed:
+            return None
+        forgive = self._trouble.forgive if self._trouble.forgives else None
+        return MemcachedMutex(key, client=self._servers, lease=self._lease, forgive=forgive)
+
+    def begin_fill(self, key: KeyType) -> Guard:
+        guard = Guard(self._pool, plain_name(key), self._trouble)
+        self._trouble.forgive(lambda: guard.begin(self._generation), None)
+        return guard
+
+    def invalidation(self) -> Generations | None:
+        return None if self._generation is None else Generations(self._generation, self._trouble)
+
+    @property
+    def troubles(self) -> Mapping[str, int]:
+        """How often ``on_error="miss"`` has forgiven what, in this process."""
+        return self._trouble.counts
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {', '.join(map(str, self.url))}>"
+
+
+class MemcachedBackend(GenericMemcachedBackend):
+    """``mpcache.memcached``, by python-memcached.
+
+    :param arguments: besides, ``dead_retry``, seconds for which a server that failed is left alone (30), and
+        ``min_compress_len``, bytes from which on values are compressed (0: never).
+    """
+
+    library = "memcached"
+    takes = ("dead_retry", "min_compress_len")
+
+
+class PylibmcBackend(GenericMemcachedBackend):
+    """``mpcache.pylibmc``, by pylibmc.
+
+    :param arguments: besides, ``binary``, the protocol; ``behaviors``, a dict for libmemcached; ``min_compress_len``.
+    """
+
+    library = "pylibmc"
+    takes = ("behaviors", "binary", "min_compress_len")
+
+
+class BMemcachedBackend(GenericMemcachedBackend):
+    """``mpcache.bmemcached``, by python-binary-memcached.
+
+    :param arguments: besides, ``username``, ``password`` and ``tls_context``.
+    """
+
+    library = "bmemcached"
+    takes = ("password", "tls_context", "username")
+
+
+_RETRYING = ("do_not_retry_for", "retry_attempts", "retry_delay", "retry_for")
+
+
+class PyMemcacheBackend(GenericMemcachedBackend):
+    """``mpcache.pymemcache``, by pymemcache.
+
+    :param arguments: besides, ``serde``, which is given bytes; ``default_noreply``; ``tls_context``;
+        ``socket_keepalive``; ``enable_retry_client``, with ``retry_attempts``, ``retry_delay``, ``retry_for`` and
+        ``do_not_retry_for``; ``hashclient_retry_attempts`` (2), ``hashclient_retry_timeout`` (1) and
+        ``hashclient_dead_timeout`` (60), seconds.
+    """
+
+    library = "pymemcache"
+    takes = (
+        *("default_noreply", "enable_retry_client", "serde", "socket_keepalive", "tls_context"),
+        *("hashclient_dead_timeout", "hashclient_retry_attempts", "hashclient_retry_timeout"),
+        *_RETRYING,
+    )
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        without_effect = [name for name in _RETRYING if arguments.get(name) is not None]
+        if without_effect and not arguments.get("enable_retry_client"):
+            text = f"without enable_retry_client=True these have no effect: {', '.join(without_effect)}"
+            warnings.warn(text, stacklevel=2)
+        super().__init__(arguments)
+
+
+# -- fills -----------------------------------------------------------------------------------------------------
+
+
+class Guard:
+    """The item itself, as it was when the creation began: the fill replaces that one, or nothing."""
+
+    def __init__(self, pool: Pool, name: str, trouble: Trouble) -> None:
+        self.outcome: bool | None = None
+        self._pool, self._name, self._trouble = pool, name, trouble
+        self._epoch: int | None = None
+        self._seen: Any = None
+        self._pending = False
+
+    @property
+    def live(self) -> bool:
+        return self.outcome is None
+
+    def begin(self, generation: Generation | None) -> None:
+        self._epoch = None if generation is None else generation.now()
+        if self._pool.guards:
+            self._pending = self._pool.add(self._name, _PENDING, MONTH)
+            found = self._pool.gets(self._name)
+            self._seen = None if found is None else found[1]
+
+    def fill(self, wire: bytes, seconds: int) -> None:
+        """Store it, unless the key was set or deleted meanwhile.  Raises ValueTooLarge."""
+        self.outcome = False  # also if it is too large
+        wire = _stamped(wire, self._epoch)
+        self.outcome = bool(self._trouble.forgive(lambda: self._replace(wire, seconds), False))
+
+    def _replace(self, wire: bytes, seconds: int) -> bool:
+        if not self._pool.guards:
+            self._pool.set(self._name, wire, seconds)
+            return True
+        return self._seen is not None and self._pool.cas(self._name, wire, seconds, self._seen)
+
+    def close(self) -> None:
+        if self._pending and not self.outcome:  # nothing came of it
+            self._pending = False
+            try:
+                self._pool.cas(self._name, b"", OVER, self._seen)
+            except self._pool.errors as error:  # whoever creates next takes it over
+                log.debug("the mark of a creation of %r, which came to nothing, stays: %s", self._name, error)
+        self.outcome = bool(self.outcome)
+
+
+# -- generations -----------------------------------------------------------------------------------------------
+
+
+class Generation:
+    """A number under one key, drawn anew by each invalidation, that values carry: hard << 32 | soft.
+
+    It is compared for equality only.  One that was evicted, or lost with its server, is replaced by another, to which
+    nothing belongs yet: whatever was stored before counts as invalidated.
+    """
+
+    def __init__(self, namespace: str, pool: Pool) -> None:
+        self.name = plain_name(f"mpcache:generation:{namespace}")
+        self._pool = pool
+
+    def now(self) -> int:
+        """Ask for it."""
+        return self.noted(self._pool.get_many([self.name]).get(self.name))
+
+    def noted(self, found: bytes | None) -> int:
+        """What was found of it; if that is nothing, it is drawn for the first time."""
+        while found is None:
+            drawn = b"%d" % (_draw() << 32)
+            found = drawn if self._pool.add(self.name, drawn, 0) else self._pool.get_many([self.name]).get(self.name)
+        return int(found)
+
+    def invalidate(self, hard: bool) -> None:
+        """Draw anew; a soft one keeps what the last hard one drew."""
+        if hard:
+            self._pool.set(self.name, b"%d" % (_draw() << 32), 0)
+            return
+        while True:
+            self.now()
+            found = self._pool.gets(self.name)
+            if found is not None and self._pool.cas(self.name, _softened(found[0]), 0, found[1]):
+                return
+
+
+def _softened(found: bytes) -> bytes:
+    return b"%d" % (int(found) >> 32 << 32 | _draw())
+
+
+def _draw() -> int:
+    return secrets.randbelow(2**32 - 1) + 1
+
+
+class Generations(SharedInvalidation):
+    """The strategy: the store has compared a value with the generation that came in the same answer."""
+
+    def __init__(self, generation: Generation, trouble: Trouble) -> None:
+        super().__init__(generation)
+        self._generation, self._trouble = generation, trouble
+
+    def judge(self, created: float, epoch: int | None) -> Freshness:
+        if epoch is None:
+            return Freshness.FRESH
+        return Freshness.STALE if epoch == _STALE else Freshness.ABSENT
+
+    def was_soft_invalidated(self) -> bool:
+        return bool(self._trouble.forgive(self._generation.now, 0) & 0xFFFFFFFF)
+
+    def was_hard_invalidated(self) -> bool:
+        """What is older than the present generation is hidden, whatever that one began with."""
+        return True
+
+
+def _stamped(wire: bytes, epoch: int | None) -> bytes:
+    """The bytes of a value with its generation; those that are nobody's wire format are left alone."""
+    end = wire.find(b"|")
+    if epoch is None or end < 0 or wire[:1] != b"{" or wire[end - 1 : end] != b"}":
+        return wire
+    return b'%b, "e": %d}%b' % (_EPOCH.sub(b"", wire[: end - 1]), epoch, wire[end:])
+
+
+def _judged(wire: bytes, now: int) -> bytes:
+    """Without its generation if that is the present one; else with what it is worth."""
+    end = wire.find(b"|")
+    match = _EPOCH.search(wire, 0, max(end, 0))
+    if match is None:
+        return _stamped(wire, _GONE)
+    epoch = int(match[1])
+    bare = wire[: match.start()] + wire[match.end() :]
+    return bare if epoch == now else _stamped(bare, _STALE if epoch >> 32 == now >> 32 else _GONE)

@@ -1,0 +1,494 @@
+"""The redis and valkey stores: one server, one that sentinels guard, or a cluster.
+
+Leans on the redis mutex, which has the clients, the names and the scripts, and on invalidation.  What the server
+keeps of a key is what dogpile.cache keeps there; with a ``namespace`` its metadata also has the generation.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from mpcache import codec
+from mpcache.api import NO_VALUE, BytesBackend, KeyType, SerializedReturnType, guard_of
+from mpcache.backends import warn_of_unknown
+from mpcache.backends.generations import Generation, Generations
+from mpcache.backends.trouble import Trouble
+from mpcache.exception import ValidationError
+from mpcache.mutexes.base import Incarnation, incarnation
+from mpcache.mutexes.leased import DEFAULT_LEASE
+from mpcache.mutexes.redis import (
+    MANY,
+    POLL,
+    TIMEOUT,
+    RedisBid,
+    RedisMutex,
+    Script,
+    driver,
+    held_here,
+    names_of,
+    place_of,
+    retry_once,
+)
+
+log = logging.getLogger(__name__)
+
+_PREFIX = re.compile(r"[\w\-.:]{2,10}")
+
+_TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
+
+_EVERYWHERE = (
+    *("username", "password", "connection_kwargs", "namespace", "on_error"),
+    *(*_TIMEOUTS, "socket_keepalive", "socket_keepalive_options"),
+    *("distributed_lock", "thread_local_lock", "lock_prefix"),
+    *("lock_timeout", "lock_sleep", "lock_blocking", "lock_blocking_timeout"),
+)
+
+_KEEP = """
+local function keep(value, milliseconds)
+    if milliseconds == '0' then
+        redis.call('SET', KEYS[1], value)
+    else
+        redis.call('SET', KEYS[1], value, 'PX', milliseconds)
+    end
+end
+"""
+
+# Whoever is creating a value for the key must not store it any more: what he read for it may be older than this.
+_VOID = """
+if string.sub(redis.call('GET', KEYS[2]) or '', 1, 10) == 'mpcache 0 ' then
+    redis.call('SETRANGE', KEYS[2], 8, '1')
+end
+"""
+
+_SET = Script(_KEEP + "keep(ARGV[1], ARGV[2])" + _VOID + "return 1")
+_DELETE = Script("redis.call('DEL', KEYS[1])" + _VOID)
+
+_FILL = Script(
+    _KEEP
+    + """
+local there = redis.call('GET', KEYS[2]) or ''
+if string.sub(there, 11, 42) ~= ARGV[3] then
+    return -1
+elseif string.sub(there, 9, 9) ~= '0' then
+    return 0
+end
+keep(ARGV[1], ARGV[2])
+return 1
+"""
+)
+
+
+class RedisBackend(BytesBackend):
+    """``mpcache.redis``: one server.  The arguments stand in docs/backends.rst; those of dogpile.cache mean the same.
+
+    :raises ImportError: the driver is not installed.
+    :raises ValueError, ValidationError: an argument cannot be.  A server that is down is no error here.
+    """
+
+    shared = True
+
+    driver: ClassVar[str] = "redis"
+    brand: ClassVar[str] = "Redis"
+    """How the driver's classes begin."""
+    clustered: ClassVar[bool] = False
+    more: ClassVar[tuple[str, ...]] = ("url", "host", "port", "db", "ssl", "connection_pool")
+    """The arguments that only some of these stores have."""
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        self._module = driver(self.driver)
+        self._given = dict(arguments)
+        expiration = f"{self.driver}_expiration_time"
+        warn_of_unknown(self, arguments, (expiration, *self.more, *_EVERYWHERE))
+        self._milliseconds = round(1000 * (arguments.get(expiration) or 0))
+        self._distributed: bool = arguments.get("distributed_lock", True)
+        self._lock = _lock_arguments(arguments)
+        namespace = arguments.get("namespace")
+        self._trouble = Trouble(self, arguments.get("on_error", "raise"), *self._errors())
+        self._generation: Generation | None = None
+        if namespace is not None:
+            self._generation = Generation(namespace, lambda: self.writer_client, self._trouble.forgive)
+        self._living: Incarnation | None = None
+        self._clients: tuple[Any, Any] = (None, None)
+
+    # -- connections -----------------------------------------------------------------------------------
+
+    @property
+    def writer_client(self) -> Any:
+        """The driver's client, of this process."""
+        return self._connected()[0]
+
+    @property
+    def reader_client(self) -> Any:
+        """The same, or one of a replica."""
+        return self._connected()[1]
+
+    def _connected(self) -> tuple[Any, Any]:
+        if self._living is not incarnation():  # what the parent has connected is never used by its child
+            self._clients = self._connect()
+            self._living = incarnation()
+        return self._clients
+
+    def _connect(self) -> tuple[Any, Any]:
+        """Clients for writing and for reading; of one that is up or down."""
+        kind, given = getattr(self._module, self.brand), self._given
+        if given.get("connection_pool") is not None:
+            client = kind(connection_pool=given["connection_pool"])
+        elif given.get("url") is not None:
+            how, url = self._how("ssl"), given["url"]
+            if how.pop("ssl", False):
+                url = re.sub("^(redis|valkey)://", r"\1s://", url)  # from_url knows no other way to say it
+            client = kind.from_url(url, **how)
+        else:
+            client = kind(**self._how("host", "port", "db", "username", "password", "ssl"))
+        return client, client
+
+    def _how(self, *names: str) -> dict[str, Any]:
+        """What a client is made with: ours, over it ``connection_kwargs``, over it the arguments of their own."""
+        ours = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT, "max_connections": MANY}
+        how = {**ours, "retry": retry_once(self.driver), **(self._given.get("connection_kwargs") or {})}
+        for name in (*_TIMEOUTS, *names):
+            if name in self._given and not (name == "ssl" and self._given[name] is None):
+                how[name] = self._given[name]
+        if self._given.get("socket_keepalive"):
+            how["socket_keepalive"] = True
+            how["socket_keepalive_options"] = self._given.get("socket_keepalive_options")
+        return how
+
+    def _reader(self, *keys: KeyType) -> Any:
+        """Who holds a key looks at it where it is written: a replica may not know yet what another has just stored."""
+        writer, reader = self._connected()
+        if reader is writer or not any(held_here(place_of(writer), self._lock_name(key)) for key in keys):
+            return reader
+        return writer
+
+    # -- reading ---------------------------------------------------------------------------------------
+
+    def get_serialized(self, key: KeyType) -> SerializedReturnType:
+        value = self._trouble.forgive(lambda: self._read(key), None)
+        return NO_VALUE if value is None else value
+
+    def _read(self, key: KeyType) -> Any:
+        client, generation = self._reader(key), self._generation
+        return client.get(key) if generation is None else self._with_generation(client, [key], generation)[0]
+
+    def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
+        if not keys:
+            return []
+        nothing: list[Any] = [None] * len(keys)
+        values = self._trouble.forgive(lambda: self._read_all(keys), nothing)
+        return [NO_VALUE if value is None else value for value in values]
+
+    def _read_all(self, keys: Sequence[KeyType]) -> list[Any]:
+        client, generation = self._reader(*keys), self._generation
+        return self._get_all(client, keys) if generation is None else self._with_generation(client, keys, generation)
+
+    def _get_all(self, client: Any, keys: Sequence[Any]) -> list[Any]:
+        return list(client.mget(keys))
+
+    # -- writing ---------------------------------------------------------------------------------------
+
+    def set_serialized(self, key: KeyType, value: bytes) -> None:
+        self.set_serialized_multi({key: value})
+
+    def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
+        fills = {key: guard for key in mapping if (guard := guard_of(self, key)) is not None}
+        plain = [key for key in mapping if key not in fills]
+        if plain:
+            epoch = None if self._generation is None else self._generation.now()
+            self._do([self._set(key, mapping[key], epoch) for key in plain])
+        if fills:
+            steps = [self._fill(key, mapping[key], guard) for key, guard in fills.items()]
+            outcomes = self._trouble.forgive(lambda: self._do(steps), [None] * len(steps))
+            for (key, guard), outcome in zip(fills.items(), outcomes, strict=True):
+                guard.end(key, outcome)  # type: ignore[attr-defined]
+
+    def delete(self, key: KeyType) -> None:
+        self.delete_multi([key])
+
+    def delete_multi(self, keys: Sequence[KeyType]) -> None:
+        if self._distributed:
+            self._do([(_DELETE, [key, self._lock_name(key)], ()) for key in keys])
+        elif keys:
+            self._delete_all(keys)
+
+    def _delete_all(self, keys: Sequence[KeyType]) -> None:
+        self.writer_client.delete(*keys)
+
+    def _set(self, key: KeyType, value: bytes, epoch: int | None) -> Step:
+        value, milliseconds = self._ready(value, epoch)
+        if self._distributed:
+            return _SET, [key, self._lock_name(key)], (value, milliseconds)
+        return None, [key], (value, milliseconds)
+
+    def _fill(self, key: KeyType, value: bytes, guard: Any) -> Step:
+        if guard.bid is None:
+            return self._set(key, value, guard.epoch)
+        value, milliseconds = self._ready(value, guard.epoch)
+        return _FILL, [key, self._lock_name(key)], (value, milliseconds, guard.bid.token)
+
+    def _ready(self, value: bytes, epoch: int | None) -> tuple[bytes, int]:
+        """The bytes as they are kept, and for how many milliseconds; 0: for ever."""
+        head = value[: max(0, value.find(b"|", 0, 400))]
+        milliseconds = self._milliseconds
+        if b'"x": ' in head:
+            expires = codec.split(value)[4] or 0.0
+            left = max(1, round((expires - time.time()) * 1000))
+            milliseconds = min(milliseconds or left, left)
+        if epoch is not None and head.endswith(b"}") and b'"e": ' not in head:
+            value = b'%b, "e": %d}%b' % (head[:-1], epoch, value[len(head) :])
+        return value, milliseconds
+
+    def _do(self, steps: Sequence[Step]) -> list[Any]:
+        """All of them, in one go; each is atomic, together they are not."""
+        if len(steps) < 2:
+            return [_act(self.writer_client, *step) for step in steps]
+        client = self.writer_client
+        pipe = client.pipeline() if self.clustered else client.pipeline(transaction=False)
+        for script, keys, values in steps:
+            if script is None:
+                pipe.set(keys[0], values[0], px=values[1] or None)
+            else:
+                # Not by its digest, which might not be known there; and a pipeline of a cluster has no eval().
+                pipe.execute_command("EVAL", script.text, len(keys), *keys, *values)
+        return list(pipe.execute())
+
+    # -- who creates -----------------------------------------------------------------------------------
+
+    def get_mutex(self, key: KeyType) -> RedisMutex | None:
+        if not self._distributed:
+            return None
+        connected = self._living is incarnation()
+        client = self.writer_client if connected else self._trouble.forgive(lambda: self.writer_client, None)
+        if client is None:  # a cluster none of whose nodes can be reached
+            return None
+        if self._trouble.forgives:
+            return _ForgivingMutex(key, client=client, trouble=self._trouble, **self._lock)
+        return RedisMutex(key, client=client, **self._lock)
+
+    def begin_fill(self, key: KeyType) -> Guard:
+        bid = None
+        if self._distributed and self._living is incarnation():
+            bid = held_here(place_of(self.writer_client), self._lock_name(key))
+        return Guard(bid, None if self._generation is None else self._generation.recent())
+
+    def _lock_name(self, key: KeyType) -> bytes:
+        return names_of(key, self._lock["prefix"], "", self.clustered)[0]
+
+    # -- shared invalidation ---------------------------------------------------------------------------
+
+    def invalidation(self) -> Generations | None:
+        return None if self._generation is None else Generations(self, self._generation)
+
+    def invalidate(self, hard: bool = True) -> None:
+        """Hide what was begun before, or make it stale, in all processes.
+
+        :raises ValidationError: there is no ``namespace`` that says whose values are meant.
+        """
+        if self._generation is None:
+            raise ValidationError(f"{self!r} has no namespace, and therefore no invalidation of its own")
+        self._generation.invalidate(hard)
+
+    def _with_generation(self, client: Any, keys: Sequence[KeyType], generation: Generation) -> list[Any]:
+        *values, said = self._get_all(client, [*keys, generation.key])
+        generation.note(said)
+        return values
+
+    # -- the whole -------------------------------------------------------------------------------------
+
+    def _errors(self) -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]:
+        """What the driver raises; and what of it says that the server cannot be reached."""
+        known = importlib.import_module(f"{self.driver}.exceptions")
+        every, of_cluster = (getattr(known, f"{self.brand}{kind}") for kind in ("Error", "ClusterException"))
+        return (every,), (known.ConnectionError, known.TimeoutError, of_cluster, OSError)
+
+    @property
+    def errors(self) -> Counter[str]:
+        """How often ``on_error="miss"`` has forgiven what, in this process."""
+        return self._trouble.counts
+
+    def __repr__(self) -> str:
+        identifying = ("host", "port", "db", "service_name")
+        where: dict[str, Any] = {name: self._given[name] for name in identifying if name in self._given}
+        if isinstance(self._given.get("url"), str):
+            where["url"] = re.sub(r"//[^/]*@", "//***@", self._given["url"])
+        return f"<{type(self).__name__} {' '.join(f'{name}={value!r}' for name, value in where.items())}>"
+
+
+Step = tuple["Script | None", list[Any], tuple[Any, ...]]
+"""A script, or None for a plain SET; its keys; its arguments."""
+
+
+def _act(client: Any, script: Script | None, keys: list[Any], values: tuple[Any, ...]) -> Any:
+    if script is None:
+        return client.set(keys[0], values[0], px=values[1] or None)
+    return script(client, keys, *values)
+
+
+class Guard:
+    """The right to store what is about to be created.
+
+    :ivar bid: the hold under which it is created; None: another kind of mutex, which nobody can ask here.
+    :ivar epoch: the generation in which the creation begins.
+    """
+
+    def __init__(self, bid: RedisBid | None, epoch: int | None) -> None:
+        self.bid, self.epoch = bid, epoch
+        self.outcome: bool | None = None
+        self.live = True
+
+    def end(self, key: KeyType, said: Any) -> None:
+        """What came of it.
+
+        :param said: 1: stored; -1: the hold was lost; 0: the key was changed; None: no answer came.
+        """
+        self.outcome, self.live = said == 1, False
+        if said == -1:
+            log.warning("the value created for key %r was not stored: its mutex was lost meanwhile", key)
+        elif said == 0:
+            log.debug("the value created for key %r was not stored: the key was changed meanwhile", key)
+
+    def close(self) -> None:
+        """See FillGuard."""
+        self.live = False
+
+
+class _ForgivingBid(RedisBid):
+    """A bid that counts as taken while the server cannot be asked: then it keeps the threads of this process apart.
+
+    What is created under it is not stored, since the server, when it is back, does not know of it.
+    """
+
+    trouble: Trouble
+    alone = False
+
+    def _ask(self) -> bool:
+        taken = self.trouble.forgive(super()._ask, None)
+        if taken is None:
+            self.alone = True
+            self.hold_here()
+        return taken is not False
+
+    def _extend(self) -> bool:
+        return self.alone or super()._extend()
+
+    def _return(self, stored: bool) -> bool:
+        returned = self.trouble.forgive(lambda: super(_ForgivingBid, self)._return(stored), True)
+        return self.alone or returned
+
+    def _mine(self) -> bool:
+        return self.alone or self.trouble.forgive(super()._mine, True)
+
+
+class _ForgivingMutex(RedisMutex):
+    """The mutex of a store whose errors are misses."""
+
+    bids = _ForgivingBid
+
+    def __init__(self, key: KeyType, *, trouble: Trouble, **arguments: Any) -> None:
+        super().__init__(key, **arguments)
+        self._trouble = trouble
+
+    def _bid(self) -> RedisBid:
+        bid = super()._bid()
+        bid.trouble = self._trouble  # type: ignore[attr-defined]
+        return bid
+
+
+def _lock_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A mutex's, from those that dogpile.cache has for it."""
+    prefix = given.get("lock_prefix") or "_lock"
+    if not (isinstance(prefix, str) and _PREFIX.fullmatch(prefix)):
+        raise ValueError(
+            f"Invalid `lock_prefix` submitted: `{prefix}`.  It must have 2 to 10 letters, digits or signs out of _-.:"
+        )
+    return {
+        "prefix": prefix,
+        "lease": given.get("lock_timeout") or DEFAULT_LEASE,
+        "poll": given.get("lock_sleep", POLL),
+        "blocking_timeout": given.get("lock_blocking_timeout") if given.get("lock_blocking", True) else 0,
+    }
+
+
+# -- sentinels and clusters ----------------------------------------------------------------------------
+
+
+class RedisSentinelBackend(RedisBackend):
+    """``mpcache.redis_sentinel``: the server that sentinels call the master."""
+
+    more = ("sentinels", "service_name", "sentinel_kwargs", "db", "read_from_replicas")
+
+    def _connect(self) -> tuple[Any, Any]:
+        how = self._how("db", "username", "password")
+        theirs = {name: how[name] for name in ("username", "password", *_TIMEOUTS) if name in how}
+        sentinel = importlib.import_module(f"{self.driver}.sentinel").Sentinel(
+            self._given.get("sentinels"),
+            sentinel_kwargs={**theirs, **(self._given.get("sentinel_kwargs") or {})},
+            **how,
+        )
+        name = self._given.get("service_name", "mymaster")
+        master = sentinel.master_for(name)
+        return master, sentinel.slave_for(name) if self._given.get("read_from_replicas") else master
+
+
+class RedisClusterBackend(RedisBackend):
+    """``mpcache.redis_cluster``: keys are spread over the nodes, each with its lock."""
+
+    more = ("startup_nodes", "url", "host", "port", "ssl", "read_from_replicas")
+    clustered = True
+
+    def _connect(self) -> tuple[Any, Any]:
+        known = importlib.import_module(f"{self.driver}.cluster")
+        how = self._how("url", "host", "port", "username", "password", "ssl")
+        replicas = self._given.get("read_from_replicas", how.pop("read_from_replicas", False))
+        nodes = self._given.get("startup_nodes")
+        if nodes:
+            how["startup_nodes"] = [known.ClusterNode(*n) if isinstance(n, (tuple, list)) else n for n in nodes]
+        kind = getattr(known, f"{self.brand}Cluster")
+        client = kind(**how)
+        if not replicas:
+            return client, client
+        strategies = getattr(known, "LoadBalancingStrategy", None)  # redis-py's newer way to say it
+        if strategies is not None:
+            return client, kind(**how, load_balancing_strategy=strategies.ROUND_ROBIN)
+        return client, kind(**how, read_from_replicas=True)
+
+    def _get_all(self, client: Any, keys: Sequence[Any]) -> list[Any]:
+        if len(keys) == 1:
+            return [client.get(keys[0])]
+        pipe = client.pipeline()
+        for key in keys:
+            pipe.get(key)
+        return list(pipe.execute())
+
+    def _delete_all(self, keys: Sequence[KeyType]) -> None:
+        pipe = self.writer_client.pipeline()
+        for key in keys:
+            pipe.delete(key)
+        pipe.execute()
+
+
+# -- the same with valkey's driver ---------------------------------------------------------------------
+
+
+class ValkeyBackend(RedisBackend):
+    """``mpcache.valkey``"""
+
+    driver, brand = "valkey", "Valkey"
+
+
+class ValkeySentinelBackend(RedisSentinelBackend):
+    """``mpcache.valkey_sentinel``"""
+
+    driver, brand = "valkey", "Valkey"
+
+
+class ValkeyClusterBackend(RedisClusterBackend):
+    """``mpcache.valkey_cluster``"""
+
+    driver, brand = "valkey", "Valkey"

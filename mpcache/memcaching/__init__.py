@@ -1,0 +1,195 @@
+"""What mpcache asks of memcached servers, in one tongue, whichever of four client libraries speaks to them.
+
+Leans on exception.  The rooms: a link for each library, and the pool that hands links out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+from mpcache.exception import DogpileCacheException, ValidationError, ValueTooLarge
+
+PORT = 11211
+
+TIMEOUT = 3.0
+"""Seconds until a server that does not answer counts as one that will not."""
+
+MONTH = 30 * 24 * 3600
+"""Seconds: what is more is a date, for memcached."""
+
+OVER = MONTH + 1
+"""An expiry that has passed: memcached takes what is over a month for a date, and this one for one of 1970."""
+
+_ADDRESS = re.compile(r"(?:inet6?:)?(?:\[(?P<six>[^\]]+)\]|(?P<host>[^:\[\]]+))(?::(?P<port>\d+))?")
+
+
+def server_list(url: Any) -> list[Any]:
+    """``url`` as people give it, one or several, as a list."""
+    given = [url] if isinstance(url, str) else list(url)
+    if not given:
+        raise ValidationError("url names no server; give one such as '127.0.0.1:11211', or a list of them")
+    return given
+
+
+def address(url: str) -> str | tuple[str, int] | None:
+    """The path of a unix socket, or (host, port); None: it is of a kind that one library knows and others do not."""
+    if url.startswith(("/", "unix:")):
+        return url.removeprefix("unix:")
+    match = _ADDRESS.fullmatch(url)
+    return None if match is None else (match["six"] or match["host"], int(match["port"] or PORT))
+
+
+def expiry(seconds: float | None) -> int:
+    """What memcached is told: whole seconds, or, over a month, the date.
+
+    :param seconds: None and 0: never; what is a date already is left alone.
+    """
+    if not seconds:
+        return 0
+    whole = max(1, -int(-seconds // 1))
+    now = int(time.time())
+    return whole if whole <= MONTH or whole >= now else now + whole
+
+
+def with_port(url: Any) -> Any:
+    """As most libraries want it: ``host:port``, ``[address]:port``, a path; whatever else it is, unchanged."""
+    where = address(url) if isinstance(url, str) else None
+    if where is None or isinstance(where, str):
+        return where or url
+    return f"[{where[0]}]:{where[1]}" if ":" in where[0] else f"{where[0]}:{where[1]}"
+
+
+_LONGEST = 250
+"""Bytes of a key that memcached takes."""
+
+
+def plain_name(name: str | bytes) -> str:
+    """A name as memcached takes it: the same, or a digest if it is too long, or has spaces or control characters."""
+    text = name.encode() if isinstance(name, str) else bytes(name)
+    fit = 0 < len(text) <= _LONGEST and not any(byte <= 0x20 or byte == 0x7F for byte in text)
+    try:
+        return text.decode() if fit else f"mpcache~{hashlib.sha256(text).hexdigest()[:40]}"
+    except UnicodeDecodeError:
+        return f"mpcache~{hashlib.sha256(text).hexdigest()[:40]}"
+
+
+class Lock(Protocol):
+    """What a mutex needs of a server.  Each verb waits for the server's answer, and raises when none comes."""
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """What there is of these, in one round trip."""
+
+    def gets(self, key: str) -> tuple[bytes, Any] | None:
+        """A value and the number of its last change."""
+
+    def add(self, key: str, value: bytes, seconds: int) -> bool:
+        """Store it if there is none."""
+
+    def cas(self, key: str, value: bytes, seconds: int, seen: Any) -> bool:
+        """Store it if the last change is still the one that :meth:`gets` told."""
+
+    def set(self, key: str, value: bytes, seconds: int) -> None:
+        """Store it."""
+
+
+class Link:
+    """One client of one library.
+
+    :param urls: the servers.
+    :param options: those of the store; what is not there has the library's default.
+    :ivar worked: whether it ever got an answer: only then may a failure be that of a connection that lay idle.
+    """
+
+    errors: tuple[type[Exception], ...] = (OSError,)
+    """What its verbs raise when the servers are in trouble."""
+
+    thread_bound: ClassVar[bool] = False
+    """Whether the library keeps a connection for each thread, so that a link must stay in its thread."""
+
+    def __init__(self, urls: Sequence[Any], options: Mapping[str, Any]) -> None:
+        self.worked = False
+
+    @property
+    def guards(self) -> bool:
+        """Whether :meth:`cas` can tell that a value was changed since."""
+        return True
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        raise NotImplementedError
+
+    def gets(self, key: str) -> tuple[bytes, Any] | None:
+        raise NotImplementedError
+
+    def add(self, key: str, value: bytes, seconds: int) -> bool:
+        raise NotImplementedError
+
+    def cas(self, key: str, value: bytes, seconds: int, seen: Any) -> bool:
+        raise NotImplementedError
+
+    def set(self, key: str, value: bytes, seconds: int) -> None:
+        """Raises ValueTooLarge, as add and cas do, if it is over the server's largest item."""
+        raise NotImplementedError
+
+    def set_many(self, mapping: Mapping[str, bytes], seconds: int) -> list[str]:
+        """Store them in one round trip; returns the keys of those that were not stored, for whatever reason."""
+        raise NotImplementedError
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close its connections.  In a forked child, too: that must not be noticed by the parent's server."""
+
+    def disown(self) -> None:
+        """In a forked child: it is the parent's, and is never used here."""
+        self.close()
+
+    def __del__(self) -> None:
+        if "_client" in self.__dict__:  # else the library is not there, or did not like the arguments
+            self.close()
+
+
+class NotStored(DogpileCacheException):
+    """The server refused an item, and its library does not say why: mostly it is out of memory."""
+
+
+def not_stored(key: str, value: bytes) -> NotStored:
+    return NotStored(f"memcached did not store the {len(value)} bytes of key {key!r}; it may be out of memory")
+
+
+def too_large(key: str, value: bytes) -> ValueTooLarge:
+    """The server refused an item for its size."""
+    return ValueTooLarge(
+        f"the value of key {key!r} takes {len(value)} bytes, more than the server's largest item (memcached -I, 1 MiB"
+        " unless set); compress it, store less, or start the servers with a larger -I",
+        key=key,
+    )
+
+
+# The libraries agree on these flags of an item, and on what is none of them being bytes.
+PICKLE, INTEGER, LONG, ZLIB = 1, 2, 4, 8
+
+
+FOREIGN: Any = object()
+"""Stands for what is no bytes: others have stored it, and pickles are not read."""
+
+
+def plain(value: bytes, flags: int) -> Any:
+    """The bytes that were stored, or FOREIGN."""
+    if flags & (PICKLE | INTEGER | LONG):
+        return FOREIGN
+    return zlib.decompress(value) if flags & ZLIB else value
+
+
+def with_change(value: Any, seen: Any) -> tuple[bytes, Any] | None:
+    """What ``gets`` returns of an item; of a foreign one, that there is one."""
+    return None if seen is None else (value if isinstance(value, bytes) else b"", int(seen))
+
+
+def only_bytes(found: Mapping[str, Any]) -> dict[str, bytes]:
+    return {key: value for key, value in found.items() if isinstance(value, bytes)}

@@ -1,0 +1,106 @@
+"""The link that python-memcached makes.
+
+Leans on memcaching; the library is imported when a link is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mpcache.memcaching import TIMEOUT, Link, NotStored, address, not_stored, only_bytes, too_large, with_change
+
+
+class _Blind:
+    """Instead of an unpickler: what others have pickled is not read, since that would be to run it."""
+
+    def __init__(self, file: Any) -> None:
+        pass
+
+    def load(self) -> None:
+        return None
+
+
+class MemcacheLink(Link):
+    """python-memcached, which returns 0 or None where a server is dead; here that is an error."""
+
+    thread_bound = True
+    errors = (OSError, NotStored)
+
+    def __init__(self, urls: Sequence[Any], options: Mapping[str, Any]) -> None:
+        super().__init__(urls, options)
+        import memcache
+
+        self._compress = {"min_compress_len": options["min_compress_len"]} if "min_compress_len" in options else {}
+        self._client = memcache.Client(
+            [_for_memcache(url) for url in urls],
+            dead_retry=options.get("dead_retry", 30),
+            socket_timeout=options.get("socket_timeout", TIMEOUT),
+            server_max_value_length=0,  # the server knows its limit; else values over 1 MiB vanish without a word
+            cache_cas=True,
+            unpickler=_Blind,
+        )
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        found = only_bytes(self._client.get_multi(keys))
+        if len(found) < len(keys):
+            self._still_there()
+        return found
+
+    def gets(self, key: str) -> tuple[bytes, Any] | None:
+        value = self._client.gets(key)
+        seen = self._client.cas_ids.get(key.encode())
+        self._client.reset_cas()
+        if seen is None:
+            self._still_there()
+        return with_change(value, seen)
+
+    def add(self, key: str, value: bytes, seconds: int) -> bool:
+        return self._stored(key, value, self._client.add(key, value, seconds, **self._compress))
+
+    def cas(self, key: str, value: bytes, seconds: int, seen: Any) -> bool:
+        self._client.cas_ids = {key.encode(): seen}
+        try:
+            return self._stored(key, value, self._client.cas(key, value, seconds, **self._compress))
+        finally:
+            self._client.reset_cas()
+
+    def set(self, key: str, value: bytes, seconds: int) -> None:
+        if not self._stored(key, value, self._client.set(key, value, seconds, **self._compress)):
+            raise not_stored(key, value)
+
+    def set_many(self, mapping: Mapping[str, bytes], seconds: int) -> list[str]:
+        refused = list(self._client.set_multi(mapping, seconds, **self._compress))
+        if refused:
+            self._still_there()
+        return refused
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        self._client.delete_multi(keys)
+        self._still_there()
+
+    def _stored(self, key: str, value: bytes, answer: Any) -> bool:
+        if not answer:
+            self._still_there()
+            if len(value) + len(key) > self._largest():
+                raise too_large(key, value)
+        return bool(answer)
+
+    def _largest(self) -> int:
+        sizes = [int(settings.get("item_size_max", 0)) for _, settings in self._client.get_stats("settings")]
+        return min(sizes, default=0) or 1 << 20
+
+    def _still_there(self) -> None:
+        dead = [host for host in self._client.servers if host.deaduntil]
+        if len(dead) == len(self._client.servers):
+            raise ConnectionError(f"no memcached server answers: {', '.join(map(str, dead))}")
+
+    def close(self) -> None:
+        self._client.disconnect_all()
+
+
+def _for_memcache(url: Any) -> Any:
+    where = address(url) if isinstance(url, str) else None
+    if isinstance(where, str):
+        return f"unix:{where}"
+    return url if where is None else f"inet6:[{where[0]}]:{where[1]}" if ":" in where[0] else f"{where[0]}:{where[1]}"

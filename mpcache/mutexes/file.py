@@ -1,0 +1,176 @@
+"""The file mutex: a locked file for each key that is held, freed by the kernel when its holder dies.
+
+Leans on files, and on the filelock library for the lock itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+from mpcache.api import Guarantees, Outcome
+from mpcache.exception import MutexError, NotHeld
+from mpcache.mutexes import files
+from mpcache.mutexes.fronted import Bid, FrontedMutex
+
+_SUFFIX = ".lock"
+_MARK = 0
+"""The byte that a holder locks besides: whether the other lock is taken can only be asked by taking it."""
+
+
+class FileMutex(FrontedMutex):
+    """A mutex among all processes of this user that can reach a directory.
+
+    ::
+
+        no file           the key is free
+        a locked file     it is held
+        a file, unlocked  its holder was killed: whoever locks it next has it
+
+    The holder removes the file before it unlocks it.  So whoever then gets the lock of a file without a name knows
+    that the holder he waited for let go; the length of that file, 0 or 1, tells whether a value was stored.
+
+    :param key: str or bytes.
+    :param directory: of this user alone, made if it is not there; None: beside the segments of shared memory.
+    :param namespace: keeps equal keys of different programs apart.
+    :raises MutexError: from an acquire, when the directory or the file cannot be used; the message says what to do.
+    """
+
+    guarantees = Guarantees(processes=True, hosts=False, survives_death=True, fair=False, takeover=0.1)
+
+    def __init__(self, key: str | bytes, *, directory: str | None = None, namespace: str = "") -> None:
+        super().__init__(key)
+        folder = files.default_directory() if directory is None else directory
+        self.path = os.path.join(os.path.abspath(folder), files.digest(namespace, key).hex() + _SUFFIX)
+
+    @classmethod
+    def unlink(cls, directory: str | None = None) -> int:
+        """Remove the files that killed holders left in a directory; those of living ones stay.
+
+        :return: how many have been removed.
+        """
+        folder = files.default_directory() if directory is None else directory
+        try:
+            names = [name for name in os.listdir(folder) if name.endswith(_SUFFIX) and len(name) == 32 + len(_SUFFIX)]
+        except FileNotFoundError:
+            return 0
+        return sum(_remove(os.path.join(folder, name)) for name in names)
+
+    def _bid(self) -> Bid:
+        return _FileBid(self.path)
+
+    def _subject(self) -> Any:
+        return (FileMutex, self.path)
+
+    def _locked(self) -> bool:
+        return files.bytes_are_locked(self.path, _MARK)
+
+
+def _remove(path: str) -> bool:
+    bid = _FileBid(path)
+    free = bid.take()
+    bid.free(True)
+    return free
+
+
+class _FileBid(Bid):
+    """One process's way to one file."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+        self._file: files.OwnFile | None = None
+        self._asked = self._taken = self._waits = False
+        self._lost: bool | None = None
+        self._heard: Outcome | None = None
+
+    def take(self) -> bool:
+        while True:
+            if self._file is None:
+                self._file = files.own_or_make(self._path)
+            file, self._asked = self._file, True  # until it is certain, free() has to look
+            try:
+                got = _lock(file)
+            except MutexError:
+                self._asked = False
+                raise
+            if not got:
+                self._asked = False
+                return False
+            if file.named:
+                self._taken = True
+                _mark(file)
+                return True
+            self._heard = Outcome.UNSTORED if os.fstat(file.fileno()).st_size else Outcome.RELEASED
+            self._close(file)
+            if self._waits:
+                return False
+
+    def wait(self, most: float | None) -> Outcome | None:
+        self._waits = True
+        heard, self._heard = self._heard, None
+        return heard or super().wait(most)
+
+    def free(self, stored: bool) -> None:
+        file = self._file
+        if file is None:
+            return
+        named = file.named
+        if self._taken and self._lost is None:
+            self._lost = not named
+        if named and (self._taken or (self._asked and _lock(file))):
+            self._remove(file, stored)
+        self._close(file)
+        if self._lost:
+            raise NotHeld(
+                f"FileMutex: pid {os.getpid()} has lost {self._path}; somebody removed or replaced it, or closed its"
+                " descriptor, while it was held, and another may hold the key now",
+                path=self._path,
+                pid=os.getpid(),
+            )
+
+    def rest(self) -> None:
+        if not self._taken:
+            self.free(True)
+
+    def owned(self) -> bool:
+        return self._taken and self._file is not None and self._file.named
+
+    def _remove(self, file: files.OwnFile, stored: bool) -> None:
+        try:
+            if not stored:
+                os.ftruncate(file.fileno(), 1)  # a length needs no room, also where the disk is full
+            os.unlink(self._path)
+        except OSError:
+            pass  # the directory cannot be written to any more: the file stays, and is free
+
+    def _close(self, file: files.OwnFile) -> None:
+        try:
+            if file.intact:
+                _filelock().unlock_descriptor(file.fileno())  # should C code have forked, the child has it, too
+        except OSError:
+            pass  # to close it is to unlock it
+        file.forget()
+        self._file, self._asked, self._taken = None, False, False
+
+
+@functools.cache
+def _filelock() -> Any:
+    import filelock
+
+    return filelock
+
+
+def _lock(file: files.OwnFile) -> bool:
+    try:
+        return bool(_filelock().lock_descriptor(file.fileno(), blocking=False))
+    except OSError as error:
+        raise files.trouble_with_locks(error, file.path) from error
+
+
+def _mark(file: files.OwnFile) -> None:
+    try:
+        files.lock_bytes(file, _MARK)
+    except OSError as error:
+        raise files.trouble_with_locks(error, file.path) from error

@@ -1,0 +1,283 @@
+"""Lock files: where they lie, whose they are, and how one is opened so that no forked child keeps it alive.
+
+Leans on exception.  A lock of the kernel belongs to the open file description, which a fork shares: a child that kept
+it would keep the locks of a dead parent, and one that unlocked it would free those of a living one.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import functools
+import hashlib
+import io
+import os
+import stat
+import struct
+import threading
+import time
+import weakref
+from typing import Any
+
+from mpcache.exception import MutexError
+
+_FLOCK = struct.Struct("hhqqi0q")  # struct flock of 64-bit Linux: type, whence, start, length, pid
+
+
+_BESIDE_THE_SEGMENTS = ".locks"  # no segment's name begins with a dot
+_checked: set[tuple[int, str]] = set()
+
+
+def default_directory() -> str:
+    """Where this user's locks are: in the directory of the segments."""
+    from mpcache.shm import segment  # loads the engine, which who names a directory need not have
+
+    folder = segment.directory()
+    see_to(folder)
+    return os.path.join(folder, _BESIDE_THE_SEGMENTS)
+
+
+def see_to(path: str) -> None:
+    """Make a directory, or see, once in a process, that it is of this user alone: others could hold any key in it.
+
+    :raises MutexError: it is not, or cannot be made.
+    """
+    if (os.geteuid(), path) not in _checked:
+        _make_or_check(path)
+        _checked.add((os.geteuid(), path))
+
+
+def _make_or_check(path: str) -> None:
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    except FileNotFoundError as error:
+        if os.path.basename(path) != _BESIDE_THE_SEGMENTS:
+            raise _trouble(error, path, "make", "make its parent first") from error
+        _make_or_check(os.path.dirname(path))
+        _make_or_check(path)
+    except OSError as error:
+        raise _trouble(error, path, "make", _remedy(error, "name another directory")) from error
+    found = os.lstat(path)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise MutexError(
+            f"{path} is not a directory that only uid {os.geteuid()} can use (owner {found.st_uid}, mode"
+            f" {stat.filemode(found.st_mode)}): others could hold any key there; remove it, or name another",
+            path=path,
+        )
+
+
+def digest(namespace: str, key: str | bytes, size: int = 16) -> bytes:
+    """So many bytes that stand for a key of a namespace.
+
+    :raises TypeError: the key is neither str nor bytes.
+    """
+    if isinstance(key, str):
+        kind, plain = b"s", key.encode("utf-8", "surrogatepass")
+    elif isinstance(key, bytes):
+        kind, plain = b"b", key
+    else:
+        raise TypeError(f"key {key!r} is of type {type(key).__name__}; a mutex in a file takes str or bytes")
+    space = namespace.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(b"%d:%b%b%b" % (len(space), space, kind, plain), digest_size=size).digest()
+
+
+# -- files that no child inherits -------------------------------------------------------------------------------
+
+_open_ones: dict[int, weakref.ref[OwnFile]] = {}
+_forking: set[int] = set()
+_era = object()
+
+
+def _a_fork_begins() -> None:
+    global _era
+    _forking.add(threading.get_ident())
+    _era = object()
+
+
+def _a_fork_is_over() -> None:
+    global _era
+    _era = object()
+    _forking.discard(threading.get_ident())
+
+
+def _in_the_child() -> None:
+    _forking.clear()
+    for reference in list(_open_ones.values()):
+        file = reference()
+        if file is not None:
+            file.forget()
+    _open_ones.clear()
+
+
+os.register_at_fork(before=_a_fork_begins, after_in_parent=_a_fork_is_over, after_in_child=_in_the_child)
+
+_OPENER = functools.partial(os.open, mode=0o600)  # called from C: no signal's exception gets between it and its file
+
+
+class OwnFile(io.FileIO):
+    """An open file whose description is this process's alone.  Dropped, it is closed, and its locks are gone.
+
+    :ivar path: its name.
+    :ivar identity: (device, inode) when it was opened.
+    """
+
+    path: str
+    identity: tuple[int, int] | None = None
+
+    @property
+    def intact(self) -> bool:
+        """Whether the descriptor is still this file's: a program that closes all it finds has closed it, too."""
+        try:
+            here = os.fstat(self.fileno())
+        except (OSError, ValueError):
+            return False
+        return self.identity in (None, (here.st_dev, here.st_ino))
+
+    @property
+    def named(self) -> bool:
+        """Whether, besides, the name is: others who open it come to the same file."""
+        try:
+            there = os.lstat(self.path)
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino) == self.identity and self.intact
+
+    def forget(self) -> None:
+        """Close it, which unlocks it unless a child has it, too."""
+        _open_ones.pop(id(self), None)
+        if self.intact:
+            self.close()
+        elif not self.closed:
+            _buried.append(self)
+
+
+_buried: list[OwnFile] = []
+"""Files whose descriptor was closed behind their back: to close it once more might close somebody else's."""
+
+
+def own(path: str, *, exclusively: bool = False) -> OwnFile:
+    """Open a file for reading and writing; ``exclusively`` makes it, with the mode 0600.
+
+    :raises OSError: as ``open``; FileNotFoundError and FileExistsError are for the caller to try the other way.
+    :raises MutexError: it is no lock file.
+    """
+    while True:
+        era = _era
+        file = OwnFile(path, "x+" if exclusively else "r+", opener=_OPENER)
+        found = os.fstat(file.fileno())
+        file.path, file.identity = path, (found.st_dev, found.st_ino)
+        _open_ones[id(file)] = weakref.ref(file)
+        if era is _era and not _forking - {threading.get_ident()}:
+            break
+        file.forget()  # a child that another thread has forked meanwhile may have it open, and know nothing of it
+        exclusively = False
+        time.sleep(0.0005)
+    if exclusively or (stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not os.path.islink(path)):
+        return file
+    file.forget()
+    raise MutexError(
+        f"{path} is no lock file of uid {os.geteuid()}, but something else, or a link (owner {found.st_uid}, mode"
+        f" {stat.filemode(found.st_mode)}); whoever put it there has to remove it",
+        path=path,
+    )
+
+
+def own_or_make(path: str) -> OwnFile:
+    """Open a lock file, or make it, and its directory.
+
+    :raises MutexError: it cannot be had; the message says what to do.
+    """
+    make = True
+    see_to(os.path.dirname(path))
+    for _ in range(1000):
+        try:
+            return own(path, exclusively=make)
+        except FileExistsError:
+            make = False
+        except FileNotFoundError as error:
+            if make:
+                _make_or_check(os.path.dirname(path))
+            elif os.path.islink(path):  # it leads nowhere
+                raise _trouble(error, path, "open", "it is a symbolic link: remove it") from error
+            make = True
+        except OSError as error:
+            raise _trouble(error, path, "open", _remedy(error, "remove what is there")) from error
+    raise MutexError(f"{path} came and went a thousand times while it was being opened: who removes it?", path=path)
+
+
+_REMEDIES = {
+    errno.EMFILE: "each held FileMutex is an open file: hold fewer at a time, raise 'ulimit -n', or take the"
+    " semaphore mutex, which needs one for all of them",
+    errno.ENFILE: "the whole machine has no file left to open",
+    errno.ENOSPC: "the file system is full, or out of inodes",
+    errno.EDQUOT: "the quota is used up",
+    errno.EROFS: "name a directory that can be written to",
+    errno.EACCES: "name a directory of this user's",
+    errno.ENOTDIR: "name a directory",
+}
+
+
+def _remedy(error: OSError, otherwise: str) -> str:
+    return _REMEDIES.get(error.errno or 0, otherwise)
+
+
+def _trouble(error: OSError, path: str, act: str, remedy: str) -> MutexError:
+    return MutexError(f"cannot {act} {path}: {error.strerror}; {remedy}", path=path, errno=error.errno)
+
+
+def trouble_with_locks(error: OSError, path: str) -> MutexError:
+    """For a file system that does not lock."""
+    return MutexError(
+        f"cannot lock {path}: {error.strerror}; the file system {_file_system(path)} has no locks that end with their"
+        " holder: name a directory on a local one",
+        path=path,
+        errno=error.errno,
+    )
+
+
+def _file_system(path: str) -> str:
+    """Type and mount point of the file system that a path is on, as far as can be told."""
+    best, kind, folder = "", "", os.path.realpath(os.path.dirname(path))
+    try:
+        with open("/proc/self/mounts") as mounts:
+            for line in mounts:
+                _, point, what = line.split()[:3]
+                if len(point) >= len(best) and os.path.commonpath((point, folder)) == point:
+                    best, kind = point, what
+    except OSError:
+        return "there"
+    return f"of {best} ({kind})"
+
+
+# -- locks on ranges of bytes that belong to the description ----------------------------------------------------
+
+WHOLE = (0, 0)
+"""From the first byte to the last that there could be."""
+
+
+def lock_bytes(file: OwnFile, start: int, length: int = 1) -> bool:
+    """Lock them for writing, unless another description has one of them."""
+    try:
+        fcntl.fcntl(file.fileno(), fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0))
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def unlock_bytes(file: OwnFile, start: int, length: int = 1) -> None:
+    """Unlock them, if they were locked through this file."""
+    fcntl.fcntl(file.fileno(), fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, start, length, 0))
+
+
+def bytes_are_locked(path: str, start: int, length: int = 1) -> bool:
+    """Whether anybody, this process included, has one of them locked.  Takes nothing."""
+    try:
+        file = own(path)
+    except OSError:
+        return False
+    asked: Any = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
+    kind, *_ = _FLOCK.unpack(fcntl.fcntl(file.fileno(), fcntl.F_OFD_GETLK, asked))
+    file.forget()
+    return bool(kind != fcntl.F_UNLCK)

@@ -1,0 +1,565 @@
+/* The short cut of a region that has nothing between itself and the store: no proxy, no serializer of its own, and
+ * the store's own invalidation.  One call finds the value, judges it, copies it and makes the object; or it stores one.
+ *
+ *     peek   the value | NO_VALUE: there is none | NotImplemented: ask by the long way (region.py, storage.py)
+ *     poke   True: stored | NotImplemented: nothing was done, go the long way
+ *
+ * The long way is the reference.  Whatever is rare or delicate is left to it: stale values, which somebody may want
+ * to serve; values with a time to live; errors, which it words; fills; a segment that was replaced. */
+#include "binding.h"
+
+#include <math.h>
+#include <structmember.h>
+
+/* -- what time it is ------------------------------------------------------------------------------------------------ */
+
+static PyObject *time_dict, *time_name, *genuine_time;
+
+int init_time(void)
+{
+    PyObject *module = PyImport_ImportModule("time");
+    time_name = PyUnicode_InternFromString("time");
+    if (!module || !time_name)
+        return -1;
+    time_dict = Py_NewRef(PyModule_GetDict(module));
+    PyObject *found = PyDict_GetItemWithError(time_dict, time_name);
+    genuine_time = found && PyCFunction_Check(found) ? Py_NewRef(found) : NULL;
+    Py_DECREF(module);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+/* What time.time() says: by the kernel's word, unless a test has put a clock of its own in its place. */
+static int now_ns(i64 *now)
+{
+    PyObject *clock = PyDict_GetItemWithError(time_dict, time_name);
+    if (clock && clock == genuine_time) {
+        *now = mpc_wall_ns();
+        return 0;
+    }
+    PyObject *seconds = clock ? PyObject_CallNoArgs(clock) : NULL;
+    *now = seconds ? ns_of_seconds(PyFloat_AsDouble(seconds)) : 0;
+    Py_XDECREF(seconds);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+/* -- where the store is --------------------------------------------------------------------------------------------- */
+
+/* A new reference to the space that the seat is in now: unpickling runs code, which may move it to another one. NULL
+ * without an exception: it is in none. */
+static Space *space_now(const Shortcut *self)
+{
+    PyObject *space = self->seat->space;
+    return space && Py_IS_TYPE(space, Space_Type) ? (Space *)Py_NewRef(space) : NULL;
+}
+
+/* -- reading -------------------------------------------------------------------------------------------------------- */
+
+/* Seconds that a value is fresh, as a region has them; HUGE_VAL: for ever.  False: no plain number. */
+static bool lifetime_of(PyObject *given, double *lifetime)
+{
+    *lifetime = HUGE_VAL;
+    if (given == Py_None)
+        return true;
+    if (PyLong_CheckExact(given))
+        *lifetime = PyLong_AsDouble(given);
+    else if (PyFloat_CheckExact(given))
+        *lifetime = PyFloat_AS_DOUBLE(given);
+    else
+        return false;
+    if (*lifetime == -1.0 && PyErr_Occurred()) {
+        PyErr_Clear();
+        return false;
+    }
+    if (*lifetime == -1.0)
+        *lifetime = HUGE_VAL;
+    return !isnan(*lifetime);
+}
+
+/* 1: may be served; 0: it is stale, or hidden; -1: an exception is set. */
+static int is_fresh(Space *space, const struct mpc_record *record, double lifetime)
+{
+    i64 now;
+    struct mpc_space *epochs = mpc_space_at(&space->engine->ctx, space->number);
+    if (record->epoch < mpc_load_acquire(&epochs->hard_at) || record->epoch < mpc_load_acquire(&epochs->soft_at))
+        return 0;
+    if (lifetime == HUGE_VAL)
+        return 1;
+    if (now_ns(&now) < 0)
+        return -1;
+    return seconds_of_ns(now) - seconds_of_ns(record->created) <= lifetime;
+}
+
+/* The object that these bytes stand for.  NULL without an exception: the long way shall see what is wrong. */
+static PyObject *object_of(Shortcut *self, PyObject *bytes, u8 flags)
+{
+    PyObject *value = NULL;
+    if (flags == KEPT_BYTES)
+        return Py_NewRef(bytes);
+    if (flags == KEPT_TEXT)
+        value = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(bytes), PyBytes_GET_SIZE(bytes), NULL);
+    else if (flags == KEPT_PAYLOAD)
+        value = PyObject_CallOneArg(self->loads, bytes);
+    if (!value && PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_Exception))
+        PyErr_Clear();
+    return value;
+}
+
+static PyObject *peek_in(Shortcut *self, Space *space, const mpc_key *key, double lifetime)
+{
+    mpc_hit hit;
+    mpc_status status = mpc_find(&space->engine->ctx, key, &hit);
+    if (status == MPC_ABSENT)
+        return Py_NewRef(self->no_value);
+    int fresh = status == MPC_OK ? is_fresh(space, &hit.record, lifetime) : 0;
+    if (fresh <= 0)
+        return fresh < 0 ? NULL : Py_NewRef(Py_NotImplemented);
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, hit.record.vlen);
+    if (!bytes)
+        return NULL;
+    PyObject *value = NULL;
+    if (copy_value(&space->engine->ctx, &hit, PyBytes_AS_STRING(bytes)) == MPC_OK)
+        value = object_of(self, bytes, hit.record.flags);
+    Py_DECREF(bytes);
+    return value || PyErr_Occurred() ? value : Py_NewRef(Py_NotImplemented);
+}
+
+/* How a key gets from Python to the engine: as an object, or as text that is not one yet. */
+typedef struct {
+    PyObject *object; /* NULL: these bytes of text */
+    const char *bytes;
+    u32 len;
+} name_of_key;
+
+static int key_in(Space *space, const name_of_key *name, mpc_key *key)
+{
+    mpc_ctx *ctx = &space->engine->ctx;
+    if (name->object)
+        return parse_key(ctx, name->object, space->number, KIND_RECORD, key);
+    mpc_key_init(ctx, key, space->number, KIND_RECORD << 4 | TYPE_STR, name->bytes, name->len);
+    return 0;
+}
+
+static PyObject *peek_mangled(Shortcut *self, const name_of_key *name, double lifetime)
+{
+    mpc_key key;
+    Space *space = space_now(self);
+    if (!space)
+        Py_RETURN_NOTIMPLEMENTED;
+    PyObject *value = key_in(space, name, &key) < 0 ? NULL : peek_in(self, space, &key, lifetime);
+    Py_DECREF(space);
+    return value;
+}
+
+/* A new reference to the key as the store knows it. */
+static PyObject *mangled(Shortcut *self, PyObject *name)
+{
+    return self->mangler == Py_None ? Py_NewRef(name) : PyObject_CallOneArg(self->mangler, name);
+}
+
+static PyObject *peek(Shortcut *self, PyObject *name, double lifetime)
+{
+    name_of_key stored = {.object = mangled(self, name)};
+    PyObject *value = stored.object ? peek_mangled(self, &stored, lifetime) : NULL;
+    Py_XDECREF(stored.object);
+    return value;
+}
+
+/* args: key or keys, the lifetime or None for the region's, and whether both do not matter.  False: the long way. */
+static bool wanted(const Shortcut *self, PyObject *const *args, double *lifetime)
+{
+    if (args[2] != Py_False)
+        return false;
+    if (args[1] != Py_None)
+        return lifetime_of(args[1], lifetime);
+    *lifetime = self->lifetime;
+    return self->plain;
+}
+
+static PyObject *shortcut_peek(Shortcut *self, PyObject *const *args, Py_ssize_t n)
+{
+    double lifetime;
+    if (n != 3)
+        return PyErr_Format(PyExc_TypeError, "expected key, lifetime, ignore_expiration, not %zd arguments", n);
+    if (!wanted(self, args, &lifetime))
+        Py_RETURN_NOTIMPLEMENTED;
+    return peek(self, args[0], lifetime);
+}
+
+/* All or none: one that the long way must see sends them all there. */
+static PyObject *shortcut_peek_multi(Shortcut *self, PyObject *const *args, Py_ssize_t n)
+{
+    double lifetime;
+    if (n != 3 || !PyList_CheckExact(args[0]))
+        return PyErr_Format(PyExc_TypeError, "expected a list of keys, lifetime, ignore_expiration");
+    if (!wanted(self, args, &lifetime))
+        Py_RETURN_NOTIMPLEMENTED;
+    PyObject *values = PyList_New(0);
+    for (Py_ssize_t i = 0; values && i < PyList_GET_SIZE(args[0]); i++) {
+        PyObject *name = Py_NewRef(PyList_GET_ITEM(args[0], i));
+        PyObject *value = peek(self, name, lifetime);
+        Py_DECREF(name);
+        if (value == Py_NotImplemented) {
+            Py_DECREF(values);
+            return value;
+        }
+        if (!value || PyList_Append(values, value) < 0)
+            Py_CLEAR(values);
+        Py_XDECREF(value);
+    }
+    return values;
+}
+
+/* -- reading what a call has returned ------------------------------------------------------------------------------- */
+
+/* The key of a call, as keys.function_key_generator makes it: a start, and the arguments' texts with blanks between. */
+typedef struct {
+    char bytes[512];
+    size_t len;
+} text;
+
+static bool append(text *to, const char *bytes, size_t len)
+{
+    if (len > sizeof to->bytes - to->len)
+        return false;
+    memcpy(to->bytes + to->len, bytes, len);
+    to->len += len;
+    return true;
+}
+
+static bool append_number(text *to, long long number)
+{
+    char digits[24], *from = digits + sizeof digits;
+    unsigned long long rest = number < 0 ? 0ull - (unsigned long long)number : (unsigned long long)number;
+    do
+        *--from = (char)('0' + rest % 10);
+    while (rest /= 10);
+    if (number < 0)
+        *--from = '-';
+    return append(to, from, (size_t)(digits + sizeof digits - from));
+}
+
+static bool append_unicode(text *to, PyObject *unicode)
+{
+    Py_ssize_t len;
+    const char *bytes = PyUnicode_AsUTF8AndSize(unicode, &len);
+    if (bytes)
+        return append(to, bytes, (size_t)len);
+    PyErr_Clear(); /* half a surrogate pair */
+    return false;
+}
+
+/* str(argument); false: the text has no room, or an exception is set. */
+static bool append_argument(text *to, PyObject *argument)
+{
+    if (PyUnicode_CheckExact(argument))
+        return append_unicode(to, argument);
+    if (PyLong_CheckExact(argument)) {
+        int overflow;
+        long long number = PyLong_AsLongLongAndOverflow(argument, &overflow);
+        if (!overflow)
+            return append_number(to, number);
+    }
+    PyObject *string = PyObject_Str(argument);
+    bool done = string && append_unicode(to, string);
+    Py_XDECREF(string);
+    return done;
+}
+
+static bool append_arguments(text *to, PyObject *tuple, Py_ssize_t from)
+{
+    for (Py_ssize_t i = from; i < PyTuple_GET_SIZE(tuple); i++)
+        if ((i > from && !append(to, " ", 1)) || !append_argument(to, PyTuple_GET_ITEM(tuple, i)))
+            return false;
+    return true;
+}
+
+/* args: what the key starts with, how many arguments do not belong to it, the arguments, and their lifetime. */
+static PyObject *shortcut_recall(Shortcut *self, PyObject *const *args, Py_ssize_t n)
+{
+    text key = {.len = 0};
+    double lifetime = self->lifetime;
+    if (n != 4 || !PyUnicode_CheckExact(args[0]) || !PyLong_CheckExact(args[1]) || !PyTuple_CheckExact(args[2]))
+        return PyErr_Format(PyExc_TypeError, "expected start, skip, arguments, lifetime");
+    bool plain = args[3] == Py_None ? self->plain : lifetime_of(args[3], &lifetime);
+    if (!plain || self->mangler != Py_None || !append_unicode(&key, args[0]) ||
+        !append_arguments(&key, args[2], PyLong_AsSsize_t(args[1])))
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
+    name_of_key name = {.bytes = key.bytes, .len = (u32)key.len};
+    return peek_mangled(self, &name, lifetime);
+}
+
+/* -- writing -------------------------------------------------------------------------------------------------------- */
+
+/* The bytes that stand for a value, and how they do.  NULL without an exception: the long way shall see why not. */
+static PyObject *bytes_of(Shortcut *self, PyObject *value, u8 *flags)
+{
+    PyObject *bytes = NULL;
+    if (PyBytes_CheckExact(value)) {
+        *flags = KEPT_BYTES;
+        return Py_NewRef(value);
+    }
+    if (PyUnicode_CheckExact(value)) {
+        *flags = KEPT_TEXT;
+        bytes = PyUnicode_AsUTF8String(value);
+        if (!bytes)
+            PyErr_Clear(); /* half a surrogate pair: pickle can do it */
+    }
+    if (!bytes) {
+        *flags = KEPT_PAYLOAD;
+        PyObject *args[] = {value, self->protocol};
+        bytes = PyObject_Vectorcall(self->dumps, args, 2, NULL);
+    }
+    if (!bytes && PyErr_ExceptionMatches(PyExc_Exception))
+        PyErr_Clear();
+    if (bytes && !PyBytes_CheckExact(bytes))
+        Py_CLEAR(bytes);
+    return bytes;
+}
+
+/* Whether a write now could be a fill, which the long way knows how to do. */
+static int is_filling(Shortcut *self)
+{
+    PyObject *fill;
+    if (PyContextVar_Get(self->current_fill, NULL, &fill) < 0)
+        return -1;
+    int filling = fill != NULL && fill != Py_None;
+    Py_XDECREF(fill);
+    return filling;
+}
+
+static mpc_status put(Space *space, PyObject *name, PyObject *bytes, u64 epoch, i64 created, u8 flags)
+{
+    mpc_key key;
+    mpc_ctx *ctx = &space->engine->ctx;
+    if (parse_key(ctx, name, space->number, KIND_RECORD, &key) < 0)
+        return MPC_SYSTEM;
+    mpc_value value = {.bytes = PyBytes_AS_STRING(bytes), .len = (u64)PyBytes_GET_SIZE(bytes), .created = created,
+                       .epoch = epoch, .flags = flags};
+    return set_value(ctx, &key, &value);
+}
+
+/* All bytes before the first write, or NULL: a value that cannot be stored keeps the others from being stored. */
+static PyObject *all_bytes(Shortcut *self, PyObject *mapping, u8 *flags)
+{
+    PyObject *name, *value, *list = PyList_New(0);
+    for (Py_ssize_t at = 0, i = 0; list && PyDict_Next(mapping, &at, &name, &value); i++) {
+        PyObject *stored = value == self->no_value ? NULL : mangled(self, name);
+        PyObject *bytes = stored ? bytes_of(self, value, &flags[i]) : NULL;
+        PyObject *pair = bytes ? PyTuple_Pack(2, stored, bytes) : NULL;
+        if (!pair || PyList_Append(list, pair) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(stored);
+        Py_XDECREF(bytes);
+        Py_XDECREF(pair);
+    }
+    return list;
+}
+
+static u64 epoch_now(const Space *space)
+{
+    return mpc_load_acquire(&mpc_space_at(&space->engine->ctx, space->number)->epoch);
+}
+
+/* The epoch is noted before the value is looked at: to pickle it runs code, which may take its time. */
+static PyObject *poke_in(Shortcut *self, Space *space, PyObject *name, PyObject *value)
+{
+    u8 flags;
+    i64 created;
+    u64 epoch = epoch_now(space);
+    if (now_ns(&created) < 0)
+        return NULL;
+    PyObject *bytes = bytes_of(self, value, &flags);
+    if (!bytes)
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
+    mpc_status status = put(space, name, bytes, epoch, created, flags);
+    Py_DECREF(bytes);
+    if (PyErr_Occurred())
+        return NULL;
+    return Py_NewRef(status == MPC_OK ? Py_True : Py_NotImplemented);
+}
+
+static PyObject *shortcut_poke(Shortcut *self, PyObject *const *args, Py_ssize_t n)
+{
+    if (n != 3)
+        return PyErr_Format(PyExc_TypeError, "expected key, value, ttl, not %zd arguments", n);
+    int filling = is_filling(self);
+    if (filling < 0)
+        return NULL;
+    if (filling || args[1] == self->no_value || args[2] != Py_None)
+        Py_RETURN_NOTIMPLEMENTED;
+    PyObject *name = mangled(self, args[0]);
+    if (!name)
+        return NULL;
+    Space *space = space_now(self);
+    PyObject *outcome = space ? poke_in(self, space, name, args[1]) : Py_NewRef(Py_NotImplemented);
+    Py_XDECREF(space);
+    Py_DECREF(name);
+    return outcome;
+}
+
+static PyObject *poke_all(Space *space, PyObject *pairs, const u8 *flags, u64 epoch, i64 created)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(pairs); i++) {
+        PyObject *pair = PyList_GET_ITEM(pairs, i);
+        mpc_status status = put(space, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1), epoch, created, flags[i]);
+        if (PyErr_Occurred())
+            return NULL;
+        if (status != MPC_OK)
+            Py_RETURN_NOTIMPLEMENTED; /* what was stored will be stored once more */
+    }
+    Py_RETURN_TRUE;
+}
+
+static PyObject *poke_multi_in(Shortcut *self, Space *space, PyObject *mapping)
+{
+    i64 created;
+    u64 epoch = epoch_now(space);
+    u8 *flags = PyMem_Malloc((size_t)PyDict_GET_SIZE(mapping) + 1);
+    if (!flags)
+        return PyErr_NoMemory();
+    PyObject *outcome = NULL;
+    PyObject *own = now_ns(&created) < 0 ? NULL : PyDict_Copy(mapping); /* to pickle runs code, which may change it */
+    PyObject *pairs = own ? all_bytes(self, own, flags) : NULL;
+    if (pairs)
+        outcome = poke_all(space, pairs, flags, epoch, created);
+    else if (!PyErr_Occurred())
+        outcome = Py_NewRef(Py_NotImplemented);
+    Py_XDECREF(own);
+    Py_XDECREF(pairs);
+    PyMem_Free(flags);
+    return outcome;
+}
+
+static PyObject *shortcut_poke_multi(Shortcut *self, PyObject *const *args, Py_ssize_t n)
+{
+    if (n != 2)
+        return PyErr_Format(PyExc_TypeError, "expected a dict and ttl, not %zd arguments", n);
+    int filling = is_filling(self);
+    if (filling < 0)
+        return NULL;
+    if (filling || !PyDict_CheckExact(args[0]) || args[1] != Py_None)
+        Py_RETURN_NOTIMPLEMENTED;
+    Space *space = space_now(self);
+    PyObject *outcome = space ? poke_multi_in(self, space, args[0]) : Py_NewRef(Py_NotImplemented);
+    Py_XDECREF(space);
+    return outcome;
+}
+
+/* -- the objects ---------------------------------------------------------------------------------------------------- */
+
+static int seat_traverse(Seat *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->space);
+    return 0;
+}
+
+static int seat_clear(Seat *self)
+{
+    Py_CLEAR(self->space);
+    return 0;
+}
+
+static void seat_dealloc(Seat *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    (void)seat_clear(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMemberDef seat_members[] = {
+    {"space", T_OBJECT_EX, offsetof(Seat, space), 0, "The namespace in the segment that is attached now."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot seat_slots[] = {
+    {Py_tp_dealloc, seat_dealloc},
+    {Py_tp_traverse, seat_traverse},
+    {Py_tp_clear, seat_clear},
+    {Py_tp_members, seat_members},
+    {Py_tp_doc, "Where a store is, for who must look quickly."},
+    {0, NULL},
+};
+
+PyType_Spec Seat_Spec = {"mpcache.shm._engine.Seat", sizeof(Seat), 0,
+                         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, seat_slots};
+
+static PyObject *shortcut_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    PyObject *seat, *no_value, *current_fill, *loads, *dumps, *mangler, *lifetime;
+    (void)kwargs;
+    if (!PyArg_ParseTuple(args, "O!OOOOOO:Shortcut", Seat_Type, &seat, &no_value, &current_fill, &loads, &dumps, &mangler,
+                          &lifetime))
+        return NULL;
+    Shortcut *self = (Shortcut *)type->tp_alloc(type, 0);
+    if (!self)
+        return NULL;
+    self->seat = (Seat *)Py_NewRef(seat);
+    self->no_value = Py_NewRef(no_value);
+    self->current_fill = Py_NewRef(current_fill);
+    self->loads = Py_NewRef(loads);
+    self->dumps = Py_NewRef(dumps);
+    self->mangler = Py_NewRef(mangler);
+    self->plain = lifetime_of(lifetime, &self->lifetime);
+    self->protocol = PyLong_FromLong(5);
+    return (PyObject *)self;
+}
+
+static int shortcut_traverse(Shortcut *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->seat);
+    Py_VISIT(self->no_value);
+    Py_VISIT(self->current_fill);
+    Py_VISIT(self->loads);
+    Py_VISIT(self->dumps);
+    Py_VISIT(self->mangler);
+    return 0;
+}
+
+static int shortcut_clear(Shortcut *self)
+{
+    Py_CLEAR(self->seat);
+    Py_CLEAR(self->no_value);
+    Py_CLEAR(self->current_fill);
+    Py_CLEAR(self->loads);
+    Py_CLEAR(self->dumps);
+    Py_CLEAR(self->mangler);
+    Py_CLEAR(self->protocol);
+    return 0;
+}
+
+static void shortcut_dealloc(Shortcut *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    (void)shortcut_clear(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+#define FAST(f) ((PyCFunction)(void (*)(void))(f))
+
+static PyMethodDef shortcut_methods[] = {
+    {"peek", FAST(shortcut_peek), METH_FASTCALL, "The value, NO_VALUE, or NotImplemented: ask by the long way."},
+    {"peek_multi", FAST(shortcut_peek_multi), METH_FASTCALL, "A list of values and NO_VALUEs, or NotImplemented."},
+    {"recall", FAST(shortcut_recall), METH_FASTCALL, "As peek, for the key of a call."},
+    {"poke", FAST(shortcut_poke), METH_FASTCALL, "Store; True, or NotImplemented: store it by the long way."},
+    {"poke_multi", FAST(shortcut_poke_multi), METH_FASTCALL, "Store all; True, or NotImplemented."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot shortcut_slots[] = {
+    {Py_tp_new, shortcut_new},
+    {Py_tp_dealloc, shortcut_dealloc},
+    {Py_tp_traverse, shortcut_traverse},
+    {Py_tp_clear, shortcut_clear},
+    {Py_tp_methods, shortcut_methods},
+    {Py_tp_doc, "Shortcut(seat, no_value, current_fill, loads, dumps, mangler, lifetime): gets and sets of a region, in one call each."},
+    {0, NULL},
+};
+
+PyType_Spec Shortcut_Spec = {"mpcache.shm._engine.Shortcut", sizeof(Shortcut), 0,
+                             Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, shortcut_slots};

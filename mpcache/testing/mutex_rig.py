@@ -1,0 +1,164 @@
+"""What the suite of mutexes stands on: what is asked of which, who the others are, how time is judged.
+
+Leans on puppets, the other processes, and on pytest.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
+from typing import Any, ClassVar, TypeVar
+
+import pytest
+
+from mpcache.api import Guarantees
+from mpcache.mutexes import resolve
+from mpcache.testing.puppets import Puppet, Recipe, Tally
+from mpcache.testing.rig import PATIENCE, gen_some_key
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+IN_VAIN = 0.05
+"""Seconds of a wait that is in vain."""
+
+SOON = 0.5
+"""Seconds within which the quickest of some attempts ends that has nothing to wait for, however busy the machine is."""
+
+STILL = 0.2
+"""Seconds for which somebody is watched who must not come."""
+
+LATENESS = 0.050
+"""Seconds for which a loop may stand still."""
+
+
+def asks(**promises: bool) -> Callable[[_F], _F]:
+    """Of a mutex with other guarantees this is not asked."""
+
+    def note(case: _F) -> _F:
+        case.asks = promises  # type: ignore[attr-defined]
+        return case
+
+    return note
+
+
+either_way = pytest.mark.parametrize("how", ["fork", "spawn"])
+
+needs_gevent = pytest.mark.skipif(not importlib.util.find_spec("gevent"), reason="gevent is not installed")
+
+
+class _MutexFixture:
+    """A kind of mutex, and all who use it.  :class:`.MutexConformance` tells what the attributes are."""
+
+    mutex: ClassVar[str | Callable[..., Any]]
+    arguments: ClassVar[Mapping[str, Any]] = {}
+    patience: ClassVar[float] = PATIENCE
+    takeover: ClassVar[float | None] = None
+    tells_processes: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kw: Any) -> None:
+        super().__init_subclass__(**kw)
+        if "mutex" not in cls.__dict__:
+            return
+        guarantees = getattr(resolve(cls.mutex), "guarantees", None)
+        for name in dir(cls):
+            asked: dict[str, bool] = getattr(getattr(cls, name), "asks", {})
+            if any(getattr(guarantees, what, None) is not promised for what, promised in asked.items()):
+                setattr(cls, name, None)  # which is no test
+
+    def setup_method(self, method: Any) -> None:
+        self._puppets: list[Puppet] = []
+        self._directory = tempfile.TemporaryDirectory(prefix="mpcache-")
+        self.key = gen_some_key()
+
+    def teardown_method(self, method: Any) -> None:
+        for puppet in self._puppets:
+            puppet.kill()
+        self._directory.cleanup()
+
+    # -- what the cases are made of ------------------------------------------------------------------
+
+    def _recipe(self) -> Recipe:
+        return Recipe(resolve(self.mutex), self.arguments)
+
+    def _make(self, key: Any = None) -> Any:
+        return self._recipe()(self.key if key is None else key)
+
+    def _guarantees(self) -> Guarantees:
+        guarantees: Guarantees = self._recipe().factory.guarantees  # type: ignore[attr-defined]
+        return guarantees
+
+    def _puppet(self, how: str = "fork", inherited: Mapping[Any, Any] | None = None) -> Puppet:
+        self._puppets.append(Puppet(self._recipe(), how, inherited, self.patience))
+        return self._puppets[-1]
+
+    def _begin(self, act: Callable[..., Any], *args: Any, **kw: Any) -> Future[Any]:
+        """In a thread of its own: one that has held the key before would be taken for the one who holds it now."""
+        done: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(act(*args, **kw))
+            except BaseException as error:
+                done.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()  # one that never ends keeps no interpreter alive
+        return done
+
+    def _in_thread(self, act: Callable[..., Any], *args: Any, **kw: Any) -> Any:
+        return self._begin(act, *args, **kw).result(self.patience)
+
+    def _held(self) -> Any:
+        """A mutex that another thread has acquired."""
+        mutex = self._make()
+        assert self._in_thread(mutex.acquire, timeout=self.patience)
+        return mutex
+
+    def _is_free(self) -> bool:
+        """Found out by taking it."""
+        mutex = self._make()
+        got: bool = mutex.acquire(timeout=0)
+        if got:
+            mutex.release()
+        return got
+
+    def _tally(self) -> str:
+        return os.path.join(self._directory.name, "tally")
+
+    def _bound(self) -> float:
+        lease = self.arguments.get("lease", 10.0) + 1.0 if self._guarantees().leased else self._guarantees().takeover
+        bound = lease if self.takeover is None else self.takeover
+        assert bound is not None, "survives_death is promised, and no takeover: say in which time"
+        return float(bound)
+
+    def _seen(self) -> tuple[int, int]:
+        tally = Tally(self._tally())
+        return tally.passages, tally.overlaps
+
+    def _quickest(self, attempts: int, act: Callable[[], Any]) -> float:
+        """Seconds that the quickest attempt took: whatever a loaded machine does, it does not do it each time."""
+
+        def once(_: int) -> float:
+            began = time.monotonic()
+            act()
+            return time.monotonic() - began
+
+        return min(map(once, range(attempts)))
+
+    def _still(self, waiting: Future[Any]) -> None:
+        """Somebody waits, and goes on to."""
+        assert not wait([waiting], STILL).done, waiting.result()
+
+    def _undisturbed(self, play: Callable[[], tuple[Any, float]]) -> Any:
+        """What the play comes to, if one of three performances lets the loop run: what blocks it blocks all three."""
+        latenesses = []
+        for _ in range(3):
+            came_to, latest = play()
+            latenesses.append(latest)
+            if latest < LATENESS:
+                return came_to
+        raise AssertionError(f"each time the loop stood still, for {latenesses} seconds")

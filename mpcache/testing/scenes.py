@@ -1,0 +1,303 @@
+"""What mutexes meet within one process: signals, greenlets, an event loop.  Each scene is played by a puppet.
+
+Leans on puppets for what is shared with it.  A scene gets a recipe and returns what it saw; a test judges.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mpcache.testing.puppets import Recipe, Tally
+
+
+def held_by_a_thread(make: Recipe, key: Any) -> Any:
+    """A mutex that is held by another asker than this one."""
+    mutex = make(key)
+    taking = threading.Thread(target=mutex.acquire)
+    taking.start()
+    taking.join()
+    return mutex
+
+
+# -- signals ---------------------------------------------------------------------------------------------
+
+
+class Interruption(Exception):
+    """What a signal's handler raises."""
+
+
+def _interrupt(*_: object) -> None:
+    raise Interruption
+
+
+@contextmanager
+def _signals(handler: Callable[..., None], first: float, every: float = 0.0) -> Iterator[None]:
+    """SIGALRM after ``first`` seconds, and each ``every`` seconds from then on."""
+    handled_before = signal.signal(signal.SIGALRM, handler)
+    ends_before = signal.setitimer(signal.ITIMER_REAL, first, every)
+    try:
+        yield
+    finally:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        finally:
+            signal.signal(signal.SIGALRM, handled_before)
+            signal.setitimer(signal.ITIMER_REAL, *ends_before)
+
+
+def interrupted_while_waiting(make: Recipe, key: Any, times: int) -> list[str]:
+    """What is wrong after a handler has raised in the midst of a wait."""
+    holder, wrong = held_by_a_thread(make, key), []
+    for _ in range(times):
+        waiter = make(key)
+        try:
+            with _signals(_interrupt, random.uniform(0.001, 0.030)):
+                waiter.acquire()
+            wrong.append("what another holds was acquired")
+        except Interruption:
+            pass
+        if waiter.owned():
+            wrong.append("one who was interrupted owns it")
+    holder.release()
+    after = make(key)
+    if after.acquire(False):
+        after.release()
+    else:
+        wrong.append("when the holder had let go, it was not free")
+    return wrong
+
+
+def interrupted_at_any_moment(make: Recipe, key: Any, times: int) -> list[str]:
+    """What is wrong after a handler has raised at some moment of acquire, of release, or between them."""
+    warnings.simplefilter("ignore", ResourceWarning)  # what was acquired a moment before is dropped, rightly
+    sys.unraisablehook = lambda _: None  # and Python keeps what is raised within a __del__ to itself
+    wrong, interruptions = [], []
+
+    def interrupt(*_: object) -> None:
+        interruptions.append(1)
+        raise Interruption
+
+    for number in range(times):
+        mutex = None
+        moment = random.uniform(0.00005, 0.003)
+        try:
+            with _signals(interrupt, moment):
+                while len(interruptions) == number:
+                    mutex = make(key)
+                    mutex.acquire()
+                    mutex.release()
+        except Interruption:
+            pass
+        del mutex
+        after = make(key)
+        if after.acquire(timeout=1.0):
+            after.release()
+        else:
+            wrong.append(f"interrupted after {moment:.6f} s, it stayed taken")
+    return wrong
+
+
+def wait_under_signals(make: Recipe, key: Any, timeout: float) -> tuple[bool, float]:
+    """Whether it was acquired, and after how many seconds, with a signal every 2 ms."""
+    mutex = make(key)
+    began = time.monotonic()
+    with _signals(lambda *_: None, 0.002, 0.002):
+        got: bool = mutex.acquire(timeout=timeout)
+    took = time.monotonic() - began
+    if got:
+        mutex.release()
+    return got, took
+
+
+def waits_under_signals(make: Recipe, key: Any, timeout: float, patience: float) -> list[tuple[bool, float]]:
+    """The same for three waits that are in vain, and for one that the holder ends."""
+    holder = held_by_a_thread(make, key)
+    outcomes = [wait_under_signals(make, key, timeout) for _ in range(3)]
+    threading.Timer(timeout, holder.release).start()
+    return [*outcomes, wait_under_signals(make, key, patience)]
+
+
+# -- loops -----------------------------------------------------------------------------------------------
+
+
+class Metronome:
+    """How late a task comes that wants to run every 5 ms: the longest for which nothing else could run.
+
+    A loaded machine makes it late, too; therefore the time that this thread has spent in the queue for a core is
+    left out, which the kernel counts (proc(5), schedstat).
+    """
+
+    BEAT = 0.005
+
+    def __init__(self) -> None:
+        self.latest = 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """Now it goes to sleep for a beat."""
+        self._began = _own_time()
+
+    def beat(self) -> None:
+        """Now it runs again; or it is all over, and the present beat counts if it is late already."""
+        self.latest = max(self.latest, _own_time() - self._began - self.BEAT)
+
+    async def run(self) -> None:
+        """Among tasks."""
+        import asyncio
+
+        while True:
+            self.begin()
+            await asyncio.sleep(self.BEAT)
+            self.beat()
+
+    def run_as_greenlet(self) -> None:
+        """Among greenlets."""
+        while True:
+            self.begin()
+            time.sleep(self.BEAT)
+            self.beat()
+
+
+def _own_time() -> float:
+    try:
+        with open("/proc/thread-self/schedstat") as file:
+            queued = int(file.read().split()[1])
+    except (FileNotFoundError, IndexError):
+        queued = 0
+    return (time.monotonic_ns() - queued) / 1e9
+
+
+def greenlets(make: Recipe, key: Any, path: str, crowd: int, times: int) -> float:
+    """Greenlets go through a place where only one may be; returns the worst lateness of the hub."""
+    import gevent
+
+    tally, metronome = Tally(path), Metronome()
+
+    def work(me: int) -> None:
+        for _ in range(times):
+            with make(key):
+                tally.pass_through(me)
+
+    ticking = gevent.spawn(metronome.run_as_greenlet)
+    gevent.joinall([gevent.spawn(work, 1 + which) for which in range(crowd)], raise_error=True)
+    metronome.beat()
+    ticking.kill()
+    return metronome.latest
+
+
+def a_greenlet_waits(make: Recipe, key: Any, patience: float) -> tuple[bool, float]:
+    """Whether it acquired what another process held at first; and the worst lateness of the hub meanwhile."""
+    import gevent
+
+    mutex, metronome = make(key), Metronome()
+    ticking = gevent.spawn(metronome.run_as_greenlet)
+    waiting = gevent.spawn(mutex.acquire, timeout=patience)
+    got: bool = waiting.get()
+    metronome.beat()
+    ticking.kill()
+    if got:
+        mutex.release()
+    return got, metronome.latest
+
+
+def _in_a_loop(act: Callable[[], Awaitable[Any]]) -> tuple[Any, float]:
+    """What the coroutine returns, and the worst lateness of the loop meanwhile."""
+    import asyncio
+
+    metronome = Metronome()
+
+    async def main() -> Any:
+        ticking = asyncio.create_task(metronome.run())
+        try:
+            return await act()
+        finally:
+            metronome.beat()
+            ticking.cancel()
+
+    return asyncio.run(main()), metronome.latest
+
+
+def a_thread_of_the_loop_waits(make: Recipe, key: Any, patience: float) -> tuple[bool, float]:
+    """Whether it acquired what another process held at first; and the worst lateness of the loop meanwhile."""
+    import asyncio
+
+    async def act() -> bool:
+        mutex, loop = make(key), asyncio.get_running_loop()
+        got: bool = await loop.run_in_executor(None, mutex.acquire, True, patience)
+        if got:
+            await loop.run_in_executor(None, mutex.release)
+        return got
+
+    return _in_a_loop(act)
+
+
+def a_task_awaits_a_value(make: Recipe, key: str) -> tuple[str, float]:
+    """The value that aget_or_create came to, while another process was creating at first; and the lateness."""
+
+    async def creator() -> str:
+        return "mine"
+
+    async def act() -> Any:
+        return await make.region().aget_or_create(key, creator)
+
+    return _in_a_loop(act)
+
+
+def tasks(make: Recipe, key: str, crowd: int) -> tuple[tuple[int, set[str]], float]:
+    """Tasks of one loop ask for one value: how many creators ran, which values there are; and the lateness."""
+    import asyncio
+
+    region, calls = make.region(), 0
+
+    async def creator() -> str:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(0.1)
+        return f"value {calls}"
+
+    async def act() -> tuple[int, set[str]]:
+        asked = [asyncio.create_task(region.aget_or_create(key, creator)) for _ in range(crowd)]
+        return calls, set(await asyncio.gather(*asked))
+
+    (_, values), latest = _in_a_loop(act)
+    return (calls, values), latest
+
+
+def contexts(make: Recipe, key: Any, patience: float) -> list[str]:
+    """What is wrong when those ask for a held key who inherited the context of its holder, but are not he."""
+    import asyncio
+
+    wrong: list[str] = []
+
+    async def ask(who: str, mutex: Any) -> None:
+        try:
+            got = mutex.acquire(timeout=0.01)
+        except Exception as error:
+            wrong.append(f"{who}: {error!r}")
+        else:
+            if got:
+                wrong.append(f"{who} has what another holds")
+
+    async def act() -> None:
+        holder, waiter = make(key), make(key)
+        holder.acquire(False)
+        await asyncio.create_task(ask("a task", make(key)))
+        in_a_thread = asyncio.create_task(asyncio.to_thread(waiter.acquire, timeout=patience))
+        await asyncio.sleep(0.02)
+        if in_a_thread.done():
+            wrong.append("a thread did not wait")
+        holder.release()
+        if not await in_a_thread:
+            wrong.append("a thread waited in vain")
+        waiter.release()
+
+    asyncio.run(act())
+    return wrong

@@ -1,0 +1,599 @@
+"""Mutexes with a fault each, and the sound ones that they are made from.
+
+Leans on the abstraction.  A module by itself, since other processes come to these classes by their names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from hashlib import sha1
+from typing import Any
+
+from mpcache.api import Guarantees, Outcome
+from mpcache.exception import DeadlockError
+from mpcache.mutexes.base import Hold, Mutex, held_by_me
+from mpcache.mutexes.fronted import FrontedMutex
+from mpcache.mutexes.leased import LeasedBid
+from mpcache.mutexes.null import NullMutex
+from mpcache.mutexes.thread import ThreadMutex
+from mpcache.mutexes.turns import Scope, Turn
+
+AMONG_PROCESSES = Guarantees(processes=True, hosts=False, survives_death=True, fair=False, takeover=0.1)
+
+FOLDER = os.path.join(tempfile.gettempdir(), f"mpcache-faulty-{os.getuid()}")
+
+_C, _C_WITH_GIL = ctypes.CDLL(None), ctypes.PyDLL(None)
+
+
+def _path(key: Any) -> str:
+    os.makedirs(FOLDER, 0o700, exist_ok=True)
+    return os.path.join(FOLDER, sha1(repr(key).encode()).hexdigest())
+
+
+# -- sound ones ------------------------------------------------------------------------------------------
+
+
+class Flock(Mutex):
+    """One that polls a locked file.  The description that is locked is open in this process only."""
+
+    guarantees = AMONG_PROCESSES
+    _held: set[int] = set()
+
+    def __init__(self, key: Any, namespace: str = "") -> None:
+        super().__init__(key)
+        self.path = _path((namespace, key))
+
+    def _take(self, hold: Hold, timeout: float | None) -> bool:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._try(hold):
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            self._rest()
+        return True
+
+    def _try(self, hold: Hold) -> bool:
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        self._held.add(fd)
+        hold.token = fd
+        return True
+
+    def _rest(self) -> None:
+        time.sleep(0.002)
+
+    @staticmethod
+    def _give(hold: Hold, stored: bool) -> None:
+        fcntl.flock(hold.token, fcntl.LOCK_UN)
+        Flock._held.discard(hold.token)
+        os.close(hold.token)
+
+    def _locked(self) -> bool:
+        probe = Hold(self)
+        if not Flock._try(self, probe):
+            return True
+        probe.end(True)
+        return False
+
+
+def _close_those_of_the_parent() -> None:
+    while Flock._held:
+        os.close(Flock._held.pop())
+
+
+os.register_at_fork(after_in_child=_close_those_of_the_parent)
+
+
+class Lease(FrontedMutex):
+    """A lease that is written into a file, under a lock of the file."""
+
+    guarantees = AMONG_PROCESSES._replace(leased=True, takeover=None)
+
+    def __init__(self, key: Any, lease: float = 0.3, namespace: str = "") -> None:
+        super().__init__(key)
+        self.path, self.lease = _path((namespace, key)), lease
+
+    def _bid(self) -> Any:
+        return self.bid(self.path, self.lease)
+
+    def _locked(self) -> bool:
+        with _page(self.path) as page:
+            return bool(page)
+
+    class bid(LeasedBid):
+        def __init__(self, path: str, lease: float) -> None:
+            super().__init__(lease, "a lease in a file")
+            self.path, self.token = path, os.urandom(8).hex()
+
+        def _ask(self) -> bool:
+            with _page(self.path) as page:
+                return not page and self._write(page)
+
+        def _write(self, page: dict[str, Any]) -> bool:
+            page.update(token=self.token, ends=time.monotonic() + self.lease)
+            return True
+
+        def _extend(self) -> bool:
+            with _page(self.path) as page:
+                return page.get("token") == self.token and self._write(page)
+
+        def _return(self, stored: bool) -> bool:
+            with _page(self.path) as page:
+                mine = page.get("token") == self.token
+                if mine:
+                    page.clear()
+                return mine
+
+        def _mine(self) -> bool:
+            with _page(self.path) as page:
+                return page.get("token") == self.token
+
+
+@contextlib.contextmanager
+def _page(path: str) -> Any:
+    with open(path, "a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        page = json.loads(file.read() or "{}")
+        if page and page["ends"] < time.monotonic():
+            page.clear()
+        yield page
+        file.truncate(0)
+        file.write(json.dumps(page))
+
+
+# -- whose it is -----------------------------------------------------------------------------------------
+
+
+class Ownerless(ThreadMutex):
+    """Whoever releases it frees it."""
+
+    def release(self, stored: bool = True) -> None:
+        turn = next((turn for (_, key), turn in self._scope.turns.items() if key == self.key), None)
+        if turn is not None:
+            turn.end(stored)
+            if self._hold is not None:
+                self._hold.token = None
+
+
+class Lenient(ThreadMutex):
+    """A release of what is not held is no error."""
+
+    def release(self, stored: bool = True) -> None:
+        if self.owned():
+            super().release(stored)
+
+
+class Reentrant(ThreadMutex):
+    """Who has it may have it again."""
+
+    def _enter(self, wait: bool, timeout: float | None, early: bool) -> Outcome:
+        if any(hold.key == self.key for hold in held_by_me()):
+            return Outcome.ACQUIRED
+        return super()._enter(wait, timeout, early)
+
+
+class ThreadBound(ThreadMutex):
+    """Only the thread that acquired it may release it: the others do nothing."""
+
+    def acquire(self, wait: bool = True, timeout: float | None = None) -> bool:
+        self._thread = threading.get_ident()
+        return super().acquire(wait, timeout)
+
+    def release(self, stored: bool = True) -> None:
+        if threading.get_ident() == self._thread:
+            super().release(stored)
+
+
+_keys: ContextVar[tuple[Any, ...]] = ContextVar("keys", default=())
+
+
+class Contextual(ThreadMutex):
+    """Takes whoever has inherited a context for the one whose it was."""
+
+    def _enter(self, wait: bool, timeout: float | None, early: bool) -> Outcome:
+        if wait and self.key in _keys.get():
+            raise DeadlockError("held in this context", key=self.key)
+        outcome = super()._enter(wait, timeout, early)
+        if outcome is Outcome.ACQUIRED:
+            _keys.set((*_keys.get(), self.key))
+        return outcome
+
+
+class Possessive(ThreadMutex):
+    """What is handed over stays with who had it."""
+
+    def hand_over(self) -> None:
+        pass
+
+
+class Clinging(ThreadMutex):
+    """Something keeps its holds."""
+
+    _kept: list[Hold] = []
+
+    def _take(self, hold: Hold, timeout: float | None) -> bool:
+        self._kept.append(hold)
+        return super()._take(hold, timeout)
+
+
+class ChildReleases(Flock):
+    """A child has inherited the descriptor, and to unlock it unlocks the parent's."""
+
+    def _try(self, hold: Hold) -> bool:
+        got = super()._try(hold)
+        self._held.discard(hold.token)
+        return got
+
+    def release(self, stored: bool = True) -> None:
+        hold = self._hold
+        if hold is not None and hold.foreign:
+            fcntl.flock(hold.token, fcntl.LOCK_UN)
+        super().release(stored)
+
+
+# -- exclusion -------------------------------------------------------------------------------------------
+
+
+class NobodyExcluded(NullMutex):
+    """Says that it excludes threads."""
+
+    guarantees = NullMutex.guarantees._replace(threads=True)
+
+
+class ThreadsOnly(ThreadMutex):
+    """Says that it excludes processes."""
+
+    guarantees = AMONG_PROCESSES
+
+
+class NoSecondLook(ThreadMutex):
+    """Who was woken believes that it is his."""
+
+    def _take(self, hold: Hold, timeout: float | None) -> bool:
+        other = self._try(hold)
+        if other is not None and other.wait(timeout) is Outcome.TIMEOUT:
+            return False
+        hold.token = hold.token or Turn(self._scope, self.key)
+        return True
+
+
+class Once(ThreadMutex):
+    """An object of it can be had a single time."""
+
+    def acquire(self, wait: bool = True, timeout: float | None = None) -> bool:
+        used, self._used = getattr(self, "_used", False), True
+        return not used and super().acquire(wait, timeout)
+
+
+class OneForAll(ThreadMutex):
+    """All keys are one."""
+
+    def __init__(self, key: Any, *scope: Scope) -> None:
+        super().__init__(key, *scope)
+        self.key = "the one"
+
+
+class Trimming(ThreadMutex):
+    """Keys lose what surrounds them."""
+
+    def __init__(self, key: Any, *scope: Scope) -> None:
+        super().__init__(key.strip(), *scope)
+
+
+class Spaceless(ThreadMutex):
+    """Its namespaces are one."""
+
+    @classmethod
+    def for_region(cls, namespace: str, /, **arguments: Any) -> Callable[[Any], ThreadMutex]:
+        return cls
+
+
+class Unhad(ThreadMutex):
+    """Contends without having."""
+
+    def contend(self, timeout: float | None = None) -> Outcome:
+        outcome = super().contend(timeout)
+        if outcome is Outcome.ACQUIRED:
+            self.release()
+        return outcome
+
+
+# -- waiting ---------------------------------------------------------------------------------------------
+
+
+class Slow(ThreadMutex):
+    """A try waits for a moment."""
+
+    def _take(self, hold: Hold, timeout: float | None) -> bool:
+        time.sleep(0.1)
+        return super()._take(hold, timeout)
+
+    def contend(self, timeout: float | None = None) -> Outcome:
+        return Outcome.ACQUIRED if self.acquire(timeout=timeout) else Outcome.TIMEOUT
+
+
+class Deaf(ThreadMutex):
+    """A limit is not heard of."""
+
+    def _take(self, hold: Hold, timeout: float | None) -> bool:
+        return super()._take(hold, None)
+
+    def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
+        return super()._contend(hold, None)
+
+
+class Hasty(ThreadMutex):
+    """Gives up at half time."""
+
+    def _take(self, hold: Hold, timeout: float | None) -> bool:
+        return super()._take(hold, timeout and timeout / 2)
+
+    def contend(self, timeout: float | None = None) -> Outcome:
+        return super().contend(timeout and timeout / 2)
+
+
+class Unchecked(ThreadMutex):
+    """A limit below nothing is nothing."""
+
+    def _enter(self, wait: bool, timeout: float | None, early: bool) -> Outcome:
+        return super()._enter(wait, timeout and max(0.0, timeout), early)
+
+
+class Sleeper(ThreadMutex):
+    """Nobody wakes who waits, nor does he look for himself before his time is up."""
+
+    def _take(self, hold: Hold, timeout: float | None) -> bool:
+        if self._try(hold) is None:
+            return True
+        time.sleep(timeout or 0)
+        return False
+
+
+class SleeperAmongProcesses(Flock):
+    """The same, and the others are processes."""
+
+    def _take(self, hold: Hold, timeout: float | None) -> bool:
+        if self._try(hold):
+            return True
+        time.sleep(10 if timeout is None else timeout)
+        return False
+
+
+class Uninformed(ThreadMutex):
+    """A value that was not stored is no news."""
+
+    def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
+        outcome = super()._contend(hold, timeout)
+        return Outcome.RELEASED if outcome is Outcome.UNSTORED else outcome
+
+
+class Queueing(ThreadMutex):
+    """Who waits for the value waits for the key."""
+
+    def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
+        return Outcome.ACQUIRED if ThreadMutex._take(_Plain(self.key, self._scope), hold, timeout) else Outcome.TIMEOUT
+
+
+class _Plain(ThreadMutex):
+    pass
+
+
+class Rash(Flock):
+    """Says at once that it was released."""
+
+    def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
+        return Outcome.ACQUIRED if self._try(hold) else Outcome.RELEASED
+
+
+# -- signals ---------------------------------------------------------------------------------------------
+
+
+class Careless(ThreadMutex):
+    """Takes first, and notes it a moment later."""
+
+    def _take(self, hold: Hold, timeout: float | None) -> bool:
+        got = super()._take(hold, timeout)
+        turn, hold.token = hold.token, None
+        time.sleep(0.0002)
+        hold.token = turn
+        return got
+
+
+class CarelessWaiter(ThreadMutex):
+    """Takes its turn, whatever has ended the wait."""
+
+    def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
+        other = self._try(hold)
+        if other is None:
+            return Outcome.ACQUIRED
+        try:
+            return other.wait(timeout)
+        except BaseException:
+            other.end(True)
+            Turn(self._scope, self.key).claim()
+            raise
+
+
+class Starting(ThreadMutex):
+    """Begins anew with its time after every signal, as one does who waits in C and does not read the clock."""
+
+    def _take(self, hold: Hold, timeout: float | None) -> bool:
+        while self._try(hold) is not None:
+            if not timeout or _C.poll(None, 0, int(timeout * 1000)) == 0:
+                return False
+        return True
+
+
+class Restless(Flock):
+    """Looks again only after a nap that nothing has disturbed."""
+
+    def _rest(self) -> None:
+        while _C.poll(None, 0, 20) != 0:
+            pass
+
+
+# -- death and sleep -------------------------------------------------------------------------------------
+
+
+class Immortal(Mutex):
+    """A directory, which nobody removes when its maker dies."""
+
+    guarantees = AMONG_PROCESSES
+
+    def __init__(self, key: Any, namespace: str = "") -> None:
+        super().__init__(key)
+        self.path = _path((namespace, key)) + ".d"
+
+    def _take(self, hold: Hold, timeout: float | None) -> bool:
+        deadline = time.monotonic() + (60 if timeout is None else timeout)
+        while not self._try():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.002)
+        hold.token = self.path
+        return True
+
+    def _try(self) -> bool:
+        try:
+            os.symlink(str(os.getpid()), self.path)
+        except FileExistsError:
+            return False
+        return True
+
+    @staticmethod
+    def _give(hold: Hold, stored: bool) -> None:
+        os.unlink(hold.token)
+
+    def _locked(self) -> bool:
+        return os.path.lexists(self.path)
+
+
+class KnownByPid(Immortal):
+    """Whoever has the pid is the holder; a zombie has one, too."""
+
+    def _try(self) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                os.kill(int(os.readlink(self.path)), 0)
+            except ProcessLookupError:
+                os.unlink(self.path)
+        return super()._try()
+
+
+class Inherited(Flock):
+    """A child keeps its parent's descriptor open."""
+
+    def _try(self, hold: Hold) -> bool:
+        got = super()._try(hold)
+        self._held.discard(hold.token)
+        return got
+
+
+class Impatient(Flock):
+    """Takes it from one who has been at work for too long, as if he had promised to be quick."""
+
+    def _take(self, hold: Hold, timeout: float | None) -> bool:
+        if not super()._take(hold, None if timeout is None else min(timeout, 0.15)):
+            if timeout is not None and timeout < 0.15:
+                return False
+            os.unlink(self.path)
+        return hold.token is not None or super()._take(hold, timeout)
+
+
+class Lapsing(Lease):
+    """Nobody renews it."""
+
+    class bid(Lease.bid):
+        def _extend(self) -> bool:
+            return True
+
+
+class Overwriting(Lease):
+    """Returns what it has lost meanwhile."""
+
+    class bid(Lease.bid):
+        def _return(self, stored: bool) -> bool:
+            with _page(self.path) as page:
+                page.clear()
+            return True
+
+
+# -- what it says ----------------------------------------------------------------------------------------
+
+
+class Grasping(ThreadMutex):
+    """To ask takes it."""
+
+    def locked(self) -> bool:
+        return not self.acquire(False)
+
+
+class Mute(ThreadMutex):
+    """Says nothing of itself."""
+
+    __repr__ = object.__repr__  # type: ignore[assignment]
+
+
+class Boastful(ThreadMutex):
+    """Promises something, and does not say what."""
+
+    guarantees = (True, True)  # type: ignore[assignment]
+
+
+# -- greenlets and tasks ---------------------------------------------------------------------------------
+
+
+class Blocking(Flock):
+    """Waits in C, in naps, and says that greenlets can run meanwhile."""
+
+    cooperates = True
+
+    def _rest(self) -> None:
+        _C.usleep(120_000)
+
+
+class Grabbing(Flock):
+    """Waits in C, and keeps the interpreter to itself."""
+
+    def _rest(self) -> None:
+        _C_WITH_GIL.usleep(120_000)
+
+
+class SlowToTry(Flock):
+    """A try that is in vain takes a while."""
+
+    def _take(self, hold: Hold, timeout: float | None) -> bool:
+        got = super()._take(hold, timeout)
+        if not got:
+            time.sleep(0.12)
+        return got
+
+
+class SlowToTryAmongThreads(ThreadMutex):
+    """Here, too."""
+
+    def contend(self, timeout: float | None = None) -> Outcome:
+        time.sleep(0.12)
+        return super().contend(timeout)
+
+
+class Unpatched(ThreadMutex):
+    """Greenlets are not excluded, for they are one thread."""
+
+    def _take(self, hold: Hold, timeout: float | None) -> bool:
+        hold.token = turn = Turn(self._scope, (self.key, threading.current_thread().native_id))
+        turn.claim()
+        return True

@@ -1,0 +1,99 @@
+"""The benchmarks run, say what they found, and do not say that a bound was kept which was not.
+
+Leans on the command line only: the houses do not import each other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BENCH = [sys.executable, "-m", "bench", "--quick"]
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*BENCH, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def table(text: str) -> dict[str, list[str]]:
+    """The cells of a markdown table by the first one of their line."""
+    lines = [re.split(r" *\| *", line.strip("| ")) for line in text.splitlines() if line.startswith("| ")]
+    return {cells[0]: cells[1:] for cells in lines}
+
+
+def test_a_table_and_json_of_the_same_figures(tmp_path: Path) -> None:
+    ran = bench("get", "--json", str(tmp_path / "found.json"))
+    assert ran.returncode == 0, ran.stderr
+    assert re.match(r"\d{4}-\d\d-\d\d, .+ \d+ cores .*Python \d", ran.stdout)
+    assert "## get: region.get of 1 KiB" in ran.stdout
+    found = json.loads((tmp_path / "found.json").read_text())
+    contenders = found["benchmarks"]["get"]["contenders"]
+    assert {"nothing", "mpcache.shm", "mpcache.memory", "dogpile.cache.memory"} <= set(contenders)
+    assert set(contenders) <= set(table(ran.stdout))
+    peer = contenders["dogpile.cache.memory"]
+    for figures in contenders.values():
+        assert 0 < figures["least"] <= figures["median"]
+        if figures["against"] == "dogpile.cache.memory":
+            assert figures["ratio"] == pytest.approx(figures["least"] / peer["least"])
+    assert {"mpcache", "dogpile.cache"} <= set(found["machine"]["versions"])
+
+
+def test_a_bound_that_is_missed_is_said_and_ends_it_with_1_if_that_was_asked_for() -> None:
+    strict, lenient = bench("acquire", "--check", "--allow", "0"), bench("acquire", "--check", "--allow", "10000")
+    assert strict.returncode == 1, strict.stderr
+    assert re.search(r"MISSED: shm: least at most 0 ns, and it is \d", strict.stdout)
+    assert lenient.returncode == 0, lenient.stdout
+    assert "kept: shm: least at most" in lenient.stdout
+    assert {"thread", "shm", "file", "threading.Lock"} <= set(table(lenient.stdout))
+
+
+def test_who_is_absent_is_named_and_what_was_not_measured_was_not_kept(tmp_path: Path) -> None:
+    """An installation without peers, without servers, and without the engine."""
+    for absent in ("filelock", "dogpile", "redis", "valkey", "pymemcache", "posix_ipc"):
+        (tmp_path / f"{absent}.py").write_text(f"raise ModuleNotFoundError({'No module named ' + absent!r})")
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['mpcache.shm._engine'] = None\n")
+    poor = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    ran = subprocess.run([*BENCH, "acquire", "--check"], cwd=ROOT, env=poor, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 1, ran.stderr
+    assert re.search(r"^filelock\.FileLock is skipped: No module named filelock$", ran.stdout, re.M)
+    assert re.search(r"^shm is skipped: ", ran.stdout, re.M)
+    assert "MISSED: shm: least at most 1.50 µs, and it was not measured" in ran.stdout
+    assert "thread" in table(ran.stdout)
+
+
+def test_a_waiter_in_another_process_is_met() -> None:
+    ran = bench("handoff")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert {"shm", "file", "redis", "multiprocessing.Lock"} <= set(table(ran.stdout))
+
+
+def test_a_name_that_is_not_there() -> None:
+    ran = bench("gte")
+    assert ran.returncode == 2
+    assert "there is no benchmark gte; there are acquire, handoff, get" in ran.stderr
+
+
+def test_a_terminal_gets_no_markdown() -> None:
+    pytest.importorskip("rich")
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "120", "PYTHONIOENCODING": "utf-8"}
+    with subprocess.Popen([*BENCH, "get"], cwd=ROOT, env=environment, stdout=theirs, stderr=theirs) as running:
+        os.close(theirs)
+        said = b""
+        try:
+            while chunk := os.read(ours, 65536):
+                said += chunk
+        except OSError:  # the terminal's other end is closed: EIO
+            pass
+        os.close(ours)
+    assert running.returncode == 0, said
+    assert b"mpcache.shm" in said
+    assert b"| ---" not in said
