@@ -559,8 +559,10 @@ static void make_image(void)
     if (mpc_open(&ctx, segment_fd, NULL) != MPC_OK || mpc_register(&ctx) != MPC_OK)
         abort();
     now->prepare(&ctx);
+    memcpy(before, segment, segment_size);
     for (int i = 0; i < KEYS; i++)
         generation_before[i] = read_generation(&ctx, i);
+    memcpy(segment, before, segment_size); /* as if nobody had read them */
     if (now->leaves_holder)
         memcpy(image, segment, segment_size); /* as it is while the holder holds */
     mpc_close(&ctx);

@@ -17,7 +17,7 @@ EVENTS = {
     "own": {"small": 0, "promoted": 0, "main": 1},
     "own-in-main": {"reinserted": 1},
     "superseded": {"small": 0},
-    "evict-many": {"reinserted": 60, "promoted": 1},
+    "evict-many": {"reinserted": 60, "promoted": 1, "small": 1},
     "ghost": {"ghosts": 1},
     "guest": {"small": 0, "main": 0, "promoted": 0},
     "restart": {"cleared": 1},
@@ -83,6 +83,7 @@ def test_real_kills_leave_the_same(build: Path) -> None:
         ("SLOT_BEFORE_COPY", "promote", "where no record is"),
         ("TAIL_BEFORE_SLOT", "promote", "a value is gone"),
         ("MOVE_SUPERSEDED", "superseded", "a value is another one"),
+        ("OWN_LEAVES", "own", "a value is gone"),
     ],
 )
 def test_a_broken_rule_is_found_out(build: Path, fault: str, operation: str, complaint: str) -> None:

@@ -200,6 +200,12 @@ static inline void mpc_count(mpc_ctx *ctx, enum mpc_count what)
     }
 }
 
+/* Count one event of a shard, under its lock. */
+static inline void mpc_tally_locked(a64 *counter)
+{
+    mpc_store(counter, mpc_load(counter) + 1);
+}
+
 #define MPC_TAKEOVER_NS (20 * MPC_NS_PER_MS) /* a waiter judges the holder each time that this has passed */
 #define MPC_SHARD_WAIT_NS (100 * MPC_NS_PER_MS) /* after this a set gives up; longer than one take-over */
 #define MPC_LOOK_NS (250 * MPC_NS_PER_MS) /* a look at the descriptor: is it still ours, has the file a name? */

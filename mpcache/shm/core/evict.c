@@ -84,11 +84,12 @@ static bool is_unread_guest(const struct victim *victim)
     return victim->record.guest && mpc_word_freq(victim->word) == 0;
 }
 
-/* The record that is being overwritten is in use, and shall be found until it is. */
-static bool is_kept(struct mpc_room *room, const struct victim *victim)
+/* Whether the record shall stay; then one of the set's moves is used up, before room is made for the copy.  A record
+ * that is being overwritten is in use, and shall be found until it is. */
+static bool takes_a_move(struct mpc_room *room, const struct victim *victim)
 {
     return victim->slot && !victim->hidden && (mpc_word_freq(victim->word) > 0 || victim->slot == room->own) &&
-           room->moves < MOVES_PER_SET && victim->record.units <= room->movable;
+           victim->record.units <= room->movable && room->moves < MOVES_PER_SET && ++room->moves;
 }
 
 /* Out of `ring`.  What was not given the time to be read becomes a ghost. */
@@ -96,7 +97,7 @@ static void let_go(struct mpc_room *room, const struct victim *victim, unsigned 
 {
     if (!victim->slot || !mpc_retarget(victim->slot, victim->word, 0))
         return;
-    mpc_add(victim->hidden ? &room->shard->expired : &room->shard->evicted[ring], 1);
+    mpc_tally_locked(victim->hidden ? &room->shard->expired : &room->shard->evicted[ring]);
     if (!victim->hidden && (ring == MPC_SMALL || is_unread_guest(victim)))
         mpc_ghost_add_locked(room->ctx, room->shard, victim->record.hash);
 }
@@ -114,7 +115,6 @@ static bool move(struct mpc_room *room, const struct mpc_log *from, const struct
 #endif
     mpc_log_copy_locked(main, from, &victim->record);
     mpc_retarget(victim->slot, victim->word, place);
-    room->moves++;
     return true;
 }
 
@@ -122,8 +122,8 @@ static void pass_main(struct mpc_room *room, const struct victim *victim)
 {
     struct mpc_log *main = &room->log[MPC_MAIN];
     u64 freq = mpc_word_freq(victim->word);
-    if (is_kept(room, victim) && move(room, main, victim, freq ? freq - 1 : 0))
-        mpc_add(&room->shard->reinserted, 1);
+    if (takes_a_move(room, victim) && move(room, main, victim, freq ? freq - 1 : 0))
+        mpc_tally_locked(&room->shard->reinserted);
     else
         let_go(room, victim, MPC_MAIN);
     mpc_log_pass_locked(main, victim->record.units);
@@ -162,9 +162,8 @@ static bool gives_way(struct mpc_room *room, const struct victim *victim)
 {
     if (!victim->slot || victim->hidden || is_unread_guest(victim))
         return true;
-    u64 refused = mpc_load(&room->shard->refused) + 1;
-    mpc_store(&room->shard->refused, refused);
-    return refused % PATIENCE == 0;
+    mpc_tally_locked(&room->shard->refused);
+    return mpc_load(&room->shard->refused) % PATIENCE == 0;
 }
 
 /* Room in main for a guest, at the cost of nobody but other guests that were not read.  MPC_OK: there is. */
@@ -193,7 +192,7 @@ static mpc_status promote(struct mpc_room *room, const struct victim *victim)
     MPC_POINT();
 #endif
     if (move(room, &room->log[MPC_SMALL], victim, 0))
-        mpc_add(&room->shard->promoted, 1);
+        mpc_tally_locked(&room->shard->promoted);
     else
         let_go(room, victim, MPC_SMALL);
     return MPC_OK;
@@ -213,7 +212,7 @@ static mpc_status make_room_in_small(struct mpc_room *room, u64 units)
             room->ring = MPC_MAIN;
             return make_room_in_main(room, units);
         }
-        if (is_kept(room, &victim)) {
+        if (takes_a_move(room, &victim)) {
             status = promote(room, &victim);
             if (status != MPC_OK)
                 return status;
@@ -245,6 +244,9 @@ static mpc_status open_locked(struct mpc_room *room, mpc_ctx *ctx, struct mpc_sh
     if (units > widest && units <= room->movable)
         mpc_store(&shard->widest, widest = units);
     room->widest = widest < room->movable ? widest : room->movable;
+#ifdef MPC_FAULT_OWN_LEAVES
+    room->own = NULL;
+#endif
     return MPC_OK;
 }
 
@@ -258,7 +260,7 @@ static bool was_ghost(struct mpc_room *room, u64 hash, u64 units)
     u64 records = room->log[MPC_MAIN].capacity / (1 + lengths / MEAN_OF);
     if (!mpc_ghost_take_locked(room->ctx, room->shard, hash, records))
         return false;
-    mpc_add(&room->shard->ghost_hits, 1);
+    mpc_tally_locked(&room->shard->ghost_hits);
     return true;
 }
 

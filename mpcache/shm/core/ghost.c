@@ -11,7 +11,7 @@
 
 #define PER_LINE (MPC_LINE / sizeof(u16))
 
-static u16 *line_of(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash)
+u16 *mpc_ghosts_of(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash)
 {
     u64 lines = ctx->geometry.ghost_entries / PER_LINE;
     return (u16 *)((u8 *)shard + ctx->geometry.ghost_at) + ((u64)(u32)hash * lines >> 32) * PER_LINE;
@@ -26,7 +26,7 @@ static u16 fingerprint_of(u64 hash)
 
 void mpc_ghost_add_locked(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash)
 {
-    u16 *line = line_of(ctx, shard, hash);
+    u16 *line = mpc_ghosts_of(ctx, shard, hash);
     memmove(line + 1, line, (PER_LINE - 1) * sizeof *line);
     *line = fingerprint_of(hash);
 }
@@ -34,7 +34,7 @@ void mpc_ghost_add_locked(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash)
 /* Whether the key is among so many of the youngest ghosts; from now on it is not. */
 bool mpc_ghost_take_locked(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, u64 youngest)
 {
-    u16 *line = line_of(ctx, shard, hash), wanted = fingerprint_of(hash);
+    u16 *line = mpc_ghosts_of(ctx, shard, hash), wanted = fingerprint_of(hash);
     u64 depth = 1 + youngest * PER_LINE / ctx->geometry.ghost_entries;
     for (u64 i = 0; i < depth && i < PER_LINE; i++)
         if (line[i] == wanted) {

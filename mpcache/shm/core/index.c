@@ -173,15 +173,16 @@ static a64 *most_dispensable(mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, u6
         for (unsigned i = 0; i < MPC_SLOTS_PER_BUCKET; i++) {
             u64 seen = mpc_load_acquire(&bucket[i]);
             unsigned value = worth(shard, seen);
-            if (best && (value > least || (value == least && (value == 0 || age(shard, seen) <= age(shard, *word)))))
+            if (best && (value > least || (value == least && age(shard, seen) <= age(shard, *word))))
                 continue;
             best = &bucket[i];
             least = value;
             *word = seen;
+            if (value == 0)
+                return best;
         }
     }
-    if (least > 0)
-        mpc_add(&shard->overflow, 1);
+    mpc_tally_locked(&shard->overflow);
     return best;
 }
 
@@ -190,7 +191,7 @@ static a64 *most_dispensable(mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, u6
 void mpc_publish_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_hit *old, u64 place,
                         mpc_hit *put)
 {
-    u64 seen, word = mpc_tag(key->hash) << MPC_TAG_SHIFT | place;
+    u64 seen = 0, word = mpc_tag(key->hash) << MPC_TAG_SHIFT | place;
     MPC_POINT();
     put->word = word;
     if (old) {

@@ -114,7 +114,7 @@ void mpc_log_restart_locked(const mpc_ctx *ctx, struct mpc_shard *shard, struct 
     atomic_store(&log->ring->head, log->head);
     MPC_POINT();
     atomic_store(&log->ring->tail, log->tail);
-    mpc_add(&shard->cleared, 1);
+    mpc_tally_locked(&shard->cleared);
 }
 
 /* -- writing ------------------------------------------------------------------------------------------------------ */

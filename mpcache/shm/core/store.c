@@ -78,6 +78,19 @@ mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 space, mpc_hit *hi
 
 /* -- writing ---------------------------------------------------------------------------------------------------- */
 
+/* What a set is about to look at lies in cold memory, in places that do not depend on each other: ask for all at once,
+ * before the lock is taken. */
+static void ask_for(const mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key)
+{
+    __builtin_prefetch(mpc_bucket(ctx, shard, key->hash, 0), 1);
+    __builtin_prefetch(mpc_bucket(ctx, shard, key->hash, 1), 1);
+    __builtin_prefetch(mpc_ghosts_of(ctx, shard, key->hash), 1);
+    for (unsigned ring = 0; ring < MPC_RINGS; ring++) {
+        u64 place = mpc_load(&shard->ring[ring].tail) % mpc_ring_units(ctx, ring);
+        __builtin_prefetch(mpc_ring_base(ctx, shard, ring) + place * MPC_UNIT);
+    }
+}
+
 static mpc_status may_write(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value)
 {
     mpc_status status = mpc_enter(ctx);
@@ -148,6 +161,7 @@ mpc_status mpc_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64
         return status;
     struct mpc_shard *shard = mpc_shard_of(ctx, key);
     u64 drops = mpc_load_acquire(&shard->drops);
+    ask_for(ctx, shard, key);
     mpc_lease_void(ctx, key);
     if (!mpc_lock(ctx, &shard->lock, wait_ns)) {
         if (wait_ns == 0)

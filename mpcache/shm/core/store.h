@@ -61,6 +61,7 @@ mpc_status mpc_make_room_locked(mpc_ctx *ctx, struct mpc_shard *shard, u64 hash,
                                 struct mpc_room *room);
 
 /* ghost.c */
+u16 *mpc_ghosts_of(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash);
 void mpc_ghost_add_locked(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash);
 bool mpc_ghost_take_locked(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, u64 youngest);
 
