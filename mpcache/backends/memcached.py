@@ -78,7 +78,11 @@ class GenericMemcachedBackend(BytesBackend):
     # -- reading ---------------------------------------------------------------------------------------
 
     def get_serialized(self, key: KeyType) -> SerializedReturnType:
-        return self.get_serialized_multi((key,))[0]
+        if self._generation is not None or self._trouble.forgives:
+            return self.get_serialized_multi((key,))[0]
+        name = plain_name(key)
+        wire = self._pool.get_many((name,)).get(name)
+        return NO_VALUE if wire is None or wire == _PENDING else wire
 
     def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
         if not keys:
@@ -169,7 +173,7 @@ class GenericMemcachedBackend(BytesBackend):
         return None if self._generation is None else Generations(self._generation, self._trouble)
 
     @property
-    def troubles(self) -> Mapping[str, int]:
+    def errors(self) -> Mapping[str, int]:
         """How often ``on_error="miss"`` has forgiven what, in this process."""
         return self._trouble.counts
 

@@ -8,6 +8,7 @@ all of its leases; who is stopped for longer than a lease finds on waking that i
 from __future__ import annotations
 
 import logging
+import math
 import os
 import queue
 import threading
@@ -113,13 +114,15 @@ class _Renewer:
     def __init__(self) -> None:
         self._leases: dict[int, LeasedBid] = {}
         self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._sleeps_until = math.inf  # and is woken for what is due before; inf, too, while it looks
         self._thread: threading.Thread | None = None
 
     def keep(self, lease: LeasedBid) -> None:
         self._leases[id(lease)] = lease
         if self._thread is None or not self._thread.is_alive():
             self._begin(lease)
-        self._news.put(None)
+        if lease.next_renewal < self._sleeps_until:  # else it would be woken, and want the GIL, at every acquire
+            self._news.put(None)
 
     def forget(self, lease: LeasedBid) -> bool:
         """Whether it was one of those that are renewed."""
@@ -136,18 +139,19 @@ class _Renewer:
 
     def _run(self) -> None:
         while self is _renewer:
+            self._sleeps_until = math.inf
             leases = list(self._leases.values())
             now = time.monotonic()
             for lease in leases:
                 if lease.next_renewal <= now:
                     lease.renew()
-            due = min((lease.next_renewal for lease in leases), default=None)
+            self._sleeps_until = min((lease.next_renewal for lease in leases), default=math.inf)
             del leases  # or a lease that was dropped would live, and be renewed, until the next one comes
-            self._sleep(due)
+            self._sleep(self._sleeps_until)
 
-    def _sleep(self, due: float | None) -> None:
+    def _sleep(self, until: float) -> None:
         try:
-            self._news.get(timeout=None if due is None else max(0.0, due - time.monotonic()))
+            self._news.get(timeout=None if until == math.inf else max(0.0, until - time.monotonic()))
         except queue.Empty:
             pass
 

@@ -22,6 +22,7 @@ import random
 import socket
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from mpcache.api import Guarantees, Outcome
@@ -386,3 +387,49 @@ class ValkeyMutex(RedisMutex):
     """The same with the driver ``valkey``."""
 
     driver = "valkey"
+
+
+Forgive = Callable[[Callable[[], "bool | None"], "bool | None"], "bool | None"]
+"""What becomes of a server's errors: ``forgive(act, otherwise)`` is what ``act`` returns, or the other."""
+
+
+class _ForgivingBid(RedisBid):
+    """One that counts as taken while the server cannot be asked: then it keeps the threads of this process apart.
+
+    What is created under it is not stored, since the server, when it is back, does not know of it.
+    """
+
+    forgive: Forgive
+    alone = False
+
+    def _ask(self) -> bool:
+        taken = self.forgive(super()._ask, None)
+        if taken is None:
+            self.alone = True
+            self.hold_here()
+        return taken is not False
+
+    def _extend(self) -> bool:
+        return self.alone or super()._extend()
+
+    def _return(self, stored: bool) -> bool:
+        returned = self.forgive(functools.partial(super()._return, stored), True)
+        return self.alone or bool(returned)
+
+    def _mine(self) -> bool:
+        return self.alone or bool(self.forgive(super()._mine, True))
+
+
+class ForgivingMutex(RedisMutex):
+    """For a store that takes its server's errors for misses, so that creators run while it is down."""
+
+    bids = _ForgivingBid
+
+    def __init__(self, key: str | bytes, *, forgive: Forgive, **arguments: Any) -> None:
+        super().__init__(key, **arguments)
+        self._forgive = forgive
+
+    def _bid(self) -> RedisBid:
+        bid = super()._bid()
+        bid.forgive = self._forgive  # type: ignore[attr-defined]
+        return bid

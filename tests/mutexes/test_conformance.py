@@ -15,7 +15,7 @@ import pytest
 from mpcache.mutexes.semaphore import SemaphoreMutex
 from mpcache.shm import segment
 from mpcache.testing import MutexConformance
-from mpcache.testing.servers import Redis
+from mpcache.testing.servers import Memcached, Redis
 
 
 class TestNull(MutexConformance):
@@ -69,3 +69,11 @@ class TestRedis(MutexConformance):
 
 class TestValkey(TestRedis):
     mutex = "valkey"
+
+
+class TestMemcached(MutexConformance):
+    mutex = "memcached"
+
+    @pytest.fixture(autouse=True)
+    def server(self, memcached_server: Memcached) -> None:
+        type(self).arguments = {"url": memcached_server.url, "lease": 1.0}
