@@ -413,7 +413,7 @@ def test_check_names_what_is_broken(region: mpcache.CacheRegion) -> None:
     checked = cli("check", "pages")
     assert (checked.returncode, checked.stdout) == (1, "")
     assert re.fullmatch(
-        r"mpcache: pages: .*shard 0: the key of the record at \d+ does not have its hash.*\n", checked.stderr
+        r"mpcache: pages: .*shard 0, small ring: the key of the record at \d+ does not have its hash.*\n", checked.stderr
     )
 
 

@@ -22,7 +22,6 @@ dogpile = pytest.importorskip("dogpile")
 
 LATER = "comes with the stores that need a server, or a file"
 MODULES = {
-    "dogpile.cache.backends.file": LATER,
     "dogpile.cache.backends.redis": LATER,
     "dogpile.cache.backends.valkey": LATER,
 }
@@ -40,6 +39,7 @@ NAMES = {
         ("cache.region", IMPORTED, "PluginLoader SerializedReturnType coerce_string_conf exception memoized_property"),
         ("cache.region", IMPORTED, "function_key_generator function_multi_key_generator repr_obj"),
         ("cache.util", IMPORTED, "sha1"),
+        ("cache.backends.file", IMPORTED, "util"),
         ("cache.backends.memcached", IMPORTED, "CacheBackend bmemcached memcache pylibmc pymemcache util"),
         ("cache.backends.memcached", LEASED, "MemcacheArgs MemcachedLock"),
         ("cache.backends.memcached", POOLED, "GenericMemcachedBackend.client GenericMemcachedBackend.set_arguments"),

@@ -662,7 +662,7 @@ def test_check_names_what_is_wrong(name: str) -> None:
         at = content.index(b"needle") - 100
         file.seek(at)
         file.write(bytes(80))
-    with pytest.raises(SegmentDamaged, match=r"shard 0: .*record"):
+    with pytest.raises(SegmentDamaged, match=r"shard 0, small ring: .*record"):
         found.engine.check()
 
 

@@ -78,10 +78,15 @@ typedef struct {
 } mpc_wait;
 
 typedef struct {
+    u64 items, evicted;
+    u64 live_bytes, used_bytes, capacity_bytes; /* what is used and not live is dead: overwritten, deleted, pads */
+} mpc_ring_stats;
+
+typedef struct {
     u64 count[MPC_COUNTS];
-    u64 evicted[MPC_RINGS], moved, expired, overflow, cleared;
-    u64 items, live_bytes, used_bytes, capacity_bytes, largest_value;
-    u64 processes, leases, namespaces;
+    mpc_ring_stats ring[MPC_RINGS];
+    u64 promoted, reinserted, ghost_hits, expired, overflow, cleared;
+    u64 largest_value, processes, leases, namespaces;
 } mpc_stats;
 
 /* Where a scan over all keys stands. */
@@ -194,6 +199,12 @@ static inline void mpc_count(mpc_ctx *ctx, enum mpc_count what)
         a64 *count = &mpc_slot_at(ctx, (u32)(owner & 0xffff))->count[what];
         mpc_store(count, mpc_load(count) + 1);
     }
+}
+
+/* Count one event of a shard, under its lock. */
+static inline void mpc_tally_locked(a64 *counter)
+{
+    mpc_store(counter, mpc_load(counter) + 1);
 }
 
 #define MPC_TAKEOVER_NS (20 * MPC_NS_PER_MS) /* a waiter judges the holder each time that this has passed */
