@@ -412,9 +412,8 @@ def test_check_names_what_is_broken(region: mpcache.CacheRegion) -> None:
     _scribble(Path(segment.directory()) / "pages", b"news", b"NEWS")
     checked = cli("check", "pages")
     assert (checked.returncode, checked.stdout) == (1, "")
-    assert re.fullmatch(
-        r"mpcache: pages: .*shard 0, small ring: the key of the record at \d+ does not have its hash.*\n", checked.stderr
-    )
+    damage = r"mpcache: pages: .*shard 0, small ring: the key of the record at \d+ does not have its hash.*\n"
+    assert re.fullmatch(damage, checked.stderr)
 
 
 @pytest.fixture
