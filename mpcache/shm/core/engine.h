@@ -137,7 +137,6 @@ u32 mpc_word_of(u64 owner);
 
 /* -- namespaces and keys: space.c, hash.c ------------------------------------------------------------------- */
 mpc_status mpc_space_open(mpc_ctx *ctx, const char *name, size_t len, u16 *space);
-struct mpc_space *mpc_space_at(mpc_ctx *ctx, u16 space);
 u64 mpc_invalidate(mpc_ctx *ctx, u16 space, bool hard);
 void mpc_clear(mpc_ctx *ctx, u16 space);
 void mpc_key_init(const mpc_ctx *ctx, mpc_key *key, u16 space, u8 sort, const void *bytes, u32 len);
@@ -175,6 +174,11 @@ void mpc_stats_read(mpc_ctx *ctx, mpc_stats *stats);
 mpc_status mpc_check(mpc_ctx *ctx, char *why, size_t room);
 
 /* -- small shared helpers ------------------------------------------------------------------------------------------ */
+static inline struct mpc_space *mpc_space_at(const mpc_ctx *ctx, u16 space)
+{
+    return (struct mpc_space *)(ctx->base + ctx->geometry.spaces_at) + space % MPC_NAMESPACES;
+}
+
 static inline struct mpc_slot *mpc_slot_at(const mpc_ctx *ctx, u32 slot)
 {
     return (struct mpc_slot *)(ctx->base + ctx->geometry.slots_at) + slot;

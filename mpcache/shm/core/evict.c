@@ -40,20 +40,6 @@ u64 mpc_largest_value(const mpc_ctx *ctx, u32 klen)
     return most < UINT32_MAX ? most : UINT32_MAX;
 }
 
-/* No longer to be served by anyone: expired, or of an epoch before the namespace was cleared. */
-bool mpc_is_gone(mpc_ctx *ctx, const struct mpc_record *record)
-{
-    if (record->epoch < mpc_load_acquire(&mpc_space_at(ctx, record->space)->clear_at))
-        return true;
-    return record->expires != 0 && record->expires <= mpc_wall_ns();
-}
-
-/* Gone, or of an epoch before the namespace was invalidated. */
-bool mpc_is_hidden(mpc_ctx *ctx, const struct mpc_record *record)
-{
-    return mpc_is_gone(ctx, record) || record->epoch < mpc_load_acquire(&mpc_space_at(ctx, record->space)->hard_at);
-}
-
 /* -- one step of a tail --------------------------------------------------------------------------------------------- */
 
 /* What lies at a tail.  `slot` is NULL if nobody would miss it: a pad, or a record that no slot names any more. */

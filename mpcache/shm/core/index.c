@@ -10,11 +10,6 @@
 
 #define LOOKUPS 8 /* look-ups that may be lapped before a reader settles for a miss */
 
-u64 mpc_tag(u64 hash)
-{
-    return hash >> 44 & 0xfff;
-}
-
 /* Range reduction by multiplication; the second bucket from bits that the first does not use much. */
 a64 *mpc_bucket(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, int which)
 {
@@ -23,12 +18,11 @@ a64 *mpc_bucket(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, int which
     return (a64 *)((u8 *)shard + ctx->geometry.index_at + bucket * MPC_LINE);
 }
 
-static bool sound(const mpc_ctx *ctx, const struct mpc_record *record, u64 position, unsigned ring, u64 head)
+static bool sound(const struct mpc_record *record, u64 position, u64 place, u64 capacity, u64 head)
 {
-    u64 capacity = mpc_ring_units(ctx, ring);
     return record->position == position && (record->flags & MPC_PAD) == 0 &&
            record->units == mpc_units(record->klen, record->vlen) && record->units <= capacity &&
-           position % capacity + record->units <= capacity && position + record->units <= head;
+           place + record->units <= capacity && position + record->units <= head;
 }
 
 /* A private copy of the header of the record that `word` names; false when it is gone or not sound.  What the
@@ -39,29 +33,17 @@ bool mpc_record_at(const mpc_ctx *ctx, struct mpc_shard *shard, u64 word, struct
     u64 position = mpc_word_position(word);
     struct mpc_ring *ring = &shard->ring[which];
     u64 tail = mpc_load_acquire(&ring->tail), head = mpc_load_acquire(&ring->head);
-    u64 place = position % mpc_ring_units(ctx, which);
+    u64 capacity = mpc_ring_units(ctx, which), place = position % capacity;
     if (position < tail || position + MPC_RECORD_UNITS > head || position % MPC_ALIGN_UNITS != 0 ||
-        place + MPC_RECORD_UNITS > mpc_ring_units(ctx, which))
+        place + MPC_RECORD_UNITS > capacity)
         return false;
     *at = mpc_ring_base(ctx, shard, which) + place * MPC_UNIT;
     mpc_copy_out(record, *at, sizeof *record);
 #ifndef MPC_FAULT_NO_BOUNDS
-    if (!sound(ctx, record, position, which, head))
+    if (!sound(record, position, place, capacity, head))
         return false;
 #endif
     return true;
-}
-
-/* The other half of a read.  The bytes of a record change only after its tail has passed it, and head falls below
- * it only when a shard is cleared; so if neither has happened by now, all that was copied before stood still. */
-bool mpc_still_valid(const mpc_hit *hit)
-{
-    atomic_thread_fence(memory_order_acquire);
-#ifdef MPC_FAULT_NO_RECHECK
-    return true;
-#endif
-    u64 position = mpc_word_position(hit->word);
-    return mpc_load(&hit->ring->tail) <= position && position < mpc_load(&hit->ring->head);
 }
 
 static bool is_key(const struct mpc_record *record, const mpc_key *key, const u8 *at)

@@ -11,28 +11,6 @@
  * Which record leaves, and which goes on to where, is decided in evict.c. */
 #include "store.h"
 
-/* The value starts on 16 bytes: where source and destination lie 1 to 15 bytes apart modulo 4096, memcpy is up
- * to thirty times slower. */
-u64 mpc_value_at(u32 klen)
-{
-    return (sizeof(struct mpc_record) + klen + 15) & ~15ull;
-}
-
-u64 mpc_units(u32 klen, u64 vlen)
-{
-    return (mpc_value_at(klen) + vlen + 15) / 16 * MPC_ALIGN_UNITS;
-}
-
-u8 *mpc_ring_base(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring)
-{
-    return (u8 *)shard + (ring == MPC_MAIN ? ctx->geometry.main_at : ctx->geometry.small_at);
-}
-
-u64 mpc_ring_units(const mpc_ctx *ctx, unsigned ring)
-{
-    return ring == MPC_MAIN ? ctx->geometry.main_units : ctx->geometry.small_units;
-}
-
 /* -- looking ------------------------------------------------------------------------------------------------------ */
 
 u8 *mpc_log_at(const struct mpc_log *log, u64 position)
