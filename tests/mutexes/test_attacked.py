@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from collections.abc import Callable
@@ -14,6 +15,8 @@ import mpcache
 from mpcache.api import Outcome
 from mpcache.mutexes import fronted
 from mpcache.mutexes.fronted import Bid, FrontedMutex
+from mpcache.mutexes.memcached import MemcachedMutex
+from mpcache.mutexes.redis import RedisMutex
 from mpcache.mutexes.thread import ThreadMutex
 from mpcache.mutexes.turns import Scope
 from tests.processes.support import PATIENCE, wait_until
@@ -171,3 +174,20 @@ def test_a_hold_that_is_dropped_is_no_value_that_was_not_stored() -> None:
         del holder
     waiter.join()
     assert heard == [Outcome.RELEASED]
+
+
+@pytest.mark.parametrize("kind", [RedisMutex, MemcachedMutex])
+def test_a_number_goes_by_its_digits(kind: Any) -> None:
+    """Not by as many bytes of nothing."""
+    subject = kind("123456789")._subject()
+    assert kind(123456789)._subject() == subject
+    assert kind(b"123456789")._subject() == subject
+    assert kind(-1)._subject() == kind("-1")._subject()
+    with pytest.raises(TypeError, match=r"key \(1, 2\) is of type tuple"):
+        kind((1, 2))
+
+
+@pytest.mark.parametrize("wrong", [{"lease": math.inf}, {"lease": math.nan}, {"poll": math.inf}, {"poll": 0}])
+def test_a_lease_has_an_end(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must be more than 0"):
+        RedisMutex("k", **wrong)  # type: ignore[arg-type]
