@@ -1,19 +1,22 @@
 # The commands of this checkout; `make` lists them.  Everything they make lies in .venv, build and dist.
 
-PYTHON ?= python3
-ARGS   ?=
-VENV   := .venv
-BIN    := $(VENV)/bin
-ENGINE := $(wildcard mpcache/shm/*.[ch] mpcache/shm/core/*.[ch])
-RECIPE := setup.py setup.cfg pyproject.toml
+PYTHON  ?= python3
+ARGS    ?=
+BACKEND ?= shm
+VENV    := .venv
+BIN     := $(VENV)/bin
+COMMA   := ,
+ENGINE  := $(wildcard mpcache/shm/*.[ch] mpcache/shm/core/*.[ch])
+RECIPE  := setup.py setup.cfg pyproject.toml
 
 .PHONY: help demo test build lint docs bench test-asan coverage mutants prove sdist wheel clean
 
 help: ## this list
 	@awk -F ' *## ' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV)/.demo ## workers share a region, one is killed while it creates; ARGS go to `mpcache demo`
-	@$(BIN)/mpcache demo $(ARGS)
+demo: $(VENV)/.demo-$(BACKEND) ## workers share a region, creators are killed; BACKEND=redis, memcached or dbm; ARGS go to `mpcache demo`
+	@$(if $(filter redis memcached,$(BACKEND)),tools/need.sh servers)
+	@$(BIN)/mpcache demo --backend $(BACKEND) $(ARGS)
 
 test: build ## all checks and tests; with ARGS, which go to pytest, those tests and no AddressSanitizer
 	@tools/need.sh servers
@@ -70,11 +73,11 @@ $(BIN)/pip:
 	@rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo: $(BIN)/pip $(RECIPE) $(ENGINE)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cli]'
+$(VENV)/.demo-%: $(BIN)/pip $(RECIPE) $(ENGINE)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cli$(if $(filter redis memcached,$*),$(COMMA)$*)]'
 	@touch $@
 
 $(VENV)/.test: $(BIN)/pip $(RECIPE) $(ENGINE)
 	@tools/need.sh clients $(BIN)/python
 	MPCACHE_WERROR=1 $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
-	@touch $@ $(VENV)/.demo
+	@touch $@ $(addprefix $(VENV)/.demo-,shm dbm redis memcached)

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from bench.measure import Benchmark, Bound, Contender, Sample, Way, orders
-from bench.mutexes import LEASE, arguments_of, factory
+from bench.mutexes import LEASE, arguments_of, clear, factory
 from bench.stage import Stage
 from mpcache import mutexes
 
@@ -88,7 +88,11 @@ def _ours(name: str) -> Way:
         factory(name, stage)
         return {"name": name, "arguments": arguments_of(name, stage)}
 
-    return _handed(_mutex, arguments)
+    def way(stage: Stage) -> Iterator[Sample]:
+        yield from _handed(_mutex, arguments)(stage)
+        clear(name)
+
+    return way
 
 
 def _lock_itself(lock: Any) -> Any:

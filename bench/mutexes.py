@@ -40,9 +40,17 @@ def arguments_of(name: str, stage: Stage) -> dict[str, Any]:
     return {"url": stage.url(SERVERS[name])} if name in SERVERS else {}
 
 
+def clear(name: str) -> None:
+    """Remove what a primitive leaves to those who come next."""
+    unlink = getattr(mutexes.resolve(name), "unlink", None)
+    if unlink is not None:
+        unlink()
+
+
 def _ours(name: str) -> Way:
     def way(stage: Stage) -> Iterator[Sample]:
         yield _pair(factory(name, stage)("key"), stage)
+        clear(name)
 
     return way
 

@@ -34,7 +34,7 @@ class Stage:
         self._servers: dict[str, Any] = {}
 
     def __enter__(self) -> Stage:
-        memory = "/dev/shm"
+        memory = os.environ.get("MPCACHE_SHM", "/dev/shm")
         self.folder = Path(tempfile.mkdtemp(prefix="mpcache-bench-", dir=memory if os.path.isdir(memory) else None))
         self._ends.callback(shutil.rmtree, self.folder, ignore_errors=True)
         os.environ["MPCACHE_SHM"] = str(self.folder)

@@ -120,9 +120,14 @@ class DefaultInvalidationStrategy(RegionInvalidationStrategy):
         else:
             self._soft_at = time.time()
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing was ever invalidated, what nearly every hit comes to; a subclass may ask more than these."""
+        return self._hard_at is self._soft_at is None and type(self) is DefaultInvalidationStrategy
+
     def judge(self, created: float, epoch: int | None) -> Freshness:
         if self._hard_at is self._soft_at is None and type(self) is DefaultInvalidationStrategy:
-            return Freshness.FRESH  # what nearly every hit comes to; a subclass may ask more than these two
+            return Freshness.FRESH
         return super().judge(created, epoch)
 
     def is_hard_invalidated(self, timestamp: float) -> bool:

@@ -138,13 +138,14 @@ class CacheRegion(Foundation):
             values: list[Any] = self._peek_multi(keys, expiration_time, ignore_expiration)
             if values is not NotImplemented:
                 return values
-        mangled = [self._mangled(key) for key in keys]
+        mangled = [self.key_mangler(key) for key in keys] if self.key_mangler else keys
+        looked = self._storage.read_multi(mangled) if mangled else ()
         lifetime = self._lifetime(expiration_time)
+        if ignore_expiration or (lifetime is None and getattr(self._invalidator, "quiet", False)):
+            return [found[0] if found else NO_VALUE for found in looked]
         return [
-            found[0]
-            if found and (ignore_expiration or freshness(found[1], found[2], lifetime, self._judge) is FRESH)
-            else NO_VALUE
-            for found in (self._storage.read_multi(mangled) if mangled else ())
+            found[0] if found and freshness(found[1], found[2], lifetime, self._judge) is FRESH else NO_VALUE
+            for found in looked
         ]
 
     def get_value_metadata(

@@ -88,8 +88,16 @@ class WireStorage:
         return self._found(key, self._backend.get_serialized(key))
 
     def read_multi(self, keys: Sequence[KeyType]) -> list[Found | NoValueType]:
-        wires = self._backend.get_serialized_multi(keys)
-        return [self._found(key, wire) for key, wire in zip(keys, wires, strict=True)]
+        found: list[Found | NoValueType] = []
+        loads: Any = self.deserializer
+        version = codec.value_version
+        for key, wire in zip(keys, self._backend.get_serialized_multi(keys), strict=True):
+            try:
+                short = codec.plain(wire) if wire is not NO_VALUE else None
+                found.append((loads(wire[short[0] :]), short[1], None, version) if short else self._found(key, wire))
+            except Exception:
+                found.append(self._found(key, wire))  # which knows what to say of it
+        return found
 
     def _found(self, key: KeyType, wire: Any) -> Found | NoValueType:
         if not wire:

@@ -19,8 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 BENCH = [sys.executable, "-m", "bench", "--quick"]
 
 
-def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*BENCH, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+def bench(*arguments: str, shm: Path | None = None) -> subprocess.CompletedProcess[str]:
+    where = os.environ | ({} if shm is None else {"MPCACHE_SHM": str(shm)})
+    return subprocess.run([*BENCH, *arguments], cwd=ROOT, env=where, capture_output=True, text=True, timeout=60)
 
 
 def table(text: str) -> dict[str, list[str]]:
@@ -73,6 +74,13 @@ def test_a_waiter_in_another_process_is_met() -> None:
     ran = bench("handoff")
     assert (ran.returncode, ran.stderr) == (0, "")
     assert {"shm", "file", "redis", "multiprocessing.Lock"} <= set(table(ran.stdout))
+
+
+def test_its_folder_is_made_where_segments_are_to_be_and_is_gone_afterwards(tmp_path: Path) -> None:
+    ran = bench("get-or-create", shm=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "mpcache.shm" in table(ran.stdout)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_name_that_is_not_there() -> None:

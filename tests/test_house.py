@@ -47,7 +47,11 @@ DOWN: keeper.Table = {
     "backends": ("api",),
     "backends.trouble": ("api",),
     "backends.generations": ("mutexes.*", "invalidation"),
-    "backends.*": ("backends", "backends.trouble", "backends.generations", "bounded", "codec", "mutexes", "sizes"),
+    "backends.dbm": ("backends",),
+    "backends.*": (
+        *("backends", "backends.dbm", "backends.trouble", "backends.generations"),
+        *("bounded", "codec", "mutexes", "sizes"),
+    ),
     "proxy": ("api",),
     # the region, in rooms that are handed one and never make one
     "storage": ("codec", "invalidation", "mishaps"),

@@ -22,8 +22,6 @@ dogpile = pytest.importorskip("dogpile")
 
 LATER = "comes with the stores that need a server, or a file"
 MODULES = {
-    "dogpile.cache.backends.file": LATER,
-    "dogpile.cache.backends.memcached": LATER,
     "dogpile.cache.backends.redis": LATER,
     "dogpile.cache.backends.valkey": LATER,
 }
@@ -31,6 +29,8 @@ MODULES = {
 
 IMPORTED = "imported there for its own use; it stands in api, exception, lock, proxy or util, in both houses"
 INNER = "a helper of its own tests"
+POOLED = "clients are pooled: no thread has one; the arguments of a set are those of configure()"
+LEASED = "MemcachedMutex takes its place; a mixin's arguments are every memcached store's, or those of its library"
 NAMES = {
     f"dogpile.{module}:{name}": reason
     for module, reason, names in [
@@ -39,6 +39,14 @@ NAMES = {
         ("cache.region", IMPORTED, "PluginLoader SerializedReturnType coerce_string_conf exception memoized_property"),
         ("cache.region", IMPORTED, "function_key_generator function_multi_key_generator repr_obj"),
         ("cache.util", IMPORTED, "sha1"),
+        ("cache.backends.file", IMPORTED, "util"),
+        ("cache.backends.memcached", IMPORTED, "CacheBackend bmemcached memcache pylibmc pymemcache util"),
+        ("cache.backends.memcached", LEASED, "MemcacheArgs MemcachedLock"),
+        ("cache.backends.memcached", POOLED, "GenericMemcachedBackend.client GenericMemcachedBackend.set_arguments"),
+        ("cache.backends.memcached", POOLED, "BMemcachedBackend.client BMemcachedBackend.set_arguments"),
+        ("cache.backends.memcached", POOLED, "MemcachedBackend.client MemcachedBackend.set_arguments"),
+        ("cache.backends.memcached", POOLED, "PyMemcacheBackend.client PyMemcacheBackend.set_arguments"),
+        ("cache.backends.memcached", POOLED, "PylibmcBackend.client PylibmcBackend.set_arguments"),
         ("testing.fixtures", IMPORTED, "CacheBackend Lock register_backend"),
         ("testing.fixtures", INNER, "raise_cant_deserialize_exception"),
     ]

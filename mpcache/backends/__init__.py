@@ -64,6 +64,7 @@ _backend_loader = PluginLoader("mpcache.backends", "dogpile.cache")
 
 for _name, _module, _class in [
     ("bmemcached", "memcached", "BMemcachedBackend"),
+    ("dbm", "file", "DBMBackend"),
     ("memcached", "memcached", "MemcachedBackend"),
     ("memory", "memory", "MemoryBackend"),
     ("memory_pickle", "memory", "MemoryPickleBackend"),

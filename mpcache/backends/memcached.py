@@ -78,7 +78,11 @@ class GenericMemcachedBackend(BytesBackend):
     # -- reading ---------------------------------------------------------------------------------------
 
     def get_serialized(self, key: KeyType) -> SerializedReturnType:
-        return self.get_serialized_multi((key,))[0]
+        if self._generation is not None or self._trouble.forgives:
+            return self.get_serialized_multi((key,))[0]
+        name = plain_name(key)
+        wire = self._pool.get_many((name,)).get(name)
+        return NO_VALUE if wire is None or wire == _PENDING else wire
 
     def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
         if not keys:

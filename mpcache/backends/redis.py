@@ -20,12 +20,14 @@ from mpcache.backends import warn_of_unknown
 from mpcache.backends.generations import Generation, Generations
 from mpcache.backends.trouble import Trouble
 from mpcache.exception import ValidationError
+from mpcache.invalidation import seconds
 from mpcache.mutexes.base import Incarnation, incarnation
 from mpcache.mutexes.leased import DEFAULT_LEASE
 from mpcache.mutexes.redis import (
     MANY,
     POLL,
     TIMEOUT,
+    ForgivingMutex,
     RedisBid,
     RedisMutex,
     Script,
@@ -105,7 +107,8 @@ class RedisBackend(BytesBackend):
         self._given = dict(arguments)
         expiration = f"{self.driver}_expiration_time"
         warn_of_unknown(self, arguments, (expiration, *self.more, *_EVERYWHERE))
-        self._milliseconds = round(1000 * (arguments.get(expiration) or 0))
+        expires = seconds(arguments.get(expiration) or None, expiration)
+        self._milliseconds = 0 if expires is None else max(1, round(expires * 1000))
         self._distributed: bool = arguments.get("distributed_lock", True)
         self._lock = _lock_arguments(arguments)
         namespace = arguments.get("namespace")
@@ -268,7 +271,7 @@ class RedisBackend(BytesBackend):
         if client is None:  # a cluster none of whose nodes can be reached
             return None
         if self._trouble.forgives:
-            return _ForgivingMutex(key, client=client, trouble=self._trouble, **self._lock)
+            return ForgivingMutex(key, client=client, forgive=self._trouble.forgive, **self._lock)
         return RedisMutex(key, client=client, **self._lock)
 
     def begin_fill(self, key: KeyType) -> Guard:
@@ -356,48 +359,6 @@ class Guard:
     def close(self) -> None:
         """See FillGuard."""
         self.live = False
-
-
-class _ForgivingBid(RedisBid):
-    """A bid that counts as taken while the server cannot be asked: then it keeps the threads of this process apart.
-
-    What is created under it is not stored, since the server, when it is back, does not know of it.
-    """
-
-    trouble: Trouble
-    alone = False
-
-    def _ask(self) -> bool:
-        taken = self.trouble.forgive(super()._ask, None)
-        if taken is None:
-            self.alone = True
-            self.hold_here()
-        return taken is not False
-
-    def _extend(self) -> bool:
-        return self.alone or super()._extend()
-
-    def _return(self, stored: bool) -> bool:
-        returned = self.trouble.forgive(lambda: super(_ForgivingBid, self)._return(stored), True)
-        return self.alone or returned
-
-    def _mine(self) -> bool:
-        return self.alone or self.trouble.forgive(super()._mine, True)
-
-
-class _ForgivingMutex(RedisMutex):
-    """The mutex of a store whose errors are misses."""
-
-    bids = _ForgivingBid
-
-    def __init__(self, key: KeyType, *, trouble: Trouble, **arguments: Any) -> None:
-        super().__init__(key, **arguments)
-        self._trouble = trouble
-
-    def _bid(self) -> RedisBid:
-        bid = super()._bid()
-        bid.trouble = self._trouble  # type: ignore[attr-defined]
-        return bid
 
 
 def _lock_arguments(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -70,13 +70,20 @@ def group() -> None:
 
 
 @group.command()
+@click.option(
+    "--backend",
+    type=click.Choice(["shm", "dbm", "redis", "memcached"]),
+    default="shm",
+    show_default=True,
+    help="The store; a server is started for it, and ended.",
+)
 @click.option("--workers", type=click.IntRange(2, 64), default=4, show_default=True, help="How many processes.")
 @click.option(
     "--seconds", type=click.FloatRange(0.2, 60), default=3.0, show_default=True, help="How long the load lasts."
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the order in which keys are asked for.")
 @click.option("--plain", is_flag=True, help="No colours, nothing that moves.")
-def demo(workers: int, seconds: float, seed: int, plain: bool) -> int:
+def demo(backend: str, workers: int, seconds: float, seed: int, plain: bool) -> int:
     """See workers share a region, and judge it.
 
     Some of them are killed while they create.  The status is 1 if any promise did not hold.
@@ -84,7 +91,7 @@ def demo(workers: int, seconds: float, seed: int, plain: bool) -> int:
     from mpcache.cli import demo as stage
     from mpcache.cli.screen import screen
 
-    return stage.run(workers, seconds, seed, screen(plain))
+    return stage.run(backend, workers, seconds, seed, screen(plain))
 
 
 @group.command()

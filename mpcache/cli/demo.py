@@ -1,10 +1,12 @@
 """The demo: worker processes share a region, creators are killed, an invalidation goes round; then the verdict.
 
-Leans on demo_crew for the processes, demo_facts for the judgement, demo_view for what one sees of it.
+Leans on demo_crew for the processes, demo_stages for the store, demo_facts for the
+judgement, demo_view for what one sees of it.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -16,12 +18,10 @@ from typing import Any
 
 from mpcache.cli.demo_crew import Crew, Event, Worker, WorkerFailed
 from mpcache.cli.demo_facts import Facts, Invalidation, Kill, Load, Moment, Watch, verdicts
+from mpcache.cli.demo_stages import STAGES, Stage
 from mpcache.cli.demo_view import View
-from mpcache.cli.guest import a_segment, leftovers
 from mpcache.cli.screen import Screen
-from mpcache.shm import segment
 
-SIZE = 8 << 20
 KEYS = 60
 SLOW_MS = (20, 50)
 """How long a value takes to create, from and to."""
@@ -146,26 +146,33 @@ def _said(workers: list[Worker], event: str) -> list[Moment]:
 # -- the stage ------------------------------------------------------------------------------------------------
 
 
-def run(workers: int, seconds: float, seed: int, screen: Screen) -> int:
+def run(backend: str, workers: int, seconds: float, seed: int, screen: Screen) -> int:
     """Play it, judge it; the exit status.
 
+    :param backend: one of STAGES.
     :raises SegmentError: there is no shared memory to play in.
+    :raises NoServer: the server that was asked for is not installed.
     :raises SystemExit: a signal ended it; everything is cleared away by then.
     """
     began, name = time.monotonic(), f"demo-{os.getpid()}"
     facts = Facts(workers, kills_planned=KILLS, invalidations_planned=workers)
     view = View(screen)
-    with _signals_as_exits(), a_segment(name, SIZE), Crew(name, str(SIZE)) as crew:
-        view.title(name, workers, SIZE, os.path.dirname(segment.directory()))
+    with _signals_as_exits(), STAGES[backend](name) as stage, Crew(_to_workers(stage)) as crew:
+        view.title(name, workers, stage.where)
+        facts.take_over_within = stage.take_over_within
         try:
             Demo(crew, facts, view).play(seconds, seed)
             facts.failures += crew.dismiss()
         except WorkerFailed as failure:
             facts.failures.append(str(failure))
-    facts.leftovers += leftovers(name)
+    facts.leftovers += stage.left()
     judged = verdicts(facts)
     view.verdicts(judged, time.monotonic() - began)
     return 0 if all(verdict.held for verdict in judged) else 1
+
+
+def _to_workers(stage: Stage) -> str:
+    return json.dumps({"backend": stage.backend, "arguments": stage.arguments, "clear": stage.clear})
 
 
 @contextmanager

@@ -45,11 +45,10 @@ class View:
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
 
-    def title(self, name: str, workers: int, size: int, directory: str) -> None:
+    def title(self, name: str, workers: int, where: str) -> None:
         """Who shares what."""
-        where = f" ({size >> 20} MiB of {directory})"
         region = f"   {workers} processes share the region "
-        self._screen.line((f"mpcache {mpcache.__version__}", STRONG), region, (name, STRONG), (where, DIM))
+        self._screen.line((f"mpcache {mpcache.__version__}", STRONG), region, (name, STRONG), (f" ({where})", DIM))
 
     def _act(self, number: int, title: str) -> None:
         self._screen.line()

@@ -1,8 +1,8 @@
-"""One worker of the demo: a process of its own that knows of the others only by the name of the segment.
+"""One worker of the demo: a process of its own that knows of the others only by where their store is.
 
 Leans on the package as any user does, on nothing else of the demo.  Orders come as lines of JSON on standard input,
 what happens goes out likewise on standard output.  When its input ends without an order to end, so has the demo: the
-worker removes the segment and is gone, whatever it was doing.
+worker clears the store away and is gone, whatever it was doing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def tell(event: str, **facts: Any) -> None:
         time.sleep(3600)  # the demo is dead: leave the rest to the thread that is about to see it, too
 
 
-def orders(name: str) -> queue.SimpleQueue[dict[str, Any]]:
+def orders(clear: list[str]) -> queue.SimpleQueue[dict[str, Any]]:
     """The orders as they come, read in a thread, which also sees that the demo is dead."""
     coming: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 
@@ -52,7 +52,7 @@ def orders(name: str) -> queue.SimpleQueue[dict[str, Any]]:
                 if order["do"] == "end":
                     return
         # exec ends the other threads first: none of them brings the segment back to life after this.
-        os.execv(sys.executable, [sys.executable, "-m", "mpcache.cli", "rm", name])
+        os.execv(sys.executable, [sys.executable, *(clear or ["-c", ""])])
 
     threading.Thread(target=read, daemon=True).start()
     return coming
@@ -61,8 +61,8 @@ def orders(name: str) -> queue.SimpleQueue[dict[str, Any]]:
 class Worker:
     """Carries out the orders, each a method of its name."""
 
-    def __init__(self, name: str, size: int) -> None:
-        self.cache = mpcache.shared(name, size=size)
+    def __init__(self, backend: str, arguments: dict[str, Any]) -> None:
+        self.cache = mpcache.make_region().configure(backend, arguments=arguments)
         self.creations: Counter[str] = Counter()
 
     def _create(self, key: str, seconds: float) -> dict[str, Any]:
@@ -193,10 +193,10 @@ def _cost_of_the_clock() -> int:
 
 def main() -> None:
     """Do as told until the end."""
-    name, size = sys.argv[1:]
-    coming = orders(name)
+    stage = json.loads(sys.argv[1])
+    coming = orders(stage["clear"])
     try:
-        worker = Worker(name, int(size))
+        worker = Worker(stage["backend"], stage["arguments"])
         tell("ready")
         while (order := coming.get())["do"] != "end":
             getattr(worker, order.pop("do"))(**order)

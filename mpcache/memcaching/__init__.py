@@ -64,18 +64,21 @@ def with_port(url: Any) -> Any:
     return f"[{where[0]}]:{where[1]}" if ":" in where[0] else f"{where[0]}:{where[1]}"
 
 
-_LONGEST = 250
-"""Bytes of a key that memcached takes."""
+_PLAIN = re.compile(r"[!-~]{1,250}")
+_NOT_ASCII = re.compile(rb"[!-~\x80-\xff]{1,250}")
 
 
 def plain_name(name: str | bytes) -> str:
-    """A name as memcached takes it: the same, or a digest if it is too long, or has spaces or control characters."""
+    """A key as memcached takes it: the same, or a digest if it is over 250 bytes, has spaces or control characters."""
+    if isinstance(name, str) and _PLAIN.fullmatch(name):
+        return name
     text = name.encode() if isinstance(name, str) else bytes(name)
-    fit = 0 < len(text) <= _LONGEST and not any(byte <= 0x20 or byte == 0x7F for byte in text)
     try:
-        return text.decode() if fit else f"mpcache~{hashlib.sha256(text).hexdigest()[:40]}"
+        if _NOT_ASCII.fullmatch(text):
+            return text.decode()
     except UnicodeDecodeError:
-        return f"mpcache~{hashlib.sha256(text).hexdigest()[:40]}"
+        pass
+    return f"mpcache~{hashlib.sha256(text).hexdigest()[:40]}"
 
 
 class Lock(Protocol):

@@ -143,8 +143,8 @@ class Hold:
             self.asker.holds.discard(self.weak)
 
     def __del__(self) -> None:
-        if self.token is not None and not self.foreign:
-            self.end(False)
+        if getattr(self, "token", None) is not None and not self.foreign:  # none, if it was interrupted while made
+            self.end(True)  # who waits asks anew, as after a creator that raised; else all would create at once
             text = f"the mutex of key {self.key!r} was dropped while held; it has been released"
             warnings.warn(text, ResourceWarning, 2)
 

@@ -163,17 +163,8 @@ def own(path: str, *, exclusively: bool = False) -> OwnFile:
     :raises OSError: as ``open``; FileNotFoundError and FileExistsError are for the caller to try the other way.
     :raises MutexError: it is no lock file.
     """
-    while True:
-        era = _era
-        file = OwnFile(path, "x+" if exclusively else "r+", opener=_OPENER)
-        found = os.fstat(file.fileno())
-        file.path, file.identity = path, (found.st_dev, found.st_ino)
-        _open_ones[id(file)] = weakref.ref(file)
-        if era is _era and not _forking - {threading.get_ident()}:
-            break
-        file.forget()  # a child that another thread has forked meanwhile may have it open, and know nothing of it
-        exclusively = False
-        time.sleep(0.0005)
+    file = _open(path, "x+" if exclusively else "r+", _OPENER)
+    found = os.fstat(file.fileno())
     if exclusively or (stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not os.path.islink(path)):
         return file
     file.forget()
@@ -182,6 +173,28 @@ def own(path: str, *, exclusively: bool = False) -> OwnFile:
         f" {stat.filemode(found.st_mode)}); whoever put it there has to remove it",
         path=path,
     )
+
+
+def own_shared(path: str) -> OwnFile:
+    """Open a file, or make it with the mode that the user's umask leaves: other users may have a part in it.
+
+    :raises OSError: as ``open``.
+    """
+    return _open(path, "a+", None)
+
+
+def _open(path: str, how: str, opener: Any) -> OwnFile:
+    while True:
+        era = _era
+        file = OwnFile(path, how, opener=opener)
+        found = os.fstat(file.fileno())
+        file.path, file.identity = path, (found.st_dev, found.st_ino)
+        _open_ones[id(file)] = weakref.ref(file)
+        if era is _era and not _forking - {threading.get_ident()}:
+            return file
+        file.forget()  # a child that another thread has forked meanwhile may have it open, and know nothing of it
+        how = how.replace("x", "r")
+        time.sleep(0.0005)
 
 
 def own_or_make(path: str) -> OwnFile:

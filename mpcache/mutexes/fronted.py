@@ -106,12 +106,12 @@ class FrontedMutex(Mutex):
             if outcome is Outcome.ACQUIRED:
                 outcome = _then_outside(entry.bid, deadline, early)
         except BaseException:
-            hold.token = None
             _abandon(entry)
+            hold.token = None  # not before: should an exception come on the way, the hold gives back what is left
             raise
         if outcome is not Outcome.ACQUIRED:
-            hold.token = None
             entry.turn.end(outcome is not Outcome.UNSTORED)  # what was heard outside, those inside are told
+            hold.token = None
         return outcome
 
 
@@ -143,6 +143,6 @@ def _left(deadline: float | None) -> float | None:
 
 def _abandon(entry: _Entry) -> None:
     try:
-        entry.give(False)
+        entry.give(True)  # nothing was created, but who waits inside must not take it for a holder's word: it asks anew
     except Exception as error:  # the one that led here is the one to be told
         log.debug("%s while what an interrupted acquire may have taken was given back", error)

@@ -17,17 +17,19 @@ import functools
 import hashlib
 import importlib
 import itertools
+import math
 import os
 import random
 import socket
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from mpcache.api import Guarantees, Outcome
 from mpcache.mutexes.base import Hold, Incarnation, incarnation
 from mpcache.mutexes.fronted import FrontedMutex
-from mpcache.mutexes.leased import DEFAULT_LEASE, LeasedBid
+from mpcache.mutexes.leased import DEFAULT_LEASE, LeasedBid, plain
 
 POLL = 0.1
 """Seconds after which a waiter asks again though nobody woke him: the holder has died, or is dogpile.cache's."""
@@ -131,7 +133,7 @@ def is_cluster(client: Any) -> bool:
 
 def names_of(key: str | bytes, prefix: str, namespace: str, clustered: bool) -> tuple[bytes, bytes]:
     """The names of a key's lock and of its fence."""
-    bare = key.encode() if isinstance(key, str) else bytes(key)
+    bare = plain(key)
     full = f"{namespace}:".encode() + bare if namespace else bare
     if not clustered:
         return prefix.encode() + full, b"mpcache:fence"
@@ -201,7 +203,7 @@ class RedisBid(LeasedBid):
     def __init__(
         self, client: Any, names: tuple[bytes, bytes], place: Any, lease: float, poll: float, who: str
     ) -> None:
-        super().__init__(lease, who)
+        super().__init__(lease, who, place)
         self._client, self._names, self._place, self._poll = client, names, place, poll
         self.token = uuid.uuid4().hex.encode()
         self.fence: int | None = None
@@ -308,7 +310,7 @@ class RedisMutex(FrontedMutex):
     When its holder dies, in whichever way, another has it a lease later.  While the holder lives, the lease is renewed.
     Errors of the server are the driver's.
 
-    :param key: str or bytes.
+    :param key: str, bytes, or a number, which is the same as its digits.
     :param url: of the server; see the driver's ``from_url``.
     :param client: one to be used instead, also of a cluster; how long it may take is for its maker to say.
     :param lease: seconds for which the death of a holder keeps the others waiting.
@@ -338,8 +340,8 @@ class RedisMutex(FrontedMutex):
         blocking_timeout: float | None = None,
     ) -> None:
         super().__init__(key)
-        if not (lease > 0 and poll > 0):
-            raise ValueError(f"lease={lease!r} and poll={poll!r} are seconds, and must be more than 0")
+        if not (0 < lease < math.inf and 0 < poll < math.inf):
+            raise ValueError(f"lease={lease!r} and poll={poll!r} are seconds, and must be more than 0, and finite")
         self._client = client_of(self.driver, url) if client is None else client
         self._place = place_of(self._client)
         self._names = names_of(key, prefix, namespace, is_cluster(self._client))
@@ -386,3 +388,49 @@ class ValkeyMutex(RedisMutex):
     """The same with the driver ``valkey``."""
 
     driver = "valkey"
+
+
+Forgive = Callable[[Callable[[], "bool | None"], "bool | None"], "bool | None"]
+"""What becomes of a server's errors: ``forgive(act, otherwise)`` is what ``act`` returns, or the other."""
+
+
+class _ForgivingBid(RedisBid):
+    """One that counts as taken while the server cannot be asked: then it keeps the threads of this process apart.
+
+    What is created under it is not stored, since the server, when it is back, does not know of it.
+    """
+
+    forgive: Forgive
+    alone = False
+
+    def _ask(self) -> bool:
+        taken = self.forgive(super()._ask, None)
+        if taken is None:
+            self.alone = True
+            self.hold_here()
+        return taken is not False
+
+    def _extend(self) -> bool:
+        return self.alone or super()._extend()
+
+    def _return(self, stored: bool) -> bool:
+        returned = self.forgive(functools.partial(super()._return, stored), True)
+        return self.alone or bool(returned)
+
+    def _mine(self) -> bool:
+        return self.alone or bool(self.forgive(super()._mine, True))
+
+
+class ForgivingMutex(RedisMutex):
+    """For a store that takes its server's errors for misses, so that creators run while it is down."""
+
+    bids = _ForgivingBid
+
+    def __init__(self, key: str | bytes, *, forgive: Forgive, **arguments: Any) -> None:
+        super().__init__(key, **arguments)
+        self._forgive = forgive
+
+    def _bid(self) -> RedisBid:
+        bid = super()._bid()
+        bid.forgive = self._forgive  # type: ignore[attr-defined]
+        return bid

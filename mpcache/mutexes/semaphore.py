@@ -294,7 +294,7 @@ def _acquire(posix_ipc: Any, bell: Any, seconds: float) -> bool:
         if before is not None:
             try:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            except BaseException:  # a handler's, at the door: the function is Python, and another thread took the signal
+            except BaseException:  # a handler's, at this door: another thread took the signal
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
                 raise
     return True

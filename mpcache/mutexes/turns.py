@@ -50,10 +50,9 @@ class Turn:
 
     def end(self, stored: bool) -> None:
         """It is over, if it ever began.  May be called again."""
-        self.stored = stored
-        if self._scope.turns.get(self._place) is self:  # else an exception came before it began
+        if self._scope.turns.get(self._place) is self:  # else an exception came before it began, or it is over
+            self.stored = stored
             del self._scope.turns[self._place]
-        if self._over.locked():
             self._over.release()
 
 

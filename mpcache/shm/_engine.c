@@ -195,6 +195,40 @@ static int put_counts(PyObject *dict, const mpc_stats *stats)
     return 0;
 }
 
+static int put_of_ring(PyObject *dict, const char *ring, const char *what, u64 value)
+{
+    char name[48];
+    snprintf(name, sizeof name, "%s_%s", ring, what);
+    return put(dict, name, value);
+}
+
+/* Each ring, and both together. */
+static int put_rings(PyObject *dict, const mpc_stats *stats)
+{
+    static const char *const names[MPC_RINGS] = {"small", "main"};
+    mpc_ring_stats sum = {0};
+    for (int i = 0; i < MPC_RINGS; i++) {
+        const mpc_ring_stats *ring = &stats->ring[i];
+        u64 live = ring->live_bytes < ring->used_bytes ? ring->live_bytes : ring->used_bytes;
+        if (put_of_ring(dict, names[i], "evictions", ring->evicted) < 0 ||
+            put_of_ring(dict, names[i], "items", ring->items) < 0 ||
+            put_of_ring(dict, names[i], "live_bytes", live) < 0 ||
+            put_of_ring(dict, names[i], "dead_bytes", ring->used_bytes - live) < 0 ||
+            put_of_ring(dict, names[i], "free_bytes", ring->capacity_bytes - ring->used_bytes) < 0)
+            return -1;
+        sum.evicted += ring->evicted;
+        sum.items += ring->items;
+        sum.live_bytes += live;
+        sum.used_bytes += ring->used_bytes;
+        sum.capacity_bytes += ring->capacity_bytes;
+    }
+    return put(dict, "evictions", sum.evicted) < 0 || put(dict, "items", sum.items) < 0 ||
+                   put(dict, "live_bytes", sum.live_bytes) < 0 || put(dict, "used_bytes", sum.used_bytes) < 0 ||
+                   put(dict, "capacity_bytes", sum.capacity_bytes) < 0
+               ? -1
+               : 0;
+}
+
 static PyObject *engine_stats(Engine *self, PyObject *unused)
 {
     (void)unused;
@@ -205,11 +239,10 @@ static PyObject *engine_stats(Engine *self, PyObject *unused)
     PyObject *dict = PyDict_New();
     if (!dict)
         return NULL;
-    if (put_counts(dict, &s) < 0 || put(dict, "evictions", s.evicted[MPC_SMALL] + s.evicted[MPC_MAIN]) < 0 ||
-        put(dict, "moved", s.moved) < 0 || put(dict, "expired", s.expired) < 0 ||
-        put(dict, "overflow", s.overflow) < 0 || put(dict, "cleared", s.cleared) < 0 ||
-        put(dict, "items", s.items) < 0 || put(dict, "live_bytes", s.live_bytes) < 0 ||
-        put(dict, "used_bytes", s.used_bytes) < 0 || put(dict, "capacity_bytes", s.capacity_bytes) < 0 ||
+    if (put_counts(dict, &s) < 0 || put_rings(dict, &s) < 0 || put(dict, "expired", s.expired) < 0 ||
+        put(dict, "overflow", s.overflow) < 0 || put(dict, "moved", s.promoted + s.reinserted) < 0 ||
+        put(dict, "promotions", s.promoted) < 0 || put(dict, "reinsertions", s.reinserted) < 0 ||
+        put(dict, "ghost_hits", s.ghost_hits) < 0 || put(dict, "cleared", s.cleared) < 0 ||
         put(dict, "largest_value", s.largest_value) < 0 || put(dict, "processes", s.processes) < 0 ||
         put(dict, "leases", s.leases) < 0 || put(dict, "namespaces", s.namespaces) < 0 ||
         put(dict, "size", self->ctx.geometry.size) < 0 || put(dict, "shards", self->ctx.geometry.shards) < 0 ||

@@ -308,6 +308,5 @@ class MutexConformance(_AmongProcesses):
     @asks(threads=True)
     def test_tasks_of_a_loop_create_a_value_once(self) -> None:
         puppet = self._puppet("spawn")
-        keys = iter([self.key, self.key + "2", self.key + "3"])
-        created = self._undisturbed(lambda: puppet.ask("play", scenes.tasks, next(keys), 5))
+        created = self._undisturbed(lambda: puppet.ask("play", scenes.tasks, gen_some_key(), 5))
         assert created == (1, {"value 1"})

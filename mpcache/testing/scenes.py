@@ -5,6 +5,7 @@ Leans on puppets for what is shared with it.  A scene gets a recipe and returns 
 
 from __future__ import annotations
 
+import math
 import random
 import signal
 import sys
@@ -136,9 +137,11 @@ class Metronome:
     """
 
     BEAT = 0.005
+    LEAST = 0.09
 
     def __init__(self) -> None:
         self.latest = 0.0
+        self._born = time.monotonic()
         self.begin()
 
     def begin(self) -> None:
@@ -149,21 +152,25 @@ class Metronome:
         """Now it runs again; or it is all over, and the present beat counts if it is late already."""
         self.latest = max(self.latest, _own_time() - self._began - self.BEAT)
 
+    def of_a_wait(self) -> float:
+        """The worst lateness; endless if what was watched is over too soon to tell, since nobody had to wait."""
+        return self.latest if time.monotonic() - self._born > self.LEAST else math.inf
+
     async def run(self) -> None:
         """Among tasks."""
         import asyncio
 
         while True:
+            self.beat()  # the first one since it was made: whatever came before this task counts
             self.begin()
             await asyncio.sleep(self.BEAT)
-            self.beat()
 
     def run_as_greenlet(self) -> None:
         """Among greenlets."""
         while True:
+            self.beat()
             self.begin()
             time.sleep(self.BEAT)
-            self.beat()
 
 
 def _own_time() -> float:
@@ -205,7 +212,7 @@ def a_greenlet_waits(make: Recipe, key: Any, patience: float) -> tuple[bool, flo
     ticking.kill()
     if got:
         mutex.release()
-    return got, metronome.latest
+    return got, metronome.of_a_wait()
 
 
 def _in_a_loop(act: Callable[[], Awaitable[Any]]) -> tuple[Any, float]:
@@ -222,7 +229,7 @@ def _in_a_loop(act: Callable[[], Awaitable[Any]]) -> tuple[Any, float]:
             metronome.beat()
             ticking.cancel()
 
-    return asyncio.run(main()), metronome.latest
+    return asyncio.run(main()), metronome.of_a_wait()
 
 
 def a_thread_of_the_loop_waits(make: Recipe, key: Any, patience: float) -> tuple[bool, float]:

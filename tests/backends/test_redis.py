@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -278,8 +279,13 @@ def test_the_server_lets_go_of_what_has_expired(region: Any, raw: Any, key: str)
         assert kept.get_multi([key, key + "2"]) == [4, 2]
     region().set(key, 5)
     assert raw.pttl(key) == -1
-    region("mpcache.valkey", valkey_expiration_time=1.5).set(key, 5)
-    assert 0 < raw.pttl(key) <= 1500
+    for given, most in [(1.5, 1500), (timedelta(minutes=1), 60_000)]:
+        region("mpcache.valkey", valkey_expiration_time=given).set(key, 5)
+        assert 0 < raw.pttl(key) <= most
+    region(redis_expiration_time=0.0001).set(key, 5)
+    assert raw.pttl(key) in (0, 1, -2)
+    with pytest.raises(ValidationError, match="redis_expiration_time is not a number or timedelta"):
+        region(redis_expiration_time="an hour")
 
 
 @pytest.mark.parametrize("driver", ["redis", "valkey"])

@@ -569,7 +569,7 @@ class Grabbing(Flock):
     """Waits in C, and keeps the interpreter to itself."""
 
     def _rest(self) -> None:
-        _C_WITH_GIL.usleep(120_000)
+        _C_WITH_GIL.usleep(300_000)
 
 
 class SlowToTry(Flock):

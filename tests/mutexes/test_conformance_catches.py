@@ -58,8 +58,8 @@ CAUGHT: list[tuple[type, str]] = [
     (faulty.Starting, "signals_change_no_wait"),
     (faulty.Restless, "signals_delay_no_take_over"),
     # death and sleep
-    (faulty.Immortal, "the_death_of_its_holder_frees_it[fork] the_death_of_its_holder_frees_it[spawn]"),
-    (faulty.KnownByPid, "the_death_of_its_holder_frees_it[fork] the_death_of_its_holder_frees_it[spawn]"),
+    (faulty.Immortal, "the_death_of_its_holder_frees_it"),
+    (faulty.KnownByPid, "the_death_of_its_holder_frees_it"),
     (faulty.Inherited, "its_death_frees_it_though_a_child_of_it_lives"),
     (faulty.Impatient, "a_sleeper_keeps_it"),
     (faulty.Lapsing, "who_works_for_longer_than_his_lease_keeps_it"),

@@ -259,7 +259,7 @@ class Anatomy:
     """
 
     _HEADER = struct.Struct("<QII Q4I5Q")  # magic, layout, bytes of it; size, 4 counts, where things are
-    _LAYOUT = 1
+    _LAYOUT = 2
     _SLOT, _ID, _PID = 256, 0, 16
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

@@ -10,7 +10,7 @@
  * With -k the child is really killed, at every STRIDE-th instruction, and the segment itself is looked at: slower by
  * far, since each death needs a child of its own; it shows that the twin tells the truth.
  */
-#include "engine.h"
+#include "store.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -21,8 +21,9 @@
 #include <unistd.h>
 
 #define KEYS 24
-#define MANY 2000 /* states of one operation, from which on each 16th is looked at */
-#define LOW_LIMIT (1u << 18) /* a few capacities of the small ring that this segment has */
+#define KEPT 5 /* the key that is to be moved, and may be missed at no moment */
+#define MANY 800 /* states of one operation, from which on each 16th is looked at */
+#define LOW_LIMIT (1u << 19) /* a few capacities of the main ring that this segment has */
 #define BOUND_NS (150 * MPC_NS_PER_MS) /* no operation may take longer after a death */
 
 static int segment_fd, twin_fd;
@@ -101,43 +102,206 @@ static void prepare_few(mpc_ctx *ctx)
     fill_up(ctx, 8);
 }
 
+static u8 filling[1 << 16];
+
+static mpc_key filler(mpc_ctx *ctx, int number)
+{
+    static char name[32];
+    mpc_key key;
+    mpc_key_init(ctx, &key, 0, 0, name, (u32)snprintf(name, sizeof name, "filler %d", number));
+    return key;
+}
+
 static void set_filler(mpc_ctx *ctx, int number, u32 len)
 {
-    char name[32];
-    mpc_key key;
-    mpc_hit hit;
-    mpc_key_init(ctx, &key, 0, 0, name, (u32)snprintf(name, sizeof name, "filler %d", number));
-    mpc_value value = {.bytes = buffer, .len = len, .created = 1};
+    mpc_key key = filler(ctx, number);
+    mpc_value value = {.bytes = filling, .len = len, .created = 1};
     mpc_set(ctx, &key, &value, MPC_SHARD_WAIT_NS);
-    mpc_find(ctx, &key, &hit); /* was read: will be moved on, not evicted */
 }
 
-static u64 free_units(mpc_ctx *ctx)
+static void set_and_read_filler(mpc_ctx *ctx, int number, u32 len)
 {
-    struct mpc_ring *ring = &mpc_shard_at(ctx, 0)->ring[MPC_MAIN];
-    return ctx->geometry.main_units - (mpc_load(&ring->head) - mpc_load(&ring->tail));
+    mpc_hit hit;
+    set_filler(ctx, number, len);
+    mpc_key key = filler(ctx, number);
+    mpc_find(ctx, &key, &hit);
 }
 
-/* The ring is full of what was read: the next set has to move some of it on, as many as it may, and then to evict. */
-static void prepare_full(mpc_ctx *ctx)
+static struct mpc_shard *shard_of(mpc_ctx *ctx)
 {
-    int i = 0;
+    return mpc_shard_at(ctx, 0);
+}
+
+static u64 tail_of(mpc_ctx *ctx, unsigned ring)
+{
+    return mpc_load(&shard_of(ctx)->ring[ring].tail);
+}
+
+static u64 free_units(mpc_ctx *ctx, unsigned ring)
+{
+    return mpc_ring_units(ctx, ring) - (mpc_load(&shard_of(ctx)->ring[ring].head) - tail_of(ctx, ring));
+}
+
+static void read_tail(mpc_ctx *ctx, unsigned ring)
+{
+    mpc_hit hit;
+    const u8 *at = mpc_ring_base(ctx, shard_of(ctx), ring) + tail_of(ctx, ring) % mpc_ring_units(ctx, ring) * MPC_UNIT;
+    const struct mpc_record *record = (const struct mpc_record *)at;
+    mpc_key key;
+    mpc_key_init(ctx, &key, 0, 0, at + sizeof *record, record->klen);
+    mpc_find(ctx, &key, &hit);
+}
+
+#define SMALLER 8 /* bytes of a filler that takes less room than any key's value */
+
+static int next_filler;
+
+/* Main is full of what was read while it was small, and has evicted some of it. */
+static void crowd(mpc_ctx *ctx)
+{
+    next_filler = 0;
+    while (mpc_load(&shard_of(ctx)->evicted[MPC_MAIN]) == 0)
+        set_and_read_filler(ctx, next_filler++, 600);
+}
+
+/* The next set of a small value finds no room in the small ring. */
+static void fill_small(mpc_ctx *ctx)
+{
+    while (free_units(ctx, MPC_SMALL) >= mpc_units(16, SMALLER))
+        set_filler(ctx, next_filler++, SMALLER);
+}
+
+/* What leaves is unread, and main has no room for guests. */
+static void prepare_evict(mpc_ctx *ctx)
+{
+    crowd(ctx);
+    for (u64 until = mpc_load(&shard_of(ctx)->ring[MPC_SMALL].head); tail_of(ctx, MPC_SMALL) < until;)
+        set_filler(ctx, next_filler++, 600);
+    fill_up(ctx, 3);
+    fill_small(ctx);
+}
+
+static u64 word_of(mpc_ctx *ctx, int number)
+{
+    mpc_hit hit = {0};
+    mpc_key key = key_number(ctx, number);
+    mpc_look_up(ctx, shard_of(ctx), &key, &hit); /* does not count as a read */
+    return hit.word;
+}
+
+static bool is_in(mpc_ctx *ctx, int number, unsigned ring)
+{
+    u64 word = word_of(ctx, number);
+    return word != 0 && mpc_word_ring(word) == ring;
+}
+
+static u64 place_of(mpc_ctx *ctx, int number)
+{
+    return mpc_word_position(word_of(ctx, number));
+}
+
+static u64 set_and_read(mpc_ctx *ctx, int number, int generation)
+{
+    set(ctx, number, generation);
+    read_generation(ctx, number);
+    return place_of(ctx, number);
+}
+
+/* The next set that finds no room in the small ring has this record to deal with. */
+static void bring_to_tail(mpc_ctx *ctx, u64 position)
+{
+    while (tail_of(ctx, MPC_SMALL) < position)
+        set_filler(ctx, next_filler++, 600);
+    fill_small(ctx);
+}
+
+/* What leaves the small ring was read.  In main one record was, and the next was not. */
+static void prepare_promote(mpc_ctx *ctx)
+{
+    crowd(ctx);
+    bring_to_tail(ctx, set_and_read(ctx, KEPT, 0));
+    read_tail(ctx, MPC_MAIN);
+}
+
+/* What would leave the small ring is what is overwritten. */
+static void prepare_own(mpc_ctx *ctx)
+{
+    crowd(ctx);
+    set(ctx, KEPT, 0);
+    bring_to_tail(ctx, place_of(ctx, KEPT));
+}
+
+/* So it is in main. */
+static void prepare_own_in_main(mpc_ctx *ctx)
+{
+    crowd(ctx);
+    set_and_read(ctx, KEPT, 0);
+    while (is_in(ctx, KEPT, MPC_SMALL))
+        set_filler(ctx, next_filler++, 600);
+    while (tail_of(ctx, MPC_MAIN) < place_of(ctx, KEPT))
+        set_and_read_filler(ctx, next_filler++, 600);
+}
+
+/* What leaves the small ring was read, and then overwritten. */
+static void prepare_superseded(mpc_ctx *ctx)
+{
+    crowd(ctx);
+    u64 position = set_and_read(ctx, KEPT, 0);
+    set_and_read(ctx, KEPT, 1);
+    bring_to_tail(ctx, position);
+}
+
+/* Wherever one looks, everything was read: the next set moves as much as it may, and then evicts. */
+static void prepare_busy(mpc_ctx *ctx)
+{
+    crowd(ctx);
     fill_up(ctx, KEYS);
-    while (mpc_load(&mpc_shard_at(ctx, 0)->moved) == 0)
-        set_filler(ctx, i++, 600);
-    fill_up(ctx, KEYS);
-    while (free_units(ctx) >= ctx->geometry.main_units / 16 + 20)
-        set_filler(ctx, i++, 8);
-}
-
-/* The next set would pass the limit of positions. */
-static void prepare_limit(mpc_ctx *ctx)
-{
-    struct mpc_ring *ring = &mpc_shard_at(ctx, 0)->ring[MPC_MAIN];
-    for (int i = 0; mpc_load(&ring->head) + 2 * ctx->geometry.main_units <= ctx->geometry.position_limit; i++) {
-        set_filler(ctx, i % 50, 600);
-        set(ctx, i % KEYS, 0);
+    for (int i = 0; i < next_filler; i++) {
+        mpc_hit hit;
+        mpc_key key = filler(ctx, i);
+        mpc_find(ctx, &key, &hit);
     }
+    for (int i = 0; i < 40; i++)
+        set_and_read_filler(ctx, next_filler++, SMALLER);
+}
+
+/* The key has left unread, not long ago. */
+static void prepare_ghost(mpc_ctx *ctx)
+{
+    prepare_evict(ctx);
+    set(ctx, 20, 0);
+    while (is_in(ctx, 20, MPC_SMALL))
+        set_filler(ctx, next_filler++, 600);
+    read_tail(ctx, MPC_MAIN);
+}
+
+static void prepare_guest(mpc_ctx *ctx)
+{
+    for (next_filler = 0; next_filler < 10;)
+        set_filler(ctx, next_filler++, 600);
+    prepare_few(ctx);
+    fill_small(ctx);
+}
+
+static bool is_before_limit(mpc_ctx *ctx, unsigned ring)
+{
+    u64 head = mpc_load(&shard_of(ctx)->ring[ring].head);
+    return head + MPC_LAPS_PER_SET * mpc_ring_units(ctx, ring) <= ctx->geometry.position_limit;
+}
+
+/* The next set would pass the limit of positions of one ring; the other has something in it. */
+static void prepare_limit_of_small(mpc_ctx *ctx)
+{
+    prepare_promote(ctx);
+    for (int i = 0; is_before_limit(ctx, MPC_SMALL); i++)
+        set(ctx, i % 3, 0);
+}
+
+static void prepare_limit_of_main(mpc_ctx *ctx)
+{
+    prepare_promote(ctx);
+    while (is_before_limit(ctx, MPC_MAIN))
+        set_filler(ctx, 0, 20000); /* too large for the small ring */
 }
 
 /* A lease whose holder is dead: its process is this one, which detaches without giving it back. */
@@ -192,21 +356,30 @@ static const struct operation {
     const char *name;
     void (*prepare)(mpc_ctx *);
     void (*act)(mpc_ctx *);
-    int changes; /* the key whose value may be of generation 0, of 1, or gone; every other is as it was */
-    bool may_vanish, evicts, leaves_holder;
+    int changes; /* the key whose value may be of generation 0, of 1, or gone; every other is as it was, */
+    bool may_vanish, evicts; /* or, if the operation evicts, gone, */
+    int keeps;               /* but this one */
+    bool leaves_holder;
 } operations[] = {
-    {"insert", prepare_few, set_news, 20, true, false, false},
-    {"overwrite", prepare_few, set_news, 0, false, false, false},
-    {"add", prepare_few, act_add, 20, true, false, false},
-    {"delete", prepare_few, act_delete, 0, true, false, false},
-    {"evict", prepare_full, set_news, 3, true, true, false},
-    {"evict-many", prepare_full, set_news, LARGE, true, true, false},
-    {"restart", prepare_limit, set_news, 3, true, true, false},
-    {"lease", prepare_few, act_lease, -1, false, false, false},
-    {"takeover", prepare_dead_holder, act_lease, -1, false, false, true},
-    {"fill", prepare_few, act_fill, 0, false, false, false},
-    {"invalidate", prepare_few, act_invalidate, -1, false, false, false},
-    {"attach", prepare_dead_holder, act_attach_and_detach, -1, false, false, true},
+    {"insert", prepare_few, set_news, 20, true, false, -1, false},
+    {"overwrite", prepare_few, set_news, 0, false, false, -1, false},
+    {"add", prepare_few, act_add, 20, true, false, -1, false},
+    {"delete", prepare_few, act_delete, 0, true, false, -1, false},
+    {"evict", prepare_evict, set_news, 20, true, true, -1, false},
+    {"promote", prepare_promote, set_news, 20, true, true, KEPT, false},
+    {"own", prepare_own, set_news, KEPT, false, true, KEPT, false},
+    {"own-in-main", prepare_own_in_main, set_news, KEPT, false, true, KEPT, false},
+    {"superseded", prepare_superseded, set_news, 20, true, true, KEPT, false},
+    {"evict-many", prepare_busy, set_news, LARGE, true, true, -1, false},
+    {"ghost", prepare_ghost, set_news, 20, true, true, -1, false},
+    {"guest", prepare_guest, set_news, 20, true, false, -1, false},
+    {"restart", prepare_limit_of_small, set_news, 1, true, true, -1, false},
+    {"restart-main", prepare_limit_of_main, set_news, LARGE, true, true, -1, false},
+    {"lease", prepare_few, act_lease, -1, false, false, -1, false},
+    {"takeover", prepare_dead_holder, act_lease, -1, false, false, -1, true},
+    {"fill", prepare_few, act_fill, 0, false, false, -1, false},
+    {"invalidate", prepare_few, act_invalidate, -1, false, false, -1, false},
+    {"attach", prepare_dead_holder, act_attach_and_detach, -1, false, false, -1, true},
 };
 
 /* -- looking at what was left ---------------------------------------------------------------------------------------- */
@@ -230,7 +403,8 @@ static void look_at_values(mpc_ctx *ctx)
         bool changed = i == now->changes;
         if (found == -2)
             complain("a value is corrupt", i, found);
-        else if (found == -1 && generation_before[i] != -1 && !(changed && now->may_vanish) && !now->evicts)
+        else if (found == -1 && generation_before[i] != -1 && !(changed && now->may_vanish) &&
+                 (!now->evicts || i == now->keeps))
             complain("a value is gone", i, found);
         else if (found != -1 && found != generation_before[i] && !(changed && found == 1))
             complain("a value is another one", i, found);
@@ -379,19 +553,38 @@ static void make_image(void)
 {
     struct mpc_geometry geometry;
     memset(segment, 0, segment_size);
-    mpc_plan(&geometry, segment_size, 1, 16, now->prepare == prepare_limit ? LOW_LIMIT : MPC_POSITION_LIMIT);
+    mpc_plan(&geometry, segment_size, 1, 16, strncmp(now->name, "restart", 7) == 0 ? LOW_LIMIT : MPC_POSITION_LIMIT);
     mpc_format(segment, &geometry);
     mpc_ctx ctx;
     if (mpc_open(&ctx, segment_fd, NULL) != MPC_OK || mpc_register(&ctx) != MPC_OK)
         abort();
     now->prepare(&ctx);
+    memcpy(before, segment, segment_size);
     for (int i = 0; i < KEYS; i++)
         generation_before[i] = read_generation(&ctx, i);
+    memcpy(segment, before, segment_size); /* as if nobody had read them */
     if (now->leaves_holder)
         memcpy(image, segment, segment_size); /* as it is while the holder holds */
     mpc_close(&ctx);
     if (!now->leaves_holder)
         memcpy(image, segment, segment_size);
+}
+
+/* What the operation did, by the shard's counters before and after. */
+static void print_events(void)
+{
+    struct mpc_geometry geometry;
+    mpc_verify(image, segment_size, &geometry);
+    struct mpc_shard *was = (struct mpc_shard *)(image + geometry.shards_at);
+    struct mpc_shard *is = (struct mpc_shard *)(segment + geometry.shards_at);
+#define EVENT(name, counter) printf(" %s=%llu", name, (unsigned long long)(is->counter - was->counter))
+    EVENT("small", evicted[MPC_SMALL]);
+    EVENT("main", evicted[MPC_MAIN]);
+    EVENT("promoted", promoted);
+    EVENT("reinserted", reinserted);
+    EVENT("ghosts", ghost_hits);
+    EVENT("cleared", cleared);
+    putchar('\n');
 }
 
 /* A stride of 0: look at the twin after every instruction. */
@@ -402,8 +595,9 @@ static long prove(const struct operation *operation, long stride)
     step = 0;
     make_image();
     long points = stride ? kill_after_every(stride) : look_after_every_instruction();
-    printf("%-10s %6ld deaths in %6ld instructions, %.1f s\n", operation->name, points, step,
+    printf("%-12s %6ld deaths in %6ld instructions, %.1f s;", operation->name, points, step,
            (double)(mpc_mono_ns() - start) / 1e9);
+    print_events();
     fflush(stdout);
     return points;
 }

@@ -172,7 +172,7 @@ def test_when_full_old_values_leave_and_nothing_is_refused(space: _engine.Space)
     assert stats["live_bytes"] > 0.8 * stats["capacity_bytes"]
     assert stats["overflow"] == 0
     assert space.get("k19999") is not None
-    assert space.get("k0") is None
+    assert space.get("k10000") is None
     space.engine.check()
 
 

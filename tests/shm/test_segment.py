@@ -416,9 +416,10 @@ def test_a_daemon_that_closes_all_descriptors_goes_on(name: str, fork: Fork) -> 
     assert space.lease("k", True).acquire(5, False, ()) == 0
 
 
-def test_a_process_whose_descriptor_is_closed_keeps_what_it_holds(name: str, fork: Fork) -> None:
-    """It notices at the next lease, and takes up its life where nobody has seen that it was gone."""
-    found = segment.attach(name, "4MB")
+@pytest.mark.parametrize("named", [True, False])
+def test_a_process_whose_descriptor_is_closed_keeps_what_it_holds(name: str, fork: Fork, named: bool) -> None:
+    """Its proof of life does not depend on the descriptor: nobody takes it for dead, also not meanwhile."""
+    found = segment.attach(name if named else None, "4MB")
     space = found.engine.space("")
     held = space.lease("held", True)
     held.acquire(0, False, ())
@@ -426,10 +427,37 @@ def test_a_process_whose_descriptor_is_closed_keeps_what_it_holds(name: str, for
     os.close(found.engine.fd)
     with open(os.devnull) as other:
         os.dup2(other.fileno(), found.engine.fd)  # and the number stands for another file by now
+    if named:
+        assert fork(lambda send: space.lease("held", True).acquire(0.05, False, ())).next() == 3
     assert space.lease("next", True).acquire(0, False, ()) == 0
     assert found.engine.owner == owner
-    assert fork(lambda send: space.lease("held", True).acquire(0.05, False, ())).next() == 3
+    if named:
+        assert fork(lambda send: space.lease("held", True).acquire(0.05, False, ())).next() == 3
     assert held.release(True)
+
+
+def test_a_child_that_was_forked_does_not_keep_its_parent_alive(name: str, fork: Fork) -> None:
+    """Neither by the descriptors that it inherits, nor by the mappings."""
+
+    def holder(send: Any) -> Any:
+        space = segment.attach(name, "4MB").engine.space("")
+        lease = space.lease("k", True)
+        lease.acquire(0, False, ())
+        child = os.fork()
+        if not child:
+            signal.pause()
+        send(child)
+        signal.pause()
+
+    parent = fork(holder)
+    child = parent.next()
+    space = segment.attach(name, "4MB").engine.space("")
+    assert space.lease("k", True).acquire(0.05, False, ()) == 3
+    parent.kill()
+    try:
+        assert space.lease("k", True).acquire(5, False, ()) == 0
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_an_anonymous_one_whose_descriptor_is_closed_says_so(fork: Fork) -> None:
@@ -634,7 +662,7 @@ def test_check_names_what_is_wrong(name: str) -> None:
         at = content.index(b"needle") - 100
         file.seek(at)
         file.write(bytes(80))
-    with pytest.raises(SegmentDamaged, match=r"shard 0: .*record"):
+    with pytest.raises(SegmentDamaged, match=r"shard 0, small ring: .*record"):
         found.engine.check()
 
 

@@ -24,40 +24,36 @@ static mpc_status broken(char *why, size_t room, const char *format, ...)
 
 /* -- the log ---------------------------------------------------------------------------------------------------- */
 
-static mpc_status check_record(const mpc_ctx *ctx, struct mpc_shard *shard, u64 at, u64 head, u64 *units, char *why,
+static mpc_status check_record(const mpc_ctx *ctx, const struct mpc_log *log, u64 at, u64 *units, char *why,
                                size_t room)
 {
     struct mpc_record record;
-    if (!mpc_log_record(ctx, shard, at, head, &record))
+    if (!mpc_log_record(log, at, &record))
         return broken(why, room, "what lies at %llu is no record: position %llu, %u units, key of %u and value of %u bytes",
                       LL(at), LL(record.position), record.units, record.klen, record.vlen);
     *units = record.units;
     if (record.flags & MPC_PAD)
         return MPC_OK;
-    if (record.version > at)
-        return broken(why, room, "the record at %llu is of a later version, %llu", LL(at), LL(record.version));
-    const u8 *key = mpc_ring_base(ctx, shard, MPC_MAIN) + at % ctx->geometry.main_units * MPC_UNIT + sizeof record;
+    if (mpc_word_ring(record.version) == log->which && mpc_word_position(record.version) > at)
+        return broken(why, room, "the record at %llu is of a later version, %llu", LL(at),
+                      LL(mpc_word_position(record.version)));
     u64 salt = (u64)record.space << 8 | record.sort;
-    if (mpc_hash(ctx->seed, salt, key, record.klen) != record.hash)
+    if (mpc_hash(ctx->seed, salt, mpc_log_at(log, at) + sizeof record, record.klen) != record.hash)
         return broken(why, room, "the key of the record at %llu does not have its hash", LL(at));
     return MPC_OK;
 }
 
-static mpc_status check_log(const mpc_ctx *ctx, struct mpc_shard *shard, char *why, size_t room)
+static mpc_status check_log(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring, char *why, size_t room)
 {
-    u64 tail = mpc_load(&shard->ring[MPC_MAIN].tail), head = mpc_load(&shard->ring[MPC_MAIN].head);
-    if (tail > head && head == ctx->geometry.main_units)
+    struct mpc_log log;
+    mpc_status status = mpc_log_open(ctx, shard, ring, &log);
+    if (status != MPC_OK)
+        return broken(why, room, "tail %llu and head %llu do not lie one capacity apart", LL(log.tail), LL(log.head));
+    if (log.tail > log.head)
         return MPC_OK; /* a restart that its writer did not survive: the next one finishes it */
-    if (tail > head || head - tail > ctx->geometry.main_units || tail % MPC_ALIGN_UNITS || head % MPC_ALIGN_UNITS)
-        return broken(why, room, "tail %llu and head %llu do not lie one capacity apart", LL(tail), LL(head));
-    while (tail < head) {
-        u64 units = 0;
-        mpc_status status = check_record(ctx, shard, tail, head, &units, why, room);
-        if (status != MPC_OK)
-            return status;
-        tail += units;
-    }
-    return MPC_OK;
+    for (u64 at = log.tail, units = 0; at < log.head && status == MPC_OK; at += units)
+        status = check_record(ctx, &log, at, &units, why, room);
+    return status;
 }
 
 /* -- the index -------------------------------------------------------------------------------------------------- */
@@ -74,11 +70,11 @@ static mpc_status check_slot(mpc_ctx *ctx, struct mpc_shard *shard, u64 i, u64 w
     mpc_hit first;
     if (!mpc_record_at(ctx, shard, word, &record, &at))
         return broken(why, room, "slot %llu names position %llu, where no record is", LL(i), LL(mpc_word_position(word)));
-    if (mpc_slot_naming(ctx, shard, record.hash, mpc_word_ring(word), record.position) == NULL)
+    u64 named;
+    if (mpc_slot_naming(ctx, shard, record.hash, mpc_word(0, 0, mpc_word_ring(word), record.position), &named) == NULL)
         return broken(why, room, "slot %llu lies in another key's bucket", LL(i));
     mpc_key key = {at + sizeof record, record.klen, record.space, record.sort, record.hash};
-    if (mpc_look_up(ctx, shard, &key, &first) == MPC_OK && first.record.position != record.position &&
-        mpc_word_position(first.word) != mpc_word_position(word))
+    if (mpc_look_up(ctx, shard, &key, &first) == MPC_OK && !mpc_same_place(first.word, word))
         return broken(why, room, "the key of slot %llu stands in two slots", LL(i));
     return MPC_OK;
 }
@@ -93,7 +89,7 @@ static mpc_status check_index(mpc_ctx *ctx, struct mpc_shard *shard, char *why, 
             continue;
         mpc_status status = check_slot(ctx, shard, i, word, why, room);
         u64 now = mpc_load_acquire(&slots[i]);
-        if (status != MPC_OK && ((now ^ word) & ~MPC_FREQ_MASK) == 0)
+        if (status != MPC_OK && mpc_same_place(now, word))
             return status;
     }
     return MPC_OK;
@@ -101,16 +97,22 @@ static mpc_status check_index(mpc_ctx *ctx, struct mpc_shard *shard, char *why, 
 
 static mpc_status check_shard(mpc_ctx *ctx, u32 which, char *why, size_t room)
 {
+    static const char *const places[] = {"small ring", "main ring", "index"};
     char what[160] = "";
     struct mpc_shard *shard = mpc_shard_at(ctx, which);
     if (!mpc_lock(ctx, &shard->lock, CHECK_WAIT_NS))
         return MPC_BUSY;
-    mpc_status status = check_log(ctx, shard, what, sizeof what);
-    if (status == MPC_OK)
+    unsigned place = 0;
+    mpc_status status = MPC_OK;
+    for (; status == MPC_OK && place < MPC_RINGS; place++)
+        status = check_log(ctx, shard, place, what, sizeof what);
+    if (status != MPC_OK)
+        place--;
+    else
         status = check_index(ctx, shard, what, sizeof what);
     mpc_unlock(ctx, &shard->lock);
     if (status != MPC_OK)
-        snprintf(why, room, "shard %u: %s", which, what);
+        snprintf(why, room, "shard %u, %s: %s", which, places[place], what);
     return status;
 }
 
@@ -163,16 +165,19 @@ mpc_status mpc_check(mpc_ctx *ctx, char *why, size_t room)
 
 static void add_shard(const mpc_ctx *ctx, struct mpc_shard *shard, mpc_stats *stats)
 {
-    const struct mpc_ring *ring = &shard->ring[MPC_MAIN];
-    for (int i = 0; i < MPC_RINGS; i++)
-        stats->evicted[i] += mpc_load(&shard->evicted[i]);
-    stats->moved += mpc_load(&shard->moved);
+    stats->promoted += mpc_load(&shard->promoted);
+    stats->reinserted += mpc_load(&shard->reinserted);
+    stats->ghost_hits += mpc_load(&shard->ghost_hits);
     stats->expired += mpc_load(&shard->expired);
     stats->overflow += mpc_load(&shard->overflow);
     stats->cleared += mpc_load(&shard->cleared);
-    u64 head = mpc_load(&ring->head), tail = mpc_load(&ring->tail);
-    stats->used_bytes += head > tail ? (head - tail) * MPC_UNIT : 0;
-    stats->capacity_bytes += ctx->geometry.main_units * MPC_UNIT;
+    for (unsigned i = 0; i < MPC_RINGS; i++) {
+        u64 head = mpc_load(&shard->ring[i].head), tail = mpc_load(&shard->ring[i].tail);
+        stats->ring[i].evicted += mpc_load(&shard->evicted[i]);
+        u64 capacity = mpc_ring_units(ctx, i), used = head > tail ? head - tail : 0;
+        stats->ring[i].used_bytes += (used < capacity ? used : capacity) * MPC_UNIT;
+        stats->ring[i].capacity_bytes += capacity * MPC_UNIT;
+    }
     a64 *slots = (a64 *)((u8 *)shard + ctx->geometry.index_at);
     for (u64 i = 0; i < (u64)ctx->geometry.index_buckets * MPC_SLOTS_PER_BUCKET; i++) {
         u64 word = mpc_load_acquire(&slots[i]);
@@ -180,8 +185,8 @@ static void add_shard(const mpc_ctx *ctx, struct mpc_shard *shard, mpc_stats *st
         const u8 *at;
         if (is_stale_slot(shard, word) || !mpc_record_at(ctx, shard, word, &record, &at))
             continue;
-        stats->items++;
-        stats->live_bytes += record.units * MPC_UNIT;
+        stats->ring[mpc_word_ring(word)].items++;
+        stats->ring[mpc_word_ring(word)].live_bytes += record.units * MPC_UNIT;
     }
 }
 

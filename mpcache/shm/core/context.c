@@ -76,6 +76,7 @@ void mpc_close(mpc_ctx *ctx)
     mpc_leave_fork_list(ctx);
     if (ctx->base && ctx->self && ctx->fd >= 0)
         mpc_unregister(ctx);
+    mpc_unpin(ctx);
     if (mpc_is_our_inode(ctx, ctx->fd)) /* else the program closed it, and the number may be another file's */
         close(ctx->fd);
     if (ctx->self)
@@ -100,17 +101,18 @@ bool mpc_retired(mpc_ctx *ctx)
     return mpc_load_acquire(&ctx->header->retired) != 0;
 }
 
-/* What nobody tells us, asked at most once in MPC_LOOK_NS: whether the program has closed our descriptor, on which
- * our proof of life stands, and whether somebody removed the file by hand, which leaves no word in the header. */
+/* What nobody tells us, asked at most once in MPC_LOOK_NS: whether the program has closed our descriptor, and whether
+ * somebody removed the file by hand, which leaves no word in the header. */
 mpc_status mpc_look(mpc_ctx *ctx)
 {
     u64 now = mpc_mono_coarse_ns();
     if (now - mpc_load(&ctx->looked_ns) < MPC_LOOK_NS)
         return MPC_OK;
     mpc_store(&ctx->looked_ns, now);
-    mpc_status status = mpc_stay_alive(ctx);
     struct stat st;
-    if (status != MPC_OK || ctx->path == NULL || fstat(ctx->fd, &st) != 0 || st.st_nlink > 0)
+    mpc_status status = mpc_is_our_inode(ctx, ctx->fd) ? MPC_OK : mpc_register(ctx);
+    if (status != MPC_OK || ctx->path == NULL || !mpc_is_our_inode(ctx, ctx->fd) || fstat(ctx->fd, &st) != 0 ||
+        st.st_nlink > 0)
         return status;
     mpc_retire(ctx);
     return MPC_RETIRED;

@@ -28,6 +28,7 @@ typedef struct mpc_ctx {
     int fd;           /* one open file description of this process: its liveness lock stands on it */
     int fd_for_child; /* made before fork() for the child, -1 otherwise */
     u64 fd_pid;       /* the process that fd's description belongs to */
+    void *pin;        /* a page mapped through it, so that the description outlives its descriptor */
     u64 dev, ino;
     char *path;       /* where another descriptor can be had; NULL: an anonymous segment */
     a64 looked_ns;    /* when its descriptor was last looked at */
@@ -77,10 +78,15 @@ typedef struct {
 } mpc_wait;
 
 typedef struct {
+    u64 items, evicted;
+    u64 live_bytes, used_bytes, capacity_bytes; /* what is used and not live is dead: overwritten, deleted, pads */
+} mpc_ring_stats;
+
+typedef struct {
     u64 count[MPC_COUNTS];
-    u64 evicted[MPC_RINGS], moved, expired, overflow, cleared;
-    u64 items, live_bytes, used_bytes, capacity_bytes, largest_value;
-    u64 processes, leases, namespaces;
+    mpc_ring_stats ring[MPC_RINGS];
+    u64 promoted, reinserted, ghost_hits, expired, overflow, cleared;
+    u64 largest_value, processes, leases, namespaces;
 } mpc_stats;
 
 /* Where a scan over all keys stands. */
@@ -101,7 +107,7 @@ bool mpc_retired(mpc_ctx *ctx);
 mpc_status mpc_look(mpc_ctx *ctx);
 
 mpc_status mpc_register(mpc_ctx *ctx);
-mpc_status mpc_stay_alive(mpc_ctx *ctx);
+void mpc_unpin(mpc_ctx *ctx);
 void mpc_unregister(mpc_ctx *ctx);
 bool mpc_is_dead(mpc_ctx *ctx, u64 owner);
 bool mpc_anyone_alive(int fd, u32 slots, int *system_error);
@@ -131,7 +137,6 @@ u32 mpc_word_of(u64 owner);
 
 /* -- namespaces and keys: space.c, hash.c ------------------------------------------------------------------- */
 mpc_status mpc_space_open(mpc_ctx *ctx, const char *name, size_t len, u16 *space);
-struct mpc_space *mpc_space_at(mpc_ctx *ctx, u16 space);
 u64 mpc_invalidate(mpc_ctx *ctx, u16 space, bool hard);
 void mpc_clear(mpc_ctx *ctx, u16 space);
 void mpc_key_init(const mpc_ctx *ctx, mpc_key *key, u16 space, u8 sort, const void *bytes, u32 len);
@@ -169,6 +174,11 @@ void mpc_stats_read(mpc_ctx *ctx, mpc_stats *stats);
 mpc_status mpc_check(mpc_ctx *ctx, char *why, size_t room);
 
 /* -- small shared helpers ------------------------------------------------------------------------------------------ */
+static inline struct mpc_space *mpc_space_at(const mpc_ctx *ctx, u16 space)
+{
+    return (struct mpc_space *)(ctx->base + ctx->geometry.spaces_at) + space % MPC_NAMESPACES;
+}
+
 static inline struct mpc_slot *mpc_slot_at(const mpc_ctx *ctx, u32 slot)
 {
     return (struct mpc_slot *)(ctx->base + ctx->geometry.slots_at) + slot;
@@ -193,6 +203,12 @@ static inline void mpc_count(mpc_ctx *ctx, enum mpc_count what)
         a64 *count = &mpc_slot_at(ctx, (u32)(owner & 0xffff))->count[what];
         mpc_store(count, mpc_load(count) + 1);
     }
+}
+
+/* Count one event of a shard, under its lock. */
+static inline void mpc_tally_locked(a64 *counter)
+{
+    mpc_store(counter, mpc_load(counter) + 1);
 }
 
 #define MPC_TAKEOVER_NS (20 * MPC_NS_PER_MS) /* a waiter judges the holder each time that this has passed */

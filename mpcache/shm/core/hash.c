@@ -21,13 +21,26 @@ static inline u64 word_at(const u8 *from)
     return word;
 }
 
-/* The last 0 to 15 bytes as two words, zero-filled; the length is in the state already. */
+static inline u64 half_at(const u8 *from)
+{
+    u32 half;
+    memcpy(&half, from, 4);
+    return half;
+}
+
+/* The last 0 to 15 bytes as two words that overlap, or as one of single bytes; the length is in the state already. */
 static inline void last_words(const u8 *from, size_t n, u64 out[2])
 {
-    u8 buffer[16] = {0};
-    memcpy(buffer, from, n);
-    out[0] = word_at(buffer);
-    out[1] = word_at(buffer + 8);
+    if (n >= 8) {
+        out[0] = word_at(from);
+        out[1] = word_at(from + n - 8);
+    } else if (n >= 4) {
+        out[0] = half_at(from);
+        out[1] = half_at(from + n - 4);
+    } else {
+        out[0] = n == 0 ? 0 : (u64)from[0] << 16 | (u64)from[n / 2] << 8 | from[n - 1];
+        out[1] = 0;
+    }
 }
 
 u64 mpc_hash(const u64 seed[2], u64 salt, const void *bytes, size_t n)

@@ -10,11 +10,6 @@
 
 #define LOOKUPS 8 /* look-ups that may be lapped before a reader settles for a miss */
 
-u64 mpc_tag(u64 hash)
-{
-    return hash >> 44 & 0xfff;
-}
-
 /* Range reduction by multiplication; the second bucket from bits that the first does not use much. */
 a64 *mpc_bucket(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, int which)
 {
@@ -23,12 +18,11 @@ a64 *mpc_bucket(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, int which
     return (a64 *)((u8 *)shard + ctx->geometry.index_at + bucket * MPC_LINE);
 }
 
-static bool sound(const mpc_ctx *ctx, const struct mpc_record *record, u64 position, unsigned ring, u64 head)
+static bool sound(const struct mpc_record *record, u64 position, u64 place, u64 capacity, u64 head)
 {
-    u64 capacity = mpc_ring_units(ctx, ring);
     return record->position == position && (record->flags & MPC_PAD) == 0 &&
            record->units == mpc_units(record->klen, record->vlen) && record->units <= capacity &&
-           position % capacity + record->units <= capacity && position + record->units <= head;
+           place + record->units <= capacity && position + record->units <= head;
 }
 
 /* A private copy of the header of the record that `word` names; false when it is gone or not sound.  What the
@@ -39,40 +33,23 @@ bool mpc_record_at(const mpc_ctx *ctx, struct mpc_shard *shard, u64 word, struct
     u64 position = mpc_word_position(word);
     struct mpc_ring *ring = &shard->ring[which];
     u64 tail = mpc_load_acquire(&ring->tail), head = mpc_load_acquire(&ring->head);
-    u64 place = position % mpc_ring_units(ctx, which);
+    u64 capacity = mpc_ring_units(ctx, which), place = position % capacity;
     if (position < tail || position + MPC_RECORD_UNITS > head || position % MPC_ALIGN_UNITS != 0 ||
-        place + MPC_RECORD_UNITS > mpc_ring_units(ctx, which))
+        place + MPC_RECORD_UNITS > capacity)
         return false;
     *at = mpc_ring_base(ctx, shard, which) + place * MPC_UNIT;
     mpc_copy_out(record, *at, sizeof *record);
 #ifndef MPC_FAULT_NO_BOUNDS
-    if (!sound(ctx, record, position, which, head))
+    if (!sound(record, position, place, capacity, head))
         return false;
 #endif
     return true;
-}
-
-/* The other half of a read.  The bytes of a record change only after its tail has passed it, and head falls below
- * it only when a shard is cleared; so if neither has happened by now, all that was copied before stood still. */
-bool mpc_still_valid(const mpc_hit *hit)
-{
-    atomic_thread_fence(memory_order_acquire);
-#ifdef MPC_FAULT_NO_RECHECK
-    return true;
-#endif
-    u64 position = mpc_word_position(hit->word);
-    return mpc_load(&hit->ring->tail) <= position && position < mpc_load(&hit->ring->head);
 }
 
 static bool is_key(const struct mpc_record *record, const mpc_key *key, const u8 *at)
 {
     return record->hash == key->hash && record->klen == key->len && record->sort == key->sort &&
            record->space == key->space && mpc_same_bytes(at + sizeof *record, key->bytes, key->len);
-}
-
-static bool same_place(u64 a, u64 b)
-{
-    return ((a ^ b) & ~MPC_FREQ_MASK) == 0;
 }
 
 /* MPC_OK: found.  MPC_ABSENT: this slot is another's.  MPC_LAPPED: it changed while it was looked at. */
@@ -82,7 +59,7 @@ static mpc_status try_slot(mpc_ctx *ctx, struct mpc_shard *shard, a64 *slot, u64
     bool found = mpc_record_at(ctx, shard, word, &hit->record, &at) && is_key(&hit->record, key, at);
     MPC_POINT();
     if (!found)
-        return same_place(mpc_load_acquire(slot), word) ? MPC_ABSENT : MPC_LAPPED;
+        return mpc_same_place(mpc_load_acquire(slot), word) ? MPC_ABSENT : MPC_LAPPED;
     hit->slot = slot;
     hit->word = word;
     hit->ring = &shard->ring[mpc_word_ring(word)];
@@ -123,14 +100,21 @@ mpc_status mpc_look_up(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key
     return MPC_LAPPED;
 }
 
-a64 *mpc_slot_naming(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, unsigned ring, u64 position)
+/* The slot whose word names this place, ring and position, of a key with this hash; NULL: none does. */
+a64 *mpc_slot_naming(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, u64 place, u64 *word)
 {
-    u64 want = mpc_word(mpc_tag(hash), 0, ring, position);
+    u64 want = mpc_tag(hash) << MPC_TAG_SHIFT | place;
     for (int side = 0; side < 2; side++) {
         a64 *bucket = mpc_bucket(ctx, shard, hash, side);
-        for (unsigned i = 0; i < MPC_SLOTS_PER_BUCKET; i++)
-            if (same_place(mpc_load(&bucket[i]), want))
+        for (unsigned i = 0; i < MPC_SLOTS_PER_BUCKET; i++) {
+            *word = mpc_load(&bucket[i]);
+            if (mpc_same_place(*word, want))
                 return &bucket[i];
+#ifdef MPC_FAULT_MOVE_SUPERSEDED
+            if (*word >> MPC_TAG_SHIFT == mpc_tag(hash))
+                return &bucket[i];
+#endif
+        }
     }
     return NULL;
 }
@@ -141,7 +125,7 @@ bool mpc_retarget(a64 *slot, u64 seen, u64 want)
 {
     u64 now = seen;
     do
-        if (!same_place(now, seen))
+        if (!mpc_same_place(now, seen))
             return false;
     while (!mpc_cas64(slot, &now, want));
     return true;
@@ -171,35 +155,34 @@ static a64 *most_dispensable(mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, u6
         for (unsigned i = 0; i < MPC_SLOTS_PER_BUCKET; i++) {
             u64 seen = mpc_load_acquire(&bucket[i]);
             unsigned value = worth(shard, seen);
-            if (best && (value > least || (value == least && (value == 0 || age(shard, seen) <= age(shard, *word)))))
+            if (best && (value > least || (value == least && age(shard, seen) <= age(shard, *word))))
                 continue;
             best = &bucket[i];
             least = value;
             *word = seen;
+            if (value == 0)
+                return best;
         }
     }
-    if (least > 0)
-        mpc_add(&shard->overflow, 1);
+    mpc_tally_locked(&shard->overflow);
     return best;
 }
 
-/* Make the record at `position` of the main ring the key's: in the slot that named the old one, or else in the
- * most dispensable of its two buckets.  Returns the slot. */
-a64 *mpc_publish_locked(mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, const mpc_hit *old, u64 position)
+/* Make the record at `place` the key's: in the slot that named the old one, or else in the most dispensable of its
+ * two buckets.  `put` is where and what was published. */
+void mpc_publish_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_hit *old, u64 place,
+                        mpc_hit *put)
 {
-    u64 word;
+    u64 seen = 0, word = mpc_tag(key->hash) << MPC_TAG_SHIFT | place;
     MPC_POINT();
+    put->word = word;
     if (old) {
         u64 freq = mpc_word_freq(old->word);
-        word = mpc_word(mpc_tag(hash), freq < 3 ? freq + 1 : 3, MPC_MAIN, position);
-        if (mpc_retarget(old->slot, old->word, word))
-            return old->slot;
+        put->slot = old->slot;
+        if (mpc_retarget(old->slot, old->word, word + (freq < 3 ? freq + 1 : 3) * MPC_FREQ_ONE))
+            return;
     }
-    word = mpc_word(mpc_tag(hash), 0, MPC_MAIN, position);
-    for (;;) {
-        u64 seen = 0;
-        a64 *slot = most_dispensable(ctx, shard, hash, &seen);
-        if (mpc_cas64(slot, &seen, word))
-            return slot;
-    }
+    do
+        put->slot = most_dispensable(ctx, shard, key->hash, &seen);
+    while (!mpc_cas64(put->slot, &seen, word));
 }

@@ -4,12 +4,14 @@
  *   namespace: | epoch hard_at soft_at clear_at | name |
  *   slot:      | id generation pid start ... | counters |
  *   bucket:    | word lock, busy bits | 16 leases, one cache line each |
- *   shard:     | word lock | tails, heads | counters | ghost | index | small ring | main ring |
+ *   shard:     | word lock | tails, heads | counters | ghosts | index | small ring | main ring |
+ *   ghosts:    lines of 16 fingerprints of keys that left unread, newest first
  *   index:     buckets of 8 slot words, one cache line:   tag:12 | freq:2 | ring:1 | position:49
- *   record:    | position | units klen sort flags | version | hash | vlen space | epoch | created | expires | key | value |
+ *   record:    | position | units klen sort flags | version | hash | vlen space guest | epoch | created | expires |
+ *              | key | value |
  *
- * Positions count units of 8 bytes from the birth of a shard and never decrease; position % capacity is the
- * place in the ring.  A record is valid while tail <= position and its end <= head.  Nothing here is a pointer,
+ * Positions count units of 8 bytes from the birth of a ring and never decrease; position % capacity is the
+ * place in the ring.  New values come to the small ring, a tenth of the log; those that are read go on to main.  A record is valid while tail <= position and its end <= head.  Nothing here is a pointer,
  * so every process may map the segment where it likes.  The geometry is a pure function of five numbers, so an
  * attacher computes it anew and believes only what agrees. */
 #ifndef MPC_LAYOUT_H
@@ -18,7 +20,7 @@
 #include "port.h"
 
 #define MPC_MAGIC 0x00656863616370d6ull /* not ASCII in its first byte: no text file begins so */
-#define MPC_LAYOUT 1u
+#define MPC_LAYOUT 2u
 
 #define MPC_UNIT 8u           /* bytes in which positions count */
 #define MPC_ALIGN_UNITS 2u    /* records and values start on 16 bytes, like the payload of a bytes object */
@@ -43,7 +45,7 @@ struct mpc_geometry {
     u64 ghost_at, index_at, small_at, main_at; /* bytes from the shard's start */
     u32 ghost_entries, index_buckets;
     u64 small_units, main_units;
-    u64 position_limit; /* a shard whose head would pass it is cleared */
+    u64 position_limit; /* a ring whose head would pass it is emptied */
 };
 
 struct mpc_header {
@@ -126,12 +128,15 @@ struct mpc_shard {
     a32 lock;
     a32 unused;
     a64 drops; /* sets that gave up; one that was under way meanwhile must not bring an older value back */
-    u8 pad[MPC_LINE - 16];
+    a64 widest; /* units of the largest record so far that may be moved; main keeps room for its copy */
+    a64 lengths; /* of the last records, a running sum: 64 times their mean, in units */
+    a64 refused; /* guests that found no room */
+    u8 pad[MPC_LINE - 40];
     struct mpc_ring ring[MPC_RINGS]; /* the line that readers share */
     u8 pad2[MPC_LINE - MPC_RINGS * sizeof(struct mpc_ring)];
     a64 evicted[MPC_RINGS]; /* from here on: counters, written under the lock */
-    a64 moved, expired, overflow, cleared;
-    a64 spare[10];
+    a64 promoted, reinserted, ghost_hits, expired, overflow, cleared;
+    a64 spare[8];
 };
 
 struct mpc_record {
@@ -140,11 +145,11 @@ struct mpc_record {
     u16 klen;
     u8 sort;  /* kind << 4 | type of the key */
     u8 flags; /* MPC_PAD, or how the value is coded, which only the binding reads */
-    u64 version; /* the position at which this value was first written */
+    u64 version; /* ring and position at which this value was first written, as in a slot word */
     u64 hash;
     u32 vlen;
     u16 space; /* namespace */
-    u16 spare;
+    u16 guest; /* in main because there was room, not because anybody had asked for it */
     u64 epoch;
     i64 created; /* wall clock, ns */
     i64 expires; /* wall clock, ns; 0: never */
@@ -170,6 +175,7 @@ _Static_assert(sizeof(struct mpc_header) <= 4096, "the header is a page");
 #define MPC_FREQ_MASK (3ull << MPC_FREQ_SHIFT)
 #define MPC_TAG_SHIFT 52
 #define MPC_POSITION_LIMIT (1ull << 48)
+#define MPC_LAPS_PER_SET 5 /* no set moves a head by more capacities: 64 moves of 1/32, their pads, and the record */
 
 static inline u64 mpc_word_position(u64 word)
 {
@@ -184,6 +190,12 @@ static inline unsigned mpc_word_ring(u64 word)
 static inline u64 mpc_word_freq(u64 word)
 {
     return (word & MPC_FREQ_MASK) >> MPC_FREQ_SHIFT;
+}
+
+/* Whether two words name one place of one key; they may differ in freq, which readers move. */
+static inline bool mpc_same_place(u64 a, u64 b)
+{
+    return ((a ^ b) & ~MPC_FREQ_MASK) == 0;
 }
 
 static inline u64 mpc_word(u64 tag, u64 freq, unsigned ring, u64 position)

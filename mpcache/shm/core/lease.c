@@ -179,8 +179,6 @@ mpc_status mpc_lease_try(mpc_ctx *ctx, const mpc_key *key, mpc_hold *hold, mpc_w
 {
     mpc_status status = mpc_enter(ctx);
     if (status == MPC_OK)
-        status = mpc_stay_alive(ctx);
-    if (status == MPC_OK)
         status = mpc_look(ctx);
     if (status != MPC_OK)
         return status;
@@ -377,8 +375,6 @@ static mpc_status guard_locked(mpc_ctx *ctx, struct mpc_lease_bucket *bucket, co
 mpc_status mpc_lease_guard(mpc_ctx *ctx, const mpc_key *key, mpc_hold *guard, u64 wait_ns)
 {
     mpc_status status = mpc_enter(ctx);
-    if (status == MPC_OK)
-        status = mpc_stay_alive(ctx);
     if (status != MPC_OK)
         return status;
     u64 hash[2];

@@ -3,10 +3,11 @@
  *     slot i of the segment      | id = generation << 16 | i | pid | start | namespaces |
  *     byte MPC_LIFE_AT + i       locked (F_OFD_SETLK) by the open file description of the process that owns slot i
  *
- * The kernel drops the lock when the last descriptor of that description is closed, which every kind of death
- * does, also before a zombie is reaped.  The description must therefore belong to one process alone: fork() gives
- * the child another one, opened beforehand by the parent (it may have changed its user by the time it needs it),
- * and the child closes the inherited one, which does not unlock.
+ * The kernel drops the lock when nothing refers to that description any more, which every kind of death brings about,
+ * also before a zombie is reaped.  Programs close descriptors that they do not know; so a mapping refers to it, too: a
+ * page that nobody touches, the pin.  The description must belong to one process alone: fork() gives the child another
+ * one, opened beforehand by the parent (it may have changed its user by the time it needs it); the child closes the
+ * inherited one, which does not unlock, and does not inherit the pin.
  *
  * A raw clone() runs no fork handler, so who I am stands in a page that the kernel wipes for the child. */
 #include "engine.h"
@@ -18,12 +19,16 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 enum { NOBODY, REGISTERING, REGISTERED };
 
 #define HIGH_DESCRIPTOR 512 /* away from those that programs close or dup2() by number */
+
+static mpc_ctx *contexts;
+static pthread_mutex_t contexts_lock = PTHREAD_MUTEX_INITIALIZER; /* held while this process forks */
 
 /* -- the descriptor ------------------------------------------------------------------------------------------- */
 
@@ -215,9 +220,30 @@ static int another_descriptor(const mpc_ctx *ctx)
     return -1;
 }
 
-/* The description must be mine: not the parent's, and not closed behind my back.  What is closed here is the
- * parent's; a number that stands for another file by now is left alone. */
-static bool own_descriptor(mpc_ctx *ctx)
+/* A fork between the two calls would leave the pin to the child, and the byte locked as long as that lives. */
+static bool pin(mpc_ctx *ctx)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    pthread_mutex_lock(&contexts_lock);
+    void *at = mmap(NULL, page, PROT_NONE, MAP_SHARED, ctx->fd, 0);
+    bool pinned = at != MAP_FAILED && madvise(at, page, MADV_DONTFORK) == 0;
+    if (at != MAP_FAILED && !pinned)
+        munmap(at, page);
+    pthread_mutex_unlock(&contexts_lock);
+    ctx->pin = pinned ? at : NULL;
+    return pinned;
+}
+
+void mpc_unpin(mpc_ctx *ctx)
+{
+    if (ctx->pin && ctx->fd_pid == (u64)getpid()) /* in a child there is something else at that address, or nothing */
+        munmap(ctx->pin, (size_t)sysconf(_SC_PAGESIZE));
+    ctx->pin = NULL;
+}
+
+/* For a new life: a description that is mine, and not the parent's.  What is closed here is the parent's; a number that
+ * stands for another file by now is left alone. */
+static bool own_description(mpc_ctx *ctx)
 {
     u64 pid = (u64)getpid();
     bool ours = mpc_is_our_inode(ctx, ctx->fd);
@@ -228,50 +254,43 @@ static bool own_descriptor(mpc_ctx *ctx)
         return false;
     if (ours)
         close(ctx->fd);
+    mpc_unpin(ctx);
     ctx->fd = mine;
     ctx->fd_pid = pid;
     return true;
 }
 
-/* Take up an old life whose byte was freed by a closed descriptor, if nobody has noticed. */
-static bool resume(mpc_ctx *ctx, u64 owner)
-{
-    u32 which = (u32)(owner & 0xffff);
-    if (owner == 0 || !lock_life(ctx->fd, which))
-        return false;
-    if (mpc_load_acquire(&mpc_slot_at(ctx, which)->id) == owner)
-        return true;
-    unlock_life(ctx->fd, which);
-    return false;
-}
-
 static mpc_status become_somebody(mpc_ctx *ctx)
 {
-    if (!own_descriptor(ctx))
+    if (!own_description(ctx))
         return MPC_NO_DESCRIPTOR;
-    if (resume(ctx, mpc_load(&ctx->self->owner)))
-        return MPC_OK;
     mpc_store(&ctx->self->owner, 0);
     u64 now = mpc_mono_coarse_ns();
     if (now - mpc_load(&ctx->crowded_ns) < MPC_LOOK_NS)
         return MPC_NO_SLOT; /* a thousand system calls at every operation are too many */
+    mpc_unpin(ctx);
+    if (!pin(ctx))
+        return MPC_SYSTEM;
     if (take_a_slot(ctx))
         return MPC_OK;
     mpc_store(&ctx->crowded_ns, now);
     return MPC_NO_SLOT;
 }
 
+/* The life goes on without a descriptor, since its description is pinned; but the dead cannot be told by, and children
+ * cannot have theirs from, one that is closed. */
+static mpc_status see_again(mpc_ctx *ctx)
+{
+    int fd = mpc_is_our_inode(ctx, ctx->fd) ? -1 : another_descriptor(ctx);
+    if (fd >= 0)
+        ctx->fd = fd;
+    return MPC_OK;
+}
+
 static bool still_me(mpc_ctx *ctx)
 {
     u64 owner = mpc_load_acquire(&ctx->self->owner);
-    return owner != 0 && mpc_load_acquire(&mpc_slot_at(ctx, (u32)(owner & 0xffff))->id) == owner &&
-           mpc_is_our_inode(ctx, ctx->fd);
-}
-
-/* Before something is held for long: a process whose descriptor was closed would be taken for dead. */
-mpc_status mpc_stay_alive(mpc_ctx *ctx)
-{
-    return mpc_is_our_inode(ctx, ctx->fd) ? MPC_OK : mpc_register(ctx);
+    return owner != 0 && mpc_load_acquire(&mpc_slot_at(ctx, (u32)(owner & 0xffff))->id) == owner;
 }
 
 /* One thread registers, the others of its process wait for it.  `state` is wiped by a fork in the middle. */
@@ -282,7 +301,7 @@ mpc_status mpc_register(mpc_ctx *ctx)
         sched_yield();
         seen = mpc_load_acquire(&ctx->self->state);
     }
-    mpc_status status = still_me(ctx) ? MPC_OK : become_somebody(ctx);
+    mpc_status status = still_me(ctx) ? see_again(ctx) : become_somebody(ctx);
     atomic_store_explicit(&ctx->self->state, status == MPC_OK ? REGISTERED : NOBODY, memory_order_release);
     return status;
 }
@@ -305,15 +324,13 @@ void mpc_unregister(mpc_ctx *ctx)
 
 /* -- fork -------------------------------------------------------------------------------------------------------- */
 
-static mpc_ctx *contexts;
-static pthread_mutex_t contexts_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void before_fork(void)
 {
     pthread_mutex_lock(&contexts_lock);
     for (mpc_ctx *ctx = contexts; ctx; ctx = ctx->next)
-        ctx->fd_for_child = mpc_is_our_inode(ctx, ctx->fd) ? mpc_reopen(ctx->fd) : -1;
+        ctx->fd_for_child = another_descriptor(ctx);
 }
 
 static void after_fork_in_parent(void)
@@ -330,9 +347,11 @@ static void after_fork_in_child(void)
 {
     u64 pid = (u64)getpid();
     for (mpc_ctx *ctx = contexts; ctx; ctx = ctx->next) {
+        ctx->pin = NULL;
         if (ctx->fd_for_child < 0)
             continue;
-        close(ctx->fd);
+        if (mpc_is_our_inode(ctx, ctx->fd))
+            close(ctx->fd);
         ctx->fd = ctx->fd_for_child;
         ctx->fd_for_child = -1;
         ctx->fd_pid = pid;

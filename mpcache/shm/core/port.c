@@ -50,23 +50,6 @@ bool mpc_same_bytes(const void *shared, const void *private, size_t n)
     return true;
 }
 
-#else
-
-void mpc_copy_in(void *shared, const void *private, size_t n)
-{
-    memcpy(shared, private, n);
-}
-
-void mpc_copy_out(void *private, const void *shared, size_t n)
-{
-    memcpy(private, shared, n);
-}
-
-bool mpc_same_bytes(const void *shared, const void *private, size_t n)
-{
-    return memcmp(shared, private, n) == 0;
-}
-
 #endif
 
 static u64 clock_ns(clockid_t clock)

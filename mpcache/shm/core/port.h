@@ -55,9 +55,26 @@ void mpc_point(void);
 /* Bytes that other processes may be writing.  The reader proves afterwards that they stood still, or throws
  * its copy away (a sequence-lock read: Boehm, "Can seqlocks get along with programming language memory
  * models?", MSPC 2012).  ThreadSanitizer builds copy by relaxed atomic words, which C11 allows to race. */
+#if defined(__SANITIZE_THREAD__) || defined(MPC_ATOMIC_COPY)
 void mpc_copy_in(void *shared, const void *private, size_t n);
 void mpc_copy_out(void *private, const void *shared, size_t n);
 bool mpc_same_bytes(const void *shared, const void *private, size_t n);
+#else
+static inline void mpc_copy_in(void *shared, const void *private, size_t n)
+{
+    memcpy(shared, private, n);
+}
+
+static inline void mpc_copy_out(void *private, const void *shared, size_t n)
+{
+    memcpy(private, shared, n);
+}
+
+static inline bool mpc_same_bytes(const void *shared, const void *private, size_t n)
+{
+    return memcmp(shared, private, n) == 0;
+}
+#endif
 
 static inline void mpc_pause(void)
 {

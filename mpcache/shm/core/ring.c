@@ -1,79 +1,103 @@
-/* The ring log: values in the order in which they came, and how old ones leave.
+/* The log of one ring: values in the order in which they came.
  *
  *        tail                                   head
- *     ...| record | pad | record | ... | record |  gap  |...      place = position % capacity
+ *     ...| record | pad | record | ... | record |  free |...      place = position % capacity
  *
  * A record never wraps; a pad fills the way to the end.  Room is made by moving the tail, and only then are the
  * bytes below it written over: that order, kept by a release fence, is what a reader's re-check of the tail rests
  * on.  A new record is whole before head passes it, and head passes it before a slot names it; so after the death
  * of a writer at any instruction the log is a log, and what it had half written was never in it.
  *
- * Eviction is CLOCK with two bits (Corbato, "A paging experiment with the Multics system", 1968): a record that was read since it came
- * is copied to the head with one bit of use less, another leaves. */
+ * Which record leaves, and which goes on to where, is decided in evict.c. */
 #include "store.h"
 
-#define MOVES_PER_SET 64 /* after these, victims leave whatever their use: a set's latency is bounded */
-#define LARGEST_SHARE 4  /* a record may take this part of the main ring */
-#define MOVABLE_SHARE 32 /* larger ones leave instead of being copied */
-#define GAP_SHARE 16     /* free space that is kept, so that a copy fits before the tail moves */
+/* -- looking ------------------------------------------------------------------------------------------------------ */
 
-/* The value starts on 16 bytes: where source and destination lie 1 to 15 bytes apart modulo 4096, memcpy is up
- * to thirty times slower. */
-u64 mpc_value_at(u32 klen)
+u8 *mpc_log_at(const struct mpc_log *log, u64 position)
 {
-    return (sizeof(struct mpc_record) + klen + 15) & ~15ull;
+    return log->base + position % log->capacity * MPC_UNIT;
 }
 
-u64 mpc_units(u32 klen, u64 vlen)
+u64 mpc_log_free(const struct mpc_log *log)
 {
-    return (mpc_value_at(klen) + vlen + 15) / 16 * MPC_ALIGN_UNITS;
+    return log->capacity - (log->head - log->tail);
 }
 
-u64 mpc_largest_units(const mpc_ctx *ctx)
+/* The units that a record would take with the pad before it. */
+u64 mpc_log_need(const struct mpc_log *log, u64 units)
 {
-    return ctx->geometry.main_units / LARGEST_SHARE / MPC_ALIGN_UNITS * MPC_ALIGN_UNITS;
+    u64 left = log->capacity - log->place;
+    return units <= left ? units : left + units;
 }
 
-u64 mpc_largest_value(const mpc_ctx *ctx, u32 klen)
+/* A private copy of what lies at `position`, before the head; false if it is nothing that the engine writes there.
+ * Of a pad only the first words count. */
+bool mpc_log_record(const struct mpc_log *log, u64 position, struct mpc_record *record)
 {
-    u64 most = mpc_largest_units(ctx) * MPC_UNIT - mpc_value_at(klen);
-    return most < UINT32_MAX ? most : UINT32_MAX;
+    u64 place = position % log->capacity, left = log->capacity - place;
+    const u8 *from = log->base + place * MPC_UNIT;
+    memset(record, 0, sizeof *record);
+    mpc_copy_out(record, from, MPC_ALIGN_UNITS * MPC_UNIT);
+    if ((record->flags & MPC_PAD) == 0 && left >= MPC_RECORD_UNITS)
+        mpc_copy_out(record, from, sizeof *record);
+    if (record->position != position || record->units == 0 || record->units > left ||
+        record->units > log->head - position)
+        return false;
+    if (record->flags & MPC_PAD)
+        return record->units == left;
+    return left >= MPC_RECORD_UNITS && record->units == mpc_units(record->klen, record->vlen);
 }
 
-u8 *mpc_ring_base(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring)
+/* -- opening ------------------------------------------------------------------------------------------------------ */
+
+/* A restart moves head before tail; who died in between left tail > head, which no other state has. */
+static bool is_half_restarted(const struct mpc_log *log, u64 limit)
 {
-    return (u8 *)shard + (ring == MPC_MAIN ? ctx->geometry.main_at : ctx->geometry.small_at);
+    return log->tail > log->head && log->head == log->capacity && log->tail <= limit;
 }
 
-u64 mpc_ring_units(const mpc_ctx *ctx, unsigned ring)
+static bool is_sound(const struct mpc_log *log, u64 limit)
 {
-    return ring == MPC_MAIN ? ctx->geometry.main_units : ctx->geometry.small_units;
+    return log->tail <= log->head && log->head - log->tail <= log->capacity && log->head <= limit &&
+           log->head % MPC_ALIGN_UNITS == 0 && log->tail % MPC_ALIGN_UNITS == 0;
 }
 
-static u8 *byte_at(const mpc_ctx *ctx, struct mpc_shard *shard, u64 position)
+/* A writer's own view of a ring.  Head and tail are read once and judged: whatever happens to the shared words
+ * meanwhile, it writes inside the ring. */
+mpc_status mpc_log_open(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring, struct mpc_log *log)
 {
-    return mpc_ring_base(ctx, shard, MPC_MAIN) + position % ctx->geometry.main_units * MPC_UNIT;
+    u64 limit = ctx->geometry.position_limit;
+    *log = (struct mpc_log){.ring = &shard->ring[ring], .which = ring, .base = mpc_ring_base(ctx, shard, ring),
+                            .capacity = mpc_ring_units(ctx, ring)};
+    log->tail = mpc_load(&log->ring->tail);
+    log->head = mpc_load(&log->ring->head);
+    log->place = log->head % log->capacity;
+    log->over = is_half_restarted(log, limit) || log->head + MPC_LAPS_PER_SET * log->capacity > limit;
+    return log->over || is_sound(log, limit) ? MPC_OK : MPC_DAMAGED;
 }
 
-static u64 units_to_end(const mpc_ctx *ctx, u64 position)
+/* Positions may not pass their limit: the ring is emptied and begins anew.  Head falls first: a reader that still
+ * holds an old position sees that it lies beyond head, until the tail has fallen too and ever after.  Who takes over
+ * from a writer that died before the end begins again. */
+void mpc_log_restart_locked(const mpc_ctx *ctx, struct mpc_shard *shard, struct mpc_log *log)
 {
-    return ctx->geometry.main_units - position % ctx->geometry.main_units;
+    a64 *slots = (a64 *)((u8 *)shard + ctx->geometry.index_at);
+    for (u64 i = 0; i < (u64)ctx->geometry.index_buckets * MPC_SLOTS_PER_BUCKET; i++)
+        if (mpc_word_ring(mpc_load(&slots[i])) == log->which)
+            mpc_store_release(&slots[i], 0);
+    MPC_POINT();
+    log->head = log->tail = log->capacity;
+    log->place = 0;
+    log->over = false;
+    atomic_store(&log->ring->head, log->head);
+    MPC_POINT();
+    atomic_store(&log->ring->tail, log->tail);
+    mpc_tally_locked(&shard->cleared);
 }
 
-/* No longer to be served by anyone: expired, or of an epoch before the namespace was cleared. */
-bool mpc_is_gone(mpc_ctx *ctx, const struct mpc_record *record)
-{
-    if (record->epoch < mpc_load_acquire(&mpc_space_at(ctx, record->space)->clear_at))
-        return true;
-    return record->expires != 0 && record->expires <= mpc_wall_ns();
-}
+/* -- writing ------------------------------------------------------------------------------------------------------ */
 
-static bool is_hidden(mpc_ctx *ctx, const struct mpc_record *record)
-{
-    return mpc_is_gone(ctx, record) || record->epoch < mpc_load(&mpc_space_at(ctx, record->space)->hard_at);
-}
-
-/* Everything that is written into the ring goes through here: the tail had moved before this space was free, and
+/* Everything that is written into a ring goes through here: the tail had moved before this space was free, and
  * a reader that sees one of these bytes must see that tail. */
 static void write_bytes(u8 *to, const void *from, u64 n)
 {
@@ -84,188 +108,74 @@ static void write_bytes(u8 *to, const void *from, u64 n)
     MPC_POINT();
 }
 
-/* A writer's own copy of head and tail, read once under the lock and judged: whatever happens to the shared words
- * meanwhile, it writes inside the ring. */
-struct ends {
-    u64 tail, head;
-};
-
-static u64 free_units(const mpc_ctx *ctx, const struct ends *ends)
+static void advance_head(struct mpc_log *log, u64 units)
 {
-    return ctx->geometry.main_units - (ends->head - ends->tail);
-}
-
-/* The pad that a record of so many units would need before it. */
-static u64 pad_before(const mpc_ctx *ctx, u64 head, u64 units)
-{
-    u64 left = units_to_end(ctx, head);
-    return units <= left ? 0 : left;
-}
-
-static void advance_head(struct mpc_shard *shard, struct ends *ends, u64 units)
-{
-    ends->head += units;
-    mpc_store_release(&shard->ring[MPC_MAIN].head, ends->head);
+    log->head += units;
+    log->place += units;
+    if (log->place == log->capacity)
+        log->place = 0;
+#ifdef MPC_FAULT_TAIL_LATE
+    mpc_store_release(&log->ring->tail, log->tail);
+    MPC_POINT();
+#endif
+    mpc_store_release(&log->ring->head, log->head);
     MPC_POINT();
 }
 
-static void advance_tail(struct mpc_shard *shard, struct ends *ends, u64 units)
+void mpc_log_pass_locked(struct mpc_log *log, u64 units)
 {
-    ends->tail += units;
-    mpc_store_release(&shard->ring[MPC_MAIN].tail, ends->tail);
+    log->tail += units;
+#ifdef MPC_FAULT_TAIL_LATE /* what a writer without the fence does now and then, on a machine that reorders stores */
+    return;
+#endif
+    mpc_store_release(&log->ring->tail, log->tail);
     MPC_POINT();
 }
 
-/* The caller has made room for it. */
-static void write_pad_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct ends *ends, u64 units)
+/* Where the next record of so many units goes; there is room for it and for the pad that it may need. */
+static u8 *place_locked(struct mpc_log *log, u64 units)
 {
-    struct mpc_record pad = {.position = ends->head, .units = (u32)units, .flags = MPC_PAD};
-    write_bytes(byte_at(ctx, shard, ends->head), &pad, MPC_ALIGN_UNITS * MPC_UNIT);
-    advance_head(shard, ends, units);
-}
-
-/* Copy a record that is about to leave to the head, with one bit of use less.  The copy is published before the
- * tail passes the original, so the key is found at every moment.  A slot that was cleared meanwhile stays so, and
- * the copy is an orphan. */
-static bool move_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct ends *ends, struct mpc_record *record, a64 *slot,
-                        u64 word)
-{
-    u64 pad = pad_before(ctx, ends->head, record->units);
-    if (pad + record->units > free_units(ctx, ends))
-        return false;
-    if (pad)
-        write_pad_locked(ctx, shard, ends, pad);
-    const u8 *from = byte_at(ctx, shard, ends->tail);
-    u8 *to = byte_at(ctx, shard, ends->head);
-    u64 position = record->position = ends->head;
-    write_bytes(to, record, sizeof *record);
-    write_bytes(to + sizeof *record, from + sizeof *record, record->units * MPC_UNIT - sizeof *record);
-    advance_head(shard, ends, record->units);
-    mpc_retarget(slot, word, mpc_word(mpc_tag(record->hash), mpc_word_freq(word) - 1, MPC_MAIN, position));
-    mpc_add(&shard->moved, 1);
-    return true;
-}
-
-/* A private copy of what lies at `position`, before `head`; false if it is nothing that the engine writes there.  Of a
- * pad only the first words count. */
-bool mpc_log_record(const mpc_ctx *ctx, struct mpc_shard *shard, u64 position, u64 head, struct mpc_record *record)
-{
-    u64 left = units_to_end(ctx, position);
-    const u8 *from = byte_at(ctx, shard, position);
-    memset(record, 0, sizeof *record);
-    mpc_copy_out(record, from, MPC_ALIGN_UNITS * MPC_UNIT);
-    if ((record->flags & MPC_PAD) == 0 && left >= MPC_RECORD_UNITS)
-        mpc_copy_out(record, from, sizeof *record);
-    if (record->position != position || record->units == 0 || record->units > left || record->units > head - position)
-        return false;
-    if (record->flags & MPC_PAD)
-        return record->units == left;
-    return left >= MPC_RECORD_UNITS && record->units == mpc_units(record->klen, record->vlen);
-}
-
-static bool is_kept(mpc_ctx *ctx, const struct mpc_record *record, u64 word, u32 *moves)
-{
-    if (mpc_word_freq(word) == 0 || *moves >= MOVES_PER_SET || is_hidden(ctx, record) ||
-        record->units > ctx->geometry.main_units / MOVABLE_SHARE)
-        return false;
-    ++*moves;
-    return true;
-}
-
-/* Let the record at the tail go, or move it to the head.  A record that no slot names was overwritten or deleted. */
-static mpc_status pass_tail_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct ends *ends, u32 *moves)
-{
-    struct mpc_record record;
-    u64 tail = ends->tail;
-    if (tail >= ends->head || !mpc_log_record(ctx, shard, tail, ends->head, &record))
-        return MPC_DAMAGED;
-    u64 units = record.units;
-    a64 *slot = record.flags & MPC_PAD ? NULL : mpc_slot_naming(ctx, shard, record.hash, MPC_MAIN, tail);
-    if (slot) {
-        u64 word = mpc_load(slot);
-        bool named = mpc_word_position(word) == tail;
-        if (!named || !is_kept(ctx, &record, word, moves) || !move_locked(ctx, shard, ends, &record, slot, word)) {
-            mpc_add(is_hidden(ctx, &record) ? &shard->expired : &shard->evicted[MPC_MAIN], 1);
-            if (named)
-                mpc_retarget(slot, word, 0);
-        }
+    u64 left = log->capacity - log->place;
+    if (units > left) {
+        struct mpc_record pad = {.position = log->head, .units = (u32)left, .flags = MPC_PAD};
+        write_bytes(log->base + log->place * MPC_UNIT, &pad, MPC_ALIGN_UNITS * MPC_UNIT);
+        advance_head(log, left);
     }
-    advance_tail(shard, ends, units);
-    return MPC_OK;
-}
-
-static mpc_status make_room_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct ends *ends, u64 units)
-{
-    u32 moves = 0;
-    u64 gap = ctx->geometry.main_units / GAP_SHARE;
-    for (;;) {
-        u64 need = pad_before(ctx, ends->head, units) + units + gap;
-        if (free_units(ctx, ends) >= need)
-            return MPC_OK;
-        mpc_status status = pass_tail_locked(ctx, shard, ends, &moves);
-        if (status != MPC_OK)
-            return status;
-    }
-}
-
-/* Positions may not pass their limit.  Head falls first: a reader that still holds an old position sees that it
- * lies beyond head, until the tail has fallen too and ever after.  A writer that dies in between leaves
- * tail > head, which no other state has, and the next one finishes. */
-static void restart_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct ends *ends)
-{
-    struct mpc_ring *ring = &shard->ring[MPC_MAIN];
-    a64 *slots = (a64 *)((u8 *)shard + ctx->geometry.index_at);
-    for (u64 i = 0; i < (u64)ctx->geometry.index_buckets * MPC_SLOTS_PER_BUCKET; i++)
-        mpc_store_release(&slots[i], 0);
-    MPC_POINT();
-    ends->head = ends->tail = ctx->geometry.main_units;
-    atomic_store(&ring->head, ends->head);
-    MPC_POINT();
-    atomic_store(&ring->tail, ends->tail);
-    mpc_add(&shard->cleared, 1);
-}
-
-static mpc_status ready_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct ends *ends, u64 units)
-{
-    u64 capacity = ctx->geometry.main_units, limit = ctx->geometry.position_limit;
-    u64 tail = ends->tail = mpc_load(&shard->ring[MPC_MAIN].tail);
-    u64 head = ends->head = mpc_load(&shard->ring[MPC_MAIN].head);
-    bool half_restarted = tail > head && head == capacity && tail <= limit;
-    bool sound = tail <= head && head - tail <= capacity && head % MPC_ALIGN_UNITS == 0 &&
-                 tail % MPC_ALIGN_UNITS == 0 && head <= limit;
-    if (!sound && !half_restarted)
-        return MPC_DAMAGED;
-    if (half_restarted || head + 2 * capacity > limit)
-        restart_locked(ctx, shard, ends);
-    return make_room_locked(ctx, shard, ends, units);
+    return log->base + log->place * MPC_UNIT;
 }
 
 /* Write a record after the head.  Nobody sees it before it is published in the index. */
-mpc_status mpc_append_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
-                             u64 *position)
+u64 mpc_log_append_locked(struct mpc_log *log, const mpc_key *key, const mpc_value *value, bool guest)
 {
-    struct ends ends;
     u64 units = mpc_units(key->len, value->len);
-    mpc_status status = ready_locked(ctx, shard, &ends, units);
-    if (status != MPC_OK)
-        return status;
-    u64 pad = pad_before(ctx, ends.head, units);
-    if (pad)
-        write_pad_locked(ctx, shard, &ends, pad);
+    u8 *to = place_locked(log, units);
+    u64 position = log->head;
     struct mpc_record record = {
-        .position = ends.head, .units = (u32)units, .klen = (u16)key->len, .sort = key->sort, .flags = value->flags,
-        .version = ends.head, .hash = key->hash, .vlen = (u32)value->len, .space = key->space, .epoch = value->epoch,
-        .created = value->created, .expires = value->expires,
+        .position = position, .units = (u32)units, .klen = (u16)key->len, .sort = key->sort, .flags = value->flags,
+        .version = mpc_word(0, 0, log->which, position), .hash = key->hash, .vlen = (u32)value->len,
+        .space = key->space, .guest = guest, .epoch = value->epoch, .created = value->created,
+        .expires = value->expires,
     };
-    u8 *to = byte_at(ctx, shard, ends.head);
-    *position = ends.head;
 #ifdef MPC_FAULT_HEAD_FIRST
-    advance_head(shard, &ends, units);
+    advance_head(log, units);
     units = 0;
 #endif
     write_bytes(to, &record, sizeof record);
     write_bytes(to + sizeof record, key->bytes, key->len);
     write_bytes(to + mpc_value_at(key->len), value->bytes, value->len);
-    advance_head(shard, &ends, units);
-    return MPC_OK;
+    advance_head(log, units);
+    return position;
+}
+
+/* Copy the record at the tail of `from`, which may be the same ring, after the head. */
+void mpc_log_copy_locked(struct mpc_log *log, const struct mpc_log *from, const struct mpc_record *record)
+{
+    const u8 *old = mpc_log_at(from, from->tail);
+    u8 *to = place_locked(log, record->units);
+    struct mpc_record copy = *record;
+    copy.position = log->head;
+    copy.guest = false;
+    write_bytes(to, &copy, sizeof copy);
+    write_bytes(to + sizeof copy, old + sizeof copy, record->units * MPC_UNIT - sizeof copy);
+    advance_head(log, record->units);
 }

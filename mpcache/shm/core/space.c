@@ -7,11 +7,6 @@
  * for newer than it, whatever the clocks said. */
 #include "engine.h"
 
-struct mpc_space *mpc_space_at(mpc_ctx *ctx, u16 space)
-{
-    return (struct mpc_space *)(ctx->base + ctx->geometry.spaces_at) + space % MPC_NAMESPACES;
-}
-
 static bool is_called(struct mpc_space *space, const char *name, size_t len)
 {
     return space->name_bytes == len && mpc_same_bytes(space->name, name, len);

@@ -78,6 +78,19 @@ mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 space, mpc_hit *hi
 
 /* -- writing ---------------------------------------------------------------------------------------------------- */
 
+/* What a set is about to look at lies in cold memory, in places that do not depend on each other: ask for all at once,
+ * before the lock is taken. */
+static void ask_for(const mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key)
+{
+    __builtin_prefetch(mpc_bucket(ctx, shard, key->hash, 0), 1);
+    __builtin_prefetch(mpc_bucket(ctx, shard, key->hash, 1), 1);
+    __builtin_prefetch(mpc_ghosts_of(ctx, shard, key->hash), 1);
+    for (unsigned ring = 0; ring < MPC_RINGS; ring++) {
+        u64 place = mpc_load(&shard->ring[ring].tail) % mpc_ring_units(ctx, ring);
+        __builtin_prefetch(mpc_ring_base(ctx, shard, ring) + place * MPC_UNIT);
+    }
+}
+
 static mpc_status may_write(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value)
 {
     mpc_status status = mpc_enter(ctx);
@@ -88,18 +101,22 @@ static mpc_status may_write(mpc_ctx *ctx, const mpc_key *key, const mpc_value *v
     return mpc_look(ctx);
 }
 
-/* To make room may have moved or dropped the key's old record, so it is looked up only after the append. */
+/* To make room may have moved or dropped the key's old record, and a delete may have taken it: then it is looked up
+ * once more. */
 static mpc_status put_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
                              mpc_hit *put)
 {
-    u64 position = 0;
-    mpc_status status = mpc_append_locked(ctx, shard, key, value, &position);
+    mpc_hit old;
+    struct mpc_room room;
+    bool had = mpc_look_up(ctx, shard, key, &old) == MPC_OK;
+    mpc_status status =
+        mpc_make_room_locked(ctx, shard, key->hash, mpc_units(key->len, value->len), had ? &old : NULL, &room);
     if (status != MPC_OK)
         return status;
-    mpc_hit old;
-    bool had = mpc_look_up(ctx, shard, key, &old) == MPC_OK;
-    put->slot = mpc_publish_locked(ctx, shard, key->hash, had ? &old : NULL, position);
-    put->word = mpc_word(mpc_tag(key->hash), 0, MPC_MAIN, position);
+    u64 position = mpc_log_append_locked(&room.log[room.ring], key, value, room.guest);
+    if (had && !mpc_same_place(mpc_load(old.slot), old.word))
+        had = mpc_look_up(ctx, shard, key, &old) == MPC_OK;
+    mpc_publish_locked(ctx, shard, key, had ? &old : NULL, mpc_word(0, 0, room.ring, position), put);
     return MPC_OK;
 }
 
@@ -115,10 +132,7 @@ void mpc_drop(mpc_ctx *ctx, const mpc_key *key)
 /* Take back what was just published: no other slot word will ever name its place. */
 static void unpublish(const mpc_hit *put)
 {
-    u64 seen = mpc_load_acquire(put->slot);
-    while (mpc_word_position(seen) == mpc_word_position(put->word) && seen >> MPC_TAG_SHIFT == put->word >> MPC_TAG_SHIFT)
-        if (mpc_cas64(put->slot, &seen, 0))
-            return;
+    mpc_retarget(put->slot, put->word, 0);
 }
 
 /* A plain set or add.  While its process was stopped with the lock, sets of others may have given up: theirs are
@@ -147,6 +161,7 @@ mpc_status mpc_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64
         return status;
     struct mpc_shard *shard = mpc_shard_of(ctx, key);
     u64 drops = mpc_load_acquire(&shard->drops);
+    ask_for(ctx, shard, key);
     mpc_lease_void(ctx, key);
     if (!mpc_lock(ctx, &shard->lock, wait_ns)) {
         if (wait_ns == 0)
@@ -164,9 +179,7 @@ mpc_status mpc_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64
 static bool is_live(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key)
 {
     mpc_hit hit;
-    if (mpc_look_up(ctx, shard, key, &hit) != MPC_OK || mpc_is_gone(ctx, &hit.record))
-        return false;
-    return hit.record.epoch >= mpc_load_acquire(&mpc_space_at(ctx, key->space)->hard_at);
+    return mpc_look_up(ctx, shard, key, &hit) == MPC_OK && !mpc_is_hidden(ctx, &hit.record);
 }
 
 /* Store the value unless the key has one that can be served.  MPC_BUSY: the shard stayed taken, nothing changed. */

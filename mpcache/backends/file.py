@@ -1,0 +1,393 @@
+"""The dbm store: values in a file that many processes read and one at a time writes.
+
+Leans on dbm, which sees to the file, on the file mutex, and on codec for the epoch that a value is written with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import fcntl
+import functools
+import json
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from mpcache.api import NO_VALUE, BackendArguments, BytesBackend, CacheMutex, KeyType, SerializedReturnType, guard_of
+from mpcache.backends.dbm import Damaged, DbmFile
+from mpcache.exception import ValidationError
+from mpcache.invalidation import SharedInvalidation
+from mpcache.mutexes import files
+from mpcache.mutexes.base import cooperative
+from mpcache.mutexes.file import FileMutex
+from mpcache.mutexes.fronted import POLL_FIRST, POLL_LAST
+
+__all__ = ["AbstractFileLock", "DBMBackend", "FileLock"]
+
+R = TypeVar("R")
+
+
+# -- locks for readers and writers ------------------------------------------------------------------------------
+
+
+class AbstractFileLock:
+    """Many readers or one writer.  To be subclassed by those who bring a lock of their own (``lock_factory``).
+
+    :param filename: one that the lock may make use of.
+    """
+
+    def __init__(self, filename: str) -> None:
+        raise NotImplementedError
+
+    def acquire(self, wait: bool = True) -> bool | None:
+        """The writer's."""
+        return self.acquire_write_lock(wait)
+
+    def release(self) -> None:
+        """The writer's."""
+        self.release_write_lock()
+
+    @contextmanager
+    def read(self) -> Iterator[None]:
+        """Read along."""
+        self.acquire_read_lock(True)
+        try:
+            yield
+        finally:
+            self.release_read_lock()
+
+    @contextmanager
+    def write(self) -> Iterator[None]:
+        """Write alone."""
+        self.acquire_write_lock(True)
+        try:
+            yield
+        finally:
+            self.release_write_lock()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this thread has it.  Optional."""
+        raise NotImplementedError
+
+    def acquire_read_lock(self, wait: bool) -> bool | None:
+        """Without waiting: whether one may."""
+        raise NotImplementedError
+
+    def acquire_write_lock(self, wait: bool) -> bool | None:
+        """Without waiting: whether one may."""
+        raise NotImplementedError
+
+    def release_read_lock(self) -> None:
+        """The reader leaves."""
+        raise NotImplementedError
+
+    def release_write_lock(self) -> None:
+        """The writer leaves."""
+        raise NotImplementedError
+
+
+class FileLock(AbstractFileLock):
+    """With flock(2): among threads and processes, freed by the kernel when its holder dies.  Not reentrant.
+
+    A forked child holds nothing, and keeps nothing alive.
+    """
+
+    def __init__(self, filename: str) -> None:
+        self.filename = filename
+        self._mine = threading.local()
+
+    @property
+    def is_open(self) -> bool:
+        file = getattr(self._mine, "file", None)
+        return file is not None and not file.closed
+
+    def acquire_read_lock(self, wait: bool) -> bool:
+        return self._acquire(wait, fcntl.LOCK_SH)
+
+    def acquire_write_lock(self, wait: bool) -> bool:
+        return self._acquire(wait, fcntl.LOCK_EX)
+
+    def release_read_lock(self) -> None:
+        self._release()
+
+    release_write_lock = release_read_lock
+
+    def _acquire(self, wait: bool, how: int) -> bool:
+        try:
+            file = files.own_shared(self.filename)
+        except OSError as error:
+            text = f"the lock file cannot be opened: {error.strerror}; rw_lockfile names another place"
+            raise OSError(error.errno, text, self.filename) from error
+        try:
+            got = _flock(file, how, wait)
+        except BaseException:
+            file.forget()
+            raise
+        if got:
+            self._mine.file = file
+        else:
+            file.forget()
+        return got
+
+    def _release(self) -> None:
+        file = getattr(self._mine, "file", None)
+        if file is None:
+            return
+        self._mine.file = None
+        if file.intact:
+            fcntl.flock(file.fileno(), fcntl.LOCK_UN)
+        file.forget()
+
+
+def _flock(file: files.OwnFile, how: int, wait: bool) -> bool:
+    pause = POLL_FIRST
+    polls = not wait or cooperative()  # to wait in C would stop every greenlet
+    while True:
+        try:
+            fcntl.flock(file.fileno(), how | fcntl.LOCK_NB if polls else how)
+        except BlockingIOError:
+            if not wait:
+                return False
+        else:
+            return True
+        time.sleep(pause)
+        pause = min(pause * 1.5, POLL_LAST)
+
+
+# -- epochs -----------------------------------------------------------------------------------------------------
+
+
+_Three = tuple[int, int, int]
+
+
+class Epochs:
+    """Invalidation that all who share the file see: three numbers in a file beside it, replaced as a whole.
+
+    ::
+
+        epoch hard soft    the present epoch; values of epochs before the second one are hidden, before the third stale
+
+    A file that vanishes while we look on has hidden something, and nobody knows what: all is hidden, then.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._were_there = False
+
+    def now(self) -> _Three:
+        """(epoch, hard, soft); all are 0 as long as nothing was invalidated."""
+        try:
+            with open(self._path, "rb") as file:
+                epoch, hard, soft = map(int, file.read(200).split())
+        except FileNotFoundError:
+            if not self._were_there:
+                return 0, 0, 0
+        except ValueError:
+            pass
+        else:
+            self._were_there = True
+            return epoch, hard, soft
+        return self._write(lambda epoch, hard, soft: (epoch, epoch, soft), (0, 0, 0))
+
+    def invalidate(self, hard: bool) -> None:
+        """Begin a new epoch.  By one at a time."""
+        if hard:
+            self._write(lambda epoch, _, soft: (epoch, epoch, soft), self.now())
+        else:
+            self._write(lambda epoch, hard, _: (epoch, hard, epoch), self.now())
+
+    def _write(self, change: Callable[[int, int, int], _Three], now: _Three) -> _Three:
+        # Greater than any before it, also if those are lost.
+        new = change(max(now[0] + 1, time.time_ns() // 1000), now[1], now[2])
+        fresh = f"{self._path}.{os.getpid()}.{threading.get_ident()}"
+        with open(fresh, "w") as file:
+            file.write("{} {} {}\n".format(*new))
+        os.replace(fresh, self._path)
+        self._were_there = True
+        return new
+
+
+class _Guard:
+    """A fill belongs to the epoch in which its creation began."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.outcome: bool | None = None
+        self.live = True
+
+    def close(self) -> None:
+        self.live = False
+
+
+def _with_epoch(wire: bytes, epoch: int) -> bytes:
+    """Note in a value's metadata in which epoch it was begun; nothing, as long as there was only one."""
+    if not epoch:
+        return wire
+    head, bar, payload = wire.partition(b"|")
+    if not bar or not head.endswith(b"}") or not head.startswith(b'{"'):
+        return wire  # not what a region writes
+    if b'"e": ' in head:
+        head = json.dumps({**json.loads(head), "e": epoch}).encode()
+        return b"%b|%b" % (head, payload)
+    return b'%b, "e": %d}|%b' % (head[:-1], epoch, payload)
+
+
+# -- the store --------------------------------------------------------------------------------------------------
+
+_ARGUMENTS = ("dogpile_lockfile", "filename", "lock_factory", "rw_lockfile")
+
+
+class DBMBackend(BytesBackend):
+    """``mpcache.dbm``.
+
+    Arguments: ``filename``, to which some dbm modules append suffixes; ``rw_lockfile`` (None: the filename and
+    ``.rw.lock``; False: readers and writers are not kept apart); ``dogpile_lockfile`` (None: the filename and
+    ``.dogpile.lock``; the keys that are being created have a file each in the directory of that name and an ``s``;
+    False: each process creates for itself); ``lock_factory`` (:class:`FileLock`), which makes the first of the two.
+
+    The file is opened and closed for each operation.  It is not bounded: what has expired stays until it is replaced,
+    or deleted.
+
+    :raises ValidationError: there is no ``filename``, or what it names is no dbm file.
+    :raises OSError: the file cannot be made, or read, or written; it names the file, and says why.
+    """
+
+    shared = True
+
+    def __init__(self, arguments: BackendArguments) -> None:
+        _warn_of_unknown(arguments)
+        if not isinstance(arguments.get("filename"), str | os.PathLike):
+            raise ValidationError("mpcache.dbm needs the argument 'filename', the path of its file")
+        self.filename = os.path.abspath(os.fspath(arguments["filename"]))
+        self.lock_factory = arguments.get("lock_factory") or FileLock
+        rw_lockfile = _lockfile(arguments, "rw_lockfile", self.filename + ".rw.lock")
+        dogpile_lockfile = _lockfile(arguments, "dogpile_lockfile", self.filename + ".dogpile.lock")
+        self._rw_lock = None if rw_lockfile is None else self.lock_factory(rw_lockfile)
+        self._locks = None if dogpile_lockfile is None else dogpile_lockfile + "s"
+        self._file = DbmFile(self.filename, alone=rw_lockfile is not None)
+        self._epochs = Epochs(self.filename + ".epochs")
+        if not self._is_there():
+            self._write(lambda values: None)
+
+    def _is_there(self) -> bool:
+        """Seen without a lock, which may be more than a reader can have: only a yes is to be believed."""
+        try:
+            return self._file.kind is not None
+        except (Damaged, ValidationError):
+            return False
+
+    # -- one file, many readers or one writer ---------------------------------------------------------
+
+    def _locked(self, writes: bool) -> Any:
+        if self._rw_lock is None:
+            return contextlib.nullcontext()
+        return self._rw_lock.write() if writes else self._rw_lock.read()
+
+    def _read(self, act: Callable[[Any], R]) -> R:
+        try:
+            with self._locked(writes=False):
+                return self._file.read(act)
+        except Damaged as damage:
+            with self._locked(writes=True):
+                self._file.begin_anew(damage)
+        return act({})
+
+    def _write(self, act: Callable[[Any], R]) -> R:
+        with self._locked(writes=True):
+            try:
+                return self._file.write(act)
+            except Damaged as damage:
+                self._file.begin_anew(damage)
+            return self._file.write(act)
+
+    def get_serialized(self, key: KeyType) -> SerializedReturnType:
+        return self.get_serialized_multi([key])[0]
+
+    def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
+        wanted = [_bytes(key) for key in keys]
+        return self._read(lambda values: [values.get(key, NO_VALUE) for key in wanted])
+
+    def set_serialized(self, key: KeyType, value: bytes) -> None:
+        self.set_serialized_multi({key: value})
+
+    def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
+        guards: list[Any] = [guard_of(self, key) for key in mapping]
+        now = self._epochs.now()[0] if None in guards else 0
+        epochs = [now if guard is None else guard.epoch for guard in guards]
+        ready = {_bytes(key): _with_epoch(mapping[key], epoch) for key, epoch in zip(mapping, epochs, strict=True)}
+        self._write(functools.partial(_put, ready))
+        for guard in guards:
+            if guard is not None:
+                guard.outcome = True
+
+    def delete(self, key: KeyType) -> None:
+        self.delete_multi([key])
+
+    def delete_multi(self, keys: Sequence[KeyType]) -> None:
+        if keys:
+            self._write(functools.partial(_drop, [_bytes(key) for key in keys]))
+
+    # -- what is shared -------------------------------------------------------------------------------
+
+    def get_mutex(self, key: KeyType) -> CacheMutex | None:
+        return None if self._locks is None else FileMutex(key, directory=self._locks)
+
+    def begin_fill(self, key: KeyType) -> _Guard:
+        return _Guard(self._epochs.now()[0])
+
+    def invalidation(self) -> SharedInvalidation:
+        return SharedInvalidation(self)
+
+    def epochs(self) -> tuple[int, int, int]:
+        """(epoch, hard_at, soft_at) of the file."""
+        return self._epochs.now()
+
+    def invalidate(self, hard: bool = True) -> None:
+        """Hide what was begun before, or make it stale, in all processes."""
+        with self._locked(writes=True):
+            self._epochs.invalidate(hard)
+
+    # -- the whole ------------------------------------------------------------------------------------
+
+    def stats(self) -> dict[str, Any]:
+        """The module that reads the file, how many values there are, and the bytes that they take."""
+        with self._locked(writes=False):
+            kind, items = self._file.kind, self._file.read(len)
+            return {"module": kind, "items": items, "bytes": self._file.size}
+
+    def __repr__(self) -> str:
+        return f"<DBMBackend {self.filename!r} {self._file.describe()}>"
+
+
+def _bytes(key: str | bytes) -> bytes:
+    return key if isinstance(key, bytes) else key.encode()
+
+
+def _put(ready: Mapping[bytes, bytes], values: Any) -> None:
+    for key, value in ready.items():
+        values[key] = value
+
+
+def _drop(keys: list[bytes], values: Any) -> None:
+    for key in keys:
+        values.pop(key, None)
+
+
+def _lockfile(arguments: BackendArguments, name: str, otherwise: str) -> str | None:
+    given = arguments.get(name)
+    if given is None:
+        return otherwise
+    return None if given is False else os.path.abspath(os.fspath(given))
+
+
+def _warn_of_unknown(arguments: Mapping[str, Any]) -> None:
+    for name in sorted(arguments.keys() - set(_ARGUMENTS), key=str):
+        near = difflib.get_close_matches(str(name), _ARGUMENTS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ";"
+        warnings.warn(f"mpcache.dbm takes no argument {name!r}{hint} It is ignored.", UserWarning, stacklevel=4)

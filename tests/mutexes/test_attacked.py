@@ -1,0 +1,193 @@
+"""What an attack on the mutexes has found: each test is a hole that was there."""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import mpcache
+from mpcache.api import Outcome
+from mpcache.mutexes import fronted
+from mpcache.mutexes.fronted import Bid, FrontedMutex
+from mpcache.mutexes.memcached import MemcachedMutex
+from mpcache.mutexes.redis import RedisMutex
+from mpcache.mutexes.thread import ThreadMutex
+from mpcache.mutexes.turns import Scope
+from tests.processes.support import PATIENCE, wait_until
+
+PACKAGE = mpcache.__file__.removesuffix("__init__.py")
+
+
+class Interruption(BaseException):
+    pass
+
+
+def interrupt_everywhere(act: Callable[[], object], after: Callable[[], object]) -> int:
+    """Do it again and again, with an exception at its first step, its second, and so on to the last.
+
+    :param after: is called each time.
+    :return: how many steps there are.
+    """
+    step = 0
+    while True:
+        step += 1
+        left = step
+
+        def trace(frame: FrameType, event: str, arg: Any) -> Any:
+            nonlocal left
+            if not frame.f_code.co_filename.startswith(PACKAGE):
+                return None
+            frame.f_trace_opcodes = True
+            if event == "opcode":
+                left -= 1
+                if not left:
+                    raise Interruption
+            return trace
+
+        before = sys.gettrace()
+        try:
+            sys.settrace(trace)
+            act()
+        except Interruption:
+            pass
+        finally:
+            sys.settrace(before)
+        after()
+        if left > 0:
+            return step
+
+
+class Outside:
+    """Where all processes meet: whoever is there, and what a waiter hears."""
+
+    def __init__(self) -> None:
+        self.holder: Any = None
+        self.waiters = 0
+        self.news = threading.Semaphore(0)
+        self.trouble: Exception | None = None
+
+
+class OutsideBid(Bid):
+    def __init__(self, outside: Outside) -> None:
+        super().__init__()
+        self.outside = outside
+
+    def take(self) -> bool:
+        self.outside.holder = self.outside.holder or self
+        return self.outside.holder is self
+
+    def free(self, stored: bool) -> None:
+        if self.outside.holder is self:
+            self.outside.holder = None
+
+    def wait(self, most: float | None) -> Outcome | None:
+        self.outside.waiters += 1
+        self.outside.news.acquire(timeout=most)
+        if self.outside.trouble is not None:
+            raise self.outside.trouble
+        return None
+
+
+class OutsideMutex(FrontedMutex):
+    def __init__(self, key: Any, outside: Outside) -> None:
+        super().__init__(key)
+        self.outside = outside
+
+    def _bid(self) -> Bid:
+        return OutsideBid(self.outside)
+
+    def _locked(self) -> bool:
+        return self.outside.holder is not None
+
+    def _subject(self) -> Any:
+        return (OutsideMutex, id(self.outside), self.key)
+
+
+@pytest.mark.filterwarnings("ignore:the mutex of key:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+class TestInterrupted:
+    """An exception may come out of a signal's handler between any two steps."""
+
+    def test_a_try_in_vain_leaves_the_front_free(self) -> None:
+        outside = Outside()
+        outside.holder = "another process"
+
+        def look() -> None:
+            assert not [place for place in fronted._inside.turns if place[1][:2] == (OutsideMutex, id(outside))]
+
+        assert interrupt_everywhere(lambda: OutsideMutex("k", outside).acquire(False), look) > 50
+        assert outside.holder == "another process"
+
+
+def test_one_who_stops_waiting_outside_is_no_word_of_the_holder() -> None:
+    """Those who waited behind him inside ask anew; they must not all create, as if nothing had been stored."""
+    outside = Outside()
+    outside.holder = "another process"
+    outside.trouble = TimeoutError("out of patience")
+    first, second, heard = OutsideMutex("k", outside), OutsideMutex("k", outside), []
+    told: list[Exception] = []
+
+    def lose_patience() -> None:
+        try:
+            first.acquire()
+        except TimeoutError as error:
+            told.append(error)
+
+    ahead = threading.Thread(target=lose_patience)
+    ahead.start()
+    wait_until(lambda: outside.waiters == 1, "waiter outside")
+    behind = threading.Thread(target=lambda: heard.append(second.contend(PATIENCE)))
+    behind.start()
+    wait_until(lambda: _waits(behind), "waiter inside")
+    outside.news.release()
+    ahead.join()
+    outside.trouble = None
+    behind.join()
+    assert len(told) == 1
+    assert heard == [Outcome.RELEASED]
+
+
+def _waits(thread: threading.Thread) -> bool:
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None:
+        if frame.f_code.co_name == "wait" and frame.f_code.co_filename.endswith("turns.py"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def test_a_hold_that_is_dropped_is_no_value_that_was_not_stored() -> None:
+    """As after a creator that raised, one of those who wait creates, and not all of them."""
+    scope, heard = Scope(), []
+    holder, other = ThreadMutex("k", scope), ThreadMutex("k", scope)
+    holder.acquire()
+    waiter = threading.Thread(target=lambda: heard.append(other.contend(PATIENCE)))
+    waiter.start()
+    wait_until(lambda: _waits(waiter), "waiter")
+    with pytest.warns(ResourceWarning, match="dropped"):
+        del holder
+    waiter.join()
+    assert heard == [Outcome.RELEASED]
+
+
+@pytest.mark.parametrize("kind", [RedisMutex, MemcachedMutex])
+def test_a_number_goes_by_its_digits(kind: Any) -> None:
+    """Not by as many bytes of nothing."""
+    subject = kind("123456789")._subject()
+    assert kind(123456789)._subject() == subject
+    assert kind(b"123456789")._subject() == subject
+    assert kind(-1)._subject() == kind("-1")._subject()
+    with pytest.raises(TypeError, match=r"key \(1, 2\) is of type tuple"):
+        kind((1, 2))
+
+
+@pytest.mark.parametrize("wrong", [{"lease": math.inf}, {"lease": math.nan}, {"poll": math.inf}, {"poll": 0}])
+def test_a_lease_has_an_end(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must be more than 0"):
+        RedisMutex("k", **wrong)  # type: ignore[arg-type]
