@@ -390,11 +390,11 @@ mpc_status mpc_lease_guard(mpc_ctx *ctx, const mpc_key *key, mpc_hold *guard, u6
 /* Only upwards: one who read the fence of a hold that has ended meanwhile must not take back the void of the next. */
 static void raise_voided(struct mpc_lease *lease, u64 fence)
 {
-    u64 seen = mpc_load(&lease->voided);
     MPC_POINT();
 #ifdef MPC_FAULT_VOID_OVERWRITES
     atomic_store(&lease->voided, fence);
 #else
+    u64 seen = mpc_load(&lease->voided);
     while (seen < fence && !atomic_compare_exchange_strong(&lease->voided, &seen, fence))
         ;
 #endif
@@ -444,6 +444,7 @@ bool mpc_lease_fill_begin(mpc_ctx *ctx, const mpc_key *key, const mpc_hold *guar
 #ifdef MPC_FAULT_FILL_UNCHECKED
     return true;
 #endif
+    atomic_thread_fence(memory_order_seq_cst); /* either I see the void, or who has voided sees the lock: mpc_lease_settle */
     if (mpc_lease_mine(ctx, guard) && !mpc_lease_voided(ctx, guard))
         return true;
     mpc_unlock(ctx, &bucket_with(ctx, guard->entry)->lock);
