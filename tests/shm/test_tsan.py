@@ -1,4 +1,4 @@
-"""Many contexts as threads on one mapping, under ThreadSanitizer: the program crowd.c, built from the engine's sources."""
+"""Many contexts as threads on one mapping, under ThreadSanitizer: the program crowd.c, built with the engine."""
 
 from __future__ import annotations
 
