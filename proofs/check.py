@@ -61,14 +61,14 @@ FAULTS = [
     Search("a word is stolen that changed since it was judged", "wordlock", "FAULT_STEAL_INEXACT", NOT_ROBBED),
     Search("the commit word goes in first", "lease", "FAULT_OWNER_FIRST TOKENS", NO_TWO),
     Search("a verdict is good for whoever holds now", "lease", "FAULT_STALE_VERDICT", NOT_ROBBED),
-    Search("a release does not ask whose the lease is", "lease", "FAULT_RELEASE_UNCHECKED TOKENS", NO_TWO),
     Search("a fill does not look whether it was voided", "fill", "FAULT_FILL_UNCHECKED", STALE),
-    Search("a fill does not look a second time", "fill", "FAULT_NO_SECOND_LOOK STOP", STALE),
-    Search("a delete does not let a fill end", "fill", "FAULT_NO_SETTLE", STALE),
     Search("a late void takes back that of a later hold", "fill", "FAULT_VOID_OVERWRITES", STALE),
 ]
 
 LONG_FAULTS = [
+    Search("a delete does not let a fill end", "fill", "FAULT_NO_SETTLE", STALE),
+    Search("a fill does not look a second time", "fill", "FAULT_NO_SECOND_LOOK STOP", STALE),
+    Search("a release does not ask whose the lease is", "lease", "FAULT_RELEASE_UNCHECKED TOKENS", NO_TWO),
     Search("a word names the slot and no incarnation", "wordlock", "FAULT_SLOT_ONLY", NOT_ROBBED),
     Search("the slot's id is stored before its byte is locked", "wordlock", "FAULT_ID_BEFORE_BYTE", NOT_ROBBED),
     Search("a release asks for the owner but not for the fence", "lease", "FAULT_RELEASE_WITHOUT_FENCE TOKENS", NO_TWO),

@@ -12,7 +12,7 @@ import pytest
 
 HERE = Path(__file__).parent
 CORE = HERE.parents[1] / "mpcache" / "shm" / "core"
-SECONDS = 5
+SECONDS = 4
 # Without builtins, so that no memcpy() is hidden from it; it knows no fences, and the compiler would warn of each.
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-pthread", "-O1", "-g", "-fsanitize=thread", "-fno-builtin", "-w", f"-I{CORE}"]
 
@@ -59,6 +59,6 @@ def test_nothing_is_read_that_nothing_orders(compiler: str, tmp_path: Path) -> N
     ],
 )
 def test_it_would_be_seen(compiler: str, tmp_path: Path, fault: str, place: str) -> None:
-    done = crowd(compiler, tmp_path, f"-DMPC_FAULT_{fault}", seconds=3)
+    done = crowd(compiler, tmp_path, f"-DMPC_FAULT_{fault}", seconds=2)
     assert done.returncode == 66
     assert any(place in line for line in done.stderr.splitlines() if line.startswith("SUMMARY"))

@@ -54,8 +54,8 @@ static inline bool mpc_cas64(a64 *p, u64 *seen, u64 want)
 }
 
 /* Where a test may stop, delay or kill: each lies between two accesses of shared memory whose order matters.
- * MPC_DELAYS builds sleep there at random; ordinary builds have nothing there. */
-#ifdef MPC_DELAYS
+ * MPC_DELAYS builds sleep there at random, MPC_POINTS builds call what a test brings; ordinary builds have nothing. */
+#if defined(MPC_DELAYS) || defined(MPC_POINTS)
 void mpc_point(void);
 #define MPC_POINT() mpc_point()
 #else
