@@ -143,8 +143,9 @@ class CacheRegion(Foundation):
         lifetime = self._lifetime(expiration_time)
         if ignore_expiration or (lifetime is None and getattr(self._invalidator, "quiet", False)):
             return [found[0] if found else NO_VALUE for found in looked]
+        judge = self._judge
         return [
-            found[0] if found and freshness(found[1], found[2], lifetime, self._judge) is FRESH else NO_VALUE
+            found[0] if found and freshness(found[1], found[2], lifetime, judge) is FRESH else NO_VALUE
             for found in looked
         ]
 
