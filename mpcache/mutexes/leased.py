@@ -13,6 +13,7 @@ import os
 import queue
 import threading
 import time
+from typing import Any
 
 from mpcache.exception import NotHeld
 from mpcache.mutexes.fronted import Bid
@@ -26,16 +27,31 @@ _TIMES = 3
 """Renewals in the time of a lease: two of them may fail."""
 
 
+def plain(key: Any) -> bytes:
+    """A key as servers know it.  Numbers go by their digits, as the clients of those servers have it.
+
+    :raises TypeError: it is neither text nor a number, and need not read the same in each process.
+    """
+    if isinstance(key, str):
+        return key.encode()
+    if isinstance(key, (bytes, bytearray, memoryview)):
+        return bytes(key)
+    if isinstance(key, (int, float)):
+        return str(key).encode()
+    raise TypeError(f"key {key!r} is of type {type(key).__name__}; a mutex at a server takes str, bytes or a number")
+
+
 class LeasedBid(Bid):
     """A bid whose hold is a lease.  A primitive adds four verbs: to ask, to extend, to return, to see whose it is.
 
     :param lease: seconds.
     :param name: for messages: which mutex of which key.
+    :param server: who gives it, hashable: while one server does not answer, the leases of others are renewed.
     """
 
-    def __init__(self, lease: float, name: str) -> None:
+    def __init__(self, lease: float, name: str, server: Any = None) -> None:
         super().__init__()
-        self.lease, self.name = lease, name
+        self.lease, self.name, self.server = lease, name, server
         self.next_renewal = self.ends = 0.0
         self._taken = False
 
@@ -81,21 +97,25 @@ class LeasedBid(Bid):
     def owned(self) -> bool:
         return self._taken and self._mine()
 
-    def renew(self) -> None:
-        """Called when it is due.  A server that does not answer is asked again, until the lease has lapsed."""
-        asked = time.monotonic()
+    def renew(self) -> bool:
+        """Called when it is due.  A server that does not answer is asked again, until the lease has lapsed.
+
+        :return: whether it has answered.
+        """
+        asked, answered = time.monotonic(), True
         try:
             mine = self._extend()
         except Exception as error:  # whatever the driver raises; the next attempt is due soon
             self.next_renewal = time.monotonic() + self.lease / (2 * _TIMES)
             if asked < self.ends:
                 log.warning("%s: its lease could not be renewed and ends in %.1f s: %s", self.name, self._left(), error)
-                return
-            mine = False
+                return False
+            mine = answered = False
         if mine:
             self._date(asked)
         elif _renewer.forget(self):  # else it was given back while the server was asked
             log.warning("%s: its lease has lapsed; another may hold it now", self.name)
+        return answered
 
     def _date(self, asked: float) -> None:
         self.ends = asked + self.lease
@@ -108,7 +128,7 @@ class LeasedBid(Bid):
 class _Renewer:
     """The thread that renews; it begins with the first lease, and lives as long as the process.
 
-    No lock: a lease may be forgotten by the garbage collector in the midst of anything.
+    No lock guards the leases: one may be forgotten by the garbage collector in the midst of anything.
     """
 
     def __init__(self) -> None:
@@ -116,11 +136,13 @@ class _Renewer:
         self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._sleeps_until = math.inf  # and is woken for what is due before; inf, too, while it looks
         self._thread: threading.Thread | None = None
+        self._beginning = threading.RLock()  # a signal's handler, too, may take a lease in the midst of it
 
     def keep(self, lease: LeasedBid) -> None:
         self._leases[id(lease)] = lease
-        if self._thread is None or not self._thread.is_alive():
-            self._begin(lease)
+        if not self._lives():
+            with self._beginning:
+                self._begin(lease)
         if lease.next_renewal < self._sleeps_until:  # else it would be woken, and want the GIL, at every acquire
             self._news.put(None)
 
@@ -128,7 +150,12 @@ class _Renewer:
         """Whether it was one of those that are renewed."""
         return self._leases.pop(id(lease), None) is not None
 
+    def _lives(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
     def _begin(self, lease: LeasedBid) -> None:
+        if self._lives():  # another thread was quicker
+            return
         thread = threading.Thread(target=self._run, name="mpcache-leases", daemon=True)
         try:
             thread.start()
@@ -141,10 +168,7 @@ class _Renewer:
         while self is _renewer:
             self._sleeps_until = math.inf
             leases = list(self._leases.values())
-            now = time.monotonic()
-            for lease in leases:
-                if lease.next_renewal <= now:
-                    lease.renew()
+            _renew_those_due(leases)
             self._sleeps_until = min((lease.next_renewal for lease in leases), default=math.inf)
             del leases  # or a lease that was dropped would live, and be renewed, until the next one comes
             self._sleep(self._sleeps_until)
@@ -154,6 +178,15 @@ class _Renewer:
             self._news.get(timeout=None if until == math.inf else max(0.0, until - time.monotonic()))
         except queue.Empty:
             pass
+
+
+def _renew_those_due(leases: list[LeasedBid]) -> None:
+    """One try for each server that does not answer: what else is due there would only wait as long, and comes next."""
+    silent: set[Any] = set()
+    for lease in leases:
+        due = lease.next_renewal <= time.monotonic() and lease.server not in silent
+        if due and not lease.renew():
+            silent.add(lease.server)
 
 
 _renewer = _Renewer()

@@ -23,7 +23,7 @@ from mpcache.memcaching import OVER, TIMEOUT, Lock, plain_name, server_list
 from mpcache.memcaching.pool import Servers
 from mpcache.mutexes.base import incarnation
 from mpcache.mutexes.fronted import FrontedMutex
-from mpcache.mutexes.leased import DEFAULT_LEASE, LeasedBid
+from mpcache.mutexes.leased import DEFAULT_LEASE, LeasedBid, plain
 
 Forgive = Callable[[Callable[[], Any], Any], Any]
 
@@ -41,7 +41,7 @@ class MemcachedBid(LeasedBid):
     pause_first, pause_last = 0.005, 0.1
 
     def __init__(self, server: Lock, name: str, lease: float, who: str) -> None:
-        super().__init__(lease, who)
+        super().__init__(lease, who, server)
         self._server, self._name = server, name
         self._token = _token()
         # memcached's clock ticks once a second: what is to live for n seconds may die after n - 1.
@@ -133,7 +133,8 @@ class MemcachedMutex(FrontedMutex):
     is no second one for it: if that server cannot be reached, nobody gets it, and the library's error is raised.  A
     server that restarts, or evicts, forgets who held what: the holder learns it from its ``owned()`` or its release.
 
-    :param key: str or bytes; whatever memcached does not take as a key goes by its digest.
+    :param key: str, bytes, or a number, which is the same as its digits; whatever memcached does not take as a key goes
+        by its digest.
     :param url: ``host:port``, ``[address]:port`` or the path of a unix socket; or a list of them.
     :param client: what speaks to the servers: a ``mpcache.memcaching.pool.Servers``; instead of the url.
     :param library: ``"pymemcache"``, ``"pylibmc"``, ``"memcached"`` (python-memcached) or ``"bmemcached"``.
@@ -170,7 +171,7 @@ class MemcachedMutex(FrontedMutex):
         self._servers = client or self._connected(tuple(server_list(url)), library, timeout)
         self._lease, self._forgive = lease, forgive
         before = prefix.encode() + (f"{namespace}:".encode() if namespace else b"")
-        self._name = plain_name(before + (key.encode() if isinstance(key, str) else bytes(key)))
+        self._name = plain_name(before + plain(key))
 
     @classmethod
     def _connected(cls, urls: tuple[Any, ...], library: str, timeout: float) -> Servers:

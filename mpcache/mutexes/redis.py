@@ -17,6 +17,7 @@ import functools
 import hashlib
 import importlib
 import itertools
+import math
 import os
 import random
 import socket
@@ -28,7 +29,7 @@ from typing import Any, ClassVar
 from mpcache.api import Guarantees, Outcome
 from mpcache.mutexes.base import Hold, Incarnation, incarnation
 from mpcache.mutexes.fronted import FrontedMutex
-from mpcache.mutexes.leased import DEFAULT_LEASE, LeasedBid
+from mpcache.mutexes.leased import DEFAULT_LEASE, LeasedBid, plain
 
 POLL = 0.1
 """Seconds after which a waiter asks again though nobody woke him: the holder has died, or is dogpile.cache's."""
@@ -132,7 +133,7 @@ def is_cluster(client: Any) -> bool:
 
 def names_of(key: str | bytes, prefix: str, namespace: str, clustered: bool) -> tuple[bytes, bytes]:
     """The names of a key's lock and of its fence."""
-    bare = key.encode() if isinstance(key, str) else bytes(key)
+    bare = plain(key)
     full = f"{namespace}:".encode() + bare if namespace else bare
     if not clustered:
         return prefix.encode() + full, b"mpcache:fence"
@@ -202,7 +203,7 @@ class RedisBid(LeasedBid):
     def __init__(
         self, client: Any, names: tuple[bytes, bytes], place: Any, lease: float, poll: float, who: str
     ) -> None:
-        super().__init__(lease, who)
+        super().__init__(lease, who, place)
         self._client, self._names, self._place, self._poll = client, names, place, poll
         self.token = uuid.uuid4().hex.encode()
         self.fence: int | None = None
@@ -309,7 +310,7 @@ class RedisMutex(FrontedMutex):
     When its holder dies, in whichever way, another has it a lease later.  While the holder lives, the lease is renewed.
     Errors of the server are the driver's.
 
-    :param key: str or bytes.
+    :param key: str, bytes, or a number, which is the same as its digits.
     :param url: of the server; see the driver's ``from_url``.
     :param client: one to be used instead, also of a cluster; how long it may take is for its maker to say.
     :param lease: seconds for which the death of a holder keeps the others waiting.
@@ -339,8 +340,8 @@ class RedisMutex(FrontedMutex):
         blocking_timeout: float | None = None,
     ) -> None:
         super().__init__(key)
-        if not (lease > 0 and poll > 0):
-            raise ValueError(f"lease={lease!r} and poll={poll!r} are seconds, and must be more than 0")
+        if not (0 < lease < math.inf and 0 < poll < math.inf):
+            raise ValueError(f"lease={lease!r} and poll={poll!r} are seconds, and must be more than 0, and finite")
         self._client = client_of(self.driver, url) if client is None else client
         self._place = place_of(self._client)
         self._names = names_of(key, prefix, namespace, is_cluster(self._client))

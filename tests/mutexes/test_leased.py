@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
+
+import pytest
 
 from mpcache.mutexes import leased
 
@@ -12,10 +15,14 @@ PATIENCE = 20.0
 
 
 class Kept(leased.LeasedBid):
-    """A lease without a server, which counts its renewals."""
+    """A lease without a server, which counts its renewals.
 
-    def __init__(self, lease: float) -> None:
-        super().__init__(lease, f"a lease of {lease:g} s")
+    :param answers: what its server does, when it is asked.
+    """
+
+    def __init__(self, lease: float, server: str = "", answers: Callable[[], object] = bool) -> None:
+        super().__init__(lease, f"a lease of {lease:g} s", server)
+        self.answers = answers
         self.renewals = 0
         self.renewed = threading.Semaphore(0)
 
@@ -23,6 +30,7 @@ class Kept(leased.LeasedBid):
         return True
 
     def _extend(self) -> bool:
+        self.answers()
         self.renewals += 1
         self.renewed.release()
         return True
@@ -60,3 +68,48 @@ def test_who_takes_and_gives_back_again_and_again_wakes_nobody() -> None:
         assert leased._renewer._news.empty()
         another.free(True)
     kept.free(True)
+
+
+def test_one_thread_renews_whoever_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many come at once, and none waits for the thread that another one has begun."""
+    monkeypatch.setattr(leased, "_renewer", leased._Renewer())
+    before = set(threading.enumerate())
+    together, kept = threading.Barrier(16), [Kept(3600) for _ in range(16)]
+
+    def take(one: Kept) -> None:
+        together.wait()
+        assert one.take()
+
+    threads = [threading.Thread(target=take, args=(one,)) for one in kept]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [thread.name for thread in set(threading.enumerate()) - before] == ["mpcache-leases"]
+    mine = leased._renewer
+    for one in kept:
+        one.free(True)
+    monkeypatch.undo()
+    mine._news.put(None)  # it sees that it is no longer the one, and ends
+    assert mine._thread is not None
+    mine._thread.join(PATIENCE)
+    assert not mine._thread.is_alive()
+
+
+def test_a_server_that_does_not_answer_delays_other_servers_once() -> None:
+    """And not once for each key that is held of it."""
+    asked: list[str] = []
+
+    def no_answer() -> None:
+        asked.append("silent")
+        raise TimeoutError
+
+    silent = [Kept(3600, "silent", no_answer) for _ in range(100)]
+    other = Kept(3600, "other", lambda: asked.append("other"))
+    for kept in (*silent, other):
+        kept.next_renewal, kept.ends = 0.0, math.inf
+    leased._renew_those_due([*silent, other])
+    assert asked == ["silent", "other"]
+    leased._renew_those_due([*silent, other])
+    assert asked == ["silent", "other", "silent"]
+    assert [kept.next_renewal > 0 for kept in silent[:3]] == [True, True, False]
