@@ -16,8 +16,8 @@ value_version = 2
 
 _BEFORE, _AFTER = b'{"ct": ', b'"v": %d' % value_version
 PLAIN = b", " + _AFTER + b"}"
-"""How the head of nearly all values ends; what stands before it, from CREATED on, is when it was made."""
-CREATED = slice(len(_BEFORE), -len(PLAIN))
+"""How the head of nearly all values ends, of which nothing is known but when they were made."""
+_CREATED = slice(len(_BEFORE), -len(PLAIN))
 _EXPIRES, _EPOCH = b', "x": ', b', "e": '
 
 
@@ -33,11 +33,11 @@ def split(wire: bytes) -> tuple[bytes, float, int | None, int, float | None]:
     :raises ValueError, KeyError, TypeError: these are not such bytes.
     """
     head, _, payload = wire.partition(b"|")
+    # What nearly all of them look like, at a tenth of the price of JSON.
+    if head.endswith(PLAIN) and head.startswith(_BEFORE):
+        return payload, float(head[_CREATED]), None, value_version, None
     created, _, rest = head[len(_BEFORE) : -1].partition(b", ")
     if head.startswith(_BEFORE) and rest.startswith(_AFTER) and head.endswith(b"}"):
-        # What nearly all of them look like, at a tenth of the price of JSON.
-        if rest == _AFTER:
-            return payload, float(created), None, value_version, None
         more = rest[len(_AFTER) :]
         if b"," not in more[1:]:
             if more.startswith(_EXPIRES):
