@@ -34,7 +34,7 @@ def split(wire: bytes) -> tuple[bytes, float, int | None, int, float | None]:
     """
     head, _, payload = wire.partition(b"|")
     # What nearly all of them look like, at a tenth of the price of JSON.
-    if head.endswith(PLAIN) and head.startswith(_BEFORE):
+    if head.endswith(PLAIN) and head.startswith(_BEFORE) and head.count(b",") == 1:
         return payload, float(head[_CREATED]), None, value_version, None
     created, _, rest = head[len(_BEFORE) : -1].partition(b", ")
     if head.startswith(_BEFORE) and rest.startswith(_AFTER) and head.endswith(b"}"):

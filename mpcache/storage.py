@@ -101,7 +101,7 @@ class WireStorage:
         for key, wire in zip(keys, self._backend.get_serialized_multi(keys), strict=True):
             try:
                 head, _, payload = (wire or b"").partition(b"|")
-                if head.endswith(codec.PLAIN):  # with no word on when its time ends: of those only the value counts
+                if head.endswith(codec.PLAIN) and head.count(b",") == 1:  # nothing says that its time ends
                     values.append(loads(payload))
                     continue
             except Exception:
