@@ -385,8 +385,8 @@ class TestGet:
 
     def test_the_end_of_its_time_is_seen_wherever_it_stands(self) -> None:
         region = mpcache.make_region().configure("mpcache.memory_pickle")
-        middle, first, last = b'{"ct": 1, "x": 2, "v": 2}|', b'{"x": 2, "ct": 1, "v": 2}|', b'{"ct": 1, "v": 2, "x": 2}|'
-        for wire in (middle, first, last):
+        for items in ('"ct": 1, "x": 2, "v": 2', '"x": 2, "ct": 1, "v": 2', '"ct": 1, "v": 2, "x": 2'):
+            wire = b"{%b}|" % items.encode()
             region.backend.set_serialized("k", wire + pickle.dumps(7))
             assert [region.get("k"), region.get_multi(["k"])] == [mpcache.NO_VALUE, [mpcache.NO_VALUE]]
 
