@@ -15,8 +15,9 @@ from typing import Any
 value_version = 2
 
 _BEFORE, _AFTER = b'{"ct": ', b'"v": %d' % value_version
-_END = b", " + _AFTER + b"}|"
-_CREATED = len(_BEFORE)
+PLAIN = b", " + _AFTER + b"}"
+"""How the head of nearly all values ends, of which nothing is known but when they were made."""
+_CREATED = slice(len(_BEFORE), -len(PLAIN))
 _EXPIRES, _EPOCH = b', "x": ', b', "e": '
 
 
@@ -26,28 +27,17 @@ def join(payload: bytes, created: float, expires: float | None = None) -> bytes:
     return b"%b%b, %b%b}|%b" % (_BEFORE, _number(created), _AFTER, more, payload)
 
 
-def plain(wire: bytes) -> tuple[int, float] | None:
-    """Of the shortest form, which nearly all values have: where the payload begins, and created; None: another form.
-
-    :raises ValueError: no form at all.
-    """
-    start = wire.index(b"|") + 1
-    if wire[start - 10 : start] != _END or wire[:_CREATED] != _BEFORE:
-        return None
-    return start, float(wire[_CREATED : start - 10])
-
-
 def split(wire: bytes) -> tuple[bytes, float, int | None, int, float | None]:
     """Take them apart: payload, created, epoch or None, version of the format, expires or None.
 
     :raises ValueError, KeyError, TypeError: these are not such bytes.
     """
     head, _, payload = wire.partition(b"|")
-    created, _, rest = head[_CREATED:-1].partition(b", ")
+    # What nearly all of them look like, at a tenth of the price of JSON.
+    if head.endswith(PLAIN) and head.startswith(_BEFORE) and head.count(b",") == 1:
+        return payload, float(head[_CREATED]), None, value_version, None
+    created, _, rest = head[len(_BEFORE) : -1].partition(b", ")
     if head.startswith(_BEFORE) and rest.startswith(_AFTER) and head.endswith(b"}"):
-        # What nearly all of them look like, at a tenth of the price of JSON.
-        if rest == _AFTER:
-            return payload, float(created), None, value_version, None
         more = rest[len(_AFTER) :]
         if b"," not in more[1:]:
             if more.startswith(_EXPIRES):

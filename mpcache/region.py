@@ -139,13 +139,14 @@ class CacheRegion(Foundation):
             if values is not NotImplemented:
                 return values
         mangled = [self.key_mangler(key) for key in keys] if self.key_mangler else keys
-        looked = self._storage.read_multi(mangled) if mangled else ()
-        lifetime = self._lifetime(expiration_time)
+        if not mangled:
+            return []
+        lifetime, judge = self._lifetime(expiration_time), self._judge
         if ignore_expiration or (lifetime is None and getattr(self._invalidator, "quiet", False)):
-            return [found[0] if found else NO_VALUE for found in looked]
+            return self._storage.values_multi(mangled)
         return [
-            found[0] if found and freshness(found[1], found[2], lifetime, self._judge) is FRESH else NO_VALUE
-            for found in looked
+            found[0] if found and freshness(found[1], found[2], lifetime, judge) is FRESH else NO_VALUE
+            for found in self._storage.read_multi(mangled)
         ]
 
     def get_value_metadata(

@@ -55,6 +55,10 @@ class PlainStorage:
         """The same for many keys, in their order."""
         return [_found(cached) if cached else NO_VALUE for cached in self._backend.get_multi(keys)]
 
+    def values_multi(self, keys: Sequence[KeyType]) -> list[Any]:
+        """The values alone, for whom their age does not matter; NO_VALUE for one that there is not."""
+        return [found[0] if found else NO_VALUE for found in self.read_multi(keys)]
+
     def cached(self, key: KeyType) -> CachedValue | NoValueType:
         """What is stored under a key, with all that is known of it."""
         cached: CachedValue | NoValueType = self._backend.get(key) or NO_VALUE
@@ -88,16 +92,23 @@ class WireStorage:
         return self._found(key, self._backend.get_serialized(key))
 
     def read_multi(self, keys: Sequence[KeyType]) -> list[Found | NoValueType]:
-        found: list[Found | NoValueType] = []
+        wires = self._backend.get_serialized_multi(keys)
+        return [self._found(key, wire) for key, wire in zip(keys, wires, strict=True)]
+
+    def values_multi(self, keys: Sequence[KeyType]) -> list[Any]:
+        values: list[Any] = []
         loads: Any = self.deserializer
-        version = codec.value_version
         for key, wire in zip(keys, self._backend.get_serialized_multi(keys), strict=True):
             try:
-                short = codec.plain(wire) if wire is not NO_VALUE else None
-                found.append((loads(wire[short[0] :]), short[1], None, version) if short else self._found(key, wire))
+                head, _, payload = (wire or b"").partition(b"|")
+                if head.endswith(codec.PLAIN) and head.count(b",") == 1:  # nothing says that its time ends
+                    values.append(loads(payload))
+                    continue
             except Exception:
-                found.append(self._found(key, wire))  # which knows what to say of it
-        return found
+                pass  # it is met again, by one who knows what to say of it
+            found = self._found(key, wire)
+            values.append(found[0] if found else NO_VALUE)
+        return values
 
     def _found(self, key: KeyType, wire: Any) -> Found | NoValueType:
         if not wire:
@@ -153,6 +164,9 @@ class DirectStorage(WireStorage):
     def read_multi(self, keys: Sequence[KeyType]) -> list[Found | NoValueType]:
         return [self.read(key) for key in keys]
 
+    def values_multi(self, keys: Sequence[KeyType]) -> list[Any]:
+        return [found[0] if found else NO_VALUE for found in self.read_multi(keys)]
+
     def pack(self, value: Any, created: float, expires: float | None) -> Any:
         if self._raw and expires is None:
             if type(value) is bytes:
@@ -175,7 +189,8 @@ class _OneWayStorage:
     serializer = deserializer = None
 
     def __init__(self, reader: Any, writer: Any) -> None:
-        self.read, self.read_multi, self.cached = reader.read, reader.read_multi, reader.cached
+        self.read, self.cached = reader.read, reader.cached
+        self.read_multi, self.values_multi = reader.read_multi, reader.values_multi
         self.pack, self.write, self.write_multi = writer.pack, writer.write, writer.write_multi
 
 

@@ -298,7 +298,10 @@ class Mutex(CacheMutex):
         return f"<{type(self).__name__} {self.key!r} {state}>"
 
     def _state(self) -> str:
-        return "held elsewhere" if self._locked() else "free"
+        try:
+            return "held elsewhere" if self._locked() else "free"
+        except Exception as error:  # it stands in messages about just that
+            return f"in a state that cannot be told: {type(error).__name__}"
 
     # -- the way in ----------------------------------------------------------------------------------
 

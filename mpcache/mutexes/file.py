@@ -139,8 +139,8 @@ class _FileBid(Bid):
 
     def _remove(self, file: files.OwnFile, stored: bool) -> None:
         try:
-            if not stored:
-                os.ftruncate(file.fileno(), 1)  # a length needs no room, also where the disk is full
+            # A length needs no room, also where the disk is full.  It may be 1: of one who was killed just here.
+            os.ftruncate(file.fileno(), 0 if stored else 1)
             os.unlink(self._path)
         except OSError:
             pass  # the directory cannot be written to any more: the file stays, and is free

@@ -285,11 +285,16 @@ def unlock_bytes(file: OwnFile, start: int, length: int = 1) -> None:
 
 
 def bytes_are_locked(path: str, start: int, length: int = 1) -> bool:
-    """Whether anybody, this process included, has one of them locked.  Takes nothing."""
+    """Whether anybody, this process included, has one of them locked.  Takes nothing.
+
+    :raises MutexError: it cannot be told.
+    """
     try:
         file = own(path)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError as error:
+        raise _trouble(error, path, "open", _remedy(error, "remove what is there")) from error
     asked: Any = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
     kind, *_ = _FLOCK.unpack(fcntl.fcntl(file.fileno(), fcntl.F_OFD_GETLK, asked))
     file.forget()

@@ -23,6 +23,9 @@ log = logging.getLogger("mpcache.mutexes")
 DEFAULT_LEASE = 10.0
 """Seconds for which the death of a holder may keep the others waiting."""
 
+_SILENCE = 1.0
+"""Seconds without an answer after which a lease is left to lapse."""
+
 _TIMES = 3
 """Renewals in the time of a lease: two of them may fail."""
 
@@ -84,7 +87,13 @@ class LeasedBid(Bid):
         _renewer.forget(self)
         if not self._taken:
             return
-        mine = self._return(stored)
+        asked = time.monotonic()
+        try:
+            mine = self._return(stored)
+        except BaseException:
+            # It may be a signal's, and then it is called again; but not to wait once more for who does not answer.
+            self._taken = time.monotonic() - asked < _SILENCE
+            raise
         self._taken = False
         if not mine:
             raise NotHeld(

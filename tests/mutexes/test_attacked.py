@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -13,12 +15,16 @@ import pytest
 
 import mpcache
 from mpcache.api import Outcome
+from mpcache.exception import MutexError
 from mpcache.mutexes import fronted
+from mpcache.mutexes.file import FileMutex
 from mpcache.mutexes.fronted import Bid, FrontedMutex
 from mpcache.mutexes.memcached import MemcachedMutex
 from mpcache.mutexes.redis import RedisMutex
+from mpcache.mutexes.semaphore import SemaphoreMutex
 from mpcache.mutexes.thread import ThreadMutex
 from mpcache.mutexes.turns import Scope
+from tests.mutexes.local import few_descriptors, open_files
 from tests.processes.support import PATIENCE, wait_until
 
 PACKAGE = mpcache.__file__.removesuffix("__init__.py")
@@ -191,3 +197,31 @@ def test_a_number_goes_by_its_digits(kind: Any) -> None:
 def test_a_lease_has_an_end(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be more than 0"):
         RedisMutex("k", **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [FileMutex, SemaphoreMutex])
+class TestLockFiles:
+    def test_without_a_descriptor_nobody_can_say_that_a_key_is_free(self, kind: Any, folder: str) -> None:
+        other = kind("k", directory=folder)
+        with kind("k", directory=folder):
+            with few_descriptors(-open_files()), pytest.raises(MutexError, match="ulimit -n"):
+                other.locked()
+            assert other.locked()
+
+    def test_something_else_in_the_place_of_the_file_can_be_shown(self, kind: Any, folder: str, tmp_path: Path) -> None:
+        mutex = kind("k", directory=folder)
+        os.mkdir(folder, 0o700)
+        os.symlink(tmp_path, mutex.path)
+        assert repr(mutex).endswith("in a state that cannot be told: MutexError>")
+
+
+def test_what_one_says_who_is_killed_in_his_release_is_not_said_of_the_next(folder: str) -> None:
+    """Between the word that nothing was stored and the removal of the file."""
+    mutex: Any = FileMutex("k", directory=folder)
+    os.mkdir(folder, 0o700)
+    with open(mutex.path, "x") as file:
+        file.write("1")
+    mutex.acquire()
+    with open(mutex.path) as file:
+        mutex.release()
+        assert os.fstat(file.fileno()).st_size == 0

@@ -6,6 +6,8 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 
@@ -68,6 +70,28 @@ def test_who_takes_and_gives_back_again_and_again_wakes_nobody() -> None:
         assert leased._renewer._news.empty()
         another.free(True)
     kept.free(True)
+
+
+@pytest.mark.parametrize(("took", "times"), [(0.5, 2), (3.0, 1)])
+def test_a_server_that_does_not_answer_is_not_asked_twice_to_take_a_lease_back(
+    monkeypatch: pytest.MonkeyPatch, took: float, times: int
+) -> None:
+    """But what interrupts a release at once may be a signal, and then the release goes on."""
+    kept, asked, clock = Kept(3600), [], [0.0]
+
+    def no_answer(stored: bool) -> bool:
+        asked.append(stored)
+        clock[0] += took
+        raise TimeoutError
+
+    assert kept.take()
+    monkeypatch.setattr(kept, "_return", no_answer)
+    monkeypatch.setattr(leased, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(leased, "_renewer", SimpleNamespace(forget=leased._renewer.forget))
+    for _ in range(2):
+        with suppress(TimeoutError):
+            kept.free(True)
+    assert asked == [True] * times
 
 
 def test_one_thread_renews_whoever_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
