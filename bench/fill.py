@@ -29,7 +29,7 @@ def _region(name: str, size: str) -> Any:
 
 def _filled() -> tuple[int, int, int]:
     """Bytes of a segment, entries of 1 KiB in it, and bytes of their keys and values."""
-    region = _region("fill", "64MB")
+    region = _region(f"fill-{os.getpid()}", "64MB")  # one of its own: nothing is overwritten
     engine = region.actual_backend.segment.engine
     keys = [f"user:{number:08}" for number in range(engine.size // 1024)]
     for key in keys:
