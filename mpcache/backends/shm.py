@@ -21,6 +21,7 @@ from mpcache.api import (
     PAYLOAD,
     WIRE,
     BytesBackend,
+    Keeping,
     KeyType,
     SerializedReturnType,
     current_fill,
@@ -54,6 +55,7 @@ class ShmBackend(BytesBackend):
     """
 
     shared = True
+    keeping = Keeping("processes of one user", "its users", "``size``", "a copy from memory, unpickling", "shm")
     direct = True
     raw = True
 
