@@ -24,7 +24,9 @@ _RECENT = 0.010
 """Seconds for which a generation may begin creations without being asked for again: those of one call for many keys."""
 
 _BEGIN = Script("""
-redis.call('SET', KEYS[1], ARGV[1], 'NX')
+if not string.match(redis.call('GET', KEYS[1]) or '', '^%d+ %d+$') then
+    redis.call('SET', KEYS[1], ARGV[1])
+end
 return redis.call('GET', KEYS[1])
 """)
 
@@ -70,10 +72,11 @@ class Generation:
         return self._forgive(self.now, 0) if seen is None else seen[0]
 
     def note(self, said: Any) -> int:
-        """What was read of its key, if need be drawn for the first time."""
-        if said is None:
-            said = _BEGIN(self._client(), [self.key], f"{_draw()} 0")
-        hard, soft = map(int, said.split())
+        """What was read of its key; if that is nothing, or makes no sense, it is drawn for the first time."""
+        numbers = () if said is None else said.split()
+        if len(numbers) != 2 or not all(number.isdigit() for number in numbers):
+            numbers = _BEGIN(self._client(), [self.key], f"{_draw()} 0").split()
+        hard, soft = map(int, numbers)
         self._local.seen = (hard << 32 | soft, time.monotonic())
         return hard << 32 | soft
 

@@ -314,10 +314,13 @@ class Generation:
         return self.noted(self._pool.get_many([self.name]).get(self.name))
 
     def noted(self, found: bytes | None) -> int:
-        """What was found of it; if that is nothing, it is drawn for the first time."""
+        """What was found of it; if that is nothing, or no number, it is drawn for the first time."""
         while found is None:
             drawn = b"%d" % (_draw() << 32)
             found = drawn if self._pool.add(self.name, drawn, 0) else self._pool.get_many([self.name]).get(self.name)
+        if not found.isdigit():
+            self.invalidate(hard=True)
+            return self.now()
         return int(found)
 
     def invalidate(self, hard: bool) -> None:

@@ -183,14 +183,17 @@ PICKLE, INTEGER, LONG, ZLIB = 1, 2, 4, 8
 
 
 FOREIGN: Any = object()
-"""Stands for what is no bytes: others have stored it, and pickles are not read."""
+"""Stands for what is no bytes of ours: others have stored it, and pickles are not read."""
 
 
 def plain(value: bytes, flags: int) -> Any:
     """The bytes that were stored, or FOREIGN."""
     if flags & (PICKLE | INTEGER | LONG):
         return FOREIGN
-    return zlib.decompress(value) if flags & ZLIB else value
+    try:
+        return zlib.decompress(value) if flags & ZLIB else value
+    except zlib.error:  # damaged, or another's flag of that number
+        return FOREIGN
 
 
 def with_change(value: Any, seen: Any) -> tuple[bytes, Any] | None:

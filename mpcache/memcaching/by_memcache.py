@@ -9,7 +9,19 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mpcache.memcaching import TIMEOUT, Link, NotStored, address, not_stored, only_bytes, too_large, with_change
+from mpcache.memcaching import (
+    FOREIGN,
+    TIMEOUT,
+    ZLIB,
+    Link,
+    NotStored,
+    address,
+    not_stored,
+    only_bytes,
+    plain,
+    too_large,
+    with_change,
+)
 
 _REFUSALS = (b"NOT_STORED", b"EXISTS", b"NOT_FOUND")
 """What a server says that keeps what it has, on purpose."""
@@ -41,6 +53,11 @@ def _host() -> Any:
     return TellingHost
 
 
+def _inflated(value: bytes) -> bytes:
+    found = plain(value, ZLIB)
+    return b"" if found is FOREIGN else found
+
+
 class MemcacheLink(Link):
     """python-memcached, which returns 0 or None where a server is dead; here that is an error."""
 
@@ -59,6 +76,7 @@ class MemcacheLink(Link):
             server_max_value_length=0,  # the server knows its limit; else values over 1 MiB vanish without a word
             cache_cas=True,
             unpickler=_Blind,
+            decompressor=_inflated,
         )
         for host in self._client.servers:
             host.__class__ = _host()

@@ -232,7 +232,7 @@ class RedisBid(LeasedBid):
             self.rest()
             return None
         said = _bytes(message["data"]) if message else b""
-        if said[:32] != self._seen:
+        if not said or said[:32] != self._seen:
             return None
         return Outcome.RELEASED if said[32:] == b"1" else Outcome.UNSTORED
 

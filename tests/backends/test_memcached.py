@@ -136,6 +136,14 @@ def test_what_dogpile_has_pickled_is_absent_and_not_unpickled(
     assert make(library).get(key) == 2
 
 
+@pytest.mark.parametrize("library", ["pymemcache", "memcached", "bmemcached"])
+def test_what_is_said_to_be_compressed_and_is_not_is_absent(make: Make, raw: Client, key: str, library: str) -> None:
+    raw.set(key, b"damaged", flags=8)
+    region = make(library)
+    assert region.get_multi([key, f"{key}2"]) == [NO_VALUE] * 2
+    assert region.get_or_create(key, lambda: 2) == region.get(key) == 2
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("odd", ["a b", "line\nbreak", "x" * 251, "é" * 200, "\x7f", "\0", " "])
 def test_keys_that_memcached_does_not_take(make: Make, key: str, library: str, odd: str) -> None:
@@ -441,6 +449,15 @@ def test_a_generation_that_is_lost_counts_as_an_invalidation(make: Make, raw: Cl
     raw.delete(f"mpcache:generation:{key}")
     region.invalidate(hard=False)
     assert region.get(key) is NO_VALUE
+
+
+@pytest.mark.parametrize("junk", [b"", b"junk", b"-1"])
+def test_a_generation_that_is_no_number_counts_as_lost(make: Make, raw: Client, key: str, junk: bytes) -> None:
+    region, other = make(namespace=key), make(namespace=key)
+    region.set(key, 1)
+    raw.set(f"mpcache:generation:{key}", junk)
+    assert region.get(key) is NO_VALUE
+    assert other.get_or_create(key, lambda: 2) == region.get(key) == 2
 
 
 def test_without_a_namespace_it_is_the_processs_own(make: Make, key: str) -> None:

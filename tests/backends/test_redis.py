@@ -484,6 +484,15 @@ def test_a_generation_that_was_lost_counts_as_an_invalidation(region: Any, raw: 
     assert [ours.get(key), region(namespace=key).get(key)] == ["new"] * 2
 
 
+@pytest.mark.parametrize("junk", ["", "junk", "1", "1 2 3", "-1 0"])
+def test_a_generation_that_makes_no_sense_counts_as_lost(region: Any, raw: Any, key: str, junk: str) -> None:
+    ours, theirs = region(namespace=key), region(namespace=key)
+    ours.set(key, 1)
+    raw.set(f"mpcache:generation:{key}", junk)
+    assert ours.get(key) is NO_VALUE
+    assert theirs.get_or_create(key, lambda: 2) == ours.get(key) == 2
+
+
 def test_without_a_namespace_an_invalidation_stays_at_home(region: Any, key: str) -> None:
     ours, theirs = region(), region()
     ours.set(key, 1)

@@ -467,6 +467,12 @@ def test_dogpile_cache_and_we_exclude_each_other(redis_server: Redis, mutex: Any
     ours.release()
 
 
+@pytest.mark.parametrize("text", ["", "x", "held by another program"])
+def test_silence_is_no_release_whatever_the_lock_holds(mutex: Any, raw: Any, key: str, text: str) -> None:
+    raw.set(f"_lock{key}", text)
+    assert mutex(poll=0.01).contend(0.1) is Outcome.TIMEOUT
+
+
 def test_names_in_a_cluster_lie_in_the_slot_of_the_value() -> None:
     keys = ["k", "", "{tag}k", "{}k", "a}b{c", "{a}{b}", "{", "é{ü}", "{{a}}", "x" * 300, "_lockk"]
     for key in keys:
