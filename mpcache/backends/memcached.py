@@ -37,6 +37,7 @@ from mpcache.exception import ValidationError, ValueTooLarge
 from mpcache.invalidation import SharedInvalidation, seconds
 from mpcache.memcaching import MONTH, OVER, expiry, plain_name, server_list
 from mpcache.memcaching.pool import Pool, Servers
+from mpcache.mutexes.base import incarnation
 from mpcache.mutexes.leased import DEFAULT_LEASE
 from mpcache.mutexes.memcached import MemcachedMutex
 
@@ -261,6 +262,7 @@ class Guard:
         self._epoch: int | None = None
         self._seen: Any = None
         self._pending = False
+        self._living = incarnation()
 
     @property
     def live(self) -> bool:
@@ -286,7 +288,7 @@ class Guard:
         return self._seen is not None and self._pool.cas(self._name, wire, seconds, self._seen)
 
     def close(self) -> None:
-        if self._pending and not self.outcome:  # nothing came of it
+        if self._pending and not self.outcome and self._living is incarnation():  # nothing came of it
             self._pending = False
             try:
                 self._pool.cas(self._name, b"", OVER, self._seen)

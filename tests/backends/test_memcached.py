@@ -362,6 +362,28 @@ def test_a_creation_that_fails_leaves_nothing(make: Make, raw: Client, key: str,
     assert raw.get(key) is None
 
 
+def test_a_creator_that_forks_stores_its_value_whatever_becomes_of_the_child(make: Make, key: str) -> None:
+    region = make()
+
+    def create() -> str:
+        child = os.fork()
+        if not child:
+            raise ChildProcessError  # on its way out it comes by all that its parent has begun
+        assert os.waitpid(child, 0)[1] == 0
+        return "the parent's"
+
+    parent = os.getpid()
+    try:
+        assert region.get_or_create(key, create) == "the parent's"
+    except ChildProcessError:
+        assert os.getpid() != parent
+        os._exit(0)
+    finally:
+        if os.getpid() != parent:
+            os._exit(1)
+    assert region.get(key) == "the parent's"
+
+
 @pytest.mark.parametrize("library", ["pymemcache", "pylibmc"])
 def test_a_creator_that_was_stopped_keeps_its_value_to_itself(
     make: Make, key: str, library: str, caplog: pytest.LogCaptureFixture
