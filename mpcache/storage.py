@@ -16,9 +16,7 @@ from typing import Any, TypeAlias
 
 from mpcache import codec
 from mpcache.api import (
-    BYTES,
     NO_VALUE,
-    TEXT,
     CachedValue,
     CantDeserializeException,
     DefaultSerialization,
@@ -26,6 +24,7 @@ from mpcache.api import (
     KeyType,
     NoValueType,
     Serializer,
+    as_it_is,
 )
 from mpcache.exception import CantSerializeException, ValueTooLarge
 from mpcache.invalidation import is_over
@@ -169,10 +168,9 @@ class DirectStorage(WireStorage):
 
     def pack(self, value: Any, created: float, expires: float | None) -> Any:
         if self._raw and expires is None:
-            if type(value) is bytes:
-                return value, created, None, BYTES
-            if type(value) is str and value.isascii():
-                return value.encode(), created, None, TEXT
+            raw = as_it_is(value)
+            if raw is not None:
+                return raw[0], created, None, raw[1]
         payload = self.serializer(value)  # type: ignore[misc]
         return (payload, created) if expires is None else (payload, created, expires)
 
