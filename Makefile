@@ -33,7 +33,7 @@ lint: build ## ruff and mypy --strict
 docs: build ## docs/_build/html/index.html, warnings being errors
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
-bench: build ## side by side with the peers, in one run; ARGS: --quick, --check, --json FILE, names of benchmarks
+bench: $(VENV)/.bench ## side by side with the peers, in one run; ARGS: names of benchmarks, --quick, --check, --json FILE, --plots DIR
 	@$(BIN)/python -m bench $(ARGS)
 
 test-asan: build ## the tests near the C under AddressSanitizer and UBSan; ARGS go to pytest
@@ -75,3 +75,7 @@ $(VENV)/.test: $(BIN)/pip $(RECIPE) $(ENGINE)
 	@tools/need.sh clients $(BIN)/python
 	MPCACHE_WERROR=1 $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@ $(addprefix $(VENV)/.demo-,shm dbm redis memcached)
+
+$(VENV)/.bench: $(VENV)/.test $(RECIPE)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@

@@ -1,4 +1,4 @@
-"""The command line: ``python -m bench [--quick] [NAME ...]``.
+"""The command line: ``python -m bench [NAME ...] [--quick]``.
 
 Leans on report and on the benchmarks.
 """
@@ -9,14 +9,19 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bench import handoff, measure, mutexes, regions, report
+from bench import fill, handoff, measure, misses, mix, mutexes, operations, plots, report, scaling, stampede
+from bench.measure import Benchmark
 from bench.stage import Stage
 
 BENCHMARKS = {
     "acquire": mutexes.ACQUIRE,
     "handoff": handoff.HANDOFF,
-    "get": regions.GET,
-    "get-or-create": regions.GET_OR_CREATE,
+    **operations.BENCHMARKS,
+    "scaling": scaling.SCALING,
+    "mix": mix.MIX,
+    "stampede": stampede.STAMPEDE,
+    "misses": misses.MISSES,
+    **fill.BENCHMARKS,
 }
 
 KEPT, MISSED = 0, 1
@@ -30,26 +35,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     printer.header(where)
     with Stage(pace) as stage:
         for name in options.names or BENCHMARKS:
-            benchmark = BENCHMARKS[name]
-            rounds = pace.rounds if benchmark.figure == "least" else pace.meetings
-            outcomes[name] = measure.run(benchmark, stage, rounds)
+            outcomes[name] = measure.run(_of_those(BENCHMARKS[name], options.only), stage)
             printer.outcome(name, outcomes[name], options.allow)
     if options.json:
         report.write_json(options.json, where, outcomes, options.allow)
-    kept = all(kept for outcome in outcomes.values() for _, kept in report.verdicts(outcome, options.allow))
+    if options.plots:
+        plots.draw(options.plots, outcomes)
+    kept = all(verdict.kept for outcome in outcomes.values() for verdict in report.verdicts(outcome, options.allow))
     return KEPT if kept or not options.check else MISSED
+
+
+def _of_those(benchmark: Benchmark, only: list[str]) -> Benchmark:
+    if not only:
+        return benchmark
+    wanted = [one for one in benchmark.contenders if any(word in one.name for word in (measure.CANARY, *only))]
+    return benchmark._replace(contenders=tuple(wanted))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     asked = argparse.ArgumentParser(prog="python -m bench", description="Side by side with the peers, in one run.")
     asked.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all of them unless given")
     asked.add_argument("--quick", action="store_true", help="few and short rounds: to see that it runs")
-    asked.add_argument("--json", metavar="FILE", help="write the figures there, in nanoseconds")
+    asked.add_argument("--only", nargs="+", metavar="WORD", help="contenders with one of these in the name")
+    asked.add_argument("--json", metavar="FILE", help="write the figures there, times in nanoseconds")
+    asked.add_argument("--plots", metavar="DIR", help="draw a PNG of each benchmark there; needs matplotlib")
     asked.add_argument("--check", action="store_true", help=f"exit with {MISSED} if a bound was missed or not measured")
     asked.add_argument(
         "--allow", type=float, default=1.0, metavar="TIMES", help="a bound is kept up to so many times its limit (1)"
     )
     options = asked.parse_args(arguments)
+    if options.plots and not plots.can():
+        asked.error("--plots needs matplotlib: pip install 'mpcache[bench]'")
     if unknown := [name for name in options.names if name not in BENCHMARKS]:
         asked.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     return options

@@ -130,4 +130,5 @@ HANDOFF = Benchmark(
     ),
     (Bound("shm", "median", 200_000),),
     figure="median",
+    pace="meetings",
 )

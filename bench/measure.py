@@ -14,15 +14,15 @@ import statistics
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import repeat
 from multiprocessing.connection import Connection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bench.stage import Absent, Stage
 
 Sample = Callable[[], float]
-"""One round: nanoseconds that an operation took."""
+"""One round: nanoseconds that an operation took, or whatever the benchmark's unit is."""
 
 Way = Callable[[Stage], Iterator[Sample]]
 """Sets a contender up, yields its sample once, and cleans up."""
@@ -37,15 +37,20 @@ class Pace(NamedTuple):
     :param rounds: of every contender.
     :param seconds: that a round of a loop takes at least.
     :param meetings: rounds of what takes milliseconds, such as a hand-off.
+    :param trials: rounds of what takes seconds.
+    :param portion: of the work that such a trial does.
     """
 
     rounds: int
     seconds: float
     meetings: int
+    trials: int
+    portion: float
+    once: int = 1
 
 
-THOROUGH = Pace(rounds=150, seconds=0.002, meetings=150)
-QUICK = Pace(rounds=7, seconds=0.0005, meetings=7)
+THOROUGH = Pace(rounds=150, seconds=0.002, meetings=150, trials=20, portion=1)
+QUICK = Pace(rounds=7, seconds=0.0005, meetings=7, trials=1, portion=0.02)
 
 
 class Contender(NamedTuple):
@@ -62,39 +67,47 @@ class Contender(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """What the rounds of one contender came to, in nanoseconds.
+    """What the rounds of one contender came to, in the unit of the benchmark.
 
     :param spread: how far the ninth of ten rounds was above the least, as a part of it.
     """
 
     least: float
     median: float
+    most: float
     spread: float
     rounds: int
 
 
 class Bound(NamedTuple):
-    """What was promised.
+    """What was promised: ``most`` at most; or, with ``of``, ``most`` times the same figure of another contender.
 
-    :param figure: the name of a contender, and of one of its Figures.
-    :param most: nanoseconds.
+    :param figure: of the contender's Figures; or ``ratio``, that to the one which it is compared with.
+    :param most: in the unit of the benchmark, or times.
+    :param more: added to the limit, in the unit of the benchmark.
     """
 
     contender: str
     figure: str
     most: float
+    of: str | None = None
+    more: float = 0
 
 
 class Benchmark(NamedTuple):
-    """Contenders who do the same.
+    """Contenders who do the same.  Whatever is measured, less is better.
 
     :param figure: the one that they are compared by: ``least`` of a loop, ``median`` of what luck decides.
+    :param pace: how many rounds: the name of one of Pace's numbers.
+    :param unit: of all figures.
     """
 
     title: str
     contenders: tuple[Contender, ...]
     bounds: tuple[Bound, ...] = ()
     figure: str = "least"
+    pace: str = "rounds"
+    unit: str = "ns"
 
 
 class Outcome(NamedTuple):
@@ -176,19 +189,20 @@ def _perform(line: Connection, lines: list[Connection], contender: Contender, st
     except (Absent, ModuleNotFoundError) as absent:
         line.send((True, str(absent)))
     except BaseException:
-        line.send((False, f"{contender.name} has failed:\n{traceback.format_exc()}"))
+        with suppress(BrokenPipeError):  # another one's failure has ended it all
+            line.send((False, f"{contender.name} has failed:\n{traceback.format_exc()}"))
 
 
-def orders(line: Connection) -> Iterator[object]:
+def orders(line: Connection) -> Iterator[Any]:
     """What comes, until the other end is closed."""
     try:
         while True:
             yield line.recv()
-    except EOFError:
+    except (EOFError, ConnectionResetError):
         pass
 
 
-def run(benchmark: Benchmark, stage: Stage, rounds: int) -> Outcome:
+def run(benchmark: Benchmark, stage: Stage) -> Outcome:
     """Let all contenders that are here do their rounds, in turn."""
     with ExitStack() as stack:
         performers: dict[str, Performer] = {}
@@ -202,7 +216,7 @@ def run(benchmark: Benchmark, stage: Stage, rounds: int) -> Outcome:
             performers[contender.name] = Performer(contender, stage, list(performers.values()))
             stack.callback(performers[contender.name].end)
         samples = dict(_ready(performers, skipped))
-        taken = _in_turn(samples, rounds)
+        taken = _in_turn(samples, getattr(stage.pace, benchmark.pace))
     idle = min(taken.get(CANARY, [0.0]))
     figures = {name: _figures(times, 0.0 if name == CANARY else idle) for name, times in taken.items()}
     return Outcome(benchmark, figures, idle, skipped)
@@ -232,4 +246,4 @@ def _in_turn(samples: dict[str, Sample], rounds: int) -> dict[str, list[float]]:
 def _figures(times: list[float], idle: float) -> Figures:
     rest = sorted(max(one - idle, 0.1) for one in times)  # less than a clock can tell counts as a tenth of 1 ns
     least, ninth = rest[0], rest[min(len(rest) - 1, len(rest) * 9 // 10)]
-    return Figures(least, statistics.median(rest), ninth / least - 1, len(rest))
+    return Figures(least, statistics.median(rest), rest[-1], ninth / least - 1, len(rest))

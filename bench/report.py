@@ -15,13 +15,16 @@ import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from bench.measure import CANARY, Outcome
+from bench.measure import CANARY, Bound, Outcome
 
-PACKAGES = ("mpcache", "dogpile.cache", "filelock", "posix_ipc", "redis", "valkey", "pymemcache")
+PACKAGES = (
+    *("mpcache", "dogpile.cache", "filelock", "posix_ipc", "redis", "valkey", "pymemcache", "pylibmc"),
+    *("lmdb", "diskcache", "cachetools", "UltraDict", "shared_memory_dict", "libcachesim"),
+)
 SERVERS = ("redis-server", "memcached")
-HEAD = ("", "least", "median", "spread", "ratio", "to")
+HEAD = ("", "least", "median", "most", "spread", "ratio", "to")
 
 
 def machine() -> dict[str, Any]:
@@ -77,9 +80,14 @@ def time_text(nanoseconds: float) -> str:
     return f"{nanoseconds:.3g} ns"
 
 
+def text(number: float, unit: str) -> str:
+    """A figure of a benchmark."""
+    return time_text(number) if unit == "ns" else f"{number:,.2f} %" if unit == "%" else f"{number:,.0f} {unit}"
+
+
 def ratio(outcome: Outcome, name: str) -> float | None:
     """Of a contender to the one that it is compared with; None: there is no such one."""
-    against = {one.name: one.against for one in outcome.benchmark.contenders}[name]
+    against = {one.name: one.against for one in outcome.benchmark.contenders}.get(name)
     mine, other = outcome.figures.get(name), outcome.figures.get(against or "")
     if mine is None or other is None or against == CANARY:
         return None
@@ -93,24 +101,56 @@ def rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
         name = contender.name
         if name in outcome.figures:
             figures, compared = outcome.figures[name], ratio(outcome, name)
-            times = time_text(figures.least), time_text(figures.median), f"{figures.spread:+.0%}"
+            unit = outcome.benchmark.unit
+            times = *(text(one, unit) for one in figures[:3]), f"{figures.spread:+.0%}"
             yield (name, *times, *(("", "") if compared is None else (f"{compared:.3g}", contender.against or "")))
 
 
-def verdicts(outcome: Outcome, allowed: float) -> list[tuple[str, bool]]:
-    """Each bound in words, and whether it was kept; what was not measured was not kept.
+class Verdict(NamedTuple):
+    """What became of a bound.
+
+    :param found: in the unit of the benchmark, or, of a bound that names another contender, how many times that one's
+        figure; None: not measured.
+    """
+
+    bound: Bound
+    found: float | None
+    kept: bool
+    text: str
+
+
+def verdicts(outcome: Outcome, allowed: float) -> list[Verdict]:
+    """Each bound, whether it was kept, and that in words; what was not measured was not kept.
 
     :param allowed: how many times its limit a figure may be.
     """
-    said = []
-    for bound in outcome.benchmark.bounds:
-        promise = f"{bound.contender}: {bound.figure} at most {time_text(bound.most * allowed)}"
-        if bound.contender not in outcome.figures:
-            said.append((f"{promise}, and it was not measured", False))
-            continue
-        taken = getattr(outcome.figures[bound.contender], bound.figure)
-        said.append((f"{promise}, and it is {time_text(taken)}", taken <= bound.most * allowed))
-    return said
+    return [_verdict(outcome, bound, allowed) for bound in outcome.benchmark.bounds]
+
+
+def _verdict(outcome: Outcome, bound: Bound, allowed: float) -> Verdict:
+    times = bound.of is not None or bound.figure == "ratio"
+
+    def said(number: float) -> str:
+        return f"{number:.3g} x" if times else text(number, outcome.benchmark.unit)
+
+    most = " ".join(filter(None, (said(bound.most * allowed), bound.of)))
+    more = f" and {text(bound.more, outcome.benchmark.unit)}" if bound.more else ""
+    promise = f"{bound.contender}: {bound.figure} at most {most}{more}"
+    taken, other = _figure(outcome, bound.contender, bound.figure), _figure(outcome, bound.of, bound.figure)
+    if taken is None or other is None:
+        return Verdict(bound, None, False, f"{promise}, and it was not measured")
+    found = taken / other
+    kept = taken <= bound.most * allowed * other + bound.more
+    return Verdict(bound, found, kept, f"{promise}, and it is {said(found)}")
+
+
+def _figure(outcome: Outcome, name: str | None, figure: str) -> float | None:
+    """Of nobody it is 1, so that one can divide by it."""
+    if name is None:
+        return 1.0
+    if figure == "ratio":
+        return ratio(outcome, name)
+    return float(getattr(outcome.figures[name], figure)) if name in outcome.figures else None
 
 
 def notes(outcome: Outcome, allowed: float) -> Iterator[str]:
@@ -119,8 +159,8 @@ def notes(outcome: Outcome, allowed: float) -> Iterator[str]:
         yield f"Without the call itself, which takes {time_text(outcome.idle)}."
     for name, why in outcome.skipped.items():
         yield f"{name} is skipped: {why}"
-    for text, kept in verdicts(outcome, allowed):
-        yield f"{'kept' if kept else 'MISSED'}: {text}"
+    for verdict in verdicts(outcome, allowed):
+        yield f"{'kept' if verdict.kept else 'MISSED'}: {verdict.text}"
 
 
 class Plain:
@@ -131,7 +171,7 @@ class Plain:
 
     def outcome(self, name: str, outcome: Outcome, allowed: float) -> None:
         print(f"\n## {name}: {outcome.benchmark.title}\n")
-        print(_line(HEAD), _line(["---", *["---:"] * 4, "---"]), *map(_line, rows(outcome)), sep="\n")
+        print(_line(HEAD), _line(["---", *["---:"] * 5, "---"]), *map(_line, rows(outcome)), sep="\n")
         for note in notes(outcome, allowed):
             print(f"\n{note}")
         sys.stdout.flush()
@@ -156,7 +196,7 @@ class Rich:
 
         table = Table(title=f"{name}: {outcome.benchmark.title}", box=box.SIMPLE, title_justify="left")
         for at, head in enumerate(HEAD):
-            table.add_column(head, justify="right" if 0 < at < 5 else "left")
+            table.add_column(head, justify="right" if 0 < at < 6 else "left")
         for row in rows(outcome):
             table.add_row(*row)
         self._console.print(table)
@@ -176,11 +216,12 @@ def printer() -> Plain | Rich:
 
 
 def write_json(path: str, where: dict[str, Any], outcomes: dict[str, Outcome], allowed: float) -> None:
-    """Nanoseconds throughout."""
+    """Times in nanoseconds."""
     found = {
         name: {
             "title": outcome.benchmark.title,
             "figure": outcome.benchmark.figure,
+            "unit": outcome.benchmark.unit,
             "call": outcome.idle,
             "contenders": {
                 one.name: {
@@ -192,7 +233,10 @@ def write_json(path: str, where: dict[str, Any], outcomes: dict[str, Outcome], a
                 if one.name in outcome.figures
             },
             "skipped": outcome.skipped,
-            "bounds": [{"text": text, "kept": kept} for text, kept in verdicts(outcome, allowed)],
+            "bounds": [
+                {**one.bound._asdict(), "found": one.found, "kept": one.kept, "text": one.text}
+                for one in verdicts(outcome, allowed)
+            ],
         }
         for name, outcome in outcomes.items()
     }

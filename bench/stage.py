@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -17,12 +18,19 @@ if TYPE_CHECKING:
     from bench.measure import Pace
 
 
+START: dict[str, Callable[[Any], Any]] = {
+    "Redis": lambda servers: servers.Redis(),
+    "Memcached": lambda servers: servers.Memcached("-I", "4m", unix=True),  # it would refuse a value of 1 MiB
+}
+"""The kinds of servers, from the module that has them."""
+
+
 class Absent(Exception):
     """A contender is not here; the text says why."""
 
 
 class Stage:
-    """Folders and servers; what is asked for is made when it is first asked for.
+    """Folders and servers, on sockets of the file system; what is asked for is made when it is first asked for.
 
     :ivar folder: in memory if the machine has a place for that, so that no disk is measured.  Segments are made there.
     :ivar pace: how thoroughly is measured.
@@ -55,11 +63,12 @@ class Stage:
         if kind is None or kind in self._servers:
             return
         try:
-            server = self._servers[kind] = getattr(servers, kind)()
+            server = self._servers[kind] = START[kind](servers)
         except servers.NoServer as missing:
             raise Absent(str(missing)) from missing
         self._ends.callback(server.end)
 
     def url(self, kind: str) -> str:
         """By which drivers find the server."""
-        return str(self._servers[kind].url)
+        server = self._servers[kind]
+        return str(getattr(server, "unix_url", server.url))

@@ -31,10 +31,10 @@ def table(text: str) -> dict[str, list[str]]:
 
 
 def test_a_table_and_json_of_the_same_figures(tmp_path: Path) -> None:
-    ran = bench("get", "--json", str(tmp_path / "found.json"))
+    ran = bench("get", "--json", str(tmp_path / "found.json"), "--only", "memory", "mpcache.shm")
     assert ran.returncode == 0, ran.stderr
     assert re.match(r"\d{4}-\d\d-\d\d, .+ \d+ cores .*Python \d", ran.stdout)
-    assert "## get: region.get of 1 KiB" in ran.stdout
+    assert "## get: get of 1 KiB" in ran.stdout
     found = json.loads((tmp_path / "found.json").read_text())
     contenders = found["benchmarks"]["get"]["contenders"]
     assert {"nothing", "mpcache.shm", "mpcache.memory", "dogpile.cache.memory"} <= set(contenders)
@@ -71,13 +71,61 @@ def test_who_is_absent_is_named_and_what_was_not_measured_was_not_kept(tmp_path:
 
 
 def test_a_waiter_in_another_process_is_met() -> None:
-    ran = bench("handoff")
+    ran = bench("handoff", "--only", "shm", "redis", "multiprocessing")
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert {"shm", "file", "redis", "multiprocessing.Lock"} <= set(table(ran.stdout))
+    assert {"shm", "redis", "multiprocessing.Lock"} <= set(table(ran.stdout))
+
+
+def test_every_operation_of_ours_and_of_another() -> None:
+    """Each looks, before it is timed, whether it does what it is timed for."""
+    names = "miss", "set", "get-multi", "decorated", "decorated-keyword"
+    ran = bench(*names, "--only", "mpcache.shm", "cache.memory")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert len(re.findall(r"^\| dogpile\.cache\.memory \|", ran.stdout, re.M)) == len(names)
+    promised = r"^(kept|MISSED): mpcache\.shm: least at most 0\.\d+ x dogpile\.cache\.memory, and it is \d"
+    assert len(re.findall(promised, ran.stdout, re.M)) == len(names)
+
+
+def test_many_processes_and_a_full_store(tmp_path: Path) -> None:
+    file = tmp_path / "found.json"
+    names = "scaling", "mix", "stampede", "misses", "entry", "idle", "evict"
+    ran = bench(*names, "--json", str(file), "--only", "mpcache.shm", "call", "get", "median", "p99")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    found = json.loads(file.read_text())["benchmarks"]
+    assert set(found) == set(names)
+    assert [found[name]["unit"] for name in names] == ["ns", "ns", "ns", "%", "B", "%", "ns"]
+    scaling, evict, idle = (found[name]["contenders"] for name in ("scaling", "evict", "idle"))
+    assert scaling["get, 2 processes"]["against"] == "get, 1 process"
+    assert evict["median"]["least"] <= evict["p99.9"]["least"]
+    bounds = {bound["contender"]: bound for bound in found["scaling"]["bounds"]}
+    ratios = [scaling[f"{act}, 2 processes"]["ratio"] for act in ("get", "a call")]
+    assert bounds["get, 2 processes"]["found"] == pytest.approx(ratios[0] / ratios[1])
+    assert bounds["set, 2 processes"] | {"found": None, "kept": False} == bounds["set, 2 processes"]
+    entry = found["entry"]["contenders"]["mpcache.shm"]["least"]
+    assert 1024 + 13 < entry < 1300
+    assert idle["mpcache.shm"]["least"] == pytest.approx(100 * (1 - (1024 + 13) / entry), abs=0.1)
+
+
+def test_a_picture_of_each(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    ran = bench("entry", "idle", "--only", "mpcache.shm", "--plots", str(tmp_path / "pictures"))
+    assert ran.returncode == 0, ran.stderr
+    drawn = sorted((tmp_path / "pictures").iterdir())
+    assert [file.name for file in drawn] == ["entry.png", "idle.png"]
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in drawn)
+
+
+def test_without_matplotlib_nothing_is_measured_for_pictures(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['matplotlib'] = None\n")
+    poor = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
+    draw = [*BENCH, "get", "--plots", str(tmp_path)]
+    ran = subprocess.run(draw, cwd=ROOT, env=poor, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 2
+    assert "--plots needs matplotlib: pip install 'mpcache[bench]'" in ran.stderr
 
 
 def test_its_folder_is_made_where_segments_are_to_be_and_is_gone_afterwards(tmp_path: Path) -> None:
-    ran = bench("get-or-create", shm=tmp_path)
+    ran = bench("get-or-create", "--only", "mpcache.shm", shm=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert "mpcache.shm" in table(ran.stdout)
     assert list(tmp_path.iterdir()) == []
@@ -93,7 +141,8 @@ def test_a_terminal_gets_no_markdown() -> None:
     pytest.importorskip("rich")
     ours, theirs = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "120", "PYTHONIOENCODING": "utf-8"}
-    with subprocess.Popen([*BENCH, "get"], cwd=ROOT, env=environment, stdout=theirs, stderr=theirs) as running:
+    words = [*BENCH, "get", "--only", "mpcache.shm"]
+    with subprocess.Popen(words, cwd=ROOT, env=environment, stdout=theirs, stderr=theirs) as running:
         os.close(theirs)
         said = b""
         try:

@@ -42,7 +42,8 @@ DOWN: keeper.Table = {
     "mutexes.fronted": ("mutexes.turns",),
     "mutexes.leased": ("mutexes.fronted",),
     "mutexes.files": ("api", "shm"),
-    "mutexes.*": ("mutexes.leased", "mutexes.files", "shm", "memcaching.*"),
+    "mutexes.clients": (),
+    "mutexes.*": ("mutexes.leased", "mutexes.files", "mutexes.clients", "shm", "memcaching.*"),
     # keep: one store a file.  It may build a mutex, never back, and tells how its epochs invalidate
     "backends": ("api",),
     "backends.trouble": ("api",),

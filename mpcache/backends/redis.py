@@ -22,20 +22,17 @@ from mpcache.backends.trouble import Trouble
 from mpcache.exception import ValidationError
 from mpcache.invalidation import seconds
 from mpcache.mutexes.base import Incarnation, incarnation
+from mpcache.mutexes.clients import MANY, TIMEOUT, careful, driver, retry_once
 from mpcache.mutexes.leased import DEFAULT_LEASE
 from mpcache.mutexes.redis import (
-    MANY,
     POLL,
-    TIMEOUT,
     ForgivingMutex,
     RedisBid,
     RedisMutex,
     Script,
-    driver,
     held_here,
     names_of,
     place_of,
-    retry_once,
 )
 
 log = logging.getLogger(__name__)
@@ -142,14 +139,15 @@ class RedisBackend(BytesBackend):
         kind, given = getattr(self._module, self.brand), self._given
         if given.get("connection_pool") is not None:
             client = kind(connection_pool=given["connection_pool"])
-        elif given.get("url") is not None:
+            return client, client
+        if given.get("url") is not None:
             how, url = self._how("ssl"), given["url"]
             if how.pop("ssl", False):
                 url = re.sub("^(redis|valkey)://", r"\1s://", url)  # from_url knows no other way to say it
             client = kind.from_url(url, **how)
         else:
             client = kind(**self._how("host", "port", "db", "username", "password", "ssl"))
-        return client, client
+        return careful(client), client
 
     def _how(self, *names: str) -> dict[str, Any]:
         """What a client is made with: ours, over it ``connection_kwargs``, over it the arguments of their own."""
@@ -393,8 +391,10 @@ class RedisSentinelBackend(RedisBackend):
             **how,
         )
         name = self._given.get("service_name", "mymaster")
-        master = sentinel.master_for(name)
-        return master, sentinel.slave_for(name) if self._given.get("read_from_replicas") else master
+        for client in sentinel.sentinels:
+            careful(client)
+        master = careful(sentinel.master_for(name))
+        return master, careful(sentinel.slave_for(name)) if self._given.get("read_from_replicas") else master
 
 
 class RedisClusterBackend(RedisBackend):
@@ -411,13 +411,13 @@ class RedisClusterBackend(RedisBackend):
         if nodes:
             how["startup_nodes"] = [known.ClusterNode(*n) if isinstance(n, (tuple, list)) else n for n in nodes]
         kind = getattr(known, f"{self.brand}Cluster")
-        client = kind(**how)
+        client = careful(kind(**how))
         if not replicas:
             return client, client
         strategies = getattr(known, "LoadBalancingStrategy", None)  # redis-py's newer way to say it
         if strategies is not None:
-            return client, kind(**how, load_balancing_strategy=strategies.ROUND_ROBIN)
-        return client, kind(**how, read_from_replicas=True)
+            return client, careful(kind(**how, load_balancing_strategy=strategies.ROUND_ROBIN))
+        return client, careful(kind(**how, read_from_replicas=True))
 
     def _get_all(self, client: Any, keys: Sequence[Any]) -> list[Any]:
         if len(keys) == 1:

@@ -113,10 +113,10 @@ class Pool:
         try:
             answer = self._used(link, idle, verb, args)
         except link.errors:
+            link.close()  # what it was answered, it may not have read
             if self._patient and not link.worked:
                 idle.append(link)  # with what it knows of the dead, and when to ask them again
                 raise
-            link.close()
             if not link.worked or time.monotonic() - began > self._at_once:
                 raise
             if not again:
@@ -130,6 +130,7 @@ class Pool:
         try:
             return self._used(link, idle, verb, args)
         except link.errors:
+            link.close()
             if self._patient:
                 idle.append(link)
             raise

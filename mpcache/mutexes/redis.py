@@ -1,6 +1,6 @@
 """The redis mutex, and that of valkey: a lease at a server, whose release wakes those who wait.
 
-Leans on leased; the driver is imported when a mutex needs a client.  What the server keeps of a held key::
+Leans on leased and on clients.  What the server keeps of a held key::
 
     _lock + key     "mpcache 0 <token, 32 digits> <fence> <pid> <host>", expires after a lease; other text: dogpile's
     mpcache:fence   the last fence, of all keys
@@ -18,7 +18,6 @@ import hashlib
 import importlib
 import itertools
 import math
-import os
 import random
 import socket
 import time
@@ -28,20 +27,15 @@ from typing import Any, ClassVar
 
 from mpcache.api import Guarantees, Outcome
 from mpcache.mutexes.base import Hold, Incarnation, incarnation
+from mpcache.mutexes.clients import client_of
 from mpcache.mutexes.fronted import FrontedMutex
 from mpcache.mutexes.leased import DEFAULT_LEASE, LeasedBid, plain
 
 POLL = 0.1
 """Seconds after which a waiter asks again though nobody woke him: the holder has died, or is dogpile.cache's."""
 
-TIMEOUT = 3.0
-"""Seconds for which a server may leave a bare mutex without an answer."""
-
 SLOTS = 16384
 """Of a cluster."""
-
-MANY = 2**31
-"""Connections: as many as there are threads.  The drivers' own bound, where there is one, is a hundred."""
 
 
 class Script:
@@ -150,44 +144,6 @@ def place_of(client: Any) -> Any:
     if hasattr(pool, "service_name"):
         return (pool.service_name, how.get("db") or 0, client)
     return (how.get("path") or (how.get("host", "localhost"), how.get("port", 6379)), how.get("db") or 0)
-
-
-# -- clients -------------------------------------------------------------------------------------------
-
-
-def driver(name: str) -> Any:
-    """The driver's module.  Raises ImportError, with the remedy."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as missing:
-        raise ImportError(f"{missing}; the {name} store and mutex need it: pip install 'mpcache[{name}]'") from missing
-
-
-def retry_once(name: str) -> Any:
-    """The policy for a server that was restarted: what it closed is noticed by the first command after it.
-
-    Never after a timeout: whoever did not answer is not waited for a second time.
-    """
-    retry, backoff = (importlib.import_module(f"{name}.{part}") for part in ("retry", "backoff"))
-    return retry.Retry(backoff.NoBackoff(), 1, supported_errors=(driver(name).ConnectionError,))
-
-
-_clients: dict[tuple[str, str], Any] = {}
-os.register_at_fork(after_in_child=_clients.clear)  # what a parent has connected is never used by its child
-
-
-def client_of(name: str, url: str) -> Any:
-    """This process's client of a server; threads share it."""
-    if (name, url) not in _clients:
-        made = driver(name).from_url(
-            url,
-            socket_timeout=TIMEOUT,
-            socket_connect_timeout=TIMEOUT,
-            retry=retry_once(name),
-            max_connections=MANY,
-        )
-        _clients.setdefault((name, url), made)
-    return _clients[name, url]
 
 
 # -- the mutex -----------------------------------------------------------------------------------------

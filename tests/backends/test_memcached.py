@@ -553,6 +553,18 @@ def test_threads_get_their_own_answers(make: Make, key: str, library: str) -> No
     at_once(8, work)
 
 
+def test_what_a_signal_cut_short_leaves_its_answer_to_nobody(
+    make: Make, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handler that raises TimeoutError, which the library takes for the server's; at the link's first use."""
+    make().set(key, "its own")
+    region = make("bmemcached")
+    with monkeypatch.context() as patch, pytest.raises(TimeoutError):
+        patch.setattr("bmemcached.protocol.Protocol._get_response", lambda *args: (_ for _ in ()).throw(TimeoutError))
+        region.get(key + "other")
+    assert [region.get(key), region.get(key + "other"), region.get(key)] == ["its own", NO_VALUE, "its own"]
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_forked_after_use_a_hundred_times(make: Make, key: str, library: str) -> None:
     """Parent and child talk at the same time, each over connections of his own."""

@@ -670,6 +670,53 @@ def test_a_hundred_forks_with_traffic_on_both_sides(region: Any, backend: str, k
     assert len(clients) == 1  # the children have not closed the parent's
 
 
+class CutShort(Exception):
+    """What a signal's handler raises."""
+
+
+@pytest.mark.parametrize("backend", ["mpcache.redis", "mpcache.valkey"])
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda region, a, b: region.get(a),
+        lambda region, a, b: region.get_multi([a, b]),
+        lambda region, a, b: region.set_multi({a: "a", b: "b"}),
+        lambda region, a, b: region.backend.get_mutex(a).acquire(),
+    ],
+    ids=["get", "get_multi", "set_multi", "acquire"],
+)
+def test_what_a_signal_cut_short_leaves_its_answer_to_nobody(
+    region: Any, raw: Any, key: str, backend: str, cut: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The drivers put a connection back that waits for an answer, and the next command takes that for its own."""
+
+    def parse_response(*args: Any, **kw: Any) -> Any:
+        raise CutShort
+
+    ours, (a, b) = region(backend), (key + "a", key + "b")
+    ours.set_multi({a: "a", b: "b"})
+    raw.client_pause(50)  # so the answer is not there when the driver looks whether there is one
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(getattr(ours.backend._module, ours.backend.brand), "parse_response", parse_response)
+            cut(ours, a, b)
+    except CutShort:
+        assert [ours.get(b), ours.get(a), ours.get_multi([b, a])] == ["b", "a", ["b", "a"]]
+    else:
+        raise AssertionError("it was not cut short")
+
+
+def test_an_exception_that_is_being_handled_costs_no_connection(region: Any, key: str) -> None:
+    ours = region()
+    before = ours.backend.writer_client.client_id()
+    try:
+        raise CutShort
+    except CutShort:
+        ours.set(key, 1)
+        assert ours.get(key) == 1
+    assert ours.backend.writer_client.client_id() == before
+
+
 def test_after_a_fork_the_clients_are_others(region: Any, key: str) -> None:
     ours = region()
     mine = ours.backend.writer_client

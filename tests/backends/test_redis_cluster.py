@@ -140,6 +140,27 @@ def test_forks_with_traffic_on_both_sides(nodes: list[Node], keys: list[str]) ->
             traffic("parent")
 
 
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_what_a_signal_cut_short_leaves_its_answer_to_nobody(
+    nodes: list[Node], keys: list[str], driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class CutShort(Exception):
+        pass
+
+    def cut_short(*args: Any, **kw: Any) -> Any:
+        raise CutShort
+
+    region = on(nodes, driver)
+    region.set_multi({key: key for key in keys})
+    for cut in (lambda: region.get(keys[0]), lambda: region.get_multi(keys)):
+        for node in nodes:
+            farms.raw(node).client_pause(50)
+        with monkeypatch.context() as patch, pytest.raises(CutShort):
+            patch.setattr(getattr(region.backend._module, region.backend.brand), "parse_response", cut_short)
+            cut()
+        assert [region.get(key) for key in reversed(keys)] == keys[::-1]
+
+
 def test_down_at_the_start_and_a_node_that_is_down_later(keys: list[str]) -> None:
     with farms.cluster() as nodes:
         strict, lenient = on(nodes), on(nodes, on_error="miss")

@@ -21,6 +21,7 @@ from redis.crc import key_slot
 from mpcache import mutexes
 from mpcache.api import Outcome
 from mpcache.exception import DeadlockError, NotHeld
+from mpcache.mutexes import clients
 from mpcache.mutexes import redis as room
 from mpcache.mutexes.redis import RedisBid, RedisMutex, ValkeyMutex
 from mpcache.testing.rig import PATIENCE, Pipe, child
@@ -60,7 +61,7 @@ def raw(redis_server: Redis) -> Iterator[Any]:
 @pytest.fixture
 def frail(monkeypatch: pytest.MonkeyPatch) -> Iterator[Redis]:
     """A server to be maltreated, and little patience with it."""
-    monkeypatch.setattr(room, "TIMEOUT", 0.3)
+    monkeypatch.setattr(clients, "TIMEOUT", 0.3)
     with Redis() as server:
         yield server
 

@@ -1,0 +1,147 @@
+"""A full store: what an entry takes, how much of it is idle, and how long a set takes that has to evict.
+
+Leans on measure, on stores for LMDB, and on values.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+
+from bench.measure import Benchmark, Bound, Contender, Sample, Way
+from bench.stage import Stage
+from bench.stores import environment
+from bench.values import KIB
+
+SETS = 500_000
+"""In a trial."""
+
+
+def _region(name: str, size: str) -> Any:
+    import mpcache
+
+    return mpcache.make_region().configure("mpcache.shm", arguments={"name": name, "size": size})
+
+
+def _filled() -> tuple[int, int, int]:
+    """Bytes of a segment, entries of 1 KiB in it, and bytes of their keys and values."""
+    region = _region(f"fill-{os.getpid()}", "64MB")  # one of its own: nothing is overwritten
+    engine = region.actual_backend.segment.engine
+    keys = [f"user:{number:08}" for number in range(engine.size // 1024)]
+    for key in keys:
+        region.set(key, KIB)
+    there = sum(region.get(key) == KIB for key in keys)
+    return engine.size, there, there * (len(keys[0]) + len(KIB))
+
+
+def _shm_entry(stage: Stage) -> Iterator[Sample]:
+    def sample() -> float:
+        size, there, _ = _filled()
+        return size / there
+
+    yield sample
+
+
+def _shm_idle(stage: Stage) -> Iterator[Sample]:
+    def sample() -> float:
+        size, _, used = _filled()
+        return 100 - 100 * used / size
+
+    yield sample
+
+
+def _lmdb_entry(stage: Stage) -> Iterator[Sample]:
+    def sample() -> float:
+        files = environment(stage, "fill")
+        for number in range(10_000):
+            with files.begin(write=True) as transaction:
+                transaction.put(b"user:%08d" % number, KIB)
+        pages, page = files.info()["last_pgno"] + 1, files.stat()["psize"]
+        files.close()
+        return float(pages * page / 10_000)
+
+    yield sample
+
+
+def _redis_entry(stage: Stage) -> Iterator[Sample]:
+    import redis
+
+    def sample() -> float:
+        with redis.Redis.from_url(stage.url("Redis")) as client:
+            before = client.info("memory")["used_memory"]
+            client.mset({f"user:{number:08}": KIB for number in range(10_000)})
+            return float((client.info("memory")["used_memory"] - before) / 10_000)
+
+    yield sample
+
+
+ENTRY = Benchmark(
+    "bytes for each entry of 1 KiB, with whatever is needed beside it",
+    (
+        Contender("mpcache.shm", _shm_entry, "redis-server"),
+        Contender("lmdb", _lmdb_entry, "redis-server"),
+        Contender("redis-server", _redis_entry, None, "Redis"),
+    ),
+    (Bound("mpcache.shm", "least", 1300),),
+    pace="once",
+    unit="B",
+)
+
+IDLE = Benchmark(
+    "of a full segment, what is neither a live key nor a live value",
+    (Contender("mpcache.shm", _shm_idle),),
+    (Bound("mpcache.shm", "least", 15),),
+    pace="once",
+    unit="%",
+)
+
+
+def _times(stage: Stage) -> Callable[[], list[int]]:
+    """Of sets of 1 KiB to a full segment, a third of them to keys that are there; in order of their length."""
+    region, dice, fresh = _region(f"evict-{os.getpid()}", "16MB"), random.Random(3), count()
+    number = int(SETS * stage.pace.portion)
+    for _ in range(3 * 16 << 10):
+        region.set(f"user:{next(fresh):08}", KIB)
+
+    def sets() -> list[int]:
+        keys = [f"user:{dice.randrange(8000) if dice.random() < 1 / 3 else next(fresh):08}" for _ in range(number)]
+        times, clock = [], time.perf_counter_ns
+        for key in keys:
+            begun = clock()
+            region.set(key, KIB)
+            times.append(clock() - begun)
+        return sorted(times)
+
+    return sets
+
+
+def _part(part: float) -> Way:
+    def way(stage: Stage) -> Iterator[Sample]:
+        sets = _times(stage)
+
+        def sample() -> float:
+            times = sets()
+            return float(times[min(len(times) - 1, int(len(times) * part))])
+
+        yield sample
+
+    return way
+
+
+EVICT = Benchmark(
+    f"a set of 1 KiB that evicts, with two looks at the clock: of {SETS:,} in each trial",
+    (
+        Contender("median", _part(0.5)),
+        Contender("p99", _part(0.99), "median"),
+        Contender("p99.9", _part(0.999), "median"),
+        Contender("longest", _part(1.0), "median"),
+    ),
+    (Bound("p99.9", "least", 20, "median"),),
+    pace="trials",
+)
+
+BENCHMARKS = {"entry": ENTRY, "idle": IDLE, "evict": EVICT}

@@ -1,0 +1,98 @@
+"""What a busy machine does all day: 95 reads and 5 writes, few keys often and many seldom.
+
+Leans on crew, on stores for LMDB, and on measure.  Keys are drawn by Zipf's law with the exponent 0.99, as in YCSB
+(Cooper et al., 2010), which has it from Gray et al. (1994).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+from typing import Any
+
+from bench.crew import Crew, Turn, each_takes
+from bench.measure import Benchmark, Bound, Contender, Sample, Way
+from bench.stage import Stage
+from bench.stores import environment
+from bench.values import KIB
+
+KEYS, EXPONENT, WRITES = 100_000, 0.99, 0.05
+OPERATIONS = 400_000
+"""Of all processes together, in a trial."""
+
+Get = Callable[[Any], object]
+Set = Callable[[Any, bytes], object]
+
+
+def _shm(stage: Stage) -> tuple[Get, Set, Callable[[int], Any]]:
+    import mpcache
+
+    region = mpcache.make_region().configure("mpcache.shm", arguments={"name": "mix", "size": "256MB"})
+    return region.get, region.set, "user:{:06}".format
+
+
+def _lmdb(stage: Stage) -> tuple[Get, Set, Callable[[int], Any]]:
+    files = environment(stage, "mix")
+
+    def get(key: bytes) -> object:
+        with files.begin() as transaction:
+            return transaction.get(key)
+
+    def put(key: bytes, value: bytes) -> None:
+        with files.begin(write=True) as transaction:
+            transaction.put(key, value)
+
+    return get, put, lambda number: b"user:%06d" % number
+
+
+def _turn(get: Get, put: Set, work: list[tuple[Any, bool]]) -> Turn:
+    def turn(told: None) -> None:
+        for key, reads in work:
+            if reads:
+                get(key)
+            else:
+                put(key, KIB)
+
+    return turn
+
+
+def _way(open_it: Callable[[Stage], tuple[Get, Set, Callable[[int], Any]]], size: int) -> Way:
+    def way(stage: Stage) -> Iterator[Sample]:
+        number = int(OPERATIONS * stage.pace.portion) // size
+        keys = max(1000, int(KEYS * stage.pace.portion))
+        weights = list(accumulate((rank + 1) ** -EXPONENT for rank in range(keys)))
+
+        def prepare(member: int) -> Turn:
+            get, put, named = open_it(stage)
+            names = [named(key) for key in range(keys)]
+            for name in names if member == 0 else ():
+                put(name, KIB)
+            random.Random(7).shuffle(names)  # the same for all: what one likes, all like
+            dice = random.Random(member)
+            drawn = dice.choices(names, cum_weights=weights, k=number)
+            return _turn(get, put, [(key, dice.random() >= WRITES) for key in drawn])
+
+        crew = Crew(size, prepare)
+        yield lambda: each_takes(crew, None, number)
+        crew.end()
+
+    return way
+
+
+def _contenders() -> Iterator[Contender]:
+    for size in (2, 8):
+        yield Contender(f"mpcache.shm, {size} processes", _way(_shm, size), f"lmdb, {size} processes")
+        yield Contender(f"lmdb, {size} processes", _way(_lmdb, size))
+
+
+MIX = Benchmark(
+    f"each of 95 gets and 5 sets of 1 KiB, {KEYS:,} keys by Zipf's law ({EXPONENT}), of all processes together",
+    tuple(_contenders()),
+    (
+        Bound("mpcache.shm, 2 processes", "least", 1 / 3.5, "lmdb, 2 processes"),
+        Bound("mpcache.shm, 8 processes", "least", 1 / 4, "lmdb, 8 processes"),
+        Bound("mpcache.shm, 8 processes", "least", 1 / 0.85, "mpcache.shm, 2 processes"),
+    ),
+    pace="trials",
+)

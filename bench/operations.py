@@ -1,0 +1,149 @@
+"""What an operation of a store costs: get, set, get_or_create and decorated calls, of values of five sizes.
+
+Leans on measure, stores, values and promises.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from bench.measure import CANARY, Benchmark, Contender, Sample, Way, looped
+from bench.mutexes import nothing
+from bench.promises import PROMISES
+from bench.stage import Stage
+from bench.stores import STORES, Act, Row, Store
+from bench.values import VALUES
+
+MANY = 64
+"""Keys of a get_multi."""
+
+
+def _hit(store: Store, key: str, value: Any) -> Act:
+    store.set(key, value)()
+    act = store.get(key)
+    _same(act(), value)
+    return act
+
+
+def _same(found: Any, wanted: Any) -> None:
+    if found != wanted and found[0] != wanted:  # the engine says more than the value
+        raise AssertionError(f"it is another value: {found!r:.80}")
+
+
+def _miss(store: Store, key: str, value: Any) -> Act:
+    act = store.get(f"{key}-not-there")
+    if act():
+        raise AssertionError("something is there")
+    return act
+
+
+def _get_multi(store: Store, key: str, value: Any) -> Act:
+    assert store.get_multi is not None
+    keys = [f"{key}-{number}" for number in range(MANY)]
+    for one in keys:
+        store.set(one, value)()
+    act = store.get_multi(keys)
+    found: Any = act()
+    _same(list(found.values() if isinstance(found, dict) else found), [value] * MANY)
+    return act
+
+
+def _set(store: Store, key: str, value: Any) -> Act:
+    act = store.set(key, value)
+    act()
+    _same(store.get(key)(), value)
+    return act
+
+
+def _get_or_create(store: Store, key: str, value: Any) -> Act:
+    assert store.get_or_create is not None
+    store.get_or_create(key, lambda: value)()
+    act = store.get_or_create(key, _never)
+    _same(act(), value)
+    return act
+
+
+def _never() -> Any:
+    raise AssertionError("it was there, and is created")
+
+
+def _decorated(keywords: bool) -> Callable[[Store, str, Any], Act]:
+    def made(store: Store, key: str, value: Any) -> Act:
+        assert store.decorated is not None
+
+        def answer(question: int, context: int) -> Any:
+            return value
+
+        function = store.decorated(answer, key, keywords)
+        act: Act = (lambda: function(42, context=7)) if keywords else (lambda: function(42, 7))
+        act()
+        _same(act(), value)
+        return act
+
+    return made
+
+
+class Operation(NamedTuple):
+    """What is done.
+
+    :param verb: of :class:`~bench.stores.Row`.
+    """
+
+    verb: str
+    make: Callable[[Store, str, Any], Act]
+    title: str
+
+
+OPERATIONS = {
+    "get": Operation("get", _hit, "get of {} that is there"),
+    "miss": Operation("miss", _miss, "get of what is not there"),
+    "get-multi": Operation("get_multi", _get_multi, f"get_multi of {MANY} keys, {{}} each"),
+    "set": Operation("set", _set, "set of {}"),
+    "get-or-create": Operation("get_or_create", _get_or_create, "get_or_create of {} that is there"),
+    "decorated": Operation("decorated", _decorated(False), "call of a decorated function, two arguments, {} there"),
+    "decorated-keyword": Operation("decorated", _decorated(True), "the same, one of them by keyword, {} there"),
+}
+
+SAID = {"100B": "100 B", "1KiB": "1 KiB", "object": "an object", "10KiB": "10 KiB", "1MiB": "1 MiB"}
+
+OF_ALL_SIZES = ("get", "set", "get-or-create", "decorated")
+"""The others are measured with 1 KiB only."""
+
+
+def _way(row: Row, key: str, make: Callable[[Store, str, Any], Act], value: Any) -> Way:
+    def way(stage: Stage) -> Iterator[Sample]:
+        for store in row.open(stage):
+            yield looped(make(store, key, value), stage.pace)
+
+    return way
+
+
+def _key(benchmark: str, store: str) -> str:
+    """One that nobody else has: servers are shared, and so are segments."""
+    return f"user:{zlib.crc32(f'{benchmark} {store}'.encode()):010}"
+
+
+def _benchmark(name: str, operation: Operation, size: str) -> Benchmark:
+    value = VALUES[size]
+    contenders = [
+        Contender(row.name, _way(row, _key(name, row.name), operation.make, value), row.against, row.server)
+        for row in STORES
+        if operation.verb in row.verbs.split() and (isinstance(value, bytes) or row.kinds == "any")
+    ]
+    canary = Contender(CANARY, nothing)
+    return Benchmark(operation.title.format(SAID[size]), (canary, *contenders), PROMISES.get(name, ()))
+
+
+def _benchmarks() -> Iterator[tuple[str, Benchmark]]:
+    for name, operation in OPERATIONS.items():
+        yield name, _benchmark(name, operation, "1KiB")
+    for name in OF_ALL_SIZES:
+        for size in VALUES:
+            if size != "1KiB":
+                yield f"{name}-{size}", _benchmark(f"{name}-{size}", OPERATIONS[name], size)
+
+
+BENCHMARKS = dict(_benchmarks())
+"""``get``, ``miss`` and so on, of 1 KiB; ``get-object``, ``set-10KiB`` and so on."""

@@ -1,0 +1,45 @@
+"""What was promised of the stores, by benchmark: ratios of minima, without the call itself.
+
+Leans on measure.  What a call of a function without contents takes is measured beside all others and taken off them:
+it is no part of either side of a ratio.
+"""
+
+from __future__ import annotations
+
+from bench.measure import Bound
+
+
+def at_most(contender: str, most: float, of: str) -> Bound:
+    """So many times the least of another one."""
+    return Bound(contender, "least", most, of)
+
+
+# What a store costs over the client that it is made of.
+SERVERS = (at_most("mpcache.redis", 1.25, "redis client"), at_most("mpcache.pymemcache", 1.25, "pymemcache HashClient"))
+
+PROMISES = {
+    "get": (
+        at_most("mpcache.shm", 0.25, "dogpile.cache.memory"),
+        at_most("mpcache.shm", 1 / 5, "lmdb + pickle"),
+        at_most("mpcache.shm", 1 / 30, "diskcache"),
+        at_most("mpcache.shm", 1 / 50, "pylibmc client"),
+        at_most("mpcache.shm", 1 / 200, "dogpile.cache.redis"),
+        at_most("engine", 0.2, "lmdb"),
+        *SERVERS,
+    ),
+    "get-object": (
+        at_most("mpcache.shm", 1.1, "pickle"),
+        at_most("mpcache.shm", 0.5, "dogpile.cache.memory_pickle"),
+    ),
+    "miss": (at_most("mpcache.shm", 0.2, "dogpile.cache.memory"),),
+    "get-multi": (at_most("mpcache.shm", 0.35, "dogpile.cache.memory"), *SERVERS),
+    "set": (
+        at_most("mpcache.shm", 0.5, "dogpile.cache.memory"),
+        at_most("engine", 0.2, "lmdb"),
+        *SERVERS,
+    ),
+    "set-object": (at_most("mpcache.shm", 1.15, "pickle"),),
+    "get-or-create": (at_most("mpcache.shm", 0.05, "dogpile.cache.memory"),),
+    "decorated": (at_most("mpcache.shm", 0.06, "dogpile.cache.memory"),),
+    "decorated-keyword": (at_most("mpcache.shm", 0.15, "dogpile.cache.memory"),),
+}

@@ -1,0 +1,72 @@
+"""What a second process adds: reads of the same keys, and writes to keys of one's own.
+
+Leans on crew, and on measure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import cycle, islice
+from typing import Any
+
+from bench.crew import Crew, Turn, repeated
+from bench.measure import Benchmark, Bound, Contender, Sample, Way
+from bench.stage import Stage
+from bench.values import KIB
+
+KEYS = [f"user:{number:04}" for number in range(1000)]
+
+
+def _often(act: Callable[[str], object], keys: list[str]) -> Turn:
+    def turn(number: int) -> None:
+        for key in islice(cycle(keys), number):
+            act(key)
+
+    return turn
+
+
+def _nothing(number: int) -> Turn:
+    return _often(lambda key: None, KEYS)
+
+
+def _region() -> Any:
+    import mpcache
+
+    return mpcache.make_region().configure("mpcache.shm", arguments={"name": "scaling", "size": "64MB"})
+
+
+def _reader(number: int) -> Turn:
+    region = _region()
+    if number == 0:
+        region.set_multi(dict.fromkeys(KEYS, KIB))
+    return _often(lambda key: region.get(key), KEYS)
+
+
+def _writer(number: int) -> Turn:
+    region = _region()
+    return _often(lambda key: region.set(key, KIB), [f"{key}:{number}" for key in KEYS])
+
+
+def _crew(size: int, prepare: Callable[[int], Turn]) -> Way:
+    def way(stage: Stage) -> Iterator[Sample]:
+        crew = Crew(size, prepare)
+        yield repeated(crew, stage.pace)
+        crew.end()
+
+    return way
+
+
+def _contenders() -> Iterator[Contender]:
+    for name, prepare in (("a call", _nothing), ("get", _reader), ("set", _writer)):
+        yield Contender(f"{name}, 1 process", _crew(1, prepare))
+        yield Contender(f"{name}, 2 processes", _crew(2, prepare), f"{name}, 1 process")
+
+
+SCALING = Benchmark(
+    "one process and two, for each operation of all; the ratio of two that do not hinder each other is 0.5",
+    tuple(_contenders()),
+    (
+        Bound("get, 2 processes", "ratio", 1 / 0.93, "a call, 2 processes"),
+        Bound("set, 2 processes", "ratio", 1 / 1.3),
+    ),
+)

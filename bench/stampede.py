@@ -1,0 +1,93 @@
+"""One key is missing and all processes want it: how long after its creator's end the others have it.
+
+Leans on crew, stores and measure.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import Any
+
+from bench.crew import Crew, Report, Turn
+from bench.measure import Benchmark, Bound, Contender, Sample, Way
+from bench.stage import Stage
+from bench.stores import STORES, Row
+
+CREATION = 0.020
+"""Seconds that the creator sleeps."""
+
+SIZES = 2, 8
+
+SHARED = (
+    *("mpcache.shm", "mpcache.dbm", "mpcache.redis", "mpcache.pymemcache"),
+    *("diskcache", "dogpile.cache.dbm", "dogpile.cache.redis", "dogpile.cache.pymemcache"),
+)
+
+
+def _member(row: Row, stage: Stage) -> Turn:
+    opened = contextmanager(row.open)(stage)
+    store = opened.__enter__()
+
+    def turn(key: str) -> tuple[int | None, bool]:
+        assert store.get_or_create is not None
+        ended: list[int] = []
+
+        def create() -> Any:
+            time.sleep(CREATION)
+            ended.append(time.monotonic_ns())
+            return key
+
+        right = store.get_or_create(key, create)() == key
+        assert opened is not None  # what it holds is open as long as turns are taken
+        return (ended[0] if ended else None), right
+
+    return turn
+
+
+def _waited(name: str, reports: list[Report]) -> float:
+    """Nanoseconds, the median of those who waited.
+
+    :raises AssertionError: it was not created once, or somebody had something else.
+    """
+    created = [one.answer[0] for one in reports if one.answer[0] is not None]
+    if len(created) != 1 or not all(one.answer[1] for one in reports):
+        raise AssertionError(f"{name}: {len(created)} of {len(reports)} have created it: {reports}")
+    return float(statistics.median(one.ended - created[0] for one in reports if one.answer[0] is None))
+
+
+def _way(row: Row, size: int) -> Way:
+    def way(stage: Stage) -> Iterator[Sample]:
+        crew = Crew(size, lambda number: _member(row, stage))
+        keys = (f"stampede-{row.name}-{size}-{number}" for number in count())
+        _waited(row.name, crew.together(next(keys)))  # the first one loads what it needs
+        yield lambda: _waited(row.name, crew.together(next(keys)))
+        crew.end()
+
+    return way
+
+
+def _contenders() -> Iterator[Contender]:
+    for size in SIZES:
+        for row in STORES:
+            if row.name in SHARED:
+                name = f"{row.name}, {size} processes"
+                against = None if row.name == "mpcache.shm" else f"mpcache.shm, {size} processes"
+                yield Contender(name, _way(row, size), against, row.server)
+
+
+STAMPEDE = Benchmark(
+    f"from the end of the one creator, who sleeps {CREATION * 1000:.0f} ms, to the median waiter",
+    tuple(_contenders()),
+    (
+        Bound("mpcache.shm, 2 processes", "median", 500_000),
+        Bound("mpcache.shm, 8 processes", "median", 1_000_000),
+        Bound("mpcache.redis, 8 processes", "median", 20_000_000),
+        Bound("mpcache.pymemcache, 8 processes", "median", 100_000_000),
+    ),
+    figure="median",
+    pace="trials",
+)

@@ -1,0 +1,328 @@
+"""The stores that take part, each an adapter of a few lines: ours, dogpile.cache's, other libraries, and bare clients.
+
+Leans on stage; on the libraries, where they are installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from bench.stage import Stage
+
+Act = Callable[[], object]
+Creator = Callable[[], Any]
+
+
+class Store(NamedTuple):
+    """Verbs, which make acts without arguments: an act is what a program would write, and nobody pays for his adapter.
+
+    :param decorated: of a function, a namespace for its keys, and whether it will be called with keywords.
+    """
+
+    get: Callable[[str], Act]
+    set: Callable[[str, Any], Act]
+    get_multi: Callable[[list[str]], Act] | None = None
+    get_or_create: Callable[[str, Creator], Act] | None = None
+    decorated: Callable[[Callable[..., Any], str, bool], Callable[..., Any]] | None = None
+
+
+class Row(NamedTuple):
+    """A store by name.
+
+    :param open: yields it once, and cleans up.
+    :param verbs: what it can do, of :class:`Store`; and ``miss``, which is a get of what is not there.
+    :param server: which it asks the stage for.
+    :param kinds: of values: ``any``; ``bytes``, as they are.
+    :param against: whom it is compared with.
+    """
+
+    name: str
+    open: Callable[[Stage], Iterator[Store]]
+    verbs: str
+    server: str | None = None
+    kinds: str = "any"
+    against: str = "dogpile.cache.memory"
+
+
+Arguments = Callable[[Stage], dict[str, Any]]
+
+LIFETIME = 3600
+"""Seconds, of every region: nothing expires, and everybody has to look whether it has."""
+
+
+def _region(package: str, store: str, arguments: Arguments) -> Callable[[Stage], Iterator[Store]]:
+    def open_it(stage: Stage) -> Iterator[Store]:
+        utilities = importlib.import_module(f"{package}.util")
+        dogpile = package == "dogpile.cache"
+        mangler = utilities.sha1_mangle_key if dogpile and store == "pymemcache" else None  # it makes keys with blanks
+        region = importlib.import_module(package).make_region(key_mangler=mangler)
+        region.configure(f"{package}.{store}", expiration_time=LIFETIME, arguments=arguments(stage))
+
+        def decorated(function: Callable[..., Any], namespace: str, keywords: bool) -> Callable[..., Any]:
+            more = {}
+            if keywords and dogpile:  # its default maker of keys refuses them
+                more["function_key_generator"] = utilities.kwarg_function_key_generator
+            made: Callable[..., Any] = region.cache_on_arguments(namespace, **more)(function)
+            return made
+
+        yield Store(
+            get=lambda key: lambda: region.get(key),
+            set=lambda key, value: lambda: region.set(key, value),
+            get_multi=lambda keys: lambda: region.get_multi(keys),
+            get_or_create=lambda key, creator: lambda: region.get_or_create(key, creator),
+            decorated=decorated,
+        )
+
+    return open_it
+
+
+def _engine(stage: Stage) -> Iterator[Store]:
+    from mpcache.shm import segment
+
+    space = segment.attach("bench-engine", "32MB").engine.space("")
+    yield Store(get=lambda key: lambda: space.get(key), set=lambda key, value: lambda: space.set(key, value))
+
+
+def _pickled(stage: Stage) -> Iterator[Store]:
+    """The least that a store of objects can do."""
+    kept: dict[str, bytes] = {}
+    dumps, loads = pickle.dumps, pickle.loads
+
+    def keep(key: str, value: Any) -> Act:
+        kept[key] = dumps(value, 5)
+        return lambda: dumps(value, 5)
+
+    yield Store(get=lambda key: lambda: loads(kept[key]), set=keep)
+
+
+def _cachetools(stage: Stage) -> Iterator[Store]:
+    import threading
+
+    import cachetools
+
+    cache: Any = cachetools.LRUCache(maxsize=1000)
+
+    def keep(key: str, value: Any) -> Act:
+        def act() -> None:
+            cache[key] = value
+
+        return act
+
+    def decorated(function: Callable[..., Any], namespace: str, keywords: bool) -> Callable[..., Any]:
+        made: Callable[..., Any] = cachetools.cached(cache, lock=threading.Lock())(function)
+        return made
+
+    yield Store(get=lambda key: lambda: cache.get(key), set=keep, decorated=decorated)
+
+
+def _diskcache(stage: Stage) -> Iterator[Store]:
+    import diskcache
+
+    cache = diskcache.Cache(stage.folder / "diskcache")
+
+    def get_or_create(key: str, creator: Creator) -> Act:
+        lock = diskcache.Lock(cache, f"{key} lock")
+
+        def act() -> Any:
+            value = cache.get(key)
+            if value is None:
+                with lock:
+                    value = cache.get(key)
+                    if value is None:
+                        value = creator()
+                        cache.set(key, value)
+            return value
+
+        return act
+
+    yield Store(
+        get=lambda key: lambda: cache.get(key),
+        set=lambda key, value: lambda: cache.set(key, value),
+        get_or_create=get_or_create,
+        decorated=lambda function, namespace, keywords: cache.memoize(namespace)(function),
+    )
+    cache.close()
+
+
+def environment(stage: Stage, name: str) -> Any:
+    """LMDB as fast as it goes: in memory, written by way of the mapping, never synchronised."""
+    import lmdb
+
+    return lmdb.open(str(stage.folder / name), map_size=1 << 30, writemap=True, sync=False, metasync=False)
+
+
+def _lmdb(pickled: bool) -> Callable[[Stage], Iterator[Store]]:
+    def open_it(stage: Stage) -> Iterator[Store]:
+        files = environment(stage, "lmdb-pickled" if pickled else "lmdb")
+        dumps, loads = pickle.dumps, pickle.loads
+
+        def get(key: str) -> Act:
+            name = key.encode()
+
+            def raw() -> Any:
+                with files.begin() as transaction:
+                    return transaction.get(name)
+
+            def loaded() -> Any:
+                with files.begin() as transaction:
+                    found = transaction.get(name)
+                return None if found is None else loads(found)
+
+            return loaded if pickled else raw
+
+        def keep(key: str, value: Any) -> Act:
+            name = key.encode()
+
+            def raw() -> None:
+                with files.begin(write=True) as transaction:
+                    transaction.put(name, value)
+
+            def dumped() -> None:
+                made = dumps(value, 5)
+                with files.begin(write=True) as transaction:
+                    transaction.put(name, made)
+
+            return dumped if pickled else raw
+
+        yield Store(get=get, set=keep)
+        files.close()
+
+    return open_it
+
+
+def _ultradict(stage: Stage) -> Iterator[Store]:
+    import UltraDict
+
+    shared = UltraDict.UltraDict(buffer_size=16 << 20, full_dump_size=64 << 20)
+
+    def keep(key: str, value: Any) -> Act:
+        def act() -> None:
+            shared[key] = value
+
+        return act
+
+    yield Store(get=lambda key: lambda: shared.get(key), set=keep)
+    shared.close()
+    shared.unlink()
+
+
+def _shared_memory_dict(stage: Stage) -> Iterator[Store]:
+    import os
+
+    import shared_memory_dict
+
+    shared = shared_memory_dict.SharedMemoryDict(name=f"mpcache-bench-{os.getpid()}", size=4 << 20)
+
+    def keep(key: str, value: Any) -> Act:
+        def act() -> None:
+            shared[key] = value
+
+        return act
+
+    yield Store(get=lambda key: lambda: shared.get(key), set=keep)
+    shared.shm.close()
+    shared.shm.unlink()
+
+
+def _redis(stage: Stage) -> Iterator[Store]:
+    import redis
+
+    with redis.Redis.from_url(stage.url("Redis")) as client:
+        yield Store(
+            get=lambda key: lambda: client.get(key),
+            set=lambda key, value: lambda: client.set(key, value),
+            get_multi=lambda keys: lambda: client.mget(keys),
+        )
+
+
+def _pymemcache(stage: Stage) -> Iterator[Store]:
+    from pymemcache.client.base import Client
+
+    yield from _by_pymemcache(Client(stage.url("Memcached"), default_noreply=False))
+
+
+def _pymemcache_hash(stage: Stage) -> Iterator[Store]:
+    """For any number of servers: what the regions of both packages are made of."""
+    from pymemcache.client.hash import HashClient
+
+    yield from _by_pymemcache(HashClient([stage.url("Memcached")], default_noreply=False))
+
+
+def _by_pymemcache(client: Any) -> Iterator[Store]:
+    yield Store(
+        get=lambda key: lambda: client.get(key),
+        set=lambda key, value: lambda: client.set(key, value),
+        get_multi=lambda keys: lambda: client.get_many(keys),
+    )
+    client.close()
+
+
+def _pylibmc(stage: Stage) -> Iterator[Store]:
+    import pylibmc
+
+    client = pylibmc.Client([stage.url("Memcached")], binary=True)
+    yield Store(
+        get=lambda key: lambda: client.get(key),
+        set=lambda key, value: lambda: client.set(key, value),
+        get_multi=lambda keys: lambda: client.get_multi(keys),
+    )
+
+
+def _nothing_more(stage: Stage) -> dict[str, Any]:
+    return {}
+
+
+def _at(server: str, **more: Any) -> Arguments:
+    return lambda stage: {"url": stage.url(server), **more}
+
+
+def _file(name: str) -> Arguments:
+    return lambda stage: {"filename": str(stage.folder / name)}
+
+
+PLAIN = "get miss set"
+MULTI = f"{PLAIN} get_multi"
+REGION = f"{MULTI} get_or_create decorated"
+
+
+def _ours(store: str, arguments: Arguments = _nothing_more, server: str | None = None, **more: Any) -> Row:
+    return Row(f"mpcache.{store}", _region("mpcache", store, arguments), REGION, server, **more)
+
+
+def _dogpile(store: str, arguments: Arguments = _nothing_more, server: str | None = None) -> Row:
+    return Row(f"dogpile.cache.{store}", _region("dogpile.cache", store, arguments), REGION, server)
+
+
+def _segment(stage: Stage) -> dict[str, Any]:
+    return {"name": "bench", "size": "32MB"}
+
+
+STORES = (
+    _ours("shm", _segment),
+    _ours("memory"),
+    _ours("memory_pickle"),
+    _ours("dbm", _file("ours")),
+    _ours("redis", _at("Redis"), "Redis", against="redis client"),
+    _ours("pymemcache", _at("Memcached"), "Memcached", against="pymemcache HashClient"),
+    _dogpile("memory"),
+    _dogpile("memory_pickle"),
+    _dogpile("dbm", _file("theirs")),
+    _dogpile("redis", _at("Redis", distributed_lock=True, thread_local_lock=False), "Redis"),
+    _dogpile("pymemcache", _at("Memcached", distributed_lock=True), "Memcached"),
+    Row("engine", _engine, PLAIN, kinds="bytes", against="lmdb"),
+    Row("lmdb", _lmdb(False), PLAIN, kinds="bytes"),
+    Row("lmdb + pickle", _lmdb(True), PLAIN),
+    Row("pickle", _pickled, "get set"),
+    Row("cachetools", _cachetools, f"{PLAIN} decorated"),
+    Row("diskcache", _diskcache, f"{PLAIN} get_or_create decorated"),
+    Row("UltraDict", _ultradict, PLAIN),
+    Row("shared_memory_dict", _shared_memory_dict, PLAIN),
+    Row("redis client", _redis, MULTI, "Redis", "bytes"),
+    Row("pymemcache HashClient", _pymemcache_hash, MULTI, "Memcached", "bytes"),
+    Row("pymemcache Client", _pymemcache, MULTI, "Memcached", "bytes"),
+    Row("pylibmc client", _pylibmc, MULTI, "Memcached"),
+)
+"""They are named as a program names them; "pickle" is a dict of pickled values, and of set the pickling alone."""
