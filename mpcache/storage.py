@@ -151,7 +151,9 @@ class DirectStorage(WireStorage):
         self._raw = pickles and getattr(backend, "raw", False)
 
     def read(self, key: KeyType) -> Found | NoValueType:
-        found = self._backend.fetch(key)
+        return self._judged(key, self._backend.fetch(key))
+
+    def _judged(self, key: KeyType, found: tuple[bytes, float, int] | None) -> Found | NoValueType:
         if found is None:
             return NO_VALUE
         payload, created, epoch = found
@@ -161,7 +163,10 @@ class DirectStorage(WireStorage):
             return _unreadable(key, error, self._mishaps)
 
     def read_multi(self, keys: Sequence[KeyType]) -> list[Found | NoValueType]:
-        return [self.read(key) for key in keys]
+        fetch_multi = getattr(self._backend, "fetch_multi", None)
+        if fetch_multi is None:
+            return [self.read(key) for key in keys]
+        return [self._judged(key, found) for key, found in zip(keys, fetch_multi(keys), strict=True)]
 
     def values_multi(self, keys: Sequence[KeyType]) -> list[Any]:
         return [found[0] if found else NO_VALUE for found in self.read_multi(keys)]

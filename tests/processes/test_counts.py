@@ -1,7 +1,7 @@
 """Counts are exact: processes and threads add to the same keys, and some are killed meanwhile.
 
-Leans on support.  Everyone notes what he is about to add and what he has added, each on his own line of a board, so that
-of the dead it is known what may be missing: one addition for each of their threads, and no more.
+Leans on support.  Everyone notes what he is about to add and what he has added, each on his own line of a board, so
+that of the dead it is known what may be missing: one addition for each of their threads, and no more.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def count(store: Any, board: Board, line: memoryview, dice: random.Random) -> No
             line[2 * which] -= 1
             continue
         line[2 * which + 1] += 1
-        assert found is not None and found > last[key], (key, found, last[key])
+        assert found is not None
+        assert found > last[key]
         last[key] = found
         if step % 5 == 0:
             store.touch(key, dice.choice([None, 1000]))

@@ -36,7 +36,7 @@ class Stored(NamedTuple):
 
 
 class Model(RuleBasedStateMachine):
-    """What is stored, the versions that were seen of it, and which creations are under way: guard -> (key, epoch, voided)."""
+    """What is stored, the versions it had, and which creations are under way: guard -> (key, epoch, voided)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(pairs=st.lists(st.tuples(KEYS, VALUES), max_size=4))
     def set_multi(self, pairs: list[tuple[Any, bytes]]) -> None:
-        if all([self.room_for(value) for _, value in pairs]):
+        if self.room_for(b"".join(value for _, value in pairs)):
             rows = [(key, value, 0.0, -1, LATER) for key, value in pairs]
             assert self.space.set_multi(rows) == [True] * len(pairs)
             for key, value in dict(pairs).items():

@@ -1,4 +1,4 @@
-"""Death, and rivals, at every instruction: the program prove.c, built from the engine's sources, run over every operation."""
+"""Death, and rivals, at every instruction: prove.c, built from the engine's sources, run over every operation."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_rival_at_any_moment_comes_before_or_after(build: Path) -> None:
         ("BLIND_PUBLISH", "swap", "what was deleted is back"),
         ("BLIND_PUBLISH", "incr", "what was deleted is back"),
         ("BLIND_PUBLISH", "touch", "what was deleted is back"),
-        ("VERSION_UNCHECKED", "swap", "overwritten by what had not seen it"),
+        ("ANY_VERSION", "swap", "overwritten by what had not seen it"),
         ("STALE_COUNT", "incr", "a count was lost"),
         ("KEYS_LOOK_ONCE", "keys", "a key that stays was not seen"),
     ],
@@ -112,7 +112,7 @@ def test_a_broken_rule_is_found_by_rivals(build: Path, fault: str, operation: st
         ("TAIL_BEFORE_SLOT", "promote", "a value is gone"),
         ("MOVE_SUPERSEDED", "superseded", "a value is another one"),
         ("OWN_LEAVES", "own", "a value is gone"),
-        ("VERSION_UNCHECKED", "swap-in-vain", "a value is another one"),
+        ("ANY_VERSION", "swap-in-vain", "a value is another one"),
     ],
 )
 def test_a_broken_rule_is_found_out(build: Path, fault: str, operation: str, complaint: str) -> None:

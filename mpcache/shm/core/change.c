@@ -42,6 +42,8 @@ static mpc_status replace_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct c
         return status;
     if (!mpc_same_place(mpc_load(old->slot), old->word) && mpc_look_up(ctx, shard, change->key, old) != MPC_OK)
         return MPC_ABSENT;
+    if (change->keeps_bytes && old->record.vlen != value->len)
+        return MPC_DAMAGED;
     if (change->keeps_bytes)
         value->bytes = old->value; /* until the shard is unlocked no tail passes it */
     u64 place = mpc_word(0, 0, room.ring, mpc_log_append_locked(&room.log[room.ring], change->key, value, room.guest));
@@ -117,7 +119,7 @@ static mpc_status decide_swap(struct change *change, const mpc_hit *there)
 {
     if (!there)
         return MPC_ABSENT;
-#ifdef MPC_FAULT_VERSION_UNCHECKED
+#ifdef MPC_FAULT_ANY_VERSION
     return MPC_OK;
 #endif
     return there->record.version == change->version ? MPC_OK : MPC_REFUSED;
