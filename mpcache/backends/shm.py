@@ -221,8 +221,11 @@ class ShmBackend(BytesBackend):
         :raises OverflowError: the sum has more than 64 bits.
         :raises ShardBusy: as :meth:`add`.
         """
-        end = _end(end_of(ttl))
-        return self._here(lambda space: space.incr(key, delta, initial, end))
+        end = 0.0 if ttl is None else _end(end_of(ttl))
+        try:
+            return self._place.space.incr(key, delta, initial, end)
+        except SegmentRetired:
+            return self._here(lambda space: space.incr(key, delta, initial, end))
 
     def touch(self, key: KeyType, ttl: TimeToLive) -> bool:
         """Let the key's value end after this time, or never (None); whether it has one.
