@@ -39,7 +39,7 @@ def seconds(given: Any, what: str = "expiration_time") -> float | None:
     """
     if isinstance(given, timedelta):
         return given.total_seconds()
-    if given is None or isinstance(given, Number):
+    if given is None or (isinstance(given, Number) and given == given):  # a nan is neither more nor less than anything
         return given  # type: ignore[return-value]  # Number is what Decimal and numpy's floats have in common
     raise ValidationError(f"{what} is not a number or timedelta.  It is {given!r}.")
 

@@ -236,12 +236,14 @@ def test_the_demo_refuses_what_it_cannot_show(shm: Path, wrong: str) -> None:
 
 
 def test_a_worker_that_cannot_work_says_why(shm: Path) -> None:
-    with Crew("a/b", str(2 << 20)) as crew, pytest.raises(WorkerFailed, match=r"worker 7 .*ValueError: segment name"):
+    stage = {"backend": "mpcache.shm", "arguments": {"name": "a/b", "size": 2 << 20}, "clear": []}
+    with Crew(json.dumps(stage)) as crew, pytest.raises(WorkerFailed, match=r"worker 7 .*ValueError: segment name"):
         crew.listen("ready", [crew.hire(7)], PATIENCE)
 
 
 def test_a_worker_that_keeps_silent_is_named(shm: Path) -> None:
-    with Crew("silent", str(2 << 20)) as crew:
+    stage = {"backend": "mpcache.null", "arguments": {}, "clear": []}
+    with Crew(json.dumps(stage)) as crew:
         worker = crew.hire(1)
         with pytest.raises(WorkerFailed, match=f"pid {worker.pid} did not say 'load' within 0 s"):
             crew.listen("load", [worker], 0)

@@ -49,6 +49,7 @@ DOWN: keeper.Table = {
     "backends.trouble": ("api",),
     "backends.generations": ("mutexes.*", "invalidation"),
     "backends.dbm": ("backends",),
+    "backends.valkey": ("backends.*",),
     "backends.*": (
         *("backends", "backends.dbm", "backends.trouble", "backends.generations"),
         *("bounded", "codec", "mutexes", "sizes"),

@@ -20,16 +20,13 @@ import pytest
 
 dogpile = pytest.importorskip("dogpile")
 
-LATER = "comes with the stores that need a server, or a file"
-MODULES = {
-    "dogpile.cache.backends.redis": LATER,
-    "dogpile.cache.backends.valkey": LATER,
-}
+MODULES: dict[str, str] = {}
 """Modules that mpcache has not."""
 
 IMPORTED = "imported there for its own use; it stands in api, exception, lock, proxy or util, in both houses"
 INNER = "a helper of its own tests"
 POOLED = "clients are pooled: no thread has one; the arguments of a set are those of configure()"
+NAMED = "lock_prefix says how the names of locks begin; in a cluster they have a tag besides"
 LEASED = "MemcachedMutex takes its place; a mixin's arguments are every memcached store's, or those of its library"
 NAMES = {
     f"dogpile.{module}:{name}": reason
@@ -47,6 +44,12 @@ NAMES = {
         ("cache.backends.memcached", POOLED, "MemcachedBackend.client MemcachedBackend.set_arguments"),
         ("cache.backends.memcached", POOLED, "PyMemcacheBackend.client PyMemcacheBackend.set_arguments"),
         ("cache.backends.memcached", POOLED, "PylibmcBackend.client PylibmcBackend.set_arguments"),
+        ("cache.backends.redis", IMPORTED, "redis"),
+        ("cache.backends.redis", NAMED, "RedisBackend.lock_template RedisClusterBackend.lock_template"),
+        ("cache.backends.redis", NAMED, "RedisSentinelBackend.lock_template"),
+        ("cache.backends.valkey", IMPORTED, "BytesBackend NO_VALUE valkey"),
+        ("cache.backends.valkey", NAMED, "ValkeyBackend.lock_template ValkeyClusterBackend.lock_template"),
+        ("cache.backends.valkey", NAMED, "ValkeySentinelBackend.lock_template"),
         ("testing.fixtures", IMPORTED, "CacheBackend Lock register_backend"),
         ("testing.fixtures", INNER, "raise_cant_deserialize_exception"),
     ]

@@ -72,9 +72,10 @@ def test_none_at_all(make: Any, clock: Clock) -> None:
 
 
 def test_a_time_it_must_be(make: Any) -> None:
-    for act in (lambda: make().set("a", 1, ttl="soon"), lambda: make().set_multi({"a": 1}, ttl="soon")):
-        with pytest.raises(ValidationError, match="ttl is not a number or timedelta"):
-            act()
+    for ttl in ("soon", float("nan")):
+        for act in (lambda: make().set("a", 1, ttl=ttl), lambda: make().set_multi({"a": 1}, ttl=ttl)):  # noqa: B023
+            with pytest.raises(ValidationError, match="ttl is not a number or timedelta"):
+                act()
 
 
 def test_the_next_set_begins_anew(make: Any, clock: Clock) -> None:

@@ -25,7 +25,7 @@ from mpcache.api import NO_VALUE, BytesBackend, CacheMutex, Freshness, KeyType, 
 from mpcache.backends import warn_of_unknown
 from mpcache.backends.trouble import Trouble
 from mpcache.exception import ValidationError, ValueTooLarge
-from mpcache.invalidation import SharedInvalidation
+from mpcache.invalidation import SharedInvalidation, seconds
 from mpcache.memcaching import MONTH, OVER, expiry, plain_name, server_list
 from mpcache.memcaching.pool import Pool, Servers
 from mpcache.mutexes.leased import DEFAULT_LEASE
@@ -70,7 +70,7 @@ class GenericMemcachedBackend(BytesBackend):
         self._servers = Servers(self.url, self.library, options)
         self._distributed = arguments.get("distributed_lock", True)
         self._lease = max(1.0, float(arguments.get("lock_timeout") or DEFAULT_LEASE))
-        self._lifetime = arguments.get("memcached_expire_time")
+        self._lifetime = seconds(arguments.get("memcached_expire_time"), "memcached_expire_time")
         namespace = arguments.get("namespace")
         self._generation = None if namespace is None else Generation(namespace, self._pool)
         self._trouble = Trouble(self, arguments.get("on_error", "raise"), self._pool.errors, (OSError,))
@@ -127,11 +127,11 @@ class GenericMemcachedBackend(BytesBackend):
         keys = {plain_name(key): key for key in mapping}
         for name, key in keys.items():
             batches.setdefault(self._seconds(mapping[key]), {})[name] = _stamped(mapping[key], epoch)
-        for seconds, batch in batches.items():
+        for lifetime, batch in batches.items():
             # One by one, those of a batch that were not stored say why.
-            for name in self._pool.set_many(batch, seconds) if len(batch) > 1 else batch:
+            for name in self._pool.set_many(batch, lifetime) if len(batch) > 1 else batch:
                 try:
-                    self._pool.set(name, batch[name], seconds)
+                    self._pool.set(name, batch[name], lifetime)
                 except ValueTooLarge as error:
                     refused[keys[name]] = error
 

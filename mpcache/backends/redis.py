@@ -105,7 +105,7 @@ class RedisBackend(BytesBackend):
         expiration = f"{self.driver}_expiration_time"
         warn_of_unknown(self, arguments, (expiration, *self.more, *_EVERYWHERE))
         expires = seconds(arguments.get(expiration) or None, expiration)
-        self._milliseconds = 0 if expires is None else max(1, round(expires * 1000))
+        self._milliseconds = 0 if expires in (None, -1) else _milliseconds(expires)
         self._distributed: bool = arguments.get("distributed_lock", True)
         self._lock = _lock_arguments(arguments)
         namespace = arguments.get("namespace")
@@ -239,7 +239,7 @@ class RedisBackend(BytesBackend):
         milliseconds = self._milliseconds
         if b'"x": ' in head:
             expires = codec.split(value)[4] or 0.0
-            left = max(1, round((expires - time.time()) * 1000))
+            left = _milliseconds(expires - time.time())
             milliseconds = min(milliseconds or left, left)
         if epoch is not None and head.endswith(b"}") and b'"e": ' not in head:
             value = b'%b, "e": %d}%b' % (head[:-1], epoch, value[len(head) :])
@@ -319,6 +319,15 @@ class RedisBackend(BytesBackend):
         if isinstance(self._given.get("url"), str):
             where["url"] = re.sub(r"//[^/]*@", "//***@", self._given["url"])
         return f"<{type(self).__name__} {' '.join(f'{name}={value!r}' for name, value in where.items())}>"
+
+
+def _milliseconds(seconds: float) -> int:
+    """As the server counts them; it refuses what is more than some 64 bits."""
+    return max(1, round(min(float(seconds), _AGES) * 1000))
+
+
+_AGES = 1e12
+"""Seconds; thirty thousand years."""
 
 
 Step = tuple["Script | None", list[Any], tuple[Any, ...]]

@@ -116,11 +116,11 @@ class Facts:
     loads: list[Load] = field(default_factory=list)
     kills: list[Kill] = field(default_factory=list)
     kills_planned: int = 1
-    take_over_within: int = TAKE_OVER_WITHIN
     invalidations: list[Invalidation] = field(default_factory=list)
     invalidations_planned: int = 1
     failures: list[str] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
+    take_over_within: int = TAKE_OVER_WITHIN
 
 
 # -- what follows from it -----------------------------------------------------------------------------------

@@ -25,6 +25,9 @@ MONTH = 30 * 24 * 3600
 OVER = MONTH + 1
 """An expiry that has passed: memcached takes what is over a month for a date, and this one for one of 1970."""
 
+DOOMSDAY = 2**31
+"""Seconds since the Unix epoch that memcached cannot count: such an item would be over at once."""
+
 _ADDRESS = re.compile(r"(?:inet6?:)?(?:\[(?P<six>[^\]]+)\]|(?P<host>[^:\[\]]+))(?::(?P<port>\d+))?")
 
 
@@ -45,15 +48,16 @@ def address(url: str) -> str | tuple[str, int] | None:
 
 
 def expiry(seconds: float | None) -> int:
-    """What memcached is told: whole seconds, or, over a month, the date.
+    """What memcached is told: whole seconds, or, over a month, the date; 0, which is never, for one after 2038.
 
-    :param seconds: None and 0: never; what is a date already is left alone.
+    :param seconds: None, 0 and -1: never; what is a date already is left alone.
     """
-    if not seconds:
+    if not seconds or seconds == -1 or seconds >= DOOMSDAY:
         return 0
     whole = max(1, -int(-seconds // 1))
     now = int(time.time())
-    return whole if whole <= MONTH or whole >= now else now + whole
+    date = whole if whole <= MONTH or whole >= now else now + whole
+    return date if date < DOOMSDAY else 0
 
 
 def with_port(url: Any) -> Any:

@@ -5,10 +5,14 @@ Leans on memcaching; the library is imported when a link is made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mpcache.memcaching import TIMEOUT, Link, NotStored, address, not_stored, only_bytes, too_large, with_change
+
+_REFUSALS = (b"NOT_STORED", b"EXISTS", b"NOT_FOUND")
+"""What a server says that keeps what it has, on purpose."""
 
 
 class _Blind:
@@ -19,6 +23,22 @@ class _Blind:
 
     def load(self) -> None:
         return None
+
+
+@functools.cache
+def _host() -> Any:
+    from memcache import _Host
+
+    class TellingHost(_Host):  # type: ignore[misc,unused-ignore]
+        """Remembers what its server said: the library tells only whether it was what it wished to hear."""
+
+        said = b""
+
+        def expect(self, text: bytes, raise_exception: bool = False) -> Any:
+            self.said = super().expect(text, raise_exception)
+            return self.said
+
+    return TellingHost
 
 
 class MemcacheLink(Link):
@@ -40,6 +60,8 @@ class MemcacheLink(Link):
             cache_cas=True,
             unpickler=_Blind,
         )
+        for host in self._client.servers:
+            host.__class__ = _host()
 
     def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
         found = only_bytes(self._client.get_multi(keys))
@@ -56,18 +78,17 @@ class MemcacheLink(Link):
         return with_change(value, seen)
 
     def add(self, key: str, value: bytes, seconds: int) -> bool:
-        return self._stored(key, value, self._client.add(key, value, seconds, **self._compress))
+        return self._stored(key, value, self._client.add, seconds)
 
     def cas(self, key: str, value: bytes, seconds: int, seen: Any) -> bool:
         self._client.cas_ids = {key.encode(): seen}
         try:
-            return self._stored(key, value, self._client.cas(key, value, seconds, **self._compress))
+            return self._stored(key, value, self._client.cas, seconds)
         finally:
             self._client.reset_cas()
 
     def set(self, key: str, value: bytes, seconds: int) -> None:
-        if not self._stored(key, value, self._client.set(key, value, seconds, **self._compress)):
-            raise not_stored(key, value)
+        self._stored(key, value, self._client.set, seconds)
 
     def set_many(self, mapping: Mapping[str, bytes], seconds: int) -> list[str]:
         refused = list(self._client.set_multi(mapping, seconds, **self._compress))
@@ -79,16 +100,16 @@ class MemcacheLink(Link):
         self._client.delete_multi(keys)
         self._still_there()
 
-    def _stored(self, key: str, value: bytes, answer: Any) -> bool:
-        if not answer:
-            self._still_there()
-            if len(value) + len(key) > self._largest():
-                raise too_large(key, value)
-        return bool(answer)
-
-    def _largest(self) -> int:
-        sizes = [int(settings.get("item_size_max", 0)) for _, settings in self._client.get_stats("settings")]
-        return min(sizes, default=0) or 1 << 20
+    def _stored(self, key: str, value: bytes, verb: Callable[..., Any], seconds: int) -> bool:
+        for host in self._client.servers:
+            host.said = b""
+        if verb(key, value, seconds, **self._compress):
+            return True
+        self._still_there()
+        said = b"".join(host.said for host in self._client.servers)
+        if said in _REFUSALS:
+            return False
+        raise too_large(key, value) if b"too large" in said else not_stored(key, value)
 
     def _still_there(self) -> None:
         dead = [host for host in self._client.servers if host.deaduntil]

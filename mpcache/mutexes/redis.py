@@ -386,6 +386,9 @@ class ForgivingMutex(RedisMutex):
         super().__init__(key, **arguments)
         self._forgive = forgive
 
+    def _locked(self) -> bool:
+        return bool(self._forgive(super()._locked, False))
+
     def _bid(self) -> RedisBid:
         bid = super()._bid()
         bid.forgive = self._forgive  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pickle
@@ -199,6 +200,19 @@ def test_the_server_forgets(make: Make, raw: Client, key: str, library: str) -> 
     assert 50 <= (ends_in(raw, key) or 0) <= 52
     region.set_multi({key: 1, f"{key}2": 2}, ttl=0.5)
     assert 1 <= (ends_in(raw, key) or 0) <= 2
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("long", [1e9, 1e12, 1e300, float("inf")])
+def test_a_time_that_the_server_cannot_count_to_is_for_ever(
+    make: Make, raw: Client, key: str, library: str, long: float
+) -> None:
+    """It counts seconds since 1970 in 32 bits, and what is more would be over at once."""
+    region, other = make(library), make(library, memcached_expire_time=long)
+    region.set(key, 1, ttl=long)
+    other.set(key + "other", 2)
+    assert [region.get(key), region.get(key + "other")] == [1, 2]
+    assert [ends_in(raw, key), ends_in(raw, key + "other")] == [None, None]
 
 
 @pytest.mark.parametrize("longer", [40 * 86400, int(time.time()) + 40 * 86400])
@@ -527,6 +541,16 @@ def test_a_server_that_is_full(make: Make, key: str, library: str) -> None:
         with pytest.raises(trouble_of(region)):
             for number in range(100):
                 region.set(f"{key}-{number}", os.urandom(200_000))
+        each = [(number, size) for number in range(9000) for size in (1, 40, 80)]
+        small = (f"set {number}-{size} 0 0 {size} noreply\r\n{'x' * size}\r\n" for number, size in each)
+        with contextlib.closing(Client(server.url)) as raw:
+            raw.raw_command("".join(small) + "mn")  # from here on there is no room for a lock
+        region = make(library, url=server.url)
+        with pytest.raises(trouble_of(region)):
+            region.get_or_create(key, lambda: "made")
+        lenient = make(library, url=server.url, on_error="miss")
+        assert lenient.get_or_create(key, lambda: "made") == "made"
+        assert lenient.get_or_create_multi([key, "b"], lambda *keys: list(keys)) == [key, "b"]
         with Memcached("-m", "1", "-I", "512k") as evicting:
             region = make(library, url=evicting.url)
             for number in range(40):

@@ -277,8 +277,13 @@ def test_the_server_lets_go_of_what_has_expired(region: Any, raw: Any, key: str)
         kept.get_or_create(key, lambda: 4)
         assert 90_000 < raw.pttl(key) <= 100_000
         assert kept.get_multi([key, key + "2"]) == [4, 2]
-    region().set(key, 5)
-    assert raw.pttl(key) == -1
+    for for_ever in (None, 0, -1):
+        region(redis_expiration_time=for_ever).set(key, 5)
+        assert raw.pttl(key) == -1
+    for ages in (1e12, 1e300, float("inf")):
+        region(redis_expiration_time=ages).set(key, 5)
+        region().set(key + "2", 6, ttl=ages)
+        assert region().get_multi([key, key + "2"]) == [5, 6]
     for given, most in [(1.5, 1500), (timedelta(minutes=1), 60_000)]:
         region("mpcache.valkey", valkey_expiration_time=given).set(key, 5)
         assert 0 < raw.pttl(key) <= most
@@ -565,6 +570,7 @@ def test_missed_from_the_start(frail: Redis) -> None:
     assert region.get_or_create("k", lambda: 1) == 1
     assert region.get_or_create_multi(["k", "l"], lambda *keys: list(keys)) == ["k", "l"]
     assert region.get("k") is NO_VALUE
+    assert region.key_is_locked("k") is False
 
 
 def test_all_threads_have_a_value_while_a_server_is_missed(frail: Redis) -> None:
