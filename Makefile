@@ -9,7 +9,7 @@ COMMA   := ,
 ENGINE  := $(wildcard mpcache/shm/*.[ch] mpcache/shm/core/*.[ch])
 RECIPE  := setup.py setup.cfg pyproject.toml
 
-.PHONY: help demo test build lint docs bench test-asan coverage mutants sdist wheel clean
+.PHONY: help demo test build lint docs bench test-asan coverage mutants prove sdist wheel clean
 
 help: ## this list
 	@awk -F ' *## ' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +20,7 @@ demo: $(VENV)/.demo-$(BACKEND) ## workers share a region, creators are killed; B
 
 test: build ## all checks and tests; with ARGS, which go to pytest, those tests and no AddressSanitizer
 	@tools/need.sh servers
+	@tools/need.sh proofs
 	@$(MAKE) --no-print-directory lint
 	$(if $(strip $(ARGS)),,@$(MAKE) --no-print-directory test-asan ARGS='-q -m "engine and not slow"')
 	@$(BIN)/python -m pytest $(ARGS)
@@ -38,6 +39,11 @@ bench: $(VENV)/.bench ## side by side with the peers, in one run; ARGS: names of
 
 test-asan: build ## the tests near the C under AddressSanitizer and UBSan; ARGS go to pytest
 	@tools/asan.sh $(BIN)/python $(if $(strip $(ARGS)),$(ARGS),-m engine)
+
+prove: build ## the models of the locks in all their states; death after every instruction of every operation
+	@tools/need.sh proofs
+	@$(BIN)/python proofs/check.py
+	@MPCACHE_PROVE=full $(BIN)/python -m pytest -q -rP tests/shm/test_prove.py $(ARGS)
 
 coverage: build ## which lines of mpcache/ the tests run, in child processes too; under 97 % it fails
 	@$(BIN)/coverage erase

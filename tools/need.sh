@@ -4,6 +4,7 @@
 #   tools/need.sh build PYTHON     an interpreter that can make a venv, its headers, a C compiler
 #   tools/need.sh clients PYTHON   what pylibmc is compiled against, where PyPI has no wheel of it
 #   tools/need.sh servers          redis-server and memcached, which the tests start for themselves
+#   tools/need.sh proofs           spin, which searches the models in proofs/
 set -eu
 
 refuse_old() {
@@ -43,6 +44,10 @@ servers_missing() {
     command -v memcached >/dev/null || echo memcached
 }
 
+proofs_missing() {
+    command -v spin >/dev/null || echo spin
+}
+
 # The packages' own scripts would start daemons; this says no to them, as Debian's policy layer provides.
 without_daemons() {
     policy=/usr/sbin/policy-rc.d
@@ -76,7 +81,10 @@ clients)
 servers)
     missing() { servers_missing; }
     ;;
-*) sed -n '2,6p' "$0" && exit 2 ;;
+proofs)
+    missing() { proofs_missing; }
+    ;;
+*) sed -n '2,8p' "$0" && exit 2 ;;
 esac
 
 wanted=$(missing | tr '\n' ' ')

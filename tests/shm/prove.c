@@ -1,6 +1,6 @@
 /* Stops a process after each single instruction of an operation, and looks at what it would leave if it died there.
  *
- *     prove [-k STRIDE | -r STRIDE] [OPERATION...]          exit status 0: nothing was ever wrong
+ *     prove [-a] [-k STRIDE | -r STRIDE] [OPERATION...]          exit status 0: nothing was ever wrong
  *
  * A child attaches, stops, and runs the operation under ptrace, one instruction at a time.  Whenever an instruction
  * has changed the segment, its bytes are copied to a twin that nobody is attached to: exactly what a SIGKILL at this
@@ -25,7 +25,7 @@
 
 #define KEYS 24
 #define KEPT 5 /* the key that is to be moved, and may be missed at no moment */
-#define MANY 800 /* states of one operation, from which on each 16th is looked at */
+#define MANY 800 /* states of one operation, from which on each 16th is looked at, or with -a all */
 #define LOW_LIMIT (1u << 19) /* a few capacities of the main ring that this segment has */
 #define BOUND_NS (150 * MPC_NS_PER_MS) /* no operation may take longer after a death */
 
@@ -610,6 +610,8 @@ static bool one_step(pid_t victim)
     return WIFEXITED(status) || WIFSIGNALED(status);
 }
 
+static bool all;
+
 static long look_after_every_instruction(void)
 {
     long points = 0, looks = 0;
@@ -619,7 +621,7 @@ static long look_after_every_instruction(void)
         if (memcmp(before, segment, segment_size) == 0)
             continue;
         memcpy(before, segment, segment_size);
-        if (points++ > MANY && points % 16 != 0)
+        if (!all && points++ > MANY && points % 16 != 0)
             continue; /* a long loop of one kind of store */
         memcpy(twin, segment, segment_size);
         look(twin_fd);
@@ -822,12 +824,15 @@ int main(int argc, char **argv)
     int option;
     long stride = 1, points = 0;
     enum how how = LOOK;
-    while ((option = getopt(argc, argv, "k:r:")) == 'k' || option == 'r') {
-        how = option == 'k' ? KILL : MEET;
-        stride = atol(optarg);
-    }
+    while ((option = getopt(argc, argv, "ak:r:")) != -1 && option != '?')
+        if (option == 'a') {
+            all = true;
+        } else {
+            how = option == 'k' ? KILL : MEET;
+            stride = atol(optarg);
+        }
     if (option != -1 || stride < 1)
-        return fprintf(stderr, "usage: prove [-k STRIDE | -r STRIDE] [OPERATION...]\n"), 2;
+        return fprintf(stderr, "usage: prove [-a] [-k STRIDE | -r STRIDE] [OPERATION...]\n"), 2;
     segment_size = mpc_smallest(1);
     segment = map_new(&segment_fd);
     twin = map_new(&twin_fd);

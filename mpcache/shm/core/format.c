@@ -120,7 +120,7 @@ mpc_status mpc_verify(const u8 *base, u64 mapped, struct mpc_geometry *geometry)
     struct mpc_header header;
     if (mapped < sizeof header)
         return MPC_TRUNCATED;
-    memcpy(&header, base, sizeof header);
+    memcpy(&header, base, offsetof(struct mpc_header, retired)); /* what follows changes while one looks */
     if (header.magic != MPC_MAGIC)
         return MPC_NOT_A_SEGMENT;
     if (header.layout != MPC_LAYOUT || header.header_bytes != sizeof header)

@@ -6,7 +6,7 @@
  *     take over    an entry whose owner was judged dead, if owner and fence are still those that were judged
  *     wait         has_waiters = 1; unlock; sleep on seq, at most 20 ms; look, judge, again
  *     release      lock bucket; token matches; seq++; owner = 0; wake all
- *     void         any other change of the key: voided = fence, one atomic word, no lock
+ *     void         any other change of the key: voided = fence, if that is more; one atomic word, no lock
  *
  * `owner` is the commit word: a process that is killed before it has stored it has taken nothing.  Fences are
  * numbers that only grow and are never used twice, so a token (owner, fence) proves one hold and no other.
@@ -387,6 +387,19 @@ mpc_status mpc_lease_guard(mpc_ctx *ctx, const mpc_key *key, mpc_hold *guard, u6
     return status;
 }
 
+/* Only upwards: one who read the fence of a hold that has ended meanwhile must not take back the void of the next. */
+static void raise_voided(struct mpc_lease *lease, u64 fence)
+{
+    MPC_POINT();
+#ifdef MPC_FAULT_VOID_OVERWRITES
+    atomic_store(&lease->voided, fence);
+#else
+    u64 seen = mpc_load(&lease->voided);
+    while (seen < fence && !atomic_compare_exchange_strong(&lease->voided, &seen, fence))
+        ;
+#endif
+}
+
 /* The key is about to change by other hands: what its creator makes must not be stored.  The creator keeps its
  * lease.  A creator that begins only now will read what the caller has already done.  Whether there was one. */
 bool mpc_lease_void(mpc_ctx *ctx, const mpc_key *key)
@@ -395,7 +408,7 @@ bool mpc_lease_void(mpc_ctx *ctx, const mpc_key *key)
     mpc_key_hash128(ctx, key, hash);
     struct mpc_lease *lease = entry_of(bucket_at(ctx, bucket_of(ctx, hash)), hash);
     if (lease)
-        atomic_store(&lease->voided, mpc_load_acquire(&lease->fence));
+        raise_voided(lease, mpc_load_acquire(&lease->fence));
     atomic_thread_fence(memory_order_seq_cst);
     return lease != NULL;
 }
@@ -431,6 +444,7 @@ bool mpc_lease_fill_begin(mpc_ctx *ctx, const mpc_key *key, const mpc_hold *guar
 #ifdef MPC_FAULT_FILL_UNCHECKED
     return true;
 #endif
+    atomic_thread_fence(memory_order_seq_cst); /* either I see the void, or who has voided sees the lock: mpc_lease_settle */
     if (mpc_lease_mine(ctx, guard) && !mpc_lease_voided(ctx, guard))
         return true;
     mpc_unlock(ctx, &bucket_with(ctx, guard->entry)->lock);

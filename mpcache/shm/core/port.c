@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_THREAD__) || defined(MPC_ATOMIC_COPY)
+#ifdef MPC_ATOMIC_COPY
 
 /* Records and their values start on 8-byte borders in shared memory, so words can be copied atomically; the
  * private side may lie anywhere. */

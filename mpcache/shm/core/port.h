@@ -25,27 +25,37 @@ _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "an atomic with a hidden lock cannot
 #define MPC_NS_PER_MS 1000000ull
 #define MPC_NS_PER_S 1000000000ull
 
+#ifdef MPC_FAULT_RELAXED /* nothing is ordered by anything */
+#define MPC_ACQUIRE memory_order_relaxed
+#define MPC_RELEASE memory_order_relaxed
+#define MPC_ACQ_REL memory_order_relaxed
+#else
+#define MPC_ACQUIRE memory_order_acquire
+#define MPC_RELEASE memory_order_release
+#define MPC_ACQ_REL memory_order_acq_rel
+#endif
+
 /* Relaxed accesses of words that an order elsewhere protects, or whose exact moment does not matter. */
 #define mpc_load(p) atomic_load_explicit((p), memory_order_relaxed)
 #define mpc_store(p, v) atomic_store_explicit((p), (v), memory_order_relaxed)
-#define mpc_load_acquire(p) atomic_load_explicit((p), memory_order_acquire)
-#define mpc_store_release(p, v) atomic_store_explicit((p), (v), memory_order_release)
+#define mpc_load_acquire(p) atomic_load_explicit((p), MPC_ACQUIRE)
+#define mpc_store_release(p, v) atomic_store_explicit((p), (v), MPC_RELEASE)
 #define mpc_add(p, n) ((void)atomic_fetch_add_explicit((p), (n), memory_order_relaxed))
 
 /* One compare-and-swap; on failure *seen is what stood there. */
 static inline bool mpc_cas32(a32 *p, u32 *seen, u32 want)
 {
-    return atomic_compare_exchange_strong_explicit(p, seen, want, memory_order_acq_rel, memory_order_acquire);
+    return atomic_compare_exchange_strong_explicit(p, seen, want, MPC_ACQ_REL, MPC_ACQUIRE);
 }
 
 static inline bool mpc_cas64(a64 *p, u64 *seen, u64 want)
 {
-    return atomic_compare_exchange_strong_explicit(p, seen, want, memory_order_acq_rel, memory_order_acquire);
+    return atomic_compare_exchange_strong_explicit(p, seen, want, MPC_ACQ_REL, MPC_ACQUIRE);
 }
 
 /* Where a test may stop, delay or kill: each lies between two accesses of shared memory whose order matters.
- * MPC_DELAYS builds sleep there at random; ordinary builds have nothing there. */
-#ifdef MPC_DELAYS
+ * MPC_DELAYS builds sleep there at random, MPC_POINTS builds call what a test brings; ordinary builds have nothing. */
+#if defined(MPC_DELAYS) || defined(MPC_POINTS)
 void mpc_point(void);
 #define MPC_POINT() mpc_point()
 #else
@@ -55,7 +65,8 @@ void mpc_point(void);
 /* Bytes that other processes may be writing.  The reader proves afterwards that they stood still, or throws
  * its copy away (a sequence-lock read: Boehm, "Can seqlocks get along with programming language memory
  * models?", MSPC 2012).  ThreadSanitizer builds copy by relaxed atomic words, which C11 allows to race. */
-#if defined(__SANITIZE_THREAD__) || defined(MPC_ATOMIC_COPY)
+#if defined(__SANITIZE_THREAD__) && !defined(MPC_FAULT_PLAIN_COPY)
+#define MPC_ATOMIC_COPY
 void mpc_copy_in(void *shared, const void *private, size_t n);
 void mpc_copy_out(void *private, const void *shared, size_t n);
 bool mpc_same_bytes(const void *shared, const void *private, size_t n);

@@ -215,6 +215,10 @@ static mpc_status fill_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_k
     if (status != MPC_OK)
         return status;
     atomic_thread_fence(memory_order_seq_cst);
+    MPC_POINT();
+#ifdef MPC_FAULT_NO_SECOND_LOOK
+    return MPC_OK;
+#endif
     if (!mpc_lease_voided(ctx, guard))
         return MPC_OK;
     unpublish(&put);

@@ -83,6 +83,7 @@ static void sleep_on(a32 *lock, u32 seen, u64 ns)
 bool mpc_lock(mpc_ctx *ctx, a32 *lock, u64 wait_ns)
 {
     u32 me = mpc_load(&ctx->self->word), seen = 0;
+    MPC_POINT();
     if (mpc_cas32(lock, &seen, me) || spin(lock, me))
         return true;
     if (wait_ns == 0)
