@@ -17,7 +17,8 @@ from sphinx.addnodes import desc_signature
 from sphinx.util.docutils import SphinxDirective
 
 import mpcache
-from mpcache import mutexes
+from mpcache import backends, mutexes
+from mpcache.api import Keeping
 
 project = "mpcache"
 author = "mpcache authors"
@@ -40,6 +41,7 @@ def setup(app: Any) -> None:
     """Whatever a docstring or a page refers to has to be there; what stands in a signature is printed as it is."""
     app.connect("missing-reference", _printed_as_it_is)
     app.add_directive("mutex-table", MutexTable)
+    app.add_directive("store-table", StoreTable)
 
 
 def _printed_as_it_is(app: Any, env: Any, node: Any, contnode: Any) -> Any:
@@ -84,6 +86,23 @@ class MutexTable(SphinxDirective):
         tables = nodes.Element()
         self.state.nested_parse(StringList(lines), 0, tables)
         return tables.children
+
+
+class StoreTable(SphinxDirective):
+    """``.. store-table::``: what the stores say of themselves, one line for all that say the same."""
+
+    HEAD = "name", "shared by", "outlives", "bounded by", "a hit costs", "its own mutex"
+
+    def run(self) -> list[nodes.Node]:
+        names: dict[Keeping, list[str]] = {}
+        for name in backends.names():
+            keeping = backends.load_backend(name).keeping
+            if keeping is not None:  # those for tests, which autodoc has imported, say nothing
+                names.setdefault(keeping, []).append(f"``{name}``")
+        rows = ((", ".join(those), *keeping[:-1], f"``{keeping.mutex}``") for keeping, those in names.items())
+        table = nodes.Element()
+        self.state.nested_parse(StringList(list(_table(self.HEAD, rows))), 0, table)
+        return table.children
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:

@@ -121,6 +121,21 @@ class Guarantees(NamedTuple):
     """Excludes other threads of its process.  What does not excludes nobody."""
 
 
+class Keeping(NamedTuple):
+    """What a store says of itself, as data: for the table in the docs."""
+
+    shared_by: str
+    """Who sees the same values."""
+    outlives: str
+    """After whose end a value is still there."""
+    bounded_by: str
+    """What keeps it from growing for ever."""
+    costs: str
+    """What a hit does, besides the region's own work."""
+    mutex: str
+    """The name of its own one."""
+
+
 class CacheMutex(abc.ABC):
     """What a region needs of a mutex.  Whatever has ``acquire`` and ``release`` is one.
 
@@ -272,6 +287,9 @@ class CacheBackend:
 
     shared: bool = False
     """Whether other processes see the same store."""
+
+    keeping: Keeping | None = None
+    """Its line in the table of stores, if it is to have one."""
 
     direct: bool = False
     """Whether it keeps what is known of a value beside the payload.

@@ -90,6 +90,11 @@ def register_backend(name: str, modulepath: str, objname: str) -> None:
     _backend_loader.register(name, modulepath, objname)
 
 
+def names() -> list[str]:
+    """The registered names, sorted."""
+    return _backend_loader.names()
+
+
 def load_backend(name: str) -> Any:
     """The class of the store that goes by a name; ``dogpile.cache.X`` is another spelling of ``mpcache.X``.
 

@@ -18,7 +18,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from mpcache.api import NO_VALUE, BackendArguments, BytesBackend, CacheMutex, KeyType, SerializedReturnType, guard_of
+from mpcache.api import (
+    NO_VALUE,
+    BackendArguments,
+    BytesBackend,
+    CacheMutex,
+    Keeping,
+    KeyType,
+    SerializedReturnType,
+    guard_of,
+)
 from mpcache.backends.dbm import Damaged, DbmFile
 from mpcache.exception import ValidationError
 from mpcache.invalidation import SharedInvalidation
@@ -259,6 +268,7 @@ class DBMBackend(BytesBackend):
     """
 
     shared = True
+    keeping = Keeping("processes of one machine", "a reboot", "nothing", "a file opened, unpickling", "file")
 
     def __init__(self, arguments: BackendArguments) -> None:
         _warn_of_unknown(arguments)

@@ -21,7 +21,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from mpcache import codec
-from mpcache.api import NO_VALUE, BytesBackend, CacheMutex, Freshness, KeyType, SerializedReturnType, guard_of
+from mpcache.api import (
+    NO_VALUE,
+    BytesBackend,
+    CacheMutex,
+    Freshness,
+    Keeping,
+    KeyType,
+    SerializedReturnType,
+    guard_of,
+)
 from mpcache.backends import warn_of_unknown
 from mpcache.backends.trouble import Trouble
 from mpcache.exception import ValidationError, ValueTooLarge
@@ -55,6 +64,7 @@ class GenericMemcachedBackend(BytesBackend):
     """
 
     shared = True
+    keeping = Keeping("hosts", "its users", "the server's ``-m``", "a round trip, unpickling", "memcached")
 
     library: ClassVar[str]
     takes: ClassVar[tuple[str, ...]] = ()

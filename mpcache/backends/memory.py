@@ -16,6 +16,7 @@ from mpcache.api import (
     CacheBackend,
     CachedValue,
     DefaultSerialization,
+    Keeping,
     KeyType,
 )
 from mpcache.backends import warn_of_unknown
@@ -36,6 +37,8 @@ class MemoryBackend(CacheBackend):
     :raises ValidationError: a bound is no positive number, or is to be set to a ``cache_dict``; and from ``set``,
         when there is a ``max_bytes`` and the value is an object, whose size nobody knows.
     """
+
+    keeping = Keeping("threads", "nothing", "nothing, or ``max_entries``", "a look-up in a dict", "thread")
 
     def __init__(self, arguments: BackendArguments) -> None:
         warn_of_unknown(self, arguments, ("cache_dict", "max_bytes", "max_entries"))
@@ -72,6 +75,8 @@ class MemoryBackend(CacheBackend):
 
 class MemoryPickleBackend(DefaultSerialization, MemoryBackend):
     """Keeps pickles: every look-up makes the value anew, so that nobody can change the cached one."""
+
+    keeping = Keeping("threads", "nothing", "nothing, or ``max_entries``, ``max_bytes``", "unpickling", "thread")
 
 
 def _length(value: Any) -> int:

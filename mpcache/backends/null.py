@@ -14,6 +14,7 @@ from mpcache.api import (
     BackendSetType,
     CacheBackend,
     CacheMutex,
+    Keeping,
     KeyType,
 )
 from mpcache.mutexes.null import NullMutex
@@ -31,6 +32,8 @@ class NullBackend(CacheBackend):
 
     :param arguments: any, all ignored: those of the store that it stands in for.
     """
+
+    keeping = Keeping("nobody", "nothing", "keeping nothing", "a creation each time", "null")
 
     def __init__(self, arguments: BackendArguments) -> None:
         pass

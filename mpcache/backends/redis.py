@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from mpcache import codec
-from mpcache.api import NO_VALUE, BytesBackend, KeyType, SerializedReturnType, guard_of
+from mpcache.api import NO_VALUE, BytesBackend, Keeping, KeyType, SerializedReturnType, guard_of
 from mpcache.backends import warn_of_unknown
 from mpcache.backends.generations import Generation, Generations
 from mpcache.backends.trouble import Trouble
@@ -91,6 +91,7 @@ class RedisBackend(BytesBackend):
     """
 
     shared = True
+    keeping = Keeping("hosts", "its users", "the server's ``maxmemory``", "a round trip, unpickling", "redis")
 
     driver: ClassVar[str] = "redis"
     brand: ClassVar[str] = "Redis"

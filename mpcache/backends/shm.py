@@ -24,6 +24,7 @@ from mpcache.api import (
     PAYLOAD,
     WIRE,
     BytesBackend,
+    Keeping,
     KeyType,
     SerializedReturnType,
     as_it_is,
@@ -62,6 +63,7 @@ class ShmBackend(BytesBackend):
     """
 
     shared = True
+    keeping = Keeping("processes of one user", "its users", "``size``", "a copy from memory, unpickling", "shm")
     direct = True
     raw = True
 
