@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 import enum
 import pickle
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -158,9 +159,20 @@ class CacheMutex(abc.ABC):
         return callable(getattr(other, "acquire", None)) and callable(getattr(other, "release", None))
 
 
-PAYLOAD, WIRE, BYTES, TEXT = range(4)
+PAYLOAD, WIRE, BYTES, TEXT, INT = range(5)
 """How a store that is direct keeps a value: as its serializer made it; in the wire format, which says what is known of
-it; and, where the serializer is pickle, bytes and text as they are."""
+it; and, where the serializer is pickle, bytes, text and integers of 64 bits as they are (:func:`as_it_is`)."""
+
+
+def as_it_is(value: Any) -> tuple[bytes, int] | None:
+    """The bytes of a value that needs no serializer, and how it is kept: BYTES, TEXT or INT; None: it needs one."""
+    if type(value) is bytes:
+        return value, BYTES
+    if type(value) is str and value.isascii():
+        return value.encode(), TEXT
+    if type(value) is int and -(1 << 63) <= value < 1 << 63:
+        return value.to_bytes(8, sys.byteorder, signed=True), INT
+    return None
 
 
 class FillGuard(Protocol):
@@ -284,12 +296,13 @@ class CacheBackend:
 
     A region with no proxy before such a store calls ``fetch(key) -> (payload, created, epoch) | None`` and
     ``store(key, payload, created) -> None``, with ``created`` in seconds since the Unix epoch.  A value with a
-    time to live comes as ``store(key, payload, created, expires)``; fetch returns None from ``expires`` on.
+    time to live comes as ``store(key, payload, created, expires)``; fetch returns None from ``expires`` on.  Where
+    there is a ``fetch_multi(keys)``, which returns a list of the same, it is asked for many keys at once.
     """
 
     raw: bool = False
-    """Of a direct store: whether ``store`` takes a fifth argument, BYTES or TEXT, for a payload that is not pickled.
-    ``fetch`` returns it as pickle would have made it."""
+    """Of a direct store: whether ``store`` takes a fifth argument, BYTES, TEXT or INT, for a payload that is not
+    pickled.  ``fetch`` returns it as pickle would have made it."""
 
     def portable_arguments(self) -> BackendArguments | None:
         """The arguments with which another process comes to this store; None: those that it was made with.

@@ -16,9 +16,7 @@ from typing import Any, TypeAlias
 
 from mpcache import codec
 from mpcache.api import (
-    BYTES,
     NO_VALUE,
-    TEXT,
     CachedValue,
     CantDeserializeException,
     DefaultSerialization,
@@ -26,6 +24,7 @@ from mpcache.api import (
     KeyType,
     NoValueType,
     Serializer,
+    as_it_is,
 )
 from mpcache.exception import CantSerializeException, ValueTooLarge
 from mpcache.invalidation import is_over
@@ -152,7 +151,9 @@ class DirectStorage(WireStorage):
         self._raw = pickles and getattr(backend, "raw", False)
 
     def read(self, key: KeyType) -> Found | NoValueType:
-        found = self._backend.fetch(key)
+        return self._judged(key, self._backend.fetch(key))
+
+    def _judged(self, key: KeyType, found: tuple[bytes, float, int] | None) -> Found | NoValueType:
         if found is None:
             return NO_VALUE
         payload, created, epoch = found
@@ -162,17 +163,19 @@ class DirectStorage(WireStorage):
             return _unreadable(key, error, self._mishaps)
 
     def read_multi(self, keys: Sequence[KeyType]) -> list[Found | NoValueType]:
-        return [self.read(key) for key in keys]
+        fetch_multi = getattr(self._backend, "fetch_multi", None)
+        if fetch_multi is None:
+            return [self.read(key) for key in keys]
+        return [self._judged(key, found) for key, found in zip(keys, fetch_multi(keys), strict=True)]
 
     def values_multi(self, keys: Sequence[KeyType]) -> list[Any]:
         return [found[0] if found else NO_VALUE for found in self.read_multi(keys)]
 
     def pack(self, value: Any, created: float, expires: float | None) -> Any:
         if self._raw and expires is None:
-            if type(value) is bytes:
-                return value, created, None, BYTES
-            if type(value) is str and value.isascii():
-                return value.encode(), created, None, TEXT
+            raw = as_it_is(value)
+            if raw is not None:
+                return raw[0], created, None, raw[1]
         payload = self.serializer(value)  # type: ignore[misc]
         return (payload, created) if expires is None else (payload, created, expires)
 

@@ -9,14 +9,17 @@ import difflib
 import json
 import logging
 import pickle
+import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mpcache import codec
 from mpcache.api import (
     BYTES,
+    INT,
     NO_VALUE,
     PAYLOAD,
     WIRE,
@@ -24,24 +27,29 @@ from mpcache.api import (
     Keeping,
     KeyType,
     SerializedReturnType,
+    as_it_is,
     current_fill,
     guard_of,
 )
 from mpcache.exception import SegmentRetired, ValueTooLarge
-from mpcache.invalidation import SharedInvalidation, is_over
+from mpcache.invalidation import SharedInvalidation, end_of, is_over
 from mpcache.mutexes.shm import ShmMutex
 from mpcache.shm._engine import Guard, Shortcut, Space
 from mpcache.shm.segment import Place, Segment
+
+if TYPE_CHECKING:
+    from mpcache.shm._engine import Record
 
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
+TimeToLive: TypeAlias = "float | timedelta | None"
+
 _ARGUMENTS = {"name", "size", "mode", "shards", "namespace", "strict_size", "segment"}
 
 SUCCESSORS = 8
 """How often a segment may be removed while one operation looks for the next one."""
-
 
 
 class ShmBackend(BytesBackend):
@@ -93,21 +101,18 @@ class ShmBackend(BytesBackend):
             found = self._place.space.get(key)
         except SegmentRetired:
             found = self._here(lambda space: space.get(key))
-        if found is None:
-            return None
-        payload, created, epoch, kept = found
-        if kept == PAYLOAD:
-            return payload, created, epoch
-        return _unpacked(payload, created, epoch) if kept == WIRE else (_pickled(payload, kept), created, epoch)
+        return None if found is None else _fetched(found)
 
     def store(
         self, key: KeyType, payload: bytes, created: float, expires: float | None = None, kept: int = PAYLOAD
     ) -> None:
         """Keep a payload that was made at ``created``, and until ``expires`` (seconds since the Unix epoch)."""
-        if expires is None:
-            self._write(key, payload, created, -1, kept)
-        else:
-            self._write(key, codec.join(payload, created, expires), created, -1, WIRE, expires)
+        self._write(key, *_kept(payload, created, expires, kept))
+
+    def fetch_multi(self, keys: Sequence[KeyType]) -> list[tuple[bytes, float, int] | None]:
+        """The same for many keys, in their order."""
+        found = self._here(lambda space: space.get_multi(keys))
+        return [None if record is None else _fetched(record) for record in found]
 
     def shortcut(self, serializer: Any, deserializer: Any, mangler: Any, lifetime: Any) -> Shortcut | None:
         """What gets and sets in one call each, for a region with these; None: there is only the long way."""
@@ -120,54 +125,49 @@ class ShmBackend(BytesBackend):
 
     def get_serialized(self, key: KeyType) -> SerializedReturnType:
         found = self._here(lambda space: space.get(key))
-        if found is None:
-            return NO_VALUE
-        payload, created, epoch, kept = found
-        if kept != WIRE:
-            payload = payload if kept == PAYLOAD else _pickled(payload, kept)
-            return b'{"ct": %s, "v": 2, "e": %d}|' % (repr(created).encode(), epoch) + payload
-        wire = _split(payload)
-        return payload if wire is None else json.dumps({**wire[1], "e": epoch}).encode() + b"|" + wire[0]
+        return NO_VALUE if found is None else _wire(found)
 
     def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
-        return [self.get_serialized(key) for key in keys]
+        found = self._here(lambda space: space.get_multi(keys))
+        return [NO_VALUE if record is None else _wire(record) for record in found]
 
     def set_serialized(self, key: KeyType, value: bytes) -> None:
-        wire = _split(value)
-        if wire is None:
-            self._write(key, value, time.time(), -1, WIRE)
-        elif wire[1].keys() - {"e"} == {"ct", "v"} and wire[1]["v"] == 2:
-            self._write(key, wire[0], wire[1]["ct"], wire[1].get("e", -1), PAYLOAD)
-        else:
-            created, expires = (_a_time(wire[1].get(name)) for name in ("ct", "x"))
-            self._write(key, value, created or time.time(), wire[1].get("e", -1), WIRE, expires)
+        self._write(key, *_parts(value))
 
     def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
         refused: dict[KeyType, ValueTooLarge] = {}
+        rows: list[tuple[Any, ...]] = []
         for key, value in mapping.items():
-            try:
-                self.set_serialized(key, value)
-            except ValueTooLarge as error:
-                refused[key] = error
+            if guard_of(self, key) is None:
+                rows.append((key, *_parts(value)))
+            else:
+                self._unless_too_large(key, value, refused)
+        for row, stored in zip(rows, self._here(lambda space: space.set_multi(rows)), strict=True):
+            if stored is None:
+                self._unless_too_large(row[0], mapping[row[0]], refused)
+            elif not stored:
+                _say_dropped(row[0])
         for key, first in refused.items():  # all that fit are stored; it speaks for those that do not
             raise ValueTooLarge(str(first), key=key, refused=refused)
+
+    def _unless_too_large(self, key: KeyType, value: bytes, refused: dict[KeyType, ValueTooLarge]) -> None:
+        try:
+            self.set_serialized(key, value)
+        except ValueTooLarge as error:
+            refused[key] = error
 
     def delete(self, key: KeyType) -> None:
         self._here(lambda space: space.delete(key))
 
     def delete_multi(self, keys: Sequence[KeyType]) -> None:
-        for key in keys:
-            self.delete(key)
+        self._here(lambda space: space.delete_multi(keys))
 
-    def _write(
-        self, key: KeyType, payload: bytes, created: float, epoch: int, kept: int, expires: float | None = None
-    ) -> None:
-        end = 0.0 if expires is None else _by_the_kernels_clock(expires)
+    def _write(self, key: KeyType, payload: bytes, created: float, epoch: int, end: float, kept: int) -> None:
         guard = guard_of(self, key)
         if guard is not None:
             self._fill(guard, key, payload, created, end, kept)
         elif not self._here(lambda space: space.set(key, payload, created, epoch, end, kept)):
-            log.warning("the shard of key %r stayed busy for 100 ms; its value was dropped", key)
+            _say_dropped(key)
 
     def _fill(self, guard: Any, key: KeyType, payload: bytes, created: float, end: float, kept: int) -> None:
         try:
@@ -176,6 +176,70 @@ class ShmBackend(BytesBackend):
             stored = False  # begun in a segment that is no more: nobody can say what happened to the key since
         if not stored:
             log.debug("the value created for key %r was not stored: the key was changed meanwhile", key)
+
+    # -- what depends on the value that is there ---------------------------------------------------------
+
+    def add(self, key: KeyType, value: Any, ttl: TimeToLive = None) -> bool:
+        """Store a value unless the key has one that is not invalidated; whether it was stored.
+
+        Values are kept as a region without a serializer of its own keeps them, and both read what the other stored.
+
+        :param ttl: as in ``region.set``.
+        :raises ShardBusy: another process was stopped with the key's shard locked; nothing was changed.
+        :raises ValueTooLarge: as ``region.set``.
+        """
+        row = self._row(value, ttl)
+        return self._here(lambda space: space.add(key, *row))
+
+    def version(self, key: KeyType) -> int | None:
+        """What tells the key's present value from every other that it had or will have; None: it has none.
+
+        To move in memory or to be touched changes no version.
+        """
+        return self._here(lambda space: space.version(key))
+
+    def compare_and_set(self, key: KeyType, version: int, value: Any, ttl: TimeToLive = None) -> bool:
+        """Store a value if the key's is still of this version; whether it was stored.
+
+        Ask for the version first and then for the value: if that changed in between, it is not stored.
+
+        :param ttl: as in ``region.set``; that of the present value is not kept.
+        :raises ShardBusy, ValueTooLarge: as :meth:`add`.
+        """
+        row = self._row(value, ttl)
+        return self._here(lambda space: space.compare_and_set(key, version, *row))
+
+    def incr(self, key: KeyType, delta: int = 1, initial: int | None = None, ttl: TimeToLive = None) -> int | None:
+        """Add to an integer, exactly, whoever else does; the sum.  ``region.get`` reads it as an int.
+
+        The value stays as old as it is and ends when it would have: a count of a minute is over when its minute is.
+
+        :param delta: may be negative.
+        :param initial: what a key without a value counts from, so that the first sum is ``initial + delta``; None:
+            nothing is stored, and the answer is None.
+        :param ttl: the time to live of a count that begins.
+        :raises TypeError: the value is no int of 64 bits, or a region stored it with a time to live or by a serializer
+            of its own.
+        :raises OverflowError: the sum has more than 64 bits.
+        :raises ShardBusy: as :meth:`add`.
+        """
+        end = 0.0 if ttl is None else _end(end_of(ttl))
+        try:
+            return self._place.space.incr(key, delta, initial, end)
+        except SegmentRetired:
+            return self._here(lambda space: space.incr(key, delta, initial, end))
+
+    def touch(self, key: KeyType, ttl: TimeToLive) -> bool:
+        """Let the key's value end after this time, or never (None); whether it has one.
+
+        :raises ShardBusy: as :meth:`add`.
+        """
+        expires = end_of(ttl)
+        return self._here(lambda space: _touched(space, key, expires))
+
+    def _row(self, value: Any, ttl: TimeToLive) -> tuple[Any, ...]:
+        payload, kept = as_it_is(value) or (pickle.dumps(value), PAYLOAD)
+        return _kept(payload, time.time(), end_of(ttl), kept)
 
     # -- what is shared ---------------------------------------------------------------------------------
 
@@ -234,8 +298,75 @@ def _by_the_kernels_clock(expires: float) -> float:
     return max(1.0, expires - time.time() + time.clock_gettime(time.CLOCK_REALTIME))
 
 
+def _end(expires: float | None) -> float:
+    return 0.0 if expires is None else _by_the_kernels_clock(expires)
+
+
+def _kept(payload: bytes, created: float, expires: float | None, kept: int) -> tuple[Any, ...]:
+    """What follows the key in :meth:`Space.set`.  An end of time stands in the bytes: Python's clock judges it, too."""
+    if expires is None:
+        return payload, created, -1, 0.0, kept
+    if kept == INT:  # incr() goes on with it
+        return payload, created, -1, _end(expires), kept
+    if kept != PAYLOAD:
+        payload = _pickled(payload, kept)
+    return codec.join(payload, created, expires), created, -1, _by_the_kernels_clock(expires), WIRE
+
+
+def _parts(wire: bytes) -> tuple[Any, ...]:
+    """The same of bytes in the wire format, and of bytes in none."""
+    found = _split(wire)
+    if found is None:
+        return wire, time.time(), -1, 0.0, WIRE
+    payload, metadata = found
+    if metadata.keys() - {"e"} == {"ct", "v"} and metadata["v"] == 2:
+        return payload, metadata["ct"], metadata.get("e", -1), 0.0, PAYLOAD
+    created, expires = (_a_time(metadata.get(name)) for name in ("ct", "x"))
+    return wire, created or time.time(), metadata.get("e", -1), _end(expires), WIRE
+
+
+def _touched(space: Space, key: KeyType, expires: float | None) -> bool:
+    """Bytes in the wire format say themselves when they end, so that others take their place."""
+    end = _end(expires)
+    while (touched := space.touch(key, end)) is NotImplemented:
+        found = space.get(key)
+        if found is None:
+            return False
+        wire, created, epoch, kept, _, version = found
+        parts = _split(wire)
+        if parts is not None:
+            metadata = {name: known for name, known in parts[1].items() if name != "x"}
+            more = {} if expires is None else {"x": expires}
+            wire = json.dumps(metadata | more).encode() + b"|" + parts[0]
+        if kept == WIRE and space.compare_and_set(key, version, wire, created, epoch, end, WIRE):
+            return True
+    return touched
+
+
+def _say_dropped(key: KeyType) -> None:
+    log.warning("the shard of key %r stayed busy for 100 ms; its value was dropped", key)
+
+
 def _pickled(raw: bytes, kept: int) -> bytes:
+    if kept == INT:
+        return pickle.dumps(int.from_bytes(raw, sys.byteorder, signed=True))
     return pickle.dumps(raw if kept == BYTES else raw.decode())
+
+
+def _fetched(found: Record) -> tuple[bytes, float, int] | None:
+    payload, created, epoch, kept, _, _ = found
+    if kept == PAYLOAD:
+        return payload, created, epoch
+    return _unpacked(payload, created, epoch) if kept == WIRE else (_pickled(payload, kept), created, epoch)
+
+
+def _wire(found: Record) -> bytes:
+    payload, created, epoch, kept, _, _ = found
+    if kept != WIRE:
+        payload = payload if kept == PAYLOAD else _pickled(payload, kept)
+        return b'{"ct": %s, "v": 2, "e": %d}|' % (repr(created).encode(), epoch) + payload
+    wire = _split(payload)
+    return payload if wire is None else json.dumps({**wire[1], "e": epoch}).encode() + b"|" + wire[0]
 
 
 def _unpacked(wire: bytes, created: float, epoch: int) -> tuple[bytes, float, int] | None:

@@ -1,5 +1,6 @@
 /* The binding: parse, release the GIL where it can wait, call, translate.  This file has the module, the exceptions
- * and the segment; _space.c has what is done with keys, _shortcut.c the quick way to some of it, _lease.c what is held. */
+ * and the segment; _space.c has what is done with keys, _change.c what depends on their values, _shortcut.c the quick
+ * way to some of it, _lease.c what is held. */
 #include "binding.h"
 
 #include <errno.h>

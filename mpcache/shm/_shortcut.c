@@ -89,6 +89,15 @@ static int is_fresh(Space *space, const struct mpc_record *record, double lifeti
     return seconds_of_ns(now) - seconds_of_ns(record->created) <= lifetime;
 }
 
+static PyObject *integer_of(PyObject *bytes)
+{
+    long long number;
+    if (PyBytes_GET_SIZE(bytes) != sizeof number)
+        return NULL;
+    memcpy(&number, PyBytes_AS_STRING(bytes), sizeof number);
+    return PyLong_FromLongLong(number);
+}
+
 /* The object that these bytes stand for.  NULL without an exception: the long way shall see what is wrong. */
 static PyObject *object_of(Shortcut *self, PyObject *bytes, u8 flags)
 {
@@ -97,6 +106,8 @@ static PyObject *object_of(Shortcut *self, PyObject *bytes, u8 flags)
         return Py_NewRef(bytes);
     if (flags == KEPT_TEXT)
         value = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(bytes), PyBytes_GET_SIZE(bytes), NULL);
+    else if (flags == KEPT_INT)
+        value = integer_of(bytes);
     else if (flags == KEPT_PAYLOAD)
         value = PyObject_CallOneArg(self->loads, bytes);
     if (!value && PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_Exception))
@@ -304,6 +315,13 @@ static PyObject *bytes_of(Shortcut *self, PyObject *value, u8 *flags)
         if (!bytes)
             PyErr_Clear(); /* half a surrogate pair: pickle can do it */
     }
+    if (PyLong_CheckExact(value)) {
+        int overflow;
+        long long number = PyLong_AsLongLongAndOverflow(value, &overflow);
+        *flags = KEPT_INT;
+        if (!overflow)
+            return PyBytes_FromStringAndSize((const char *)&number, sizeof number);
+    }
     if (!bytes) {
         *flags = KEPT_PAYLOAD;
         PyObject *args[] = {value, self->protocol};
@@ -353,11 +371,6 @@ static PyObject *all_bytes(Shortcut *self, PyObject *mapping, u8 *flags)
         Py_XDECREF(pair);
     }
     return list;
-}
-
-static u64 epoch_now(const Space *space)
-{
-    return mpc_load_acquire(&mpc_space_at(&space->engine->ctx, space->number)->epoch);
 }
 
 /* The epoch is noted before the value is looked at: to pickle it runs code, which may take its time. */

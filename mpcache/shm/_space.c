@@ -1,10 +1,9 @@
-/* What is done with keys: get, set, add, fill, delete, keys, epochs.  The GIL is kept for what takes nanoseconds and
- * released for what may wait or copies much. */
+/* What is done with keys: get, set, fill, delete, one or many of them; keys, epochs.  The GIL is kept for what takes
+ * nanoseconds and released for what may wait or copies much. */
 #include "binding.h"
 
 #include <math.h>
 
-#define LONG_COPY (64u << 10) /* bytes from which a copy is worth a release of the GIL */
 #define READS 16              /* look-ups of one get that may be overtaken by writers before it is a miss */
 
 /* -- times ---------------------------------------------------------------------------------------------------------- */
@@ -25,7 +24,7 @@ double seconds_of_ns(i64 ns)
 mpc_status copy_value(mpc_ctx *ctx, const mpc_hit *hit, char *to)
 {
     mpc_status status;
-    if (hit->record.vlen < LONG_COPY)
+    if (hit->record.vlen < MPC_LONG_COPY)
         return mpc_copy(ctx, hit, to);
     Py_BEGIN_ALLOW_THREADS
     status = mpc_copy(ctx, hit, to);
@@ -53,33 +52,42 @@ static PyObject *read_value(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
     Py_RETURN_NONE;
 }
 
+static PyObject *get(Space *self, const mpc_key *key)
+{
+    mpc_hit hit;
+    PyObject *value = read_value(&self->engine->ctx, key, &hit);
+    if (!value || value == Py_None)
+        return value;
+    const struct mpc_record *record = &hit.record;
+    return Py_BuildValue("(NdKBdK)", value, seconds_of_ns(record->created), (unsigned long long)record->epoch,
+                         record->flags, seconds_of_ns(record->expires), (unsigned long long)record->version);
+}
+
 static PyObject *space_get(Space *self, PyObject *name)
 {
     mpc_key key;
-    mpc_hit hit;
-    mpc_ctx *ctx = &self->engine->ctx;
-    if (parse_key(ctx, name, self->number, KIND_RECORD, &key) < 0)
-        return NULL;
-    PyObject *value = read_value(ctx, &key, &hit);
-    if (!value || value == Py_None)
-        return value;
-    return Py_BuildValue("(NdKB)", value, seconds_of_ns(hit.record.created), (unsigned long long)hit.record.epoch,
-                         hit.record.flags);
+    return parse_key(&self->engine->ctx, name, self->number, KIND_RECORD, &key) < 0 ? NULL : get(self, &key);
 }
 
-static int space_contains(Space *self, PyObject *name)
+/* 1: the key has a value that is not hidden; 0: it has none; -1: an exception is set. */
+int find_shown(Space *self, PyObject *name, mpc_hit *hit)
 {
     mpc_key key;
-    mpc_hit hit;
-    if (parse_key(&self->engine->ctx, name, self->number, KIND_RECORD, &key) < 0)
+    mpc_ctx *ctx = &self->engine->ctx;
+    if (parse_key(ctx, name, self->number, KIND_RECORD, &key) < 0)
         return -1;
-    mpc_status status = mpc_find(&self->engine->ctx, &key, &hit);
+    mpc_status status = mpc_find(ctx, &key, hit);
     if (status != MPC_OK && status != MPC_ABSENT) {
         raise_status(status);
         return -1;
     }
-    return status == MPC_OK &&
-           hit.record.epoch >= mpc_load_acquire(&mpc_space_at(&self->engine->ctx, self->number)->hard_at);
+    return status == MPC_OK && hit->record.epoch >= mpc_load_acquire(&mpc_space_at(ctx, self->number)->hard_at);
+}
+
+static int space_contains(Space *self, PyObject *name)
+{
+    mpc_hit hit;
+    return find_shown(self, name, &hit);
 }
 
 static PyObject *key_object(const mpc_hit *hit, const u8 *bytes)
@@ -89,26 +97,31 @@ static PyObject *key_object(const mpc_hit *hit, const u8 *bytes)
     return PyBytes_FromStringAndSize((const char *)bytes, hit->record.klen);
 }
 
-static PyObject *space_keys(Space *self, PyObject *unused)
+/* A dict, since one that is deleted and set anew meanwhile may be seen in both its places. */
+static PyObject *collect_keys(Space *self, u8 bytes[MPC_MAX_KEY])
 {
-    (void)unused;
-    PyObject *list = PyList_New(0);
-    u8 *bytes = list ? PyMem_Malloc(MPC_MAX_KEY) : NULL;
-    if (!bytes) {
-        Py_XDECREF(list);
-        return PyErr_NoMemory();
-    }
     mpc_cursor cursor = {0};
     mpc_hit hit;
+    PyObject *found = PyDict_New();
     u64 hard_at = mpc_load_acquire(&mpc_space_at(&self->engine->ctx, self->number)->hard_at);
-    while (list && mpc_next_key(&self->engine->ctx, &cursor, self->number, &hit, bytes) == MPC_OK) {
+    while (found && mpc_next_key(&self->engine->ctx, &cursor, self->number, &hit, bytes) == MPC_OK) {
         if (hit.record.epoch < hard_at || hit.record.sort >> 4 != KIND_RECORD)
             continue;
         PyObject *key = key_object(&hit, bytes);
-        if (!key || PyList_Append(list, key) < 0)
-            Py_CLEAR(list);
+        if (!key || PyDict_SetItem(found, key, Py_None) < 0)
+            Py_CLEAR(found);
         Py_XDECREF(key);
     }
+    return found;
+}
+
+static PyObject *space_keys(Space *self, PyObject *unused)
+{
+    (void)unused;
+    u8 *bytes = PyMem_Malloc(MPC_MAX_KEY);
+    PyObject *found = bytes ? collect_keys(self, bytes) : PyErr_NoMemory();
+    PyObject *list = found ? PyDict_Keys(found) : NULL;
+    Py_XDECREF(found);
     PyMem_Free(bytes);
     return list;
 }
@@ -123,17 +136,11 @@ static mpc_status write_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *v
     return mpc_set(ctx, key, value, wait_ns);
 }
 
-static mpc_status write_add(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, const mpc_hold *none, u64 wait_ns)
-{
-    (void)none;
-    return mpc_add_new(ctx, key, value, wait_ns);
-}
-
 /* At once if the shard is free; else with the GIL released, for as long as a set may wait. */
 static mpc_status write_value(mpc_ctx *ctx, write_fn write, const mpc_key *key, const mpc_value *value,
                               const mpc_hold *guard)
 {
-    mpc_status status = value->len < LONG_COPY ? write(ctx, key, value, guard, 0) : MPC_BUSY;
+    mpc_status status = value->len < MPC_LONG_COPY ? write(ctx, key, value, guard, 0) : MPC_BUSY;
     if (status != MPC_BUSY)
         return status;
     Py_BEGIN_ALLOW_THREADS
@@ -148,7 +155,7 @@ mpc_status set_value(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value)
 }
 
 /* NULL stands for what the caller left out.  The epoch is the caller's business. */
-static int parse_value(PyObject *bytes, PyObject *created, PyObject *expires, PyObject *flags, Py_buffer *buffer,
+static int parse_parts(PyObject *bytes, PyObject *created, PyObject *expires, PyObject *flags, Py_buffer *buffer,
                        mpc_value *value)
 {
     *value = (mpc_value){.created = ns_of_seconds(created ? PyFloat_AsDouble(created) : 0),
@@ -163,7 +170,19 @@ static int parse_value(PyObject *bytes, PyObject *created, PyObject *expires, Py
     return 0;
 }
 
-static PyObject *outcome_of(mpc_ctx *ctx, mpc_status status, const mpc_key *key, const mpc_value *value)
+/* args: value[, created, epoch, expires, flags]; an epoch of -1 is the present one */
+int parse_value(const Space *self, PyObject *const *args, Py_ssize_t n, Py_buffer *buffer, mpc_value *value)
+{
+    u64 present = epoch_now(self);
+    long long epoch = n > 2 ? PyLong_AsLongLong(args[2]) : -1;
+    if (PyErr_Occurred() || parse_parts(args[0], n > 1 ? args[1] : NULL, n > 3 ? args[3] : NULL, n > 4 ? args[4] : NULL,
+                                        buffer, value) < 0)
+        return -1;
+    value->epoch = epoch < 0 || (u64)epoch > present ? present : (u64)epoch; /* no value comes from a later epoch */
+    return 0;
+}
+
+PyObject *outcome_of(mpc_ctx *ctx, mpc_status status, const mpc_key *key, const mpc_value *value)
 {
     switch (status) {
     case MPC_OK:
@@ -171,6 +190,7 @@ static PyObject *outcome_of(mpc_ctx *ctx, mpc_status status, const mpc_key *key,
     case MPC_DROPPED:
     case MPC_EXISTS:
     case MPC_REFUSED:
+    case MPC_ABSENT:
         Py_RETURN_FALSE;
     case MPC_TOO_LARGE:
         return raise_too_large(ctx, key, value->len);
@@ -179,34 +199,28 @@ static PyObject *outcome_of(mpc_ctx *ctx, mpc_status status, const mpc_key *key,
     }
 }
 
-/* args: key, value, created, epoch, expires, flags; an epoch of -1 is the present one */
-static PyObject *put_value(Space *self, PyObject *const *args, Py_ssize_t n, write_fn write)
+/* args: key, value, created, epoch, expires, flags.  MPC_SYSTEM: an exception is set. */
+static mpc_status set(Space *self, PyObject *const *args, Py_ssize_t n, mpc_key *key, mpc_value *value)
 {
-    mpc_key key;
-    mpc_value value;
     Py_buffer buffer;
     mpc_ctx *ctx = &self->engine->ctx;
     if (n < 2 || n > 6)
-        return PyErr_Format(PyExc_TypeError, "expected key, value[, created, epoch, expires, flags], not %zd arguments", n);
-    long long epoch = n > 3 ? PyLong_AsLongLong(args[3]) : -1;
-    if (PyErr_Occurred() || parse_key(ctx, args[0], self->number, KIND_RECORD, &key) < 0 ||
-        parse_value(args[1], n > 2 ? args[2] : NULL, n > 4 ? args[4] : NULL, n > 5 ? args[5] : NULL, &buffer, &value) < 0)
-        return NULL;
-    u64 present = mpc_load_acquire(&mpc_space_at(ctx, self->number)->epoch);
-    value.epoch = epoch < 0 || (u64)epoch > present ? present : (u64)epoch; /* no value comes from a later epoch */
-    mpc_status status = write_value(ctx, write, &key, &value, NULL);
-    PyBuffer_Release(&buffer);
-    return outcome_of(ctx, status, &key, &value);
+        PyErr_Format(PyExc_TypeError, "expected key, value[, created, epoch, expires, flags], not %zd arguments", n);
+    else if (parse_key(ctx, args[0], self->number, KIND_RECORD, key) == 0 &&
+             parse_value(self, args + 1, n - 1, &buffer, value) == 0) {
+        mpc_status status = set_value(ctx, key, value);
+        PyBuffer_Release(&buffer);
+        return status;
+    }
+    return MPC_SYSTEM;
 }
 
 static PyObject *space_set(Space *self, PyObject *const *args, Py_ssize_t n)
 {
-    return put_value(self, args, n, write_set);
-}
-
-static PyObject *space_add(Space *self, PyObject *const *args, Py_ssize_t n)
-{
-    return put_value(self, args, n, write_add);
+    mpc_key key;
+    mpc_value value;
+    mpc_status status = set(self, args, n, &key, &value);
+    return PyErr_Occurred() ? NULL : outcome_of(&self->engine->ctx, status, &key, &value);
 }
 
 /* A guard of another segment (this one's predecessor, perhaps) proves nothing here. */
@@ -228,7 +242,7 @@ static PyObject *space_fill(Space *self, PyObject *const *args, Py_ssize_t n)
         return PyErr_Format(PyExc_TypeError, "expected guard, key, value, created, expires, flags");
     Guard *guard = (Guard *)args[0];
     if (parse_key(ctx, args[1], self->number, KIND_RECORD, &key) < 0 ||
-        parse_value(args[2], args[3], args[4], args[5], &buffer, &value) < 0)
+        parse_parts(args[2], args[3], args[4], args[5], &buffer, &value) < 0)
         return NULL;
     value.epoch = guard->epoch;
     mpc_status status = fill_under(self, guard, &key, &value);
@@ -247,6 +261,103 @@ static PyObject *space_delete(Space *self, PyObject *name)
     if (status != MPC_OK && status != MPC_ABSENT)
         return raise_status(status);
     return PyBool_FromLong(status == MPC_OK);
+}
+
+/* -- many keys ---------------------------------------------------------------------------------------------------------- */
+
+/* Keys that borrow their bytes from what is in `names`. */
+typedef struct {
+    PyObject *names;
+    Py_ssize_t n;
+    mpc_key *key;
+} many_keys;
+
+static void free_keys(many_keys *many)
+{
+    Py_CLEAR(many->names);
+    PyMem_Free(many->key);
+}
+
+/* All or none: one that is no key keeps the others from being touched. */
+static int parse_keys(Space *self, PyObject *names, many_keys *many)
+{
+    *many = (many_keys){.names = PySequence_Tuple(names)};
+    if (!many->names)
+        return -1;
+    many->n = PyTuple_GET_SIZE(many->names);
+    many->key = PyMem_Calloc((size_t)many->n + 1, sizeof *many->key);
+    if (!many->key)
+        PyErr_NoMemory();
+    for (Py_ssize_t i = 0; many->key && i < many->n; i++)
+        if (parse_key(&self->engine->ctx, PyTuple_GET_ITEM(many->names, i), self->number, KIND_RECORD, &many->key[i]) < 0)
+            break;
+    if (!PyErr_Occurred())
+        return 0;
+    free_keys(many);
+    return -1;
+}
+
+static PyObject *space_get_multi(Space *self, PyObject *names)
+{
+    many_keys many;
+    if (parse_keys(self, names, &many) < 0)
+        return NULL;
+    PyObject *list = PyList_New(many.n);
+    for (Py_ssize_t i = 0; list && i < many.n; i++) {
+        PyObject *found = get(self, &many.key[i]);
+        if (found)
+            PyList_SET_ITEM(list, i, found);
+        else
+            Py_CLEAR(list);
+    }
+    free_keys(&many);
+    return list;
+}
+
+/* True: stored; False: its shard stayed busy; None: it is too large.  A value that fits is stored whatever became of
+ * those before it. */
+static PyObject *set_one(Space *self, PyObject *args)
+{
+    mpc_key key;
+    mpc_value value;
+    if (!PyTuple_Check(args))
+        return PyErr_Format(PyExc_TypeError, "expected tuples of what set() takes");
+    mpc_status status = set(self, ((PyTupleObject *)args)->ob_item, PyTuple_GET_SIZE(args), &key, &value);
+    if (PyErr_Occurred())
+        return NULL;
+    return status == MPC_TOO_LARGE ? Py_NewRef(Py_None) : outcome_of(&self->engine->ctx, status, &key, &value);
+}
+
+static PyObject *space_set_multi(Space *self, PyObject *rows)
+{
+    PyObject *all = PySequence_Tuple(rows), *list = all ? PyList_New(PyTuple_GET_SIZE(all)) : NULL;
+    for (Py_ssize_t i = 0; list && i < PyTuple_GET_SIZE(all); i++) {
+        PyObject *outcome = set_one(self, PyTuple_GET_ITEM(all, i));
+        if (outcome)
+            PyList_SET_ITEM(list, i, outcome);
+        else
+            Py_CLEAR(list);
+    }
+    Py_XDECREF(all);
+    return list;
+}
+
+/* How many of them were there. */
+static PyObject *space_delete_multi(Space *self, PyObject *names)
+{
+    many_keys many;
+    mpc_status status = MPC_OK;
+    Py_ssize_t deleted = 0;
+    if (parse_keys(self, names, &many) < 0)
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    for (Py_ssize_t i = 0; i < many.n && (status == MPC_OK || status == MPC_ABSENT); i++) {
+        status = mpc_delete(&self->engine->ctx, &many.key[i]);
+        deleted += status == MPC_OK;
+    }
+    Py_END_ALLOW_THREADS
+    free_keys(&many);
+    return status == MPC_OK || status == MPC_ABSENT ? PyLong_FromSsize_t(deleted) : raise_status(status);
 }
 
 /* -- the namespace ---------------------------------------------------------------------------------------------------- */
@@ -342,12 +453,20 @@ static PyObject *space_get_engine(Space *self, void *unused)
 #define FAST(f) ((PyCFunction)(void (*)(void))(f))
 
 static PyMethodDef space_methods[] = {
-    {"get", (PyCFunction)space_get, METH_O, "(value, created, epoch, flags) of the key, or None."},
+    {"get", (PyCFunction)space_get, METH_O, "(value, created, epoch, flags, expires, version) of the key, or None."},
     {"set", FAST(space_set), METH_FASTCALL, "Store; False if the shard stayed busy and the key has no value now."},
     {"add", FAST(space_add), METH_FASTCALL, "Store unless the key has a value; whether it did."},
+    {"compare_and_set", FAST(space_compare_and_set), METH_FASTCALL, "Store if the value is of this version; whether it was."},
+    {"incr", FAST(space_incr), METH_FASTCALL, "Add to the integer that the key has; the sum, or None: it has no value."},
+    {"touch", FAST(space_touch), METH_FASTCALL,
+     "Let the value end at another time; whether there is one, or NotImplemented: its bytes say when it ends."},
+    {"version", (PyCFunction)space_version, METH_O, "The version of the key's value, or None."},
+    {"get_multi", (PyCFunction)space_get_multi, METH_O, "A list of what get() returns."},
+    {"set_multi", (PyCFunction)space_set_multi, METH_O, "As set(), for tuples of its arguments; None: too large."},
+    {"delete_multi", (PyCFunction)space_delete_multi, METH_O, "As delete(); how many were there."},
     {"fill", FAST(space_fill), METH_FASTCALL, "Store what was created under the guard; False if it may not be."},
     {"delete", (PyCFunction)space_delete, METH_O, "Remove; whether the key was there."},
-    {"keys", (PyCFunction)space_keys, METH_NOARGS, "The keys, in no order; what comes or goes meanwhile may be seen or not."},
+    {"keys", (PyCFunction)space_keys, METH_NOARGS, "The keys, in no order; what comes or goes meanwhile may be among them or not."},
     {"invalidate", (PyCFunction)space_invalidate, METH_O, "Hide (True) or make stale (False) what was begun before; the new epoch."},
     {"clear", (PyCFunction)space_clear, METH_NOARGS, "Remove everything."},
     {"epochs", (PyCFunction)space_epochs, METH_NOARGS, "(epoch, hard_at, soft_at)."},

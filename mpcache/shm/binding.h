@@ -1,4 +1,4 @@
-/* Between the three files of the binding: the objects that Python sees, and how a status becomes an exception. */
+/* Between the files of the binding: the objects that Python sees, and how a status becomes an exception. */
 #ifndef MPC_BINDING_H
 #define MPC_BINDING_H
 
@@ -11,8 +11,8 @@ enum { KIND_RECORD = 0, KIND_MUTEX = 1 };
 enum { TYPE_STR = 0, TYPE_BYTES = 1 };
 
 /* How a value is kept: what its serializer made; bytes as somebody handed them, with what is known of the value in
- * them; and the two that need no serializer. */
-enum { KEPT_PAYLOAD, KEPT_WIRE, KEPT_BYTES, KEPT_TEXT };
+ * them; and the three that need no serializer.  An integer has 8 bytes in this machine's order: incr() adds to it. */
+enum { KEPT_PAYLOAD, KEPT_WIRE, KEPT_BYTES, KEPT_TEXT, KEPT_INT };
 
 /* One attached segment.  Unmapped when the last object that refers to it goes. */
 typedef struct {
@@ -74,6 +74,14 @@ PyObject *raise_status(mpc_status status);
 PyObject *raise_too_large(const mpc_ctx *ctx, const mpc_key *key, size_t size);
 int parse_key(const mpc_ctx *ctx, PyObject *from, u16 space, int kind, mpc_key *key);
 mpc_status copy_value(mpc_ctx *ctx, const mpc_hit *hit, char *to);
+int parse_value(const Space *self, PyObject *const *args, Py_ssize_t n, Py_buffer *buffer, mpc_value *value);
+PyObject *outcome_of(mpc_ctx *ctx, mpc_status status, const mpc_key *key, const mpc_value *value);
+int find_shown(Space *self, PyObject *name, mpc_hit *hit);
+PyObject *space_add(Space *self, PyObject *const *args, Py_ssize_t n);
+PyObject *space_compare_and_set(Space *self, PyObject *const *args, Py_ssize_t n);
+PyObject *space_version(Space *self, PyObject *name);
+PyObject *space_incr(Space *self, PyObject *const *args, Py_ssize_t n);
+PyObject *space_touch(Space *self, PyObject *const *args, Py_ssize_t n);
 mpc_status set_value(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value);
 i64 ns_of_seconds(double seconds);
 double seconds_of_ns(i64 ns);
@@ -81,5 +89,10 @@ int init_time(void);
 PyObject *new_space(Engine *engine, u16 number);
 PyObject *new_lease(Space *space, PyObject *name, int kind);
 PyObject *new_guard(Space *space, PyObject *name);
+
+static inline u64 epoch_now(const Space *space)
+{
+    return mpc_load_acquire(&mpc_space_at(&space->engine->ctx, space->number)->epoch);
+}
 
 #endif

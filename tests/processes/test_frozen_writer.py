@@ -159,6 +159,27 @@ def test_an_add_changes_nothing_and_says_so(scene: Scene) -> None:
     assert scene.space.add("another", b"value")
 
 
+def test_what_depends_on_a_value_changes_nothing_and_says_so(scene: Scene) -> None:
+    space = scene.space
+    changes: list[Callable[[], object]] = [
+        lambda: space.incr("n", 1),
+        lambda: space.touch("n", time.time() + 1000),
+        lambda: space.compare_and_set("n", space.version("n") or 0, b"other"),
+    ]
+    with scene.stopped(having="n"):
+        guard = space.guard("n")
+        before = space.get("n")
+        for change in changes:
+            began = own_time()
+            with pytest.raises(ShardBusy):
+                change()
+            assert own_time() - began < GIVES_UP + SLACK
+        assert space.get("n") == before
+        assert guard.live
+        scene.let_it_end()
+    assert scene.child.wait() == 0
+
+
 def test_a_creator_has_his_value_though_it_is_not_kept(scene: Scene) -> None:
     with scene.stopped():
         before = scene.dropped()

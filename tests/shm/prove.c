@@ -1,11 +1,14 @@
 /* Stops a process after each single instruction of an operation, and looks at what it would leave if it died there.
  *
- *     prove [-a] [-k STRIDE] [OPERATION...]          exit status 0: nothing was ever wrong
+ *     prove [-a] [-k STRIDE | -r STRIDE] [OPERATION...]          exit status 0: nothing was ever wrong
  *
  * A child attaches, stops, and runs the operation under ptrace, one instruction at a time.  Whenever an instruction
  * has changed the segment, its bytes are copied to a twin that nobody is attached to: exactly what a SIGKILL at this
  * instruction leaves.  There this process attaches, runs check(), reads every key, writes every key, takes every lease
  * and fills under it, and runs check() again, all within bounded time.
+ *
+ * With -r nobody dies: after every STRIDE-th instruction of the operation a rival changes the same key, and the operation
+ * goes on to its end.  Whatever the moment, it must be as if one had come after the other.
  *
  * With -k the child is really killed, at every STRIDE-th instruction, and the segment itself is looked at: slower by
  * far, since each death needs a child of its own; it shows that the twin tells the truth.
@@ -35,10 +38,17 @@ static u8 *segment, *twin, *image, *before;
 static u8 buffer[1 << 16], copy[1 << 16];
 
 #define LARGE (KEYS - 1) /* the key whose values need much room */
+#define TALLY (KEYS - 2) /* the key whose values are numbers: 100 + generation */
+#define NUMBER 4         /* their flags */
 
 /* A value of a generation: its length and every byte follow from key and generation. */
 static u32 make_value(int key, int generation)
 {
+    if (key == TALLY) {
+        i64 number = 100 + generation;
+        memcpy(buffer, &number, sizeof number);
+        return sizeof number;
+    }
     u32 len = (key == LARGE ? 5000 : 64) + (u32)(key * 79 + generation * 151) % 300;
     for (u32 i = 0; i < len; i++)
         buffer[i] = (u8)(key * 7 + generation * 31 + (int)i);
@@ -57,7 +67,7 @@ static mpc_key key_number(mpc_ctx *ctx, int number)
 static mpc_value value_of(int key, int generation)
 {
     u32 len = make_value(key, generation);
-    return (mpc_value){.bytes = buffer, .len = len, .created = 1};
+    return (mpc_value){.bytes = buffer, .len = len, .created = 1, .flags = key == TALLY ? NUMBER : 0};
 }
 
 static mpc_status set(mpc_ctx *ctx, int number, int generation)
@@ -85,11 +95,15 @@ static int read_generation(mpc_ctx *ctx, int number)
 static mpc_hold held;
 static mpc_key target; /* made before the first instruction counts */
 static mpc_value news;
+static mpc_hit shown;      /* the target as it is before the operation */
+static mpc_status outcome; /* of a change */
 
 static void set_news(mpc_ctx *ctx)
 {
     mpc_set(ctx, &target, &news, MPC_SHARD_WAIT_NS);
 }
+
+static int target_number(void);
 
 static void fill_up(mpc_ctx *ctx, int keys)
 {
@@ -100,6 +114,12 @@ static void fill_up(mpc_ctx *ctx, int keys)
 static void prepare_few(mpc_ctx *ctx)
 {
     fill_up(ctx, 8);
+}
+
+static void prepare_tally(mpc_ctx *ctx)
+{
+    fill_up(ctx, 8);
+    set(ctx, TALLY, 0);
 }
 
 static u8 filling[1 << 16];
@@ -227,18 +247,19 @@ static void prepare_promote(mpc_ctx *ctx)
 static void prepare_own(mpc_ctx *ctx)
 {
     crowd(ctx);
-    set(ctx, KEPT, 0);
-    bring_to_tail(ctx, place_of(ctx, KEPT));
+    set(ctx, target_number(), 0);
+    bring_to_tail(ctx, place_of(ctx, target_number()));
 }
 
 /* So it is in main. */
 static void prepare_own_in_main(mpc_ctx *ctx)
 {
+    int own = target_number();
     crowd(ctx);
-    set_and_read(ctx, KEPT, 0);
-    while (is_in(ctx, KEPT, MPC_SMALL))
+    set_and_read(ctx, own, 0);
+    while (is_in(ctx, own, MPC_SMALL))
         set_filler(ctx, next_filler++, 600);
-    while (tail_of(ctx, MPC_MAIN) < place_of(ctx, KEPT))
+    while (tail_of(ctx, MPC_MAIN) < place_of(ctx, own))
         set_and_read_filler(ctx, next_filler++, 600);
 }
 
@@ -315,7 +336,53 @@ static void prepare_dead_holder(mpc_ctx *ctx)
 
 static void act_add(mpc_ctx *ctx)
 {
-    mpc_add_new(ctx, &target, &news, MPC_SHARD_WAIT_NS);
+    outcome = mpc_add_new(ctx, &target, &news, MPC_SHARD_WAIT_NS);
+}
+
+static void act_swap(mpc_ctx *ctx)
+{
+    outcome = mpc_compare_and_set(ctx, &target, shown.record.version, &news, MPC_SHARD_WAIT_NS);
+}
+
+static void act_swap_in_vain(mpc_ctx *ctx)
+{
+    outcome = mpc_compare_and_set(ctx, &target, shown.record.version - 2, &news, MPC_SHARD_WAIT_NS);
+}
+
+static void incr_from(mpc_ctx *ctx, const i64 *initial)
+{
+    i64 sum;
+    mpc_value fresh = {.created = 1, .flags = NUMBER};
+    outcome = mpc_incr(ctx, &target, 1, initial, &fresh, &sum, MPC_SHARD_WAIT_NS);
+}
+
+static void act_incr(mpc_ctx *ctx)
+{
+    incr_from(ctx, NULL);
+}
+
+static void act_count(mpc_ctx *ctx)
+{
+    i64 initial = 100;
+    incr_from(ctx, &initial);
+}
+
+#define LATER ((i64)1 << 62)
+
+static void act_touch(mpc_ctx *ctx)
+{
+    outcome = mpc_touch(ctx, &target, LATER, NUMBER, MPC_SHARD_WAIT_NS);
+}
+
+/* A scan over the keys, as it comes to the slot of one. */
+static void act_keys(mpc_ctx *ctx)
+{
+    mpc_hit hit;
+    const a64 *index = (const a64 *)((u8 *)shard_of(ctx) + ctx->geometry.index_at);
+    mpc_cursor cursor = {.shard = 0, .slot = (u64)(shown.slot - index)};
+    outcome = mpc_next_key(ctx, &cursor, 0, &hit, copy);
+    if (outcome == MPC_OK && hit.record.hash != target.hash)
+        outcome = MPC_ABSENT;
 }
 
 static void act_delete(mpc_ctx *ctx)
@@ -360,26 +427,36 @@ static const struct operation {
     bool may_vanish, evicts; /* or, if the operation evicts, gone, */
     int keeps;               /* but this one */
     bool leaves_holder;
+    int target; /* a key that is looked at and stays as it is; -1: what changes */
 } operations[] = {
-    {"insert", prepare_few, set_news, 20, true, false, -1, false},
-    {"overwrite", prepare_few, set_news, 0, false, false, -1, false},
-    {"add", prepare_few, act_add, 20, true, false, -1, false},
-    {"delete", prepare_few, act_delete, 0, true, false, -1, false},
-    {"evict", prepare_evict, set_news, 20, true, true, -1, false},
-    {"promote", prepare_promote, set_news, 20, true, true, KEPT, false},
-    {"own", prepare_own, set_news, KEPT, false, true, KEPT, false},
-    {"own-in-main", prepare_own_in_main, set_news, KEPT, false, true, KEPT, false},
-    {"superseded", prepare_superseded, set_news, 20, true, true, KEPT, false},
-    {"evict-many", prepare_busy, set_news, LARGE, true, true, -1, false},
-    {"ghost", prepare_ghost, set_news, 20, true, true, -1, false},
-    {"guest", prepare_guest, set_news, 20, true, false, -1, false},
-    {"restart", prepare_limit_of_small, set_news, 1, true, true, -1, false},
-    {"restart-main", prepare_limit_of_main, set_news, LARGE, true, true, -1, false},
-    {"lease", prepare_few, act_lease, -1, false, false, -1, false},
-    {"takeover", prepare_dead_holder, act_lease, -1, false, false, -1, true},
-    {"fill", prepare_few, act_fill, 0, false, false, -1, false},
-    {"invalidate", prepare_few, act_invalidate, -1, false, false, -1, false},
-    {"attach", prepare_dead_holder, act_attach_and_detach, -1, false, false, -1, true},
+    {"insert", prepare_few, set_news, 20, true, false, -1, false, -1},
+    {"overwrite", prepare_few, set_news, 0, false, false, -1, false, -1},
+    {"add", prepare_few, act_add, 20, true, false, -1, false, -1},
+    {"delete", prepare_few, act_delete, 0, true, false, -1, false, -1},
+    {"evict", prepare_evict, set_news, 20, true, true, -1, false, -1},
+    {"promote", prepare_promote, set_news, 20, true, true, KEPT, false, -1},
+    {"own", prepare_own, set_news, KEPT, false, true, KEPT, false, -1},
+    {"own-in-main", prepare_own_in_main, set_news, KEPT, false, true, KEPT, false, -1},
+    {"superseded", prepare_superseded, set_news, 20, true, true, KEPT, false, -1},
+    {"evict-many", prepare_busy, set_news, LARGE, true, true, -1, false, -1},
+    {"ghost", prepare_ghost, set_news, 20, true, true, -1, false, -1},
+    {"guest", prepare_guest, set_news, 20, true, false, -1, false, -1},
+    {"restart", prepare_limit_of_small, set_news, 1, true, true, -1, false, -1},
+    {"restart-main", prepare_limit_of_main, set_news, LARGE, true, true, -1, false, -1},
+    {"swap", prepare_few, act_swap, 0, false, false, -1, false, -1},
+    {"swap-in-vain", prepare_few, act_swap_in_vain, -1, false, false, -1, false, 0},
+    {"swap-own", prepare_own_in_main, act_swap, KEPT, false, true, KEPT, false, -1},
+    {"incr", prepare_tally, act_incr, TALLY, false, false, -1, false, -1},
+    {"incr-own", prepare_own_in_main, act_incr, TALLY, false, true, TALLY, false, -1},
+    {"count", prepare_few, act_count, TALLY, true, false, -1, false, -1},
+    {"touch", prepare_few, act_touch, 0, false, false, -1, false, -1},
+    {"touch-own", prepare_own_in_main, act_touch, KEPT, false, true, KEPT, false, -1},
+    {"keys", prepare_promote, act_keys, -1, false, true, -1, false, KEPT},
+    {"lease", prepare_few, act_lease, -1, false, false, -1, false, -1},
+    {"takeover", prepare_dead_holder, act_lease, -1, false, false, -1, true, -1},
+    {"fill", prepare_few, act_fill, 0, false, false, -1, false, -1},
+    {"invalidate", prepare_few, act_invalidate, -1, false, false, -1, false, -1},
+    {"attach", prepare_dead_holder, act_attach_and_detach, -1, false, false, -1, true, -1},
 };
 
 /* -- looking at what was left ---------------------------------------------------------------------------------------- */
@@ -394,7 +471,26 @@ static void complain(const char *what, int key, long long detail)
     complaints++;
 }
 
+static int target_number(void)
+{
+    return now->changes >= 0 ? now->changes : now->target >= 0 ? now->target : 0;
+}
+
 static int generation_before[KEYS];
+static u64 version_before[KEYS];
+
+/* Who has the value that he had has its version, and ends when he was to end, or as the operation wanted it. */
+static void look_at_record(mpc_ctx *ctx, int number)
+{
+    mpc_hit hit;
+    mpc_key key = key_number(ctx, number);
+    if (mpc_look_up(ctx, shard_of(ctx), &key, &hit) != MPC_OK)
+        return;
+    if (read_generation(ctx, number) == generation_before[number] && hit.record.version != version_before[number])
+        complain("a value has another version", number, (long long)hit.record.version);
+    if (hit.record.expires != 0 && !(number == now->changes && hit.record.expires == LATER))
+        complain("a value ends at another time", number, (long long)hit.record.expires);
+}
 
 static void look_at_values(mpc_ctx *ctx)
 {
@@ -408,6 +504,7 @@ static void look_at_values(mpc_ctx *ctx)
             complain("a value is gone", i, found);
         else if (found != -1 && found != generation_before[i] && !(changed && found == 1))
             complain("a value is another one", i, found);
+        look_at_record(ctx, i);
     }
 }
 
@@ -482,12 +579,12 @@ static void be_the_victim(void)
     ptrace(PTRACE_TRACEME, 0, NULL, NULL);
     if (mpc_open(&ctx, segment_fd, NULL) != MPC_OK || mpc_register(&ctx) != MPC_OK)
         _exit(3);
-    int number = now->changes < 0 ? 0 : now->changes;
-    target = key_number(&ctx, number);
-    news = value_of(number, 1);
+    target = key_number(&ctx, target_number());
+    news = value_of(target_number(), 1);
+    mpc_look_up(&ctx, shard_of(&ctx), &target, &shown);
     raise(SIGSTOP);
     now->act(&ctx);
-    _exit(0);
+    _exit(outcome);
 }
 
 /* A child at the first instruction of its operation. */
@@ -551,6 +648,89 @@ static long kill_after_every(long stride)
     return points;
 }
 
+/* -- rivals ----------------------------------------------------------------------------------------------------------- */
+
+typedef mpc_status (*rival_fn)(mpc_ctx *ctx, const mpc_key *key);
+
+static mpc_status rival_delete(mpc_ctx *ctx, const mpc_key *key)
+{
+    return mpc_delete(ctx, key);
+}
+
+/* These take the shard only if it is free. */
+static mpc_status rival_set(mpc_ctx *ctx, const mpc_key *key)
+{
+    mpc_value value = value_of(target_number(), 2);
+    return mpc_set(ctx, key, &value, 0);
+}
+
+static mpc_status rival_incr(mpc_ctx *ctx, const mpc_key *key)
+{
+    i64 sum;
+    mpc_value fresh = {.created = 1, .flags = NUMBER};
+    return mpc_incr(ctx, key, 1, NULL, &fresh, &sum, 0);
+}
+
+static mpc_status rival_insert(mpc_ctx *ctx, const mpc_key *key)
+{
+    (void)key;
+    mpc_value value = value_of(20, 1);
+    mpc_key other = key_number(ctx, 20);
+    return mpc_set(ctx, &other, &value, 0);
+}
+
+/* What may be found when both are done, by what the rival and the operation said. */
+static void judge(rival_fn rival, mpc_status said, int found)
+{
+    if (now->act == act_keys) {
+        if (outcome != MPC_OK)
+            complain("a key that stays was not seen", target_number(), outcome);
+    } else if (rival == rival_delete) {
+        bool may_begin_anew = (now->act == act_count || now->act == act_add) && outcome == MPC_OK && found == 1;
+        if (found != -1 && !may_begin_anew)
+            complain("what was deleted is back", target_number(), found);
+    } else if (rival == rival_incr) {
+        if (said != MPC_ABSENT && found != 1 + (said == MPC_OK))
+            complain("a count was lost", target_number(), found);
+    } else if (said == MPC_OK && found != 2) {
+        complain("what was set was overwritten by what had not seen it", target_number(), found);
+    }
+}
+
+/* Whether the operation was over before. */
+static bool meet(rival_fn rival)
+{
+    int status;
+    mpc_ctx ctx;
+    pid_t victim = bring_to_operation();
+    for (long i = 0; i < step; i++)
+        if (one_step(victim))
+            return true;
+    mpc_open(&ctx, segment_fd, NULL);
+    mpc_key key = key_number(&ctx, target_number());
+    mpc_status said = rival(&ctx, &key);
+    ptrace(PTRACE_CONT, victim, NULL, NULL);
+    waitpid(victim, &status, 0);
+    if (!WIFEXITED(status))
+        complain("the operation did not end", -1, status);
+    outcome = WEXITSTATUS(status);
+    judge(rival, said, read_generation(&ctx, target_number()));
+    check(&ctx);
+    mpc_close(&ctx);
+    return false;
+}
+
+static long meet_after_every(long stride)
+{
+    rival_fn rivals[] = {now->act == act_incr || now->act == act_count ? rival_incr : rival_set, rival_delete};
+    if (now->act == act_keys)
+        rivals[0] = rivals[1] = rival_insert;
+    long points = 0;
+    for (step = 1 + stride / 2; complaints < 10 && !meet(rivals[points % 2]); step += stride)
+        points++;
+    return points;
+}
+
 static void make_image(void)
 {
     struct mpc_geometry geometry;
@@ -562,8 +742,13 @@ static void make_image(void)
         abort();
     now->prepare(&ctx);
     memcpy(before, segment, segment_size);
-    for (int i = 0; i < KEYS; i++)
+    for (int i = 0; i < KEYS; i++) {
+        mpc_hit hit = {0};
+        mpc_key key = key_number(&ctx, i);
+        mpc_look_up(&ctx, shard_of(&ctx), &key, &hit);
+        version_before[i] = hit.record.version;
         generation_before[i] = read_generation(&ctx, i);
+    }
     memcpy(segment, before, segment_size); /* as if nobody had read them */
     if (now->leaves_holder)
         memcpy(image, segment, segment_size); /* as it is while the holder holds */
@@ -589,19 +774,32 @@ static void print_events(void)
     putchar('\n');
 }
 
-/* A stride of 0: look at the twin after every instruction. */
-static long prove(const struct operation *operation, long stride)
+enum how { LOOK, KILL, MEET };
+
+static long prove(const struct operation *operation, enum how how, long stride)
 {
     u64 start = mpc_mono_ns();
     now = operation;
     step = 0;
     make_image();
-    long points = stride ? kill_after_every(stride) : look_after_every_instruction();
-    printf("%-12s %6ld deaths in %6ld instructions, %.1f s;", operation->name, points, step,
+    long points = how == LOOK   ? look_after_every_instruction()
+                  : how == KILL ? kill_after_every(stride)
+                                : meet_after_every(stride);
+    printf("%-12s %6ld %s in %6ld instructions, %.1f s;", operation->name, points, how == MEET ? "rivals" : "deaths", step,
            (double)(mpc_mono_ns() - start) / 1e9);
     print_events();
     fflush(stdout);
     return points;
+}
+
+/* Rivals are for what depends on the value that is there; a scan changes nothing by which it could be seen to die. */
+static bool is_for(const struct operation *operation, enum how how)
+{
+    void (*const met[])(mpc_ctx *) = {act_add, act_swap, act_incr, act_count, act_touch, act_keys};
+    for (size_t i = 0; i < sizeof met / sizeof *met; i++)
+        if (operation->act == met[i])
+            return how == MEET || operation->act != act_keys;
+    return how != MEET;
 }
 
 static bool is_wanted(const char *name, int count, char **names)
@@ -624,14 +822,17 @@ static u8 *map_new(int *fd)
 int main(int argc, char **argv)
 {
     int option;
-    long stride = 0, points = 0;
-    while ((option = getopt(argc, argv, "ak:")) == 'k' || option == 'a')
-        if (option == 'a')
+    long stride = 1, points = 0;
+    enum how how = LOOK;
+    while ((option = getopt(argc, argv, "ak:r:")) != -1 && option != '?')
+        if (option == 'a') {
             all = true;
-        else
+        } else {
+            how = option == 'k' ? KILL : MEET;
             stride = atol(optarg);
-    if (option != -1 || stride < 0)
-        return fprintf(stderr, "usage: prove [-a] [-k STRIDE] [OPERATION...]\n"), 2;
+        }
+    if (option != -1 || stride < 1)
+        return fprintf(stderr, "usage: prove [-a] [-k STRIDE | -r STRIDE] [OPERATION...]\n"), 2;
     segment_size = mpc_smallest(1);
     segment = map_new(&segment_fd);
     twin = map_new(&twin_fd);
@@ -640,8 +841,8 @@ int main(int argc, char **argv)
     if (!segment || !twin || !image || !before)
         return perror("prove"), 2;
     for (size_t i = 0; i < sizeof operations / sizeof *operations; i++)
-        if (is_wanted(operations[i].name, argc - optind, argv + optind))
-            points += prove(&operations[i], stride);
-    printf("%ld deaths, %d complaints\n", points, complaints);
+        if (is_for(&operations[i], how) && is_wanted(operations[i].name, argc - optind, argv + optind))
+            points += prove(&operations[i], how, stride);
+    printf("%ld %s, %d complaints\n", points, how == MEET ? "rivals" : "deaths", complaints);
     return complaints != 0;
 }

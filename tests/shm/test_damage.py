@@ -27,6 +27,15 @@ def segment_in(fd: int) -> _engine.Engine:
     return _engine.Engine(fd)
 
 
+def incremented(space: _engine.Space, key: str) -> None:
+    space.delete(key)
+    space.incr(key, 1, 0)
+    try:
+        space.incr(key, 1)
+    except TypeError:
+        pass  # it is no integer any more
+
+
 def use(space: _engine.Space) -> None:
     """Every operation once; errors of the engine are allowed, answers are not looked at."""
     for act in (
@@ -34,6 +43,11 @@ def use(space: _engine.Space) -> None:
         lambda: [space.delete(key) for key in KEYS[:3]],
         lambda: [space.set(key, b"x" * 3000) for key in KEYS],
         lambda: [space.add(key, b"y") for key in KEYS[:5]],
+        lambda: [space.compare_and_set(key, space.version(key) or 1, b"z") for key in KEYS[:5]],
+        lambda: [incremented(space, key) for key in KEYS[:5]],
+        lambda: [space.touch(key, 0.0) for key in KEYS[:5]],
+        lambda: space.get_multi(KEYS),
+        lambda: space.delete_multi(KEYS[5:9]),
         lambda: space.keys(),
         lambda: space.engine.stats(),
         lambda: space.engine.check(),

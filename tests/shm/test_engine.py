@@ -259,6 +259,173 @@ def test_stats_count(space: _engine.Space) -> None:
     }  # fmt: skip
 
 
+# -- what depends on the value that is there ---------------------------------------------------------------
+
+INT = 4
+
+
+def test_compare_and_set_stores_over_one_version_only(space: _engine.Space) -> None:
+    assert space.version("a") is None
+    assert space.compare_and_set("a", 1 << 20, b"v") is False
+    space.set("a", b"one")
+    version = space.version("a")
+    assert version is not None
+    assert version == space.get("a")[5]  # type: ignore[index]
+    assert space.compare_and_set("a", version, b"two", 5.0, -1, 0.0, 3) is True
+    assert space.get("a")[:4] == (b"two", 5.0, 0, 3)  # type: ignore[index]
+    assert space.compare_and_set("a", version, b"three") is False
+    assert value_of(space.get("a")) == b"two"
+    space.set("a", b"two")
+    assert space.version("a") != version
+
+
+def test_a_version_outlives_moves_and_touches(space: _engine.Space) -> None:
+    space.set("a", b"v" * 100)
+    version = space.version("a")
+    for end in (time.time() + 1000, 0.0):
+        assert space.touch("a", end) is True
+        for i in range(10_000):
+            space.set(f"k{i}", b"x" * 1000)
+            space.get(f"k{i}")
+            space.get("a")
+    assert space.engine.stats()["moved"] > 10_000
+    assert space.version("a") == version
+    assert space.get("a")[0] == b"v" * 100  # type: ignore[index]
+
+
+def test_the_dead_have_no_version_and_are_not_changed(space: _engine.Space) -> None:
+    for key, end in (("expired", time.time() - 1), ("hidden", 0.0)):
+        space.incr(key, 1, 0)
+        version = space.version(key)
+        assert version is not None
+        assert space.touch(key, end) is True
+        space.invalidate(True) if key == "hidden" else None
+        assert space.version(key) is None
+        assert space.compare_and_set(key, version, b"v") is False
+        assert space.touch(key, 0.0) is False
+        assert space.incr(key, 1) is None
+        assert space.incr(key, 1, 10) == 11
+
+
+def test_incr_adds_exactly_or_not_at_all(space: _engine.Space) -> None:
+    assert space.incr("n", 1) is None
+    assert "n" not in space
+    assert [space.incr("n", delta, 40) for delta in (2, -50, 2**62)] == [42, -8, 2**62 - 8]
+    with pytest.raises(OverflowError, match="'n' plus 4611686018427387912"):
+        space.incr("n", 2**62 + 8)
+    with pytest.raises(OverflowError):
+        space.incr("n", 2**63)
+    assert space.incr("n", 0) == 2**62 - 8
+    for value, flags in ((b"text", 3), (b"8 bytes.", 0), (b"9 bytes..", INT)):
+        space.set("n", value, 0.0, -1, 0.0, flags)
+        with pytest.raises(TypeError, match="'n' is no integer"):
+            space.incr("n", 1, 0)
+        assert value_of(space.get("n")) == value
+
+
+def test_a_count_stays_as_old_as_it_is(space: _engine.Space) -> None:
+    end = time.time() + 1000
+    space.set("n", bytes(8), 5.0, -1, end, INT)
+    space.invalidate(False)
+    assert space.incr("n", 1) == 1
+    _, created, epoch, kept, expires, _ = space.get("n")  # type: ignore[misc]
+    assert (created, epoch, kept, expires) == (5.0, 0, INT, end)
+
+
+def test_touch_moves_the_end_and_nothing_else(space: _engine.Space) -> None:
+    end = time.time() + 1000
+    for value in (b"", b"v" * 1000, b"w" * 200_000):
+        space.set("a", value, 5.0, -1, 0.0, 3)
+        space.invalidate(False)
+        before = space.get("a")
+        assert before is not None
+        assert space.touch("a", end) is True
+        assert space.get("a") == (*before[:4], end, before[5])
+        assert space.touch("a", 0.0) is True
+        assert space.get("a") == before
+        assert space.touch("a", 1.0) is True
+        assert space.get("a") is None
+    assert space.touch("none", end) is False
+    space.set("wire", b"v", 0.0, -1, 0.0, 1)
+    assert space.touch("wire", end) is NotImplemented
+
+
+def test_a_count_never_leaves_by_its_own_doing(space: _engine.Space) -> None:
+    """It laps both rings, with everything else in use."""
+    for i in range(3000):
+        space.set(f"k{i}", b"x" * 1000)
+    assert space.incr("n", 1, 0) == 1
+    for i in range(2, 100_000):
+        assert space.incr("n", 1) == i
+        space.get(f"k{i % 3000}")
+    space.engine.check()
+
+
+@pytest.mark.parametrize("change", ["compare_and_set", "incr", "touch"])
+def test_a_fill_is_refused_after_these_too(space: _engine.Space, change: str) -> None:
+    changes: dict[str, Any] = {
+        "compare_and_set": lambda: space.compare_and_set("n", space.version("n") or 0, b"v"),
+        "incr": lambda: space.incr("n", 1),
+        "touch": lambda: space.touch("n", time.time() + 1000),
+    }
+    space.incr("n", 1, 0)
+    guard = space.guard("n")
+    assert space.compare_and_set("n", 4, b"v") is False
+    assert space.incr("other", 1) is None
+    assert guard.live
+    assert changes[change]()
+    assert fill(space, guard, "n", b"made") is False
+
+
+@pytest.mark.parametrize("args", [(), ("a",), ("a", 1, 2, 3, 4, 5, 6, 7)])
+def test_wrong_arguments_are_told(space: _engine.Space, args: Any) -> None:
+    for call in (space.set, space.add, space.compare_and_set, space.incr, space.touch):
+        with pytest.raises(TypeError, match="expected key"):
+            call(*args)
+    space.set("a", b"v")
+    any_space: Any = space
+    for call, wrong in (
+        (any_space.incr, ("a", "1")),
+        (any_space.touch, ("a", "1")),
+        (any_space.touch, (1, 1.0)),
+        (any_space.compare_and_set, ("a", -1, b"w")),
+        (any_space.compare_and_set, ("a", "1", b"w")),
+    ):
+        with pytest.raises((TypeError, OverflowError)):
+            call(*wrong)
+    assert value_of(space.get("a")) == b"v"
+
+
+# -- many keys -----------------------------------------------------------------------------------------------
+
+
+def test_many_keys_in_one_call(space: _engine.Space) -> None:
+    keys: list[str | bytes] = ["a", b"a", "none", "b", "a"]
+    assert space.set_multi([("a", b"1"), (b"a", b"2", 5.0, -1, 0.0, 3), ("b", b"3")]) == [True] * 3
+    assert [value_of(found) for found in space.get_multi(keys)] == [b"1", b"2", None, b"3", b"1"]
+    assert space.get_multi(tuple(keys)) == [space.get(key) for key in keys]
+    assert space.delete_multi(keys) == 3
+    assert space.get_multi(keys) == [None] * 5
+    assert (space.get_multi([]), space.set_multi([]), space.delete_multi([])) == ([], [], 0)
+
+
+def test_of_many_what_fits_is_stored(space: _engine.Space) -> None:
+    assert space.set_multi([("a", b"1"), ("b", bytes(4 << 20)), ("c", b"3")]) == [True, None, True]
+    assert sorted(map(str, space.keys())) == ["a", "c"]
+
+
+def test_one_that_is_no_key_keeps_the_others_from_being_touched(space: _engine.Space) -> None:
+    space.set("a", b"1")
+    for call in (space.get_multi, space.delete_multi):
+        with pytest.raises(TypeError, match="str or bytes"):
+            call(["a", 1])  # type: ignore[list-item]
+        with pytest.raises(KeyTooLong):
+            call(["a", "x" * 70_000])
+    with pytest.raises(TypeError, match="tuples"):
+        space.set_multi([["a", b"2"]])  # type: ignore[list-item]
+    assert value_of(space.get("a")) == b"1"
+
+
 # -- fills ------------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Death at every instruction: the program prove.c, built from the engine's sources, run over every operation.
+"""Death, and rivals, at every instruction: prove.c, built from the engine's sources, run over every operation.
 
 With MPCACHE_PROVE=full, as `make prove` has it, every state is looked at, and short operations are really killed after
 every single instruction; otherwise of a thousand states that are alike each sixteenth.
@@ -17,12 +17,16 @@ HERE = Path(__file__).parent
 CORE = HERE.parents[1] / "mpcache" / "shm" / "core"
 FULL = os.environ.get("MPCACHE_PROVE") == "full"
 PATIENCE = 600 if FULL else 110
-OPERATIONS = 20
+OPERATIONS = 28
+MET = ["add", "swap", "swap-own", "incr", "incr-own", "count", "touch", "touch-own", "keys"]
 EVENTS = {
     "evict": {"small": 1, "main": 0},
     "promote": {"promoted": 1, "reinserted": 1, "main": 1},
     "own": {"small": 0, "promoted": 0, "main": 1},
     "own-in-main": {"reinserted": 1},
+    "swap-own": {"reinserted": 1},
+    "incr-own": {"reinserted": 1},
+    "touch-own": {"reinserted": 1},
     "superseded": {"small": 0},
     "evict-many": {"reinserted": 60, "promoted": 1, "small": 1},
     "ghost": {"ghosts": 1},
@@ -90,6 +94,30 @@ def test_so_do_real_kills_of_what_is_short(build: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_a_rival_at_any_moment_comes_before_or_after(build: Path) -> None:
+    done = run(prover(build), "-r", "31")
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout
+    assert [line.split()[0] for line in done.stdout.splitlines()[:-1]] == MET
+
+
+@pytest.mark.parametrize(
+    ("fault", "operation", "complaint"),
+    [
+        ("BLIND_PUBLISH", "swap", "what was deleted is back"),
+        ("BLIND_PUBLISH", "incr", "what was deleted is back"),
+        ("BLIND_PUBLISH", "touch", "what was deleted is back"),
+        ("ANY_VERSION", "swap", "overwritten by what had not seen it"),
+        ("STALE_COUNT", "incr", "a count was lost"),
+        ("KEYS_LOOK_ONCE", "keys", "a key that stays was not seen"),
+    ],
+)
+def test_a_broken_rule_is_found_by_rivals(build: Path, fault: str, operation: str, complaint: str) -> None:
+    done = run(prover(build, f"-DMPC_FAULT_{fault}"), "-r", "5", operation)
+    assert done.returncode == 1
+    assert complaint in done.stdout
+
+
 @pytest.mark.parametrize(
     ("fault", "operation", "complaint"),
     [
@@ -101,6 +129,7 @@ def test_so_do_real_kills_of_what_is_short(build: Path) -> None:
         ("TAIL_BEFORE_SLOT", "promote", "a value is gone"),
         ("MOVE_SUPERSEDED", "superseded", "a value is another one"),
         ("OWN_LEAVES", "own", "a value is gone"),
+        ("ANY_VERSION", "swap-in-vain", "a value is another one"),
     ],
 )
 def test_a_broken_rule_is_found_out(build: Path, fault: str, operation: str, complaint: str) -> None:

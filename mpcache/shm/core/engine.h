@@ -50,6 +50,7 @@ typedef struct {
     i64 created; /* wall clock, ns */
     i64 expires; /* wall clock, ns; 0: never */
     u64 epoch;
+    u64 version; /* 0: a new one */
     u8 flags;
 } mpc_value;
 
@@ -147,12 +148,18 @@ u64 mpc_hash(const u64 seed[2], u64 salt, const void *bytes, size_t n);
 mpc_status mpc_find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit);
 mpc_status mpc_copy(mpc_ctx *ctx, const mpc_hit *hit, void *to);
 mpc_status mpc_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64 wait_ns);
-mpc_status mpc_add_new(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64 wait_ns);
 mpc_status mpc_fill(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, const mpc_hold *guard, u64 wait_ns);
 mpc_status mpc_delete(mpc_ctx *ctx, const mpc_key *key);
 mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 space, mpc_hit *hit, u8 key[MPC_MAX_KEY]);
 void mpc_drop(mpc_ctx *ctx, const mpc_key *key);
 u64 mpc_largest_value(const mpc_ctx *ctx, u32 klen);
+
+/* -- what depends on the value that is there: change.c ---------------------------------------------------------- */
+mpc_status mpc_add_new(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64 wait_ns);
+mpc_status mpc_compare_and_set(mpc_ctx *ctx, const mpc_key *key, u64 version, const mpc_value *value, u64 wait_ns);
+mpc_status mpc_incr(mpc_ctx *ctx, const mpc_key *key, i64 delta, const i64 *initial, const mpc_value *fresh, i64 *sum,
+                    u64 wait_ns);
+mpc_status mpc_touch(mpc_ctx *ctx, const mpc_key *key, i64 expires, u8 but, u64 wait_ns);
 
 /* -- the lease table: lease.c ----------------------------------------------------------------------------------- */
 mpc_status mpc_lease_try(mpc_ctx *ctx, const mpc_key *key, mpc_hold *hold, mpc_wait *wait, u64 wait_ns);
@@ -213,6 +220,7 @@ static inline void mpc_tally_locked(a64 *counter)
 
 #define MPC_TAKEOVER_NS (20 * MPC_NS_PER_MS) /* a waiter judges the holder each time that this has passed */
 #define MPC_SHARD_WAIT_NS (100 * MPC_NS_PER_MS) /* after this a set gives up; longer than one take-over */
+#define MPC_LONG_COPY (64u << 10) /* bytes from which a copy is worth a release of the GIL */
 #define MPC_LOOK_NS (250 * MPC_NS_PER_MS) /* a look at the descriptor: is it still ours, has the file a name? */
 
 #endif

@@ -71,11 +71,12 @@ static bool is_unread_guest(const struct victim *victim)
 }
 
 /* Whether the record shall stay; then one of the set's moves is used up, before room is made for the copy.  A record
- * that is being overwritten is in use, and shall be found until it is. */
+ * that is being overwritten is in use, and shall be found until it is: it has a move of its own. */
 static bool takes_a_move(struct mpc_room *room, const struct victim *victim)
 {
     return victim->slot && !victim->hidden && (mpc_word_freq(victim->word) > 0 || victim->slot == room->own) &&
-           victim->record.units <= room->movable && room->moves < MOVES_PER_SET && ++room->moves;
+           victim->record.units <= room->movable && (room->moves < MOVES_PER_SET || victim->slot == room->own) &&
+           ++room->moves;
 }
 
 /* Out of `ring`.  What was not given the time to be read becomes a ghost. */

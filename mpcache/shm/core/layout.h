@@ -77,7 +77,7 @@ struct mpc_space {
 #define MPC_COUNT_LIST(X)                                                                                        \
     X(HITS, hits) X(MISSES, misses) X(SETS, sets) X(ADDS, adds) X(DELETES, deletes) X(FILLS, fills)              \
     X(FILLS_REFUSED, fills_refused) X(DROPPED, dropped) X(LAPS, laps) X(LEASES, leases_taken)                    \
-    X(TAKEOVERS, takeovers) X(OWNER_DEATHS, owner_deaths)
+    X(TAKEOVERS, takeovers) X(OWNER_DEATHS, owner_deaths) X(SWAPS, swaps) X(INCRS, incrs) X(TOUCHES, touches)
 
 enum mpc_count {
 #define MPC_AS_COUNT(name, text) MPC_COUNT_##name,

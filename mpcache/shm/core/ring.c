@@ -152,8 +152,8 @@ u64 mpc_log_append_locked(struct mpc_log *log, const mpc_key *key, const mpc_val
     u64 position = log->head;
     struct mpc_record record = {
         .position = position, .units = (u32)units, .klen = (u16)key->len, .sort = key->sort, .flags = value->flags,
-        .version = mpc_word(0, 0, log->which, position), .hash = key->hash, .vlen = (u32)value->len,
-        .space = key->space, .guest = guest, .epoch = value->epoch, .created = value->created,
+        .version = value->version ? value->version : mpc_word(0, 0, log->which, position), .hash = key->hash,
+        .vlen = (u32)value->len, .space = key->space, .guest = guest, .epoch = value->epoch, .created = value->created,
         .expires = value->expires,
     };
 #ifdef MPC_FAULT_HEAD_FIRST

@@ -17,6 +17,8 @@
     X(REFUSED,        NULL,                 "the key was changed or invalidated after the fill had begun")       \
     X(DROPPED,        NULL,                 "the shard stayed busy; the value was not stored")                   \
     X(BUSY,           "ShardBusy",          "a process that is stopped or very slow holds the shard")            \
+    X(OTHER_KIND,   "TypeError",            "the key's value is of another kind")                                \
+    X(OVERFLOW,     "OverflowError",        "the sum is no signed number of 64 bits")                            \
     X(DEADLOCK,       "DeadlockError",      "those who hold these keys wait for each other")                     \
     X(NOT_HELD,       "NotHeld",            "the key is not held under this token")                              \
     X(TOO_LARGE,      "ValueTooLarge",      "the value is larger than a record of this segment may be")          \

@@ -1,4 +1,5 @@
-/* What can be done with a key: find, copy, set, add, fill, delete.  Index and ring do the work; here is decided.
+/* What can be done with a key: find, copy, set, fill, delete; what depends on its value is in change.c.  Index and ring
+ * do the work; here is decided.
  *
  *     reader   look up -> copy -> was the tail past it? again
  *     writer   void the key's lease | lock the shard | append | look up | publish | unlock
@@ -6,6 +7,7 @@
  *     delete   void the key's lease, let a fill end | look up and empty the slot, until the key is not found */
 #include "store.h"
 
+#define SLOT_READS 64     /* moves of one record, each by a lap of its ring, while its key is copied */
 #define DELETE_ROUNDS 1024 /* each round lost means that another process got its own set through */
 
 /* -- reading ---------------------------------------------------------------------------------------------------- */
@@ -50,28 +52,44 @@ mpc_status mpc_copy(mpc_ctx *ctx, const mpc_hit *hit, void *to)
     return MPC_OK;
 }
 
+/* What a slot holds of the namespace.  The tail may have passed the record because it was moved, which leaves the slot
+ * its own: it is looked at again. */
+static bool read_slot(mpc_ctx *ctx, struct mpc_shard *shard, a64 *slot, u16 space, mpc_hit *hit, u8 key[MPC_MAX_KEY])
+{
+    u64 word = mpc_load_acquire(slot);
+    for (int i = 0; word != 0 && i < SLOT_READS; i++) {
+        const u8 *at;
+        *hit = (mpc_hit){.slot = slot, .word = word, .ring = &shard->ring[mpc_word_ring(word)]};
+        MPC_POINT();
+        if (mpc_record_at(ctx, shard, word, &hit->record, &at)) {
+            bool wanted = hit->record.space == space && !mpc_is_gone(ctx, &hit->record);
+            if (wanted)
+                mpc_copy_out(key, at + sizeof hit->record, hit->record.klen);
+            if (mpc_still_valid(hit))
+                return wanted;
+        }
+#ifdef MPC_FAULT_KEYS_LOOK_ONCE
+        return false;
+#endif
+        u64 now = mpc_load_acquire(slot);
+        if (mpc_same_place(now, word))
+            return false; /* left behind by the tail, and empty */
+        word = now;
+    }
+    return false;
+}
+
 /* The next key of the namespace that can be served, in no order; ABSENT at the end.  Keys that come or go while
- * one looks may or may not be seen; one that stays is seen at least once unless its record moves. */
+ * one looks may or may not be seen, or twice.  One that stays is seen: moved or overwritten, it keeps its slot. */
 mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 space, mpc_hit *hit, u8 key[MPC_MAX_KEY])
 {
     u64 slots = (u64)ctx->geometry.index_buckets * MPC_SLOTS_PER_BUCKET;
     for (; cursor->shard < ctx->geometry.shards; cursor->shard++, cursor->slot = 0) {
         struct mpc_shard *shard = mpc_shard_at(ctx, cursor->shard);
         a64 *index = (a64 *)((u8 *)shard + ctx->geometry.index_at);
-        while (cursor->slot < slots) {
-            a64 *slot = &index[cursor->slot++];
-            u64 word = mpc_load_acquire(slot);
-            const u8 *at;
-            if (word == 0 || !mpc_record_at(ctx, shard, word, &hit->record, &at) ||
-                hit->record.space != space || mpc_is_gone(ctx, &hit->record))
-                continue;
-            hit->slot = slot;
-            hit->word = word;
-            hit->ring = &shard->ring[mpc_word_ring(word)];
-            mpc_copy_out(key, at + sizeof hit->record, hit->record.klen);
-            if (mpc_still_valid(hit))
+        while (cursor->slot < slots)
+            if (read_slot(ctx, shard, &index[cursor->slot++], space, hit, key))
                 return MPC_OK;
-        }
     }
     return MPC_ABSENT;
 }
@@ -80,7 +98,7 @@ mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 space, mpc_hit *hi
 
 /* What a set is about to look at lies in cold memory, in places that do not depend on each other: ask for all at once,
  * before the lock is taken. */
-static void ask_for(const mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key)
+void mpc_ask_for(const mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key)
 {
     __builtin_prefetch(mpc_bucket(ctx, shard, key->hash, 0), 1);
     __builtin_prefetch(mpc_bucket(ctx, shard, key->hash, 1), 1);
@@ -91,7 +109,7 @@ static void ask_for(const mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *
     }
 }
 
-static mpc_status may_write(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value)
+mpc_status mpc_may_write(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value)
 {
     mpc_status status = mpc_enter(ctx);
     if (status != MPC_OK)
@@ -138,8 +156,8 @@ static void unpublish(const mpc_hit *put)
 /* A plain set or add.  While its process was stopped with the lock, sets of others may have given up: theirs are
  * newer, perhaps of this key, so what was begun before them is taken back.  Either this look sees the drop, or the
  * dropper's look-up, which comes after its count, sees what was published here. */
-static mpc_status put_fresh_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
-                                   u64 drops)
+mpc_status mpc_put_fresh_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
+                                u64 drops)
 {
     mpc_hit put;
     mpc_status status = put_locked(ctx, shard, key, value, &put);
@@ -156,12 +174,12 @@ static mpc_status put_fresh_locked(mpc_ctx *ctx, struct mpc_shard *shard, const 
 /* Store the value.  `wait_ns` 0 only tries: MPC_BUSY, nothing has happened.  Else MPC_DROPPED after that time. */
 mpc_status mpc_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64 wait_ns)
 {
-    mpc_status status = may_write(ctx, key, value);
+    mpc_status status = mpc_may_write(ctx, key, value);
     if (status != MPC_OK)
         return status;
     struct mpc_shard *shard = mpc_shard_of(ctx, key);
     u64 drops = mpc_load_acquire(&shard->drops);
-    ask_for(ctx, shard, key);
+    mpc_ask_for(ctx, shard, key);
     mpc_lease_void(ctx, key);
     if (!mpc_lock(ctx, &shard->lock, wait_ns)) {
         if (wait_ns == 0)
@@ -169,38 +187,10 @@ mpc_status mpc_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64
         mpc_drop(ctx, key);
         return MPC_DROPPED;
     }
-    status = put_fresh_locked(ctx, shard, key, value, drops);
+    status = mpc_put_fresh_locked(ctx, shard, key, value, drops);
     mpc_unlock(ctx, &shard->lock);
     if (status == MPC_OK)
         mpc_count(ctx, MPC_COUNT_SETS);
-    return status;
-}
-
-static bool is_live(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key)
-{
-    mpc_hit hit;
-    return mpc_look_up(ctx, shard, key, &hit) == MPC_OK && !mpc_is_hidden(ctx, &hit.record);
-}
-
-/* Store the value unless the key has one that can be served.  MPC_BUSY: the shard stayed taken, nothing changed. */
-mpc_status mpc_add_new(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64 wait_ns)
-{
-    mpc_status status = may_write(ctx, key, value);
-    if (status != MPC_OK)
-        return status;
-    struct mpc_shard *shard = mpc_shard_of(ctx, key);
-    u64 drops = mpc_load_acquire(&shard->drops);
-    if (!mpc_lock(ctx, &shard->lock, wait_ns))
-        return MPC_BUSY;
-    if (is_live(ctx, shard, key)) {
-        status = MPC_EXISTS;
-    } else {
-        mpc_lease_void(ctx, key);
-        status = put_fresh_locked(ctx, shard, key, value, drops);
-    }
-    mpc_unlock(ctx, &shard->lock);
-    if (status == MPC_OK)
-        mpc_count(ctx, MPC_COUNT_ADDS);
     return status;
 }
 
@@ -253,7 +243,7 @@ static mpc_status fill_under_lock(mpc_ctx *ctx, const mpc_key *key, const mpc_va
 /* Store what a creator made, unless the key was set, deleted or invalidated since its fill began. */
 mpc_status mpc_fill(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, const mpc_hold *guard, u64 wait_ns)
 {
-    mpc_status status = may_write(ctx, key, value);
+    mpc_status status = mpc_may_write(ctx, key, value);
     if (status != MPC_OK)
         return status;
     if (!mpc_lease_mine(ctx, guard) || mpc_lease_voided(ctx, guard))

@@ -1,5 +1,6 @@
 /* Between the files of the store: index.c finds and publishes, ring.c writes logs, evict.c says who stays in them,
- * ghost.c remembers who left, store.c decides what is done with a key.  Nothing outside core/ includes this. */
+ * ghost.c remembers who left, store.c and change.c decide what is done with a key.  Nothing outside core/ includes
+ * this. */
 #ifndef MPC_STORE_H
 #define MPC_STORE_H
 
@@ -51,6 +52,12 @@ void mpc_log_pass_locked(struct mpc_log *log, u64 units);
 u64 mpc_largest_units(const mpc_ctx *ctx);
 mpc_status mpc_make_room_locked(mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, u64 units, const mpc_hit *old,
                                 struct mpc_room *room);
+
+/* store.c */
+mpc_status mpc_may_write(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value);
+void mpc_ask_for(const mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key);
+mpc_status mpc_put_fresh_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
+                                u64 drops);
 
 /* ghost.c */
 u16 *mpc_ghosts_of(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash);

@@ -1,0 +1,194 @@
+/* What depends on the value that is there: add, compare and set, count, touch.
+ *
+ *     lock the shard | look up | decide | void the key's lease | make room | append | publish | unlock
+ *                         ^                                                             |
+ *                         '---------- the slot was emptied meanwhile: decide anew ------'
+ *
+ * While the shard is locked nobody else can give the key a record; but it can be deleted, which takes no lock.  So what
+ * was decided holds only as long as the slot's word is the one that was looked up, and the new record is published by
+ * compare-and-swap from that word: the change and the delete fall one after the other, and none is lost.  A record that
+ * was appended and not published is an orphan.  Whoever cannot have the shard has changed nothing: MPC_BUSY. */
+#include "store.h"
+
+#define DECISIONS 4 /* two are made at most: a slot that was emptied stays so while the shard is locked */
+
+/* A change under way.  `decide` judges what the key has, NULL for nothing that can be served: MPC_OK with the value to
+ * be stored, or why there is none. */
+struct change {
+    const mpc_key *key;
+    mpc_value value;
+    bool keeps_bytes; /* the value's bytes are those of the record that is there */
+    mpc_status (*decide)(struct change *change, const mpc_hit *there);
+    u64 version;            /* swap: the one that the key's record must have */
+    i64 from, by, sum;      /* incr */
+    const mpc_value *fresh; /* incr: the record of a count that begins; */
+    bool may_begin;         /* where there is none, it may */
+    i64 expires;            /* touch */
+    u8 but;                 /* touch: flags of a record that is left alone */
+    bool in_haste;          /* touch: copies nothing long */
+};
+
+/* -- carrying it out ---------------------------------------------------------------------------------------------- */
+
+/* MPC_ABSENT: the record was deleted before its place was taken, or left when room was made: one that is too large to
+ * be moved, whose turn it was. */
+static mpc_status replace_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct change *change, mpc_hit *old)
+{
+    struct mpc_room room;
+    mpc_value *value = &change->value;
+    u64 units = mpc_units(change->key->len, value->len);
+    mpc_status status = mpc_make_room_locked(ctx, shard, change->key->hash, units, old, &room);
+    if (status != MPC_OK)
+        return status;
+    if (!mpc_same_place(mpc_load(old->slot), old->word) && mpc_look_up(ctx, shard, change->key, old) != MPC_OK)
+        return MPC_ABSENT;
+    if (change->keeps_bytes && old->record.vlen != value->len)
+        return MPC_DAMAGED;
+    if (change->keeps_bytes)
+        value->bytes = old->value; /* until the shard is unlocked no tail passes it */
+    u64 place = mpc_word(0, 0, room.ring, mpc_log_append_locked(&room.log[room.ring], change->key, value, room.guest));
+    u64 freq = mpc_word_freq(old->word), used = freq < 3 ? freq + 1 : 3;
+    MPC_POINT();
+#ifdef MPC_FAULT_BLIND_PUBLISH
+    mpc_hit put;
+    mpc_publish_locked(ctx, shard, change->key, old, place, &put);
+    return MPC_OK;
+#endif
+    return mpc_retarget(old->slot, old->word, place | mpc_tag(change->key->hash) << MPC_TAG_SHIFT | used * MPC_FREQ_ONE)
+               ? MPC_OK
+               : MPC_ABSENT;
+}
+
+static mpc_status change_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct change *change, u64 drops)
+{
+    for (int i = 0; i < DECISIONS; i++) {
+        mpc_hit there;
+        bool is_there = mpc_look_up(ctx, shard, change->key, &there) == MPC_OK && !mpc_is_hidden(ctx, &there.record);
+        mpc_status status = change->decide(change, is_there ? &there : NULL);
+        if (status != MPC_OK)
+            return status;
+        mpc_lease_void(ctx, change->key);
+        if (!is_there)
+            return mpc_put_fresh_locked(ctx, shard, change->key, &change->value, drops);
+        status = replace_locked(ctx, shard, change, &there);
+        if (status != MPC_ABSENT)
+            return status;
+    }
+    return MPC_BUSY;
+}
+
+/* Whoever gave up a set of the key while this process was stopped in here has dropped what was begun before: as if this
+ * change had not been. */
+static mpc_status make_change(mpc_ctx *ctx, struct change *change, enum mpc_count what, u64 wait_ns)
+{
+    mpc_status status = mpc_may_write(ctx, change->key, &change->value);
+    if (status != MPC_OK)
+        return status;
+    struct mpc_shard *shard = mpc_shard_of(ctx, change->key);
+    u64 drops = mpc_load_acquire(&shard->drops);
+    mpc_ask_for(ctx, shard, change->key);
+#ifdef MPC_FAULT_STALE_COUNT
+    mpc_hit early;
+    change->from = mpc_look_up(ctx, shard, change->key, &early) == MPC_OK ? *(const i64 *)early.value : 0;
+#endif
+    if (!mpc_lock(ctx, &shard->lock, wait_ns))
+        return MPC_BUSY;
+    status = change_locked(ctx, shard, change, drops);
+    mpc_unlock(ctx, &shard->lock);
+    if (status == MPC_OK)
+        mpc_count(ctx, what);
+    return status == MPC_DROPPED ? MPC_BUSY : status;
+}
+
+/* -- deciding ----------------------------------------------------------------------------------------------------- */
+
+static mpc_status decide_add(struct change *change, const mpc_hit *there)
+{
+    (void)change;
+    return there ? MPC_EXISTS : MPC_OK;
+}
+
+/* Store the value unless the key has one that can be served: MPC_EXISTS. */
+mpc_status mpc_add_new(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64 wait_ns)
+{
+    struct change change = {.key = key, .value = *value, .decide = decide_add};
+    return make_change(ctx, &change, MPC_COUNT_ADDS, wait_ns);
+}
+
+static mpc_status decide_swap(struct change *change, const mpc_hit *there)
+{
+    if (!there)
+        return MPC_ABSENT;
+#ifdef MPC_FAULT_ANY_VERSION
+    return MPC_OK;
+#endif
+    return there->record.version == change->version ? MPC_OK : MPC_REFUSED;
+}
+
+/* Store the value if the key's is still of this version (mpc_hit.record.version).  MPC_REFUSED: it is of another;
+ * MPC_ABSENT: there is none. */
+mpc_status mpc_compare_and_set(mpc_ctx *ctx, const mpc_key *key, u64 version, const mpc_value *value, u64 wait_ns)
+{
+    struct change change = {.key = key, .value = *value, .decide = decide_swap, .version = version};
+    return make_change(ctx, &change, MPC_COUNT_SWAPS, wait_ns);
+}
+
+static mpc_status decide_incr(struct change *change, const mpc_hit *there)
+{
+    mpc_value *value = &change->value;
+    i64 base = change->from;
+    if (!there && !change->may_begin)
+        return MPC_ABSENT;
+    *value = *change->fresh;
+    value->bytes = &change->sum;
+    value->len = sizeof change->sum;
+    if (there) {
+        const struct mpc_record *record = &there->record;
+        if (record->flags != value->flags || record->vlen != sizeof base)
+            return MPC_OTHER_KIND;
+#ifndef MPC_FAULT_STALE_COUNT
+        mpc_copy_out(&base, there->value, sizeof base);
+#endif
+        value->created = record->created;
+        value->expires = record->expires;
+        value->epoch = record->epoch;
+    }
+    return __builtin_add_overflow(base, change->by, &change->sum) ? MPC_OVERFLOW : MPC_OK;
+}
+
+/* Add to the number that the key has; `sum` is what it has then.  The record goes on to be as old, and to end when it
+ * would have.  MPC_ABSENT: it has none, and `initial` is NULL; else it counts from *initial, and the record is as
+ * `fresh` says.  A number is 8 bytes under the flags of `fresh`; of anything else MPC_OTHER_KIND.  MPC_OVERFLOW: the sum
+ * is not a signed number of 64 bits.  Nothing is changed then. */
+mpc_status mpc_incr(mpc_ctx *ctx, const mpc_key *key, i64 delta, const i64 *initial, const mpc_value *fresh, i64 *sum,
+                    u64 wait_ns)
+{
+    struct change change = {.key = key, .value = {.len = sizeof change.sum}, .decide = decide_incr, .by = delta,
+                            .from = initial ? *initial : 0, .may_begin = initial != NULL, .fresh = fresh};
+    mpc_status status = make_change(ctx, &change, MPC_COUNT_INCRS, wait_ns);
+    *sum = change.sum;
+    return status;
+}
+
+static mpc_status decide_touch(struct change *change, const mpc_hit *there)
+{
+    if (!there)
+        return MPC_ABSENT;
+    const struct mpc_record *record = &there->record;
+    if (record->flags == change->but)
+        return MPC_OTHER_KIND;
+    if (change->in_haste && record->vlen >= MPC_LONG_COPY)
+        return MPC_BUSY;
+    change->value = (mpc_value){.len = record->vlen, .created = record->created, .expires = change->expires,
+                                .epoch = record->epoch, .flags = record->flags, .version = record->version};
+    return MPC_OK;
+}
+
+/* Let the key's value end at another time (0: never); it stays what it is, with its version.  MPC_OTHER_KIND: its flags
+ * are `but`.  `wait_ns` 0 copies nothing long: MPC_BUSY. */
+mpc_status mpc_touch(mpc_ctx *ctx, const mpc_key *key, i64 expires, u8 but, u64 wait_ns)
+{
+    struct change change = {.key = key, .decide = decide_touch, .keeps_bytes = true, .expires = expires, .but = but,
+                            .in_haste = wait_ns == 0};
+    return make_change(ctx, &change, MPC_COUNT_TOUCHES, wait_ns);
+}
