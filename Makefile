@@ -23,7 +23,7 @@ test: build ## all checks and tests; with ARGS, which go to pytest, those tests 
 	@tools/need.sh proofs
 	@$(MAKE) --no-print-directory lint
 	$(if $(strip $(ARGS)),,@$(MAKE) --no-print-directory test-asan ARGS='-q -m "engine and not slow"')
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(if $(strip $(ARGS)),$(ARGS),-n 2 --dist loadfile)
 
 build: $(VENV)/.test ## the engine, in place, warnings being errors
 
