@@ -31,6 +31,10 @@ def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
     assert built.returncode == 0, built.stderr
     assert "CacheRegion.get_or_create" in (tmp_path / "html" / "api.html").read_text()
     page = (tmp_path / "html" / "mutexes.html").read_text()
+    figure = re.compile(r"[\d.e+,]+ (ns|µs|ms|s|B|%)")
+    measured = rows((tmp_path / "html" / "performance.html").read_text(), "mpcache.shm")
+    assert len(measured) == 4
+    assert all(figure.fullmatch(cell) for row in measured for cell in row)
     for name in mutexes.names():
         promises, costs = rows(page, name)
         promised = mutexes.resolve(name).guarantees

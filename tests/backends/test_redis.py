@@ -678,7 +678,7 @@ def test_a_hundred_forks_with_traffic_on_both_sides(region: Any, backend: str, k
         assert ours.get(key + who) == who
 
     clients = set()
-    for _ in range(50):
+    for _ in range(100):
         with child(lambda: traffic("child")):
             traffic("parent")
             clients.add(ours.backend.writer_client.client_id())
