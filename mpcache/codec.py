@@ -17,7 +17,8 @@ value_version = 2
 _BEFORE, _AFTER = b'{"ct": ', b'"v": %d' % value_version
 PLAIN = b", " + _AFTER + b"}"
 """How the head of nearly all values ends, of which nothing is known but when they were made."""
-_CREATED = slice(len(_BEFORE), -len(PLAIN))
+CREATED = slice(len(_BEFORE), -len(PLAIN))
+"""Where in such a head that stands."""
 _EXPIRES, _EPOCH = b', "x": ', b', "e": '
 
 
@@ -35,7 +36,7 @@ def split(wire: bytes) -> tuple[bytes, float, int | None, int, float | None]:
     head, _, payload = wire.partition(b"|")
     # What nearly all of them look like, at a tenth of the price of JSON.
     if head.endswith(PLAIN) and head.startswith(_BEFORE) and head.count(b",") == 1:
-        return payload, float(head[_CREATED]), None, value_version, None
+        return payload, float(head[CREATED]), None, value_version, None
     created, _, rest = head[len(_BEFORE) : -1].partition(b", ")
     if head.startswith(_BEFORE) and rest.startswith(_AFTER) and head.endswith(b"}"):
         more = rest[len(_AFTER) :]

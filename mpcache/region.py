@@ -142,8 +142,8 @@ class CacheRegion(Foundation):
         if not mangled:
             return []
         lifetime, judge = self._lifetime(expiration_time), self._judge
-        if ignore_expiration or (lifetime is None and getattr(self._invalidator, "quiet", False)):
-            return self._storage.values_multi(mangled)
+        if ignore_expiration or getattr(self._invalidator, "quiet", False):
+            return self._storage.values_multi(mangled, None if ignore_expiration else lifetime)
         return [
             found[0] if found and freshness(found[1], found[2], lifetime, judge) is FRESH else NO_VALUE
             for found in self._storage.read_multi(mangled)

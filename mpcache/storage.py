@@ -11,6 +11,7 @@ A value whose own time to live has ended is not found, in each of the three.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -54,9 +55,9 @@ class PlainStorage:
         """The same for many keys, in their order."""
         return [_found(cached) if cached else NO_VALUE for cached in self._backend.get_multi(keys)]
 
-    def values_multi(self, keys: Sequence[KeyType]) -> list[Any]:
-        """The values alone, for whom their age does not matter; NO_VALUE for one that there is not."""
-        return [found[0] if found else NO_VALUE for found in self.read_multi(keys)]
+    def values_multi(self, keys: Sequence[KeyType], lifetime: float | None) -> list[Any]:
+        """The values alone; NO_VALUE for one that there is not, or that is older than so many seconds."""
+        return _values(self.read_multi(keys), lifetime)
 
     def cached(self, key: KeyType) -> CachedValue | NoValueType:
         """What is stored under a key, with all that is known of it."""
@@ -94,19 +95,20 @@ class WireStorage:
         wires = self._backend.get_serialized_multi(keys)
         return [self._found(key, wire) for key, wire in zip(keys, wires, strict=True)]
 
-    def values_multi(self, keys: Sequence[KeyType]) -> list[Any]:
+    def values_multi(self, keys: Sequence[KeyType], lifetime: float | None) -> list[Any]:
         values: list[Any] = []
         loads: Any = self.deserializer
+        now = time.time()
         for key, wire in zip(keys, self._backend.get_serialized_multi(keys), strict=True):
             try:
                 head, _, payload = (wire or b"").partition(b"|")
                 if head.endswith(codec.PLAIN) and head.count(b",") == 1:  # nothing says that its time ends
-                    values.append(loads(payload))
+                    old = lifetime is not None and now - float(head[codec.CREATED]) > lifetime
+                    values.append(NO_VALUE if old else loads(payload))
                     continue
             except Exception:
                 pass  # it is met again, by one who knows what to say of it
-            found = self._found(key, wire)
-            values.append(found[0] if found else NO_VALUE)
+            values += _values([self._found(key, wire)], lifetime)
         return values
 
     def _found(self, key: KeyType, wire: Any) -> Found | NoValueType:
@@ -168,8 +170,8 @@ class DirectStorage(WireStorage):
             return [self.read(key) for key in keys]
         return [self._judged(key, found) for key, found in zip(keys, fetch_multi(keys), strict=True)]
 
-    def values_multi(self, keys: Sequence[KeyType]) -> list[Any]:
-        return [found[0] if found else NO_VALUE for found in self.read_multi(keys)]
+    def values_multi(self, keys: Sequence[KeyType], lifetime: float | None) -> list[Any]:
+        return _values(self.read_multi(keys), lifetime)
 
     def pack(self, value: Any, created: float, expires: float | None) -> Any:
         if self._raw and expires is None:
@@ -235,6 +237,13 @@ def _found(cached: CachedValue) -> Found | NoValueType:
     if "x" in metadata and is_over(metadata["x"]):
         return NO_VALUE
     return value, metadata["ct"], metadata.get("e"), metadata["v"]
+
+
+def _values(looked: Sequence[Found | NoValueType], lifetime: float | None) -> list[Any]:
+    if lifetime is None:
+        return [found[0] if found else NO_VALUE for found in looked]
+    now = time.time()
+    return [found[0] if found and now - found[1] <= lifetime else NO_VALUE for found in looked]
 
 
 def _all_that_can_be(

@@ -354,7 +354,7 @@ def test_strict_size(name: str) -> None:
 
 def test_an_unrelated_process_finds_what_was_set(name: str) -> None:
     segment.attach(name, "4MB").engine.space("").set("a", b"value", 5.0)
-    assert in_another_process(name) == "(b'value', 5.0, 0, 0)\n"
+    assert in_another_process(name).startswith("(b'value', 5.0, 0, 0, ")
 
 
 def test_ten_processes_come_and_go_and_leave_no_slot(name: str, fork: Fork) -> None:
