@@ -52,7 +52,7 @@ class TestFileMutex(LocalMutexSuite):
                     held.append(FileMutex(str(number), directory=folder))
                     held[-1].acquire()
             assert told.value.errno == errno.EMFILE  # type: ignore[attr-defined]
-            assert 40 <= len(held) <= 55
+            assert 40 <= len(held) < 500  # those that other tests leave to the garbage collector may become free
             for mutex in held[:-1]:
                 mutex.release()
             with FileMutex("again", directory=folder):
