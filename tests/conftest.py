@@ -180,3 +180,19 @@ def memcached_server() -> Iterator[Memcached]:
     """As redis_server."""
     with Memcached() as server:
         yield server
+
+
+@pytest.fixture
+def key() -> str:
+    """A key that nobody else uses, at servers that all tests share."""
+    return f"key-{uuid.uuid4().hex}"
+
+
+def in_time(what: Callable[[], Any]) -> bool:
+    """Whether it comes true while one has the patience to look again and again."""
+    deadline = time.monotonic() + PATIENCE
+    while not what():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True

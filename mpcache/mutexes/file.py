@@ -41,8 +41,7 @@ class FileMutex(FrontedMutex):
 
     def __init__(self, key: str | bytes, *, directory: str | None = None, namespace: str = "") -> None:
         super().__init__(key)
-        folder = files.default_directory() if directory is None else directory
-        self.path = os.path.join(os.path.abspath(folder), files.digest(namespace, key).hex() + _SUFFIX)
+        self.path = os.path.join(files.folder_of(directory), files.digest(namespace, key).hex() + _SUFFIX)
 
     @classmethod
     def unlink(cls, directory: str | None = None) -> int:
@@ -50,7 +49,7 @@ class FileMutex(FrontedMutex):
 
         :return: how many have been removed.
         """
-        folder = files.default_directory() if directory is None else directory
+        folder = files.folder_of(directory)
         try:
             names = [name for name in os.listdir(folder) if name.endswith(_SUFFIX) and len(name) == 32 + len(_SUFFIX)]
         except FileNotFoundError:

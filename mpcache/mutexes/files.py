@@ -37,6 +37,11 @@ def default_directory() -> str:
     return os.path.join(folder, _BESIDE_THE_SEGMENTS)
 
 
+def folder_of(directory: str | None) -> str:
+    """The absolute path of a directory that a user named; None: the default one's."""
+    return os.path.abspath(default_directory() if directory is None else directory)
+
+
 def see_to(path: str) -> None:
     """Make a directory, or see, once in a process, that it is of this user alone: others could hold any key in it.
 

@@ -60,14 +60,13 @@ class SemaphoreMutex(FrontedMutex):
 
     def __init__(self, key: str | bytes, *, directory: str | None = None, namespace: str = "") -> None:
         super().__init__(key)
-        folder = files.default_directory() if directory is None else directory
-        self.path = os.path.join(os.path.abspath(folder), _FILE)
+        self.path = os.path.join(files.folder_of(directory), _FILE)
         self.hash = int.from_bytes(files.digest(namespace, key, _WORD.size), "little")
 
     @classmethod
     def unlink(cls, directory: str | None = None) -> bool:
         """Remove the file and the semaphores of a directory; False: some key is held, and nothing was removed."""
-        path = os.path.join(os.path.abspath(files.default_directory() if directory is None else directory), _FILE)
+        path = os.path.join(files.folder_of(directory), _FILE)
         if os.path.lexists(path):
             file = files.own_or_make(path)
             try:

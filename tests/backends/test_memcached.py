@@ -8,7 +8,6 @@ import os
 import pickle
 import signal
 import time
-import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -67,11 +66,6 @@ def make(memcached_server: Memcached) -> Make:
         return mpcache.make_region().configure(f"mpcache.{library}", expiration_time, arguments)
 
     return region
-
-
-@pytest.fixture
-def key() -> str:
-    return f"key-{uuid.uuid4().hex}"
 
 
 @pytest.fixture

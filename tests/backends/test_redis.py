@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -33,6 +32,7 @@ from mpcache.testing.fixtures import (
 )
 from mpcache.testing.rig import PATIENCE, Pipe, child
 from mpcache.testing.servers import Redis
+from tests.conftest import in_time
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* ignores the argument 'arbitrary_arg")
 
@@ -83,20 +83,6 @@ class TestForgiving(_GenericBackendTestSuite, _GenericMutexTestSuite):
 
 
 # -- what the rest stands on ---------------------------------------------------------------------------
-
-
-def in_time(what: Callable[[], Any]) -> bool:
-    deadline = time.monotonic() + PATIENCE
-    while not what():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True
-
-
-@pytest.fixture
-def key() -> str:
-    return f"key-{uuid.uuid4().hex}"
 
 
 @pytest.fixture

@@ -20,25 +20,12 @@ from mpcache.memcaching.pool import Pool, Servers
 from mpcache.mutexes.memcached import MemcachedBid, MemcachedMutex
 from mpcache.testing.rig import PATIENCE, Pipe, at_once, child
 from mpcache.testing.servers import Memcached
+from tests.conftest import in_time
 
 LIBRARIES = ("pymemcache", "pylibmc", "memcached", "bmemcached")
 
 BRIEF = 0.3
 """Seconds for which a server that is stopped is waited for."""
-
-
-def in_time(what: Callable[[], Any]) -> bool:
-    deadline = time.monotonic() + PATIENCE
-    while not what():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True
-
-
-@pytest.fixture
-def key() -> str:
-    return f"key-{uuid.uuid4().hex}"
 
 
 @pytest.fixture

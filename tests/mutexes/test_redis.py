@@ -26,23 +26,10 @@ from mpcache.mutexes import redis as room
 from mpcache.mutexes.redis import RedisBid, RedisMutex, ValkeyMutex
 from mpcache.testing.rig import PATIENCE, Pipe, child
 from mpcache.testing.servers import Redis
+from tests.conftest import in_time
 
 SHORT = 0.5
 """Seconds of a lease that a test sees the end of."""
-
-
-def in_time(what: Callable[[], Any]) -> bool:
-    deadline = time.monotonic() + PATIENCE
-    while not what():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True
-
-
-@pytest.fixture
-def key() -> str:
-    return f"key-{uuid.uuid4().hex}"
 
 
 @pytest.fixture
