@@ -2,22 +2,7 @@
  * nanoseconds and released for what may wait or copies much. */
 #include "binding.h"
 
-#include <math.h>
-
 #define READS 16              /* look-ups of one get that may be overtaken by writers before it is a miss */
-
-/* -- times ---------------------------------------------------------------------------------------------------------- */
-
-/* Exact both ways: a long double holds every nanosecond, so the float that went in comes out. */
-i64 ns_of_seconds(double seconds)
-{
-    return seconds <= 0 || !isfinite(seconds) || seconds > 9e9 ? 0 : (i64)llroundl((long double)seconds * 1e9L);
-}
-
-double seconds_of_ns(i64 ns)
-{
-    return (double)((long double)ns / 1e9L);
-}
 
 /* -- reading -------------------------------------------------------------------------------------------------------- */
 
@@ -52,15 +37,34 @@ static PyObject *read_value(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
     Py_RETURN_NONE;
 }
 
+/* The value, which is taken over, and what is known of it; built by hand, as to read a format takes longer than the
+ * look-up. */
+static PyObject *told(PyObject *value, const struct mpc_record *record)
+{
+    PyObject *tuple = PyTuple_New(6);
+    PyObject *items[] = {value,
+                         PyFloat_FromDouble(seconds_of_ns(record->created)),
+                         PyLong_FromUnsignedLongLong(record->epoch),
+                         PyLong_FromLong(record->flags),
+                         PyFloat_FromDouble(seconds_of_ns(record->expires)),
+                         PyLong_FromUnsignedLongLong(record->version)};
+    for (Py_ssize_t i = 0; i < 6; i++)
+        if (tuple)
+            PyTuple_SET_ITEM(tuple, i, items[i]);
+        else
+            Py_XDECREF(items[i]);
+    if (PyErr_Occurred())
+        Py_CLEAR(tuple);
+    return tuple;
+}
+
 static PyObject *get(Space *self, const mpc_key *key)
 {
     mpc_hit hit;
     PyObject *value = read_value(&self->engine->ctx, key, &hit);
     if (!value || value == Py_None)
         return value;
-    const struct mpc_record *record = &hit.record;
-    return Py_BuildValue("(NdKBdK)", value, seconds_of_ns(record->created), (unsigned long long)record->epoch,
-                         record->flags, seconds_of_ns(record->expires), (unsigned long long)record->version);
+    return told(value, &hit.record);
 }
 
 static PyObject *space_get(Space *self, PyObject *name)
@@ -265,21 +269,14 @@ static PyObject *space_delete(Space *self, PyObject *name)
 
 /* -- many keys ---------------------------------------------------------------------------------------------------------- */
 
-/* Keys that borrow their bytes from what is in `names`. */
-typedef struct {
-    PyObject *names;
-    Py_ssize_t n;
-    mpc_key *key;
-} many_keys;
-
-static void free_keys(many_keys *many)
+void free_keys(many_keys *many)
 {
     Py_CLEAR(many->names);
     PyMem_Free(many->key);
 }
 
 /* All or none: one that is no key keeps the others from being touched. */
-static int parse_keys(Space *self, PyObject *names, many_keys *many)
+int parse_keys(Space *self, PyObject *names, many_keys *many)
 {
     *many = (many_keys){.names = PySequence_Tuple(names)};
     if (!many->names)
