@@ -16,7 +16,7 @@ from glob import glob
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-C11 = ["-std=c11", "-D_GNU_SOURCE", "-pthread", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra"]
+C11 = ["-std=c11", "-D_GNU_SOURCE", "-pthread", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra"]
 
 
 def chosen() -> tuple[list[str], list[str]]:
@@ -51,8 +51,8 @@ class AlwaysBuild(build_ext):
 compiling, linking = chosen()
 engine = Extension(
     "mpcache.shm._engine",
-    sources=sorted(glob("mpcache/shm/*.c") + glob("mpcache/shm/core/*.c")),
-    depends=sorted(glob("mpcache/shm/*.h") + glob("mpcache/shm/core/*.h")),
+    sources=["mpcache/shm/_whole.c"],
+    depends=sorted(glob("mpcache/shm/**/*.[ch]", recursive=True)),
     include_dirs=["mpcache/shm"],
     extra_compile_args=C11 + compiling,
     extra_link_args=linking,

@@ -140,6 +140,7 @@ static PyObject *peek_all(Shortcut *self, Space *space, const many_keys *many, a
     for (Py_ssize_t i = 0; values && i < many->n; i++) /* whole before code runs, which may find it */
         PyList_SET_ITEM(values, i, Py_NewRef(self->no_value));
     for (Py_ssize_t i = 0; values && i < many->n; i++) {
+        ask_ahead(&space->engine->ctx, many, i);
         PyObject *value = peek_in(self, space, &many->key[i], limit);
         if (value == Py_NotImplemented) {
             Py_DECREF(values);

@@ -301,6 +301,7 @@ static PyObject *space_get_multi(Space *self, PyObject *names)
         return NULL;
     PyObject *list = PyList_New(many.n);
     for (Py_ssize_t i = 0; list && i < many.n; i++) {
+        ask_ahead(&self->engine->ctx, &many, i);
         PyObject *found = get(self, &many.key[i]);
         if (found)
             PyList_SET_ITEM(list, i, found);

@@ -108,6 +108,15 @@ PyObject *new_space(Engine *engine, u16 number);
 PyObject *new_lease(Space *space, PyObject *name, int kind);
 PyObject *new_guard(Space *space, PyObject *name);
 
+/* While the i-th of many is looked up, the memory of those that follow may come. */
+static inline void ask_ahead(const mpc_ctx *ctx, const many_keys *many, Py_ssize_t i)
+{
+    if (i + 8 < many->n)
+        mpc_ask_for_slot(ctx, &many->key[i + 8]);
+    if (i + 4 < many->n)
+        mpc_ask_for_record(ctx, &many->key[i + 4]);
+}
+
 static inline u64 epoch_now(const Space *space)
 {
     return mpc_load_acquire(&mpc_space_at(&space->engine->ctx, space->number)->epoch);

@@ -94,6 +94,38 @@ mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 space, mpc_hit *hi
     return MPC_ABSENT;
 }
 
+/* -- asking for memory ------------------------------------------------------------------------------------------- */
+
+#define LINES_OF_RECORD 16 /* that are asked for: 1 KiB */
+
+static const u8 *at_position(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring, u64 position)
+{
+    return mpc_ring_base(ctx, shard, ring) + position % mpc_ring_units(ctx, ring) * MPC_UNIT;
+}
+
+/* Who looks for many keys asks for all their memory, a few keys ahead: first for the line of the index that most
+ * likely has the slot, */
+void mpc_ask_for_slot(const mpc_ctx *ctx, const mpc_key *key)
+{
+    __builtin_prefetch(mpc_bucket(ctx, mpc_shard_of(ctx, key), key->hash, 0));
+}
+
+/* and when that has come, for the record.  A tag may be another key's; then it was in vain. */
+void mpc_ask_for_record(const mpc_ctx *ctx, const mpc_key *key)
+{
+    struct mpc_shard *shard = mpc_shard_of(ctx, key);
+    a64 *bucket = mpc_bucket(ctx, shard, key->hash, 0);
+    for (unsigned i = 0; i < MPC_SLOTS_PER_BUCKET; i++) {
+        u64 word = mpc_load(&bucket[i]);
+        if (word >> MPC_TAG_SHIFT != mpc_tag(key->hash))
+            continue;
+        const u8 *at = at_position(ctx, shard, mpc_word_ring(word), mpc_word_position(word));
+        for (unsigned line = 0; line < LINES_OF_RECORD; line++)
+            __builtin_prefetch(at + line * MPC_LINE);
+        return;
+    }
+}
+
 /* -- writing ---------------------------------------------------------------------------------------------------- */
 
 /* What a set is about to look at lies in cold memory, in places that do not depend on each other: ask for all at once,
@@ -104,8 +136,7 @@ void mpc_ask_for(const mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key
     __builtin_prefetch(mpc_bucket(ctx, shard, key->hash, 1), 1);
     __builtin_prefetch(mpc_ghosts_of(ctx, shard, key->hash), 1);
     for (unsigned ring = 0; ring < MPC_RINGS; ring++) {
-        u64 place = mpc_load(&shard->ring[ring].tail) % mpc_ring_units(ctx, ring);
-        __builtin_prefetch(mpc_ring_base(ctx, shard, ring) + place * MPC_UNIT);
+        __builtin_prefetch(at_position(ctx, shard, ring, mpc_load(&shard->ring[ring].tail)));
     }
 }
 
