@@ -87,9 +87,7 @@ def _engine(stage: Stage) -> Iterator[Store]:
     short = store.shortcut(store.serializer, store.deserializer, None, None)
     assert short is not None
     peek, poke = short.peek, short.poke
-    yield Store(
-        get=lambda key: lambda: peek(key, None, False), set=lambda key, value: lambda: poke(key, value, None)
-    )
+    yield Store(get=lambda key: lambda: peek(key, None, False), set=lambda key, value: lambda: poke(key, value, None))
 
 
 def _pickled(stage: Stage) -> Iterator[Store]:
