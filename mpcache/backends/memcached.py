@@ -91,8 +91,7 @@ class GenericMemcachedBackend(BytesBackend):
     def get_serialized(self, key: KeyType) -> SerializedReturnType:
         if self._generation is not None or self._trouble.forgives:
             return self.get_serialized_multi((key,))[0]
-        name = plain_name(key)
-        wire = self._pool.get_many((name,)).get(name)
+        wire = self._pool.get(plain_name(key))
         return NO_VALUE if wire is None or wire == _PENDING else wire
 
     def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
@@ -113,7 +112,14 @@ class GenericMemcachedBackend(BytesBackend):
     # -- writing ---------------------------------------------------------------------------------------
 
     def set_serialized(self, key: KeyType, value: bytes) -> None:
-        self.set_serialized_multi({key: value})
+        if guard_of(self, key) is not None:
+            self.set_serialized_multi({key: value})
+            return
+        epoch = None if self._generation is None else self._generation.now()
+        try:
+            self._pool.set(plain_name(key), _stamped(value, epoch), self._seconds(value))
+        except ValueTooLarge as error:
+            raise ValueTooLarge(str(error), key=key, refused={key: error}) from None
 
     def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
         refused: dict[KeyType, ValueTooLarge] = {}

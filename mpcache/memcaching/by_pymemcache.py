@@ -72,6 +72,10 @@ class PymemcacheLink(Link):
             rules["retry_delay"] = rules["retry_delay"] or 0
             self._client = RetryingClient(self._hash, attempts=options.get("retry_attempts") or 2, **rules)
 
+    def get(self, key: str) -> bytes | None:
+        found = self._client.get(key)
+        return found if isinstance(found, bytes) else None
+
     def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
         return only_bytes(self._client.get_many(keys))
 
