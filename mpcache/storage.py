@@ -28,10 +28,14 @@ from mpcache.api import (
     Serializer,
     as_it_is,
 )
-from mpcache.codec import BEFORE, CREATED, NEAR, PAYLOAD, PLAIN
 from mpcache.exception import CantSerializeException, ValueTooLarge
 from mpcache.invalidation import is_over
 from mpcache.mishaps import Mishaps
+
+try:
+    from mpcache._wire import unwire
+except ImportError:  # it was not compiled here
+    unwire = codec.unwire
 
 Found: TypeAlias = "tuple[Any, float, int | None, int]"
 """A value, when its creation ended (seconds since the Unix epoch), its epoch, the version of its format."""
@@ -102,26 +106,19 @@ class WireStorage:
         return [self._found(key, wire) for key, wire in zip(keys, wires, strict=True)]
 
     def value(self, key: KeyType, lifetime: float | None) -> Any:
-        return self._values((key,), (self._backend.get_serialized(key),), lifetime)[0]
+        return self._values((key,), [self._backend.get_serialized(key)], lifetime)[0]
 
     def values_multi(self, keys: Sequence[KeyType], lifetime: float | None) -> list[Any]:
-        return self._values(keys, self._backend.get_serialized_multi(keys), lifetime)
+        return self._values(keys, list(self._backend.get_serialized_multi(keys)), lifetime)
 
-    def _values(self, keys: Sequence[KeyType], wires: Sequence[Any], lifetime: float | None) -> list[Any]:
-        """What :meth:`_found` and :func:`_values` come to, in half the time where a value looks like most."""
-        values: list[Any] = []
-        loads: Any = self.deserializer
-        now, longest = time.time(), math.inf if lifetime is None else lifetime
-        for key, wire in zip(keys, wires, strict=True):
-            try:
-                end = wire.find(PLAIN, 0, NEAR) if wire else 0
-                if end > 0 and wire.startswith(BEFORE):
-                    old = now - float(wire[CREATED:end]) > longest
-                    values.append(NO_VALUE if old else loads(wire[end + PAYLOAD :]))
-                    continue
-            except Exception:
-                pass  # it is met again, by one who knows what to say of it
-            values += _values((self._found(key, wire),), lifetime)
+    def _values(self, keys: Sequence[KeyType], wires: list[Any], lifetime: float | None) -> list[Any]:
+        """What :meth:`_found` and :func:`_values` come to, in a third of the time where a value looks like most."""
+        if len(wires) != len(keys):
+            raise ValueError(f"{self._backend!r} was asked for {len(keys)} keys, and answered with {len(wires)} values")
+        longest = math.inf if lifetime is None else lifetime
+        values, left = unwire(wires, time.time(), longest, self.deserializer, NO_VALUE)  # type: ignore[arg-type]
+        for index in left:
+            values[index] = _values((self._found(keys[index], wires[index]),), lifetime)[0]
         return values
 
     def _found(self, key: KeyType, wire: Any) -> Found | NoValueType:

@@ -48,6 +48,10 @@ _EVERYWHERE = (
     *("lock_timeout", "lock_sleep", "lock_blocking", "lock_blocking_timeout"),
 )
 
+# The drivers' own word, as for DUMP: whatever the client makes of other replies, these stay as they are.
+# It spares them a call for each value, too.
+_AS_BYTES = {"NEVER_DECODE": True}
+
 _KEEP = """
 local function keep(value, milliseconds)
     if milliseconds then
@@ -179,7 +183,9 @@ class RedisBackend(BytesBackend):
 
     def _read(self, key: KeyType) -> Any:
         client, generation = self._reader(key), self._generation
-        return client.get(key) if generation is None else self._with_generation(client, [key], generation)[0]
+        if generation is not None:
+            return self._with_generation(client, [key], generation)[0]
+        return client.execute_command("GET", key, keys=[key], **_AS_BYTES)
 
     def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
         if not keys:
@@ -193,7 +199,7 @@ class RedisBackend(BytesBackend):
         return self._get_all(client, keys) if generation is None else self._with_generation(client, keys, generation)
 
     def _get_all(self, client: Any, keys: Sequence[Any]) -> list[Any]:
-        return list(client.mget(keys))
+        return list(client.execute_command("MGET", *keys, keys=keys, **_AS_BYTES))
 
     # -- writing ---------------------------------------------------------------------------------------
 
