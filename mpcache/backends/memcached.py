@@ -155,7 +155,7 @@ class GenericMemcachedBackend(BytesBackend):
     def _seconds(self, wire: bytes) -> int:
         """For how long the server keeps it: until its time to live has ended, or for what was configured."""
         longest = expiry(self._lifetime)
-        if b'"x": ' not in wire[: wire.find(b"|") + 1]:
+        if wire.find(b'"x": ', 0, wire.find(b"|") + 1) < 0:
             return longest
         try:
             left = math.ceil((codec.split(wire)[4] or math.inf) - time.time()) + 1
@@ -373,8 +373,10 @@ class Generations(SharedInvalidation):
 
 def _stamped(wire: bytes, epoch: int | None) -> bytes:
     """The bytes of a value with its generation; those that are nobody's wire format are left alone."""
+    if epoch is None:
+        return wire
     end = wire.find(b"|")
-    if epoch is None or end < 0 or wire[:1] != b"{" or wire[end - 1 : end] != b"}":
+    if end < 0 or wire[:1] != b"{" or wire[end - 1 : end] != b"}":
         return wire
     return b'%b, "e": %d}%b' % (_EPOCH.sub(b"", wire[: end - 1]), epoch, wire[end:])
 

@@ -208,7 +208,7 @@ class RedisBackend(BytesBackend):
             self.set_serialized_multi({key: value})
             return
         epoch = None if self._generation is None else self._generation.now()
-        _act(self.writer_client, *self._set(key, value, epoch))
+        _act(self._connected()[0], *self._set(key, value, epoch))
 
     def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
         fills = {key: guard for key in mapping if (guard := guard_of(self, key)) is not None}
@@ -245,14 +245,13 @@ class RedisBackend(BytesBackend):
 
     def _ready(self, value: bytes, epoch: int | None) -> tuple[bytes] | tuple[bytes, int]:
         """The bytes as they are kept, and for how many milliseconds, unless that is for ever."""
-        head = value[: max(0, value.find(b"|", 0, 400))]
-        milliseconds = self._milliseconds
-        if b'"x": ' in head:
+        end, milliseconds = value.find(b"|", 0, 400), self._milliseconds
+        if end > 0 and value.find(b'"x": ', 0, end) >= 0:
             expires = codec.split(value)[4] or 0.0
             left = _milliseconds(expires - time.time())
             milliseconds = min(milliseconds or left, left)
-        if epoch is not None and head.endswith(b"}") and b'"e": ' not in head:
-            value = b'%b, "e": %d}%b' % (head[:-1], epoch, value[len(head) :])
+        if epoch is not None and value[end - 1 : end] == b"}" and value.find(b'"e": ', 0, end) < 0:
+            value = b'%b, "e": %d}%b' % (value[: end - 1], epoch, value[end:])
         return (value, milliseconds) if milliseconds else (value,)
 
     def _do(self, steps: Sequence[Step]) -> list[Any]:

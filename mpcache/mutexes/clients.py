@@ -75,7 +75,8 @@ def _careful(kind: Any) -> Any:
             return connection
 
         def release(self, connection: Any) -> None:
-            if exc_info()[1] is not connection.__dict__.pop("lent_amid", None):
+            amid = exc_info()[1]
+            if amid is not None and amid is not connection.__dict__.pop("lent_amid", None):
                 connection.disconnect()
             release(self, connection)
 
