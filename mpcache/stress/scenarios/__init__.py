@@ -1,0 +1,26 @@
+"""The scenarios by name: one question a file.
+
+Leans on nothing; a scenario is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_table: dict[str, tuple[str, str]] = {
+    "exclusion": ("exclusion", "Exclusion"),
+    "one_creator": ("one_creator", "OneCreator"),
+    "whole_values": ("whole_values", "WholeValues"),
+}
+
+
+def names() -> list[str]:
+    """All of them, in the order in which ``run all`` plays them."""
+    return list(_table)
+
+
+def load(name: str) -> Any:
+    """The scenario's class.  Raises KeyError: there is none of that name."""
+    module, kind = _table[name]
+    return getattr(importlib.import_module(f"{__name__}.{module}"), kind)
