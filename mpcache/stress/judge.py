@@ -333,7 +333,7 @@ def register(story: Story) -> Iterator[Violation]:
     if the first end comes first: the register surely held the value all through it.  There is such an order if and
     only if no two forward zones overlap and no backward zone lies within a forward one.  A miss proves nothing, since
     a cache may forget; a delete is a write of a value that nobody reads.  Who was killed in a write may have written.
-    What a creator is given is what he made, stored or not, and proves nothing.
+    A creator is given what he made, stored or not; if another reads it, it was stored before he was given it.
     """
     writes, reads = story.by_key(Kind.WRITE, Kind.CREATE), story.by_key(Kind.READ, Kind.ASK)
     for key in sorted(writes.keys() | reads.keys()):
@@ -352,6 +352,7 @@ def register(story: Story) -> Iterator[Violation]:
 
 
 def _sort_reads(key: int, clusters: dict[int, _Cluster], reads: Iterable[Entry]) -> Iterator[Violation]:
+    fills = []
     for read in reads:
         if not (read.ended and read.value and read.outcome == Outcome.DONE):
             continue
@@ -362,10 +363,15 @@ def _sort_reads(key: int, clusters: dict[int, _Cluster], reads: Iterable[Entry])
         elif read.ended < cluster.write.began:
             text = f"key {key}: {actor(read.actor)} read value {read.value:#x} before it was written"
             yield Violation("read before written", text, key, read.ended, (cluster.write, read))
-        elif not (cluster.write.kind == Kind.CREATE and cluster.write.actor == read.actor):
+        elif cluster.write.kind == Kind.CREATE and cluster.write.actor == read.actor:
+            fills.append((cluster, read))
+        else:
             cluster.reads.append(read)
             cluster.take_in(read)
             cluster.last_begin = max(cluster.last_begin, cluster.write.began)
+    for cluster, ask in fills:
+        if cluster.reads:
+            cluster.take_in(ask)
 
 
 def _atomic(key: int, clusters: list[_Cluster]) -> Iterator[Violation]:
