@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mpcache import _wire, codec
@@ -50,6 +50,8 @@ def by_split(wire: bytes, longest: float) -> Any:
 
 
 @LOOKS
+@example([b'{"ct": , "v": 2}|x', b'{"ct": ., "v": 2}|x', b'{"ct": 1., "v": 2}|x'], float("inf"))
+@example([b'{"ct": 1.5, "v": 2', b'{"ct": 1.5', b'{"ct": ', b""], float("inf"))
 @given(st.lists(st.one_of(damaged(), st.binary(max_size=60), st.just(NO_VALUE)), max_size=4), ages)
 def test_what_the_quick_look_judges_it_judges_as_the_codec_does(
     unwire: Unwire, wires: list[Any], longest: float
