@@ -1,4 +1,4 @@
-"""How the engine is compiled; everything that can be said without running code stands in setup.cfg.
+"""How the engine and the codec's quick look are compiled; what can be said without running code stands in setup.cfg.
 
 Read from the environment, by the Makefile and the tests only:
 
@@ -50,7 +50,7 @@ class WholeBuild(build_ext):
         self.force = True
 
     def build_extension(self, ext: Extension) -> None:
-        whole = Path(self.build_temp) / "whole.c"
+        whole = Path(self.build_temp) / f"{ext.name}.c"
         whole.parent.mkdir(parents=True, exist_ok=True)
         whole.write_text("".join(f'#include "{Path(source).resolve()}"\n' for source in ext.sources))
         ext.sources = [str(whole)]
@@ -67,4 +67,11 @@ engine = Extension(
     extra_link_args=linking,
 )
 
-setup(ext_modules=[engine], cmdclass={"build_ext": WholeBuild})
+wire = Extension(
+    "mpcache._wire",
+    sources=["mpcache/_wire.c"],
+    extra_compile_args=C11 + compiling,
+    extra_link_args=linking,
+)
+
+setup(ext_modules=[engine, wire], cmdclass={"build_ext": WholeBuild})
