@@ -86,6 +86,8 @@ DOWN: keeper.Table = {
     "stress.scenarios": (),  # their table of names
     "stress.scenarios.*": ("stress.worker",),
     "stress.play": ("stress.worker",),
+    "stress.charts": ("stress.latency",),
+    "stress.report": ("stress.charts", "stress.settings", "stress.arena"),
     "stress.trial": ("stress.worker", "stress.latency"),
     "stress": ("stress.trial",),
     "cli": ("", "testing", "shm", "mutexes.*"),
@@ -95,7 +97,7 @@ DOWN: keeper.Table = {
 DRIVERS = {"asyncio", "click", "filelock", "gevent", "posix_ipc", "redis", "rich", "valkey"}
 DRIVERS |= {"bmemcached", "memcache", "pylibmc", "pymemcache"}
 DRIVERS |= {"django", "flask", "gunicorn", "mako"}
-DRIVERS |= {"dogpile", "hdrh", "jinja2", "matplotlib"}
+DRIVERS |= {"dogpile", "hdrh", "jinja2", "markupsafe", "matplotlib"}
 NEED_A_DRIVER = ("mpcache.aio", "mpcache.cli", "mpcache.plugins", "mpcache.integrations")
 
 # Sizes are a smell and no fence, so the fence stands a fifth further out.  Whoever needs more says here why.

@@ -152,13 +152,13 @@ def alone(story: Story) -> Iterator[Violation]:
         return  # one who is about to lose it may have been there; whether he was told, the times show
     killed = story.killed()
     for key, holds in story.holds().items():
-        within = {hold.actor: hold for hold in holds}
         for hold in holds:
             found = hold.extra
             if found and killed.get(found >> 8, NEVER) > hold.got:
-                evidence = (hold, within[found]) if found in within else (hold,)
+                theirs = (one for one in holds if one.actor == found)
+                nearest = sorted(theirs, key=lambda one: abs(one.got - hold.got))[:1]
                 text = f"key {key}: {actor(hold.actor)} got it and found {actor(found)} there, who lived"
-                yield Violation("found occupied", text, key, hold.got, evidence)
+                yield Violation("found occupied", text, key, hold.got, (hold, *nearest))
             if hold.outcome == Outcome.INTRUDED:
                 text = f"key {key}: another came while {actor(hold.actor)} held it"
                 yield Violation("intruder", text, key, hold.ended, (hold,))
@@ -191,7 +191,7 @@ def takeovers(story: Story) -> list[tuple[int, Entry]]:
     killed = story.killed()
     for holds in story.holds().values():
         for one, heir in pairwise(holds):
-            if not one.ended and one.actor >> 8 in killed and heir.began < one.until:
+            if not one.ended and one.actor >> 8 in killed and heir.began < one.until <= heir.got:
                 found.append((heir.got - one.until, heir))
     return found
 

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mpcache.stress.board import DONE, HOLDING, KILLS, SINCE, STOP, STOPS, Words
+from mpcache.stress.board import BEGAN, DONE, HOLDING, KILLS, SINCE, STOP, STOPS, Words
 from mpcache.stress.diary import now
 from mpcache.stress.worker import Part, Process, die_with, live, note, prepare
 
@@ -173,6 +173,7 @@ class Play:
 
     def play(self) -> None:
         """The whole round."""
+        self.board.head[BEGAN] = now()
         deadline = now() + int(1e9 * self.part.seconds)
         for place in range(self.settings.workers):
             self.bear(place)
