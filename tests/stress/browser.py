@@ -83,7 +83,7 @@ def tree(text: str) -> Element:
     return reader.root
 
 
-def look(page: Path, folder: Path, dark: bool = False, size: tuple[int, int] = (1200, 3000)) -> tuple[Element, Any]:
+def look(page: Path, folder: Path, dark: bool = False, size: tuple[int, int] = (1200, 4000)) -> tuple[Element, Any]:
     """Open a page: its tree, as the browser has it, and a picture of PIL.
 
     :param folder: for all that the browser writes.
