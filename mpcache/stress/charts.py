@@ -23,11 +23,14 @@ MOST_HOLDS = 240
 
 _MOST_LANES, _DEEPEST, _MOST_BINS = 12, 6, 200
 
+CURVES = ("acquire", "take-over", "hand-off", "stampede", "get", "set", "get_or_create")
+"""Each has its colour and its dashes, in every picture the same."""
+
 _DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (2, 1.2)))
 
 # What matplotlib is told, and what the page calls it: one picture serves a light page, a dark one and paper.
 INK, FAINT, PAPER, BAD = "#101112", "#a0a1a2", "#fdfcfb", "#c01313"
-SERIES = ("#0173b1", "#de8f04", "#029d72", "#cc78bb", "#56b3e8", "#949493")
+SERIES = ("#0173b1", "#de8f04", "#029d72", "#cc78bb", "#56b3e8", "#949493", "#8c5a1d")
 WORKERS = ("#8fc7f0", "#f3bd5c", "#6fd0b0", "#e6a8d0", "#efe57a", "#b9b6f2")
 _NAMES = {INK: "ink", FAINT: "faint", PAPER: "paper", BAD: "bad"}
 _NAMES |= {colour: f"series-{number}" for number, colour in enumerate(SERIES)}
@@ -129,7 +132,8 @@ def _paint_latency(figure: Any, curves: Mapping[str, Any], promised: float | Non
     axes = figure.add_subplot(yscale="log")
     for number, (one, told) in enumerate(curves.items()):
         points = [(nines(percentile, told["count"]), max(ns, 1)) for percentile, ns in told["percentiles"]]
-        looks = {"color": SERIES[number % len(SERIES)], "linestyle": _DASHES[number % len(_DASHES)]}
+        place = CURVES.index(one) if one in CURVES else number
+        looks = {"color": SERIES[place % len(SERIES)], "linestyle": _DASHES[place % len(_DASHES)]}
         label = f"{one}, at most {duration(told['max'])}"
         axes.plot(*zip(*points, strict=True), **looks, label=label, gid=f"of-{number}")
         axes.plot(*points[-1], "o", color=looks["color"], markersize=4)
@@ -147,7 +151,7 @@ def _paint_latency(figure: Any, curves: Mapping[str, Any], promised: float | Non
     axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(True)
     axes.set_xlabel("percentile: as many were at least as fast")
-    axes.legend(loc="lower left", ncols=3, bbox_to_anchor=(0, 1.0), handlelength=2.6, borderaxespad=0)
+    axes.legend(loc="lower left", ncols=4, bbox_to_anchor=(0, 1.0), handlelength=2.6, borderaxespad=0)
     return {f"of-{number}": one for number, one in enumerate(curves)}
 
 

@@ -19,7 +19,12 @@ from mpcache.stress.settings import Settings
 
 PAGE, DATA = "report.html", "report.json"
 
-_LATENCIES = ("acquire", "take-over", "hand-off", "get", "set", "get_or_create")
+_MEANS = {
+    "acquire": "from the call until it was held",
+    "take-over": "from the death of a holder until one who waited held it",
+    "hand-off": "from a release until one who waited held it",
+    "stampede": "from the end of a creator until one who waited had its value",
+}
 
 _PROMISES = {
     "leased": "it leases",
@@ -31,7 +36,7 @@ _PROMISES = {
 _NEEDED: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("verdict", "scenario", "question", "unfit", "mutex", "began"), str),
     **dict.fromkeys(("status", "rounds", "operations", "entries", "lives", "kills", "stops", "found"), int),
-    **dict.fromkeys(("settings", "guarantees", "machine", "latencies", "timeline"), dict),
+    **dict.fromkeys(("settings", "guarantees", "machine", "latencies", "figures", "timeline"), dict),
     **dict.fromkeys(("words", "violations", "pulse"), list),
     **dict.fromkeys(("took", "seconds"), (int, float)),
     **dict.fromkeys(("interrupted", "store"), bool),
@@ -106,7 +111,7 @@ def render(reports: Sequence[Run]) -> str:
     environment.filters |= {"duration": duration, "number": number, "colour": colour}
     template = environment.from_string(Path(__file__).with_name(PAGE).read_text())
     runs = [shown(run, f"run-{at}", markupsafe.Markup) for at, run in enumerate(reports, 1)]
-    tables = {"matrix": matrix(runs), "latencies": _LATENCIES, "promises": _PROMISES}
+    tables = {"matrix": matrix(runs), "means": _MEANS, "promises": _PROMISES}
     return template.render(runs=runs, verdict=verdict(reports), **tables)
 
 

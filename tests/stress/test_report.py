@@ -263,6 +263,12 @@ def test_a_value_is_told_by_its_kind(told: dict[str, Any], said: str) -> None:
     assert report.value(told) == said
 
 
+def test_other_figures_are_told() -> None:
+    shown = page(run(figures={"longest wait, s": 1.23456, "<b>": 7})).words()
+    assert "longest wait, s 1.23" in shown
+    assert "<b> 7" in shown
+
+
 def test_a_hundred_violations_stay_readable() -> None:
     many = [violation(check, f"number {number}") for number in range(50) for check in ("two holders", "fence")]
     shown = page(violated(*many, kills=3) | {"found": 240})
@@ -311,6 +317,8 @@ def test_nobody_was_killed_and_nobody_waited() -> None:
     for name in CHARTS:
         assert shown.one("svg", id=f"run-1-{name}").all("path")
     assert "take-over" not in shown.one(id="run-1-latency").words()
+    assert "Acquire: from the call until it was held." in shown.words()
+    assert "Take-over" not in shown.words()
     assert "killed" not in shown.one(id="run-1-timeline").words()
 
 
@@ -354,6 +362,19 @@ def test_each_nine_is_one_step() -> None:
     assert [charts.nines(percentile, 10_000) for percentile in (0, 90, 99, 99.9)] == pytest.approx([0, 1, 2, 3])
     assert charts.nines(100, 1000) == pytest.approx(3), "as far as a thousand can tell"
     assert charts.nines(100, 0) == 0
+
+
+def test_a_curve_has_its_colour_in_every_picture() -> None:
+    def style(name: str, **of: list[int]) -> str:
+        shown = tree(charts.latency(run(latencies=measured(**of)), "x"))
+        (curve,) = shown.one(id=f"x-of-{list(of).index(name)}").all("path")
+        return curve.attributes["style"]
+
+    assert style("get", get=[7]) == style("get", acquire=[5], get=[7]) != style("set", set=[7])
+    every = measured(**{name: [7, 9] for name in (*charts.CURVES, "another")})
+    drawn = tree(charts.latency(run(latencies=every), "x"))
+    styles = [drawn.one(id=f"x-of-{number}").all("path")[0].attributes["style"] for number in range(7)]
+    assert len(set(styles)) == 7
 
 
 @pytest.mark.parametrize("most", [1, 2, 50_000_000, 3_600_000_000_000])
