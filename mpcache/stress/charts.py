@@ -151,7 +151,7 @@ def _paint_latency(figure: Any, curves: Mapping[str, Any], promised: float | Non
     axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(True)
     axes.set_xlabel("percentile: as many were at least as fast")
-    axes.legend(loc="lower left", ncols=4, bbox_to_anchor=(0, 1.0), handlelength=2.6, borderaxespad=0)
+    axes.legend(loc="lower left", ncols=3, bbox_to_anchor=(0, 1.0), handlelength=2.6, borderaxespad=0)
     return {f"of-{number}": one for number, one in enumerate(curves)}
 
 

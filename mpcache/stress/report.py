@@ -165,7 +165,8 @@ def verdict(reports: Sequence[Run]) -> dict[str, str]:
         return {"word": word, "line": line(reports[0])}
     parts = [f"{counts[one]} {one}" for one in ("violated", "held", "could not run") if counts[one]]
     cut = " Interrupted: more was to be played." if any(run["interrupted"] for run in reports) else ""
-    return {"word": word, "line": f"{word.capitalize()}: of {len(reports)} runs {', '.join(parts)}.{cut}"}
+    told = f"of {len(reports)} runs {', '.join(parts)}" if len(parts) > 1 else f"all {len(reports)} runs"
+    return {"word": word, "line": f"{word.capitalize()}: {told}.{cut}"}
 
 
 def matrix(runs: Sequence[Run]) -> dict[str, Any]:

@@ -227,7 +227,9 @@ def test_several_runs_have_one_verdict_and_a_matrix() -> None:
 )
 def test_the_verdict_on_all(verdicts: tuple[int, ...], word: str) -> None:
     words = {0: "held", 1: "violated", 2: "could not run"}
-    assert report.verdict([run(status=one, verdict=words[one]) for one in verdicts])["word"] == word
+    told = report.verdict([run(status=one, verdict=words[one]) for one in verdicts])
+    assert told["word"] == word
+    assert ("all 2 runs." in told["line"]) is (len(set(verdicts)) == 1)
 
 
 def test_it_says_how_to_play_it_again() -> None:
