@@ -24,7 +24,8 @@ DOWN: keeper.Table = {
     "sizes": (),
     # pure: they decide, they know no storage
     "keys": ("api",),
-    "codec": ("api",),
+    "_wire": (),  # the codec's quick look, in C
+    "codec": ("api", "_wire"),
     "config": ("api",),
     "invalidation": ("api",),
     "lock": ("api",),
@@ -78,15 +79,19 @@ DOWN: keeper.Table = {
     "stress.diary": (),
     "stress.board": (),
     "stress.latency": (),
-    "stress.judge": ("stress.diary",),
+    "stress.judge": ("stress.diary", "stress.board"),
+    "stress.freshness": ("stress.judge",),
+    "stress.punctuality": ("stress.judge",),
     "stress.arena": ("stress.settings", "", "testing", "shm", "mutexes.*"),
     "stress.scenario": ("stress.arena", "stress.judge"),
     "stress.faults": ("stress.arena", "mutexes.*"),
     "stress.worker": ("stress.scenario", "stress.board", "stress.faults", "stress.scenarios"),
     "stress.scenarios": (),  # their table of names
-    "stress.scenarios.*": ("stress.worker",),
+    "stress.acts": ("stress.worker",),
+    "stress.scenarios.*": ("stress.acts", "stress.freshness", "stress.punctuality"),
+    "stress.scenarios.soak": ("stress.scenarios.*",),
     "stress.play": ("stress.worker",),
-    "stress.trial": ("stress.worker", "stress.latency"),
+    "stress.trial": ("stress.worker", "stress.latency", "stress.punctuality"),
     "stress": ("stress.trial",),
     "cli": ("", "testing", "shm", "mutexes.*"),
 }
