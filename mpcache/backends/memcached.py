@@ -11,7 +11,6 @@ The last is the lease of R. Nishtala and others, "Scaling Memcache at Facebook",
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 import secrets
@@ -40,8 +39,6 @@ from mpcache.memcaching.pool import Pool, Servers
 from mpcache.mutexes.base import incarnation
 from mpcache.mutexes.leased import DEFAULT_LEASE
 from mpcache.mutexes.memcached import MemcachedMutex
-
-log = logging.getLogger(__name__)
 
 _PENDING = b"mpcache:pending"
 
@@ -290,10 +287,8 @@ class Guard:
     def close(self) -> None:
         if self._pending and not self.outcome and self._living is incarnation():  # nothing came of it
             self._pending = False
-            try:
-                self._pool.cas(self._name, b"", OVER, self._seen)
-            except self._pool.errors as error:  # whoever creates next takes it over
-                log.debug("the mark of a creation of %r, which came to nothing, stays: %s", self._name, error)
+            # If the mark stays, whoever creates next takes it over.
+            self._trouble.spare(lambda: self._pool.cas(self._name, b"", OVER, self._seen))
         self.outcome = bool(self.outcome)
 
 

@@ -72,11 +72,17 @@ def _careful(kind: Any) -> Any:
             return connection
 
         def release(self, connection: Any) -> None:
-            if sys.exc_info()[1] is not connection.__dict__.pop("lent_amid", None):
+            error = sys.exc_info()[1]
+            if error is not connection.__dict__.pop("lent_amid", None) and not _is_an_answer(error):
                 connection.disconnect()
             super().release(connection)
 
     return CarefulPool
+
+
+def _is_an_answer(error: BaseException | None) -> bool:
+    """Whether a driver raised it for what the server said, all of which it has read then."""
+    return any(kind.__name__ == "ResponseError" for kind in type(error).__mro__)
 
 
 _clients: dict[tuple[str, str], Any] = {}

@@ -7,12 +7,14 @@ all of its leases; who is stopped for longer than a lease finds on waking that i
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import os
 import queue
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from mpcache.exception import NotHeld
@@ -23,8 +25,11 @@ log = logging.getLogger("mpcache.mutexes")
 DEFAULT_LEASE = 10.0
 """Seconds for which the death of a holder may keep the others waiting."""
 
-_SILENCE = 1.0
-"""Seconds without an answer after which a lease is left to lapse."""
+SLOW = 0.25
+"""Seconds after which an error is that of a server which does not answer, whatever the driver calls it."""
+
+REST = 1.0
+"""Seconds for which such a server is not asked again where one can do without its answer."""
 
 _TIMES = 3
 """Renewals in the time of a lease: two of them may fail."""
@@ -46,6 +51,9 @@ def plain(key: Any) -> bytes:
 
 class LeasedBid(Bid):
     """A bid whose hold is a lease.  A primitive adds four verbs: to ask, to extend, to return, to see whose it is.
+
+    Who holds many keys of a server that does not answer waits for it once, not once for each: a lease that is not
+    returned lapses, and one that may be lost counts as lost.
 
     :param lease: seconds.
     :param name: for messages: which mutex of which key.
@@ -78,6 +86,7 @@ class LeasedBid(Bid):
         asked = time.monotonic()
         self._taken = True  # also if no answer comes: then free() returns what may be ours
         self._taken = self._ask()
+        _silent.pop(self.server, None)
         if self._taken:
             self._date(asked)
             _renewer.keep(self)
@@ -87,13 +96,7 @@ class LeasedBid(Bid):
         _renewer.forget(self)
         if not self._taken:
             return
-        asked = time.monotonic()
-        try:
-            mine = self._return(stored)
-        except BaseException:
-            # It may be a signal's, and then it is called again; but not to wait once more for who does not answer.
-            self._taken = time.monotonic() - asked < _SILENCE
-            raise
+        mine = self._answer(functools.partial(self._return, stored))
         self._taken = False
         if not mine:
             raise NotHeld(
@@ -104,7 +107,19 @@ class LeasedBid(Bid):
             )
 
     def owned(self) -> bool:
-        return self._taken and self._mine()
+        return self._taken and self._answer(self._mine)
+
+    def _answer(self, ask: Callable[[], bool]) -> bool:
+        """The server's; raises TimeoutError, if it has just left another question without one."""
+        if time.monotonic() < _silent.get(self.server, 0.0):
+            raise TimeoutError(f"{self.name}: its server did not answer a moment ago, and is not asked now")
+        asked = time.monotonic()
+        try:
+            return ask()
+        except BaseException:  # be it the driver's or a signal's
+            if time.monotonic() - asked > SLOW:
+                _silent[self.server] = time.monotonic() + REST
+            raise
 
     def renew(self) -> bool:
         """Called when it is due.  A server that does not answer is asked again, until the lease has lapsed.
@@ -132,6 +147,10 @@ class LeasedBid(Bid):
 
     def _left(self) -> float:
         return max(0.0, self.ends - time.monotonic())
+
+
+_silent: dict[Any, float] = {}
+"""Servers, and until when they are not asked."""
 
 
 class _Renewer:

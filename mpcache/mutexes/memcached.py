@@ -114,8 +114,8 @@ class _LenientBid(MemcachedBid):
         self._taken = bool(taken)
         return taken is not False
 
-    def free(self, stored: bool) -> None:
-        self._forgive(functools.partial(super().free, stored), None)
+    def _return(self, stored: bool) -> bool:
+        return bool(self._forgive(functools.partial(super()._return, stored), True))
 
     def owned(self) -> bool:
         return bool(self._forgive(super().owned, False))
@@ -130,8 +130,9 @@ class MemcachedMutex(FrontedMutex):
 
     When its holder dies, in whichever way, another has it after the lease, rounded up to a second, and at most one
     more; while the holder lives, the lease is renewed.  A key's lock lives on one server, chosen by the key, and there
-    is no second one for it: if that server cannot be reached, nobody gets it, and the library's error is raised.  A
-    server that restarts, or evicts, forgets who held what: the holder learns it from its ``owned()`` or its release.
+    is no second one for it: if that server cannot be reached, nobody gets it, and the library's error is raised; where a
+    release, or ``owned()``, would ask a server that has just been waited for in vain, TimeoutError at once.  A server
+    that restarts, or evicts, forgets who held what: the holder learns it from its ``owned()`` or its release.
 
     :param key: str, bytes, or a number, which is the same as its digits; whatever memcached does not take as a key goes
         by its digest.

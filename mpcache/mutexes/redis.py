@@ -264,7 +264,8 @@ class RedisMutex(FrontedMutex):
     """A mutex among all who use one redis server, or cluster.
 
     When its holder dies, in whichever way, another has it a lease later.  While the holder lives, the lease is renewed.
-    Errors of the server are the driver's.
+    Errors of the server are the driver's; but a TimeoutError of Python's comes at once where a release, or ``owned()``,
+    would ask a server that has just been waited for in vain.
 
     :param key: str, bytes, or a number, which is the same as its digits.
     :param url: of the server; see the driver's ``from_url``.
