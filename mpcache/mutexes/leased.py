@@ -15,12 +15,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from mpcache.exception import NotHeld
-from mpcache.mutexes.fronted import Bid
+from mpcache.mutexes.fronted import Bid, FrontedMutex
 
 log = logging.getLogger("mpcache.mutexes")
+
+R = TypeVar("R")
 
 DEFAULT_LEASE = 10.0
 """Seconds for which the death of a holder may keep the others waiting."""
@@ -96,7 +98,7 @@ class LeasedBid(Bid):
         _renewer.forget(self)
         if not self._taken:
             return
-        mine = self._answer(functools.partial(self._return, stored))
+        mine = _answer(self.server, self.name, functools.partial(self._return, stored))
         self._taken = False
         if not mine:
             raise NotHeld(
@@ -107,19 +109,7 @@ class LeasedBid(Bid):
             )
 
     def owned(self) -> bool:
-        return self._taken and self._answer(self._mine)
-
-    def _answer(self, ask: Callable[[], bool]) -> bool:
-        """The server's; raises TimeoutError, if it has just left another question without one."""
-        if time.monotonic() < _silent.get(self.server, 0.0):
-            raise TimeoutError(f"{self.name}: its server did not answer a moment ago, and is not asked now")
-        asked = time.monotonic()
-        try:
-            return ask()
-        except BaseException:  # be it the driver's or a signal's
-            if time.monotonic() - asked > SLOW:
-                _silent[self.server] = time.monotonic() + REST
-            raise
+        return self._taken and _answer(self.server, self.name, self._mine)
 
     def renew(self) -> bool:
         """Called when it is due.  A server that does not answer is asked again, until the lease has lapsed.
@@ -149,8 +139,54 @@ class LeasedBid(Bid):
         return max(0.0, self.ends - time.monotonic())
 
 
+class LeasedMutex(FrontedMutex):
+    """The base of those whose bids are leases.  A primitive adds who holds the key, and how that reads.
+
+    :ivar server: as in :class:`LeasedBid`.
+    """
+
+    @property
+    def server(self) -> Any:
+        raise NotImplementedError
+
+    def _holder(self) -> bytes | None:
+        """What the server keeps of the holder; None: there is none."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _pid_and_host(words: list[str]) -> tuple[str, str] | None:
+        """The holder's, of the words that the server keeps; None: another program has written them."""
+        raise NotImplementedError
+
+    def _locked(self) -> bool:
+        return self._holder() is not None
+
+    def _state(self) -> str:
+        try:
+            holder = _answer(self.server, type(self).__name__, self._holder)
+        except Exception as error:  # it stands in messages about just that
+            return f"unknown, since the server does not answer: {type(error).__name__}"
+        if holder is None:
+            return "free"
+        known = self._pid_and_host(holder.decode(errors="replace").split())
+        return "held by another program" if known is None else "held by pid {} on {}".format(*known)
+
+
 _silent: dict[Any, float] = {}
 """Servers, and until when they are not asked."""
+
+
+def _answer(server: Any, name: str, ask: Callable[[], R]) -> R:
+    """The server's; raises TimeoutError, if it has just left another question without one."""
+    if time.monotonic() < _silent.get(server, 0.0):
+        raise TimeoutError(f"{name}: its server did not answer a moment ago, and is not asked now")
+    asked = time.monotonic()
+    try:
+        return ask()
+    except BaseException:  # be it the driver's or a signal's
+        if time.monotonic() - asked > SLOW:
+            _silent[server] = time.monotonic() + REST
+        raise
 
 
 class _Renewer:

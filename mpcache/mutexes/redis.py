@@ -28,8 +28,7 @@ from typing import Any, ClassVar
 from mpcache.api import Guarantees, Outcome
 from mpcache.mutexes.base import Hold, Incarnation, incarnation
 from mpcache.mutexes.clients import client_of
-from mpcache.mutexes.fronted import FrontedMutex
-from mpcache.mutexes.leased import DEFAULT_LEASE, LeasedBid, plain
+from mpcache.mutexes.leased import DEFAULT_LEASE, LeasedBid, LeasedMutex, plain
 
 POLL = 0.1
 """Seconds after which a waiter asks again though nobody woke him: the holder has died, or is dogpile.cache's."""
@@ -260,7 +259,7 @@ def held_here(place: Any, name: bytes) -> RedisBid | None:
     return _holds.get((incarnation(), place, name))
 
 
-class RedisMutex(FrontedMutex):
+class RedisMutex(LeasedMutex):
     """A mutex among all who use one redis server, or cluster.
 
     When its holder dies, in whichever way, another has it a lease later.  While the holder lives, the lease is renewed.
@@ -305,6 +304,10 @@ class RedisMutex(FrontedMutex):
         self._lease, self._pause, self._longest = lease, poll, blocking_timeout
 
     @property
+    def server(self) -> Any:
+        return self._place
+
+    @property
     def fence(self) -> int | None:
         """The number of this hold, greater than that of every hold of the key before it; None: not held."""
         hold = self._hold
@@ -326,19 +329,9 @@ class RedisMutex(FrontedMutex):
         there = _LOOK(self._client, [self._names[0]])
         return None if there is None else _bytes(there)
 
-    def _locked(self) -> bool:
-        return self._holder() is not None
-
-    def _state(self) -> str:
-        try:
-            holder = self._holder()
-        except Exception as error:  # it stands in messages about just that
-            return f"unknown, since the server does not answer: {type(error).__name__}"
-        if holder is None:
-            return "free"
-        words = holder.decode(errors="replace").split()
-        ours = len(words) == 6 and words[0] == "mpcache"
-        return f"held by pid {words[4]} on {words[5]}" if ours else "held by another program"
+    @staticmethod
+    def _pid_and_host(words: list[str]) -> tuple[str, str] | None:
+        return (words[4], words[5]) if len(words) == 6 and words[0] == "mpcache" else None
 
 
 class ValkeyMutex(RedisMutex):
