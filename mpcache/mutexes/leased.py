@@ -51,6 +51,15 @@ def plain(key: Any) -> bytes:
     raise TypeError(f"key {key!r} is of type {type(key).__name__}; a mutex at a server takes str, bytes or a number")
 
 
+def spaced(namespace: str, key: Any) -> bytes:
+    """A key in a namespace, as :func:`plain` has it, behind a netstring, so that no other pair reads the same.
+
+    Without a namespace it is the key alone, as dogpile.cache has it.
+    """
+    space = namespace.encode()
+    return (b"%d:%b," % (len(space), space) if space else b"") + plain(key)
+
+
 class LeasedBid(Bid):
     """A bid whose hold is a lease.  A primitive adds four verbs: to ask, to extend, to return, to see whose it is.
 

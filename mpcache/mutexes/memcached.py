@@ -22,7 +22,7 @@ from mpcache.exception import ValidationError
 from mpcache.memcaching import OVER, TIMEOUT, Lock, plain_name, server_list
 from mpcache.memcaching.pool import Servers
 from mpcache.mutexes.base import incarnation
-from mpcache.mutexes.leased import DEFAULT_LEASE, LeasedBid, LeasedMutex, plain
+from mpcache.mutexes.leased import DEFAULT_LEASE, LeasedBid, LeasedMutex, spaced
 
 Forgive = Callable[[Callable[[], Any], Any], Any]
 
@@ -170,8 +170,7 @@ class MemcachedMutex(LeasedMutex):
             raise ValidationError(f"lease={lease!r} must be finite, and at least 1 second, which is memcached's grain")
         self._servers = client or self._connected(tuple(server_list(url)), library, timeout)
         self._lease, self._forgive = lease, forgive
-        before = prefix.encode() + (f"{namespace}:".encode() if namespace else b"")
-        self._name = plain_name(before + plain(key))
+        self._name = plain_name(prefix.encode() + spaced(namespace, key))
 
     @classmethod
     def _connected(cls, urls: tuple[Any, ...], library: str, timeout: float) -> Servers:

@@ -28,7 +28,7 @@ from typing import Any, ClassVar
 from mpcache.api import Guarantees, Outcome
 from mpcache.mutexes.base import Hold, Incarnation, incarnation
 from mpcache.mutexes.clients import client_of
-from mpcache.mutexes.leased import DEFAULT_LEASE, LeasedBid, LeasedMutex, plain
+from mpcache.mutexes.leased import DEFAULT_LEASE, LeasedBid, LeasedMutex, plain, spaced
 
 POLL = 0.1
 """Seconds after which a waiter asks again though nobody woke him: the holder has died, or is dogpile.cache's."""
@@ -126,11 +126,10 @@ def is_cluster(client: Any) -> bool:
 
 def names_of(key: str | bytes, prefix: str, namespace: str, clustered: bool) -> tuple[bytes, bytes]:
     """The names of a key's lock and of its fence."""
-    bare = plain(key)
-    full = f"{namespace}:".encode() + bare if namespace else bare
+    full = spaced(namespace, key)
     if not clustered:
         return prefix.encode() + full, b"mpcache:fence"
-    tag = b"{" + tags()[slot_of(bare)] + b"}"
+    tag = b"{" + tags()[slot_of(plain(key))] + b"}"
     return prefix.encode() + tag + full, b"mpcache:fence" + tag
 
 

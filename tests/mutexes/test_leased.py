@@ -40,6 +40,12 @@ class Kept(leased.LeasedBid):
         return True
 
 
+def test_no_two_pairs_of_namespace_and_key_read_the_same() -> None:
+    pairs = [("a:b", "c"), ("a", "b:c"), ("a", "b,1:c"), ("1:a,b", "c"), ("1:a", "b"), ("a,1:b", "c"), ("ü", "c")]
+    assert len({leased.spaced(*pair) for pair in pairs}) == len(pairs)
+    assert leased.spaced("", "a:b") == b"a:b"  # as dogpile.cache has it
+
+
 def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():

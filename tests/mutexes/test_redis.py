@@ -122,6 +122,13 @@ def test_keys_of_other_namespaces_and_databases_are_other_keys(redis_server: Red
                 assert not mutex(**arguments).acquire(False)
 
 
+def test_a_namespace_ends_where_it_ends(redis_server: Redis, key: str) -> None:
+    with RedisMutex("c", url=redis_server.url, namespace=f"{key}:b"):
+        other = RedisMutex("b:c", url=redis_server.url, namespace=key)
+        assert other.acquire(False)
+        other.release()
+
+
 def test_what_cannot_be(mutex: Any) -> None:
     for wrong in ({"lease": 0}, {"poll": -1.0}, {"lease": float("nan")}):
         with pytest.raises(ValueError, match="must be more than 0"):
