@@ -73,6 +73,25 @@ DOWN: keeper.Table = {
     "testing": ("", "mutexes.base"),
     "plugins.*": ("",),
     "integrations.*": ("",),
+    # stress: what is asked for and written down; what that proves; where it is played; who plays; what is seen of it
+    "stress.settings": (),
+    "stress.diary": (),
+    "stress.board": (),
+    "stress.latency": (),
+    "stress.judge": ("stress.diary", "stress.board"),
+    "stress.freshness": ("stress.judge",),
+    "stress.punctuality": ("stress.judge",),
+    "stress.arena": ("stress.settings", "", "testing", "shm", "mutexes.*"),
+    "stress.scenario": ("stress.arena", "stress.judge"),
+    "stress.faults": ("stress.arena", "mutexes.*"),
+    "stress.worker": ("stress.scenario", "stress.board", "stress.faults", "stress.scenarios"),
+    "stress.scenarios": (),  # their table of names
+    "stress.acts": ("stress.worker",),
+    "stress.scenarios.*": ("stress.acts", "stress.freshness", "stress.punctuality"),
+    "stress.scenarios.soak": ("stress.scenarios.*",),
+    "stress.play": ("stress.worker",),
+    "stress.trial": ("stress.worker", "stress.latency", "stress.punctuality"),
+    "stress": ("stress.trial",),
     "cli": ("", "testing", "shm", "mutexes.*"),
 }
 
@@ -80,6 +99,7 @@ DOWN: keeper.Table = {
 DRIVERS = {"asyncio", "click", "filelock", "gevent", "posix_ipc", "redis", "rich", "valkey"}
 DRIVERS |= {"bmemcached", "memcache", "pylibmc", "pymemcache"}
 DRIVERS |= {"django", "flask", "gunicorn", "mako"}
+DRIVERS |= {"dogpile", "hdrh", "jinja2", "matplotlib"}
 NEED_A_DRIVER = ("mpcache.aio", "mpcache.cli", "mpcache.plugins", "mpcache.integrations")
 
 # Sizes are a smell and no fence, so the fence stands a fifth further out.  Whoever needs more says here why.

@@ -1,0 +1,258 @@
+"""A play: one round, in a process that does nothing else.  It bears workers, kills, stops and buries them, and watches.
+
+Leans on worker and board.  A program: ``python -m mpcache.stress.play FOLDER PARENT``.  It ends with its parent,
+and its workers with it.  Half of these have inherited an open region by fork, half have opened it themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpcache.stress.board import DONE, HOLDING, KILLS, SINCE, STOP, STOPS, Words
+from mpcache.stress.diary import now
+from mpcache.stress.worker import Part, Process, adopt, die_with, live, note, prepare
+
+ENTRIES = 300_000
+"""After so many diary entries a round is over before its time, so that judging takes seconds."""
+
+_TICK = 0.004
+
+_ORPHANS = 5.0
+"""Seconds that what a worker has borne may outlive it: it ends when it hears that its parent is gone."""
+
+
+@dataclass
+class Worker:
+    """One worker, as the play sees it."""
+
+    place: int
+    life: int
+    pid: int
+    rows: list[Words]
+    resume: int = 0
+    exempt: int = 0
+    doomed: bool = False
+
+    def holds(self) -> bool:
+        """Whether one of its threads has a mutex."""
+        return any(row[HOLDING] for row in self.rows)
+
+    def longest(self) -> int:
+        """ns for which the longest of its present operations has lasted, without those for which it was stopped."""
+        began = [since for row in self.rows if (since := row[SINCE])]  # each read once: it changes meanwhile
+        return max((now() - max(since, self.exempt) for since in began), default=0)
+
+
+class Play:
+    """Keeps the number of workers, and troubles them."""
+
+    def __init__(self, part: Part) -> None:
+        self.part, self.settings = part, part.settings
+        self.board = part.board()
+        self.random = random.Random(f"{part.settings.seed}/{part.round}")
+        self.scenario = part.scenario()
+        self.process: Process | None = None
+        self.workers: dict[int, Worker] = {}
+        self.lives = self.done = 0
+        self.signals: list[tuple[str, int, int, int]] = []
+        self.born: list[tuple[int, int]] = []
+        # All others may die one after the other before it is this one's turn.
+        troubled = bool(part.settings.kills or part.settings.stops)
+        self.patience = int(1e9 * (6 + 4 * part.arena.takeover * troubled))
+        self._tick = min(_TICK, 0.2 / (part.settings.kills or 1))
+        self._kill_at = self._due(self.settings.kills, now())
+        self._stop_at = self._due(self.settings.stops, now())
+
+    def _due(self, rate: float, last: int) -> int:
+        """When the next of something comes that comes so often a second, as rare events do."""
+        return last + int(1e9 * self.random.expovariate(rate)) if rate else 1 << 63
+
+    # -- births and deaths --
+
+    def bear(self, place: int) -> None:
+        """A new worker at that place: forked with what is open here, forked without, or a program of its own."""
+        self.lives += 1
+        for row in self.board.rows(place):
+            self.done += row[DONE]
+            row[:] = memoryview(bytes(row.nbytes)).cast("Q")
+        how = self.random.random()
+        if self.scenario.programs and how < 0.3:
+            pid = self._start(place, self.lives)
+        else:
+            if how < 0.65 and self.process is None:
+                self.process = Process(self.part, self.scenario)
+            pid = self._fork(place, self.lives, self.process if how < 0.65 else None)
+        self.workers[pid] = Worker(place, self.lives, pid, self.board.rows(place))
+        self.born.append((self.lives, now()))
+
+    def _fork(self, place: int, life: int, process: Process | None) -> int:
+        parent, pid = os.getpid(), os.fork()
+        if pid == 0:
+            try:
+                die_with(parent)
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                live(self.part, self.board, self.scenario, process or Process(self.part, self.scenario), place, life)
+            finally:
+                os._exit(0)
+        return pid
+
+    def _start(self, place: int, life: int) -> int:
+        words = [sys.executable, "-m", "mpcache.stress.worker", str(self.part.folder), str(place), str(life)]
+        words.append(str(os.getpid()))
+        return os.posix_spawn(sys.executable, words, os.environ)  # subprocess would bury it by itself, unasked
+
+    def bury(self) -> None:
+        """Take leave of those who have ended, and let others take their places."""
+        while self.workers:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            worker = self.workers.pop(pid, None)
+            if worker is None:
+                continue  # an orphan, see adopt()
+            code = os.waitstatus_to_exitcode(status)
+            if code == -signal.SIGKILL:
+                self._over("kill", worker.life)
+            elif code:
+                self._find("ended", f"worker {worker.life} (pid {pid}) ended with {code}, and nobody had killed it")
+            if not self.board.head[STOP]:
+                self.bear(worker.place)
+
+    def _over(self, kind: str, life: int) -> None:
+        for at in range(len(self.signals) - 1, -1, -1):
+            if self.signals[at][:2] == (kind, life):
+                self.signals[at] = (kind, life, self.signals[at][2], now())
+                return
+
+    # -- trouble --
+
+    def trouble(self) -> None:
+        """Kill and stop those whose time has come; every other time somebody who holds something, if there is one."""
+        if now() >= self._kill_at:
+            # What a slow machine could not do is made up for, within a quarter of a second.
+            self._kill_at = self._due(self.settings.kills, max(self._kill_at, now() - 250_000_000))
+            self._signal("kill", self._victim())
+        if now() >= self._stop_at:
+            self._stop_at = self._due(self.settings.stops, now())
+            self._signal("stop", self._victim())
+        for worker in self.workers.values():
+            if worker.resume and now() >= worker.resume:
+                self._resume(worker)
+
+    def _victim(self) -> Worker | None:
+        standing = [worker for worker in self.workers.values() if not (worker.resume or worker.doomed)]
+        if self.random.random() < 0.7:
+            # A holder lets go within a millisecond or two: look for one for as long as a tick takes.
+            until = now() + int(1e9 * self._tick)
+            while now() < until:
+                if holders := [worker for worker in standing if worker.holds()]:
+                    return self.random.choice(holders)
+        return self.random.choice(standing) if standing else None
+
+    def _signal(self, kind: str, worker: Worker | None) -> None:
+        if worker is None:
+            return
+        self.signals.append((kind, worker.life, now(), 1 << 63))
+        if kind == "kill":
+            self.board.head[KILLS] += 1
+            worker.doomed = True
+            os.kill(worker.pid, signal.SIGKILL)
+        else:
+            self.board.head[STOPS] += 1
+            os.kill(worker.pid, signal.SIGSTOP)
+            long = self.part.arena.takeover * 1.5 if self.part.arena.leased else 0.3
+            worker.resume = now() + int(1e9 * self.random.uniform(0.01, long))
+
+    def _resume(self, worker: Worker) -> None:
+        worker.resume, worker.exempt = 0, now()
+        self._over("stop", worker.life)
+        os.kill(worker.pid, signal.SIGCONT)
+
+    # -- the round --
+
+    def play(self) -> None:
+        """The whole round."""
+        deadline = now() + int(1e9 * self.part.seconds)
+        for place in range(self.settings.workers):
+            self.bear(place)
+        while now() < deadline and not self._enough():
+            time.sleep(self._tick)
+            self.trouble()
+            self.bury()
+            self.watch()
+        self.board.head[STOP] = 1
+        self.calm()
+
+    def _enough(self) -> bool:
+        return (self.part.folder / "findings").exists() or self._entries() >= ENTRIES
+
+    def _entries(self) -> int:
+        """About how many there are: an operation writes two, more or less."""
+        return 2 * (self.done + sum(row[DONE] for row in self.board.everybody()))
+
+    def watch(self) -> None:
+        """Say who does not come to an end."""
+        stopped = any(worker.resume for worker in self.workers.values())
+        for worker in self.workers.values():
+            if worker.longest() > self.patience and not worker.resume and not stopped:
+                seconds = worker.longest() / 1e9
+                self._find("hang", f"worker {worker.life} (pid {worker.pid}) has finished nothing for {seconds:.1f} s")
+                return
+
+    def calm(self) -> None:
+        """Let all come to their ends; who does not, hangs."""
+        for worker in self.workers.values():
+            if worker.resume:
+                self._resume(worker)
+        deadline = now() + self.patience
+        while self.workers and now() < deadline and not (self.part.folder / "findings").exists():
+            time.sleep(_TICK)
+            self.bury()
+        if self.workers and not (self.part.folder / "findings").exists():
+            pids = ", ".join(str(pid) for pid in self.workers)
+            self._find("hang", f"pid {pids} did not end {self.patience / 1e9:.1f} s after the round was over")
+        for pid, worker in list(self.workers.items()):
+            self.signals.append(("end", worker.life, now(), 1 << 63))
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        self.workers.clear()
+        self._bury_orphans()
+
+    def _bury_orphans(self) -> None:
+        deadline = now() + int(1e9 * _ORPHANS)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0] or now() < deadline:
+                time.sleep(_TICK)
+        except ChildProcessError:
+            return
+        self._find("left behind", f"children of workers were alive {_ORPHANS:g} s after all workers had ended")
+
+    def _find(self, check: str, text: str) -> None:
+        note(self.part.folder, {"check": check, "text": text, "key": None, "at": now()})
+
+
+def main() -> None:
+    """Play the part that is written in a folder."""
+    folder, parent = Path(sys.argv[1]), int(sys.argv[2])
+    die_with(parent)
+    adopt()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who watches, and says what follows
+    part = Part.read(folder)
+    prepare(part.settings)
+    began, play = now(), Play(part)
+    try:
+        play.play()
+    finally:
+        report = {"began": began, "ended": now(), "signals": play.signals, "born": play.born, "lives": play.lives}
+        (folder / "signals").write_text(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

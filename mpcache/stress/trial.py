@@ -1,0 +1,331 @@
+"""A run: rounds of plays, each of which is judged, until the time is over or something was found that must not be.
+
+Leans on arena, play, judge and latency.  The verdict and all that a report shows come from here, as plain data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mpcache
+from mpcache.stress import diary, judge, punctuality, scenarios
+from mpcache.stress.arena import Arena, Unplayable, set_up
+from mpcache.stress.board import DONE, FINDINGS, HOLDING, KILLS, STOP, STOPS, Board
+from mpcache.stress.diary import Kind
+from mpcache.stress.judge import Signal, Story, Violation
+from mpcache.stress.latency import Latencies
+from mpcache.stress.scenario import Scenario
+from mpcache.stress.settings import ROUND, Settings
+from mpcache.stress.worker import Part
+
+HELD, VIOLATED, COULD_NOT_RUN = 0, 1, 2
+"""The exit status, and what it means."""
+
+VERDICTS = {HELD: "held", VIOLATED: "violated", COULD_NOT_RUN: "could not run"}
+
+PROMISES = ("takeover", "leased", "processes", "survives_death", "fair")
+"""What of a mutex' guarantees a report shows."""
+
+_LOOK = 0.1
+"""Seconds between two looks at the board."""
+
+_TIMELINE = 0.25
+"""Seconds of the last round that a report draws, or until the first violation."""
+
+
+@dataclass
+class Progress:
+    """What can be seen while it runs.
+
+    :ivar seconds, of: how long it has been played, and how long it will be.
+    """
+
+    settings: Settings
+    of: float
+    seconds: float = 0.0
+    operations: int = 0
+    rate: float = 0.0
+    holders: int = 0
+    kills: int = 0
+    stops: int = 0
+    rounds: int = 0
+    violations: int = 0
+    latencies: Latencies = field(default_factory=Latencies)
+
+
+Watcher = Callable[[Progress], None]
+
+
+@dataclass
+class Trial:
+    """One run.
+
+    :ivar watcher: is called some times a second.
+    :ivar package: the folder in which an engine of another build lies; None: this one.
+    """
+
+    settings: Settings
+    watcher: Watcher = lambda progress: None
+    package: Path | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            self._kind: type[Scenario] = scenarios.load(self.settings.scenario)
+        except KeyError:
+            known = ", ".join(scenarios.names())
+            raise Unplayable(f"there is no scenario {self.settings.scenario!r}; there are {known}") from None
+        if not self.settings.seed:
+            self.settings = self.settings.but(seed=secrets.token_hex(4))
+        self.progress = Progress(self.settings, self.settings.seconds)
+        self.violations: list[Violation] = []
+        self.pulse: list[tuple[float, int, int, int]] = []
+        self.timeline: dict[str, Any] = {}
+        self.figures: dict[str, float] = {}
+        self.lives = self.entries = 0
+        self.interrupted = False
+        self.unfit = ""
+        self._arena: Arena | None = None
+
+    def run(self) -> dict[str, Any]:
+        """Play and judge it all; the report, see :meth:`report`.
+
+        :raises Unplayable: it cannot be played here.
+        """
+        began = time.time()
+        with set_up(self.settings, self._kind.size) as arena:
+            self._arena = arena
+            self.unfit = self._kind(self.settings, arena).unfit()
+            try:
+                while not (self.unfit or self.violations) and self._left() > 0.05:
+                    self._round(arena, min(self._left(), ROUND))
+            except KeyboardInterrupt:
+                self.interrupted = True
+        return self.report(began)
+
+    @property
+    def status(self) -> int:
+        """HELD, VIOLATED or COULD_NOT_RUN."""
+        if self.violations:
+            return VIOLATED
+        return HELD if self.progress.rounds and self.progress.operations else COULD_NOT_RUN
+
+    def _left(self) -> float:
+        return self.settings.seconds - self.progress.seconds
+
+    # -- a round --
+
+    def _round(self, arena: Arena, seconds: float) -> None:
+        folder = Path(arena.folder) / f"round-{self.progress.rounds}"
+        folder.mkdir()
+        part = Part(self.settings, arena, self.progress.rounds, seconds, folder)
+        part.write()
+        try:
+            self._watch(part, self._start(part))
+        except KeyboardInterrupt:
+            self.interrupted = True
+        self._judge(part)
+        shutil.rmtree(folder)
+        self.progress.rounds += 1
+        self.watcher(self.progress)
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    def _start(self, part: Part) -> subprocess.Popen[bytes]:
+        path = [str(self.package)] if self.package else []
+        path += [os.path.abspath(entry) for entry in sys.path]
+        with open(part.folder / "complaints", "wb") as complaints:
+            return subprocess.Popen(
+                [sys.executable, "-m", "mpcache.stress.play", str(part.folder), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=complaints,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
+                cwd=part.folder,  # -m looks here first, where no other mpcache lies
+                start_new_session=True,  # Ctrl-C is for this process alone, which then sees to the rest
+            )
+
+    def _watch(self, part: Part, play: subprocess.Popen[bytes]) -> None:
+        board, progress = part.board(), self.progress
+        before, began = (progress.seconds, progress.kills, progress.stops), time.monotonic()
+        seen = _Pulse(board)
+        try:
+            while play.poll() is None:
+                try:
+                    play.wait(_LOOK)
+                except subprocess.TimeoutExpired:
+                    pass
+                progress.seconds = before[0] + min(time.monotonic() - began, part.seconds)
+                progress.kills, progress.stops = before[1] + board.head[KILLS], before[2] + board.head[STOPS]
+                operations = seen.operations()
+                progress.operations += operations
+                progress.holders = sum(1 for row in board.everybody() if row[HOLDING])
+                progress.violations = len(self.violations) + board.head[FINDINGS]
+                progress.rate = seen.rate(operations)
+                self.pulse.append((round(progress.seconds, 3), operations, progress.kills, progress.stops))
+                self.watcher(progress)
+        except KeyboardInterrupt:
+            board.head[STOP] = 1
+            self.interrupted = True
+            play.wait()
+        finally:
+            if play.poll() is None:
+                play.kill()
+                play.wait()
+        if play.returncode:
+            said = (part.folder / "complaints").read_text(errors="replace").strip()
+            raise Unplayable(f"the play ended with {play.returncode}: {said or 'it said nothing'}")
+
+    def _judge(self, part: Part) -> None:
+        scenario = part.scenario()
+        story = tell(part)
+        self.lives += story.lives
+        self.entries += sum(map(len, story.entries.values()))
+        found = _noted(part.folder) + judge.apply(scenario.checks, story)
+        self.violations += found
+        self.progress.violations = len(self.violations)
+        _measure(self.progress.latencies, story)
+        for name, figure in scenario.figures(story).items():
+            self.figures[name] = max(figure, self.figures.get(name, figure))
+        self.timeline = draw(story, found)
+
+    # -- what came of it --
+
+    def report(self, began: float) -> dict[str, Any]:
+        """All of it, for JSON and for the page.
+
+        :param began: seconds since the epoch.
+        """
+        progress, arena = self.progress, self._arena
+        return {
+            "verdict": VERDICTS[self.status],
+            "status": self.status,
+            "scenario": self.settings.scenario,
+            "question": self._kind.question(),
+            "unfit": self.unfit,
+            "interrupted": self.interrupted,
+            "settings": json.loads(self.settings.json()),
+            "words": self.settings.words(),
+            "mutex": arena.mutex if arena else self.settings.mutex,
+            "guarantees": {name: getattr(arena, name) for name in PROMISES} if arena else {},
+            "machine": machine(),
+            "began": time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(began)),
+            "took": round(time.time() - began, 3),
+            "seconds": round(progress.seconds, 3),
+            "rounds": progress.rounds,
+            "operations": progress.operations,
+            "entries": self.entries,
+            "lives": self.lives,
+            "kills": progress.kills,
+            "stops": progress.stops,
+            "violations": [violation.plain() for violation in self.violations[:100]],
+            "found": len(self.violations),
+            "latencies": progress.latencies.plain(),
+            "figures": self.figures,
+            "pulse": self.pulse,
+            "timeline": self.timeline,
+        }
+
+
+class _Pulse:
+    """Counts operations by the rows of a board, which begin anew with each worker."""
+
+    def __init__(self, board: Board) -> None:
+        self._rows = board.everybody()
+        self._last = [0] * len(self._rows)
+        self._when = time.monotonic()
+
+    def operations(self) -> int:
+        """Since the last look.  What a worker did after it, before it died, is not seen."""
+        done = 0
+        for at, row in enumerate(self._rows):
+            current = row[DONE]
+            done += current - self._last[at] if current >= self._last[at] else current
+            self._last[at] = current
+        return done
+
+    def rate(self, operations: int) -> float:
+        """A second, since the last look."""
+        then, self._when = self._when, time.monotonic()
+        return operations / max(self._when - then, 1e-3)
+
+
+class _RoundStory(Story):
+    lives = 0
+
+
+def tell(part: Part) -> _RoundStory:
+    """The story of a round, from what its processes have left in its folder."""
+    told = json.loads((part.folder / "signals").read_text())
+    signals = [Signal(*one) for one in told["signals"]]
+    arena = part.arena
+    story = _RoundStory({}, signals, arena.leased, arena.takeover, told["began"], told["ended"])
+    story.lives, died = told["lives"], story.killed()
+    for path in part.folder.glob("diary-*"):
+        actor = int(path.name.partition("-")[2])
+        for entry in diary.read(path, died.get(actor >> 8)):
+            story.entries.setdefault(entry.kind, []).append(entry)
+    return story
+
+
+def _noted(folder: Path) -> list[Violation]:
+    path = folder / "findings"
+    return [Violation(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _measure(latencies: Latencies, story: Story) -> None:
+    latencies.add("acquire", (hold.got - hold.began for hold in story.of(Kind.HOLD) if hold.got))
+    latencies.add("take-over", (took for took, _ in judge.takeovers(story)))
+    latencies.add("hand-off", judge.handoffs(story))
+    latencies.add("stampede", punctuality.stampedes(story))
+    for name, kind in (("get", Kind.READ), ("set", Kind.WRITE), ("get_or_create", Kind.ASK)):
+        latencies.add(name, (entry.ended - entry.began for entry in story.of(kind) if entry.ended))
+
+
+def draw(story: Story, found: list[Violation]) -> dict[str, Any]:
+    """What a picture of who held what needs: the last moments, or those around what was found first.
+
+    Times are in seconds from the beginning of the picture.
+    """
+    at = next((violation.at for violation in found if violation.at), None)
+    done = story.of(Kind.HOLD, Kind.CREATE)
+    last = max((entry.got for entry in done), default=0)
+    middle = at or last - int(_TIMELINE * 5e8)
+    low, high = middle - int(_TIMELINE * 5e8), middle + int(_TIMELINE * 5e8)
+    lanes: dict[int, list[Any]] = {}
+    for entry in done:
+        if entry.got and entry.got < high and entry.until > low:
+            start, end = (max(entry.got, low) - low) / 1e9, (min(entry.until, high) - low) / 1e9
+            lanes.setdefault(entry.key, []).append([judge.actor(entry.actor), start, end, bool(entry.ended)])
+    signals = [
+        [(signal.sent - low) / 1e9, signal.kind, f"worker {signal.life}"]
+        for signal in story.signals
+        if low <= signal.sent <= high and signal.kind in ("kill", "stop")
+    ]
+    return {
+        "seconds": (high - low) / 1e9,
+        "lanes": [{"key": key, "holds": sorted(holds, key=lambda one: one[1])} for key, holds in sorted(lanes.items())],
+        "signals": signals,
+        "violation": None if at is None else (at - low) / 1e9,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on."""
+    return {
+        "system": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "mpcache": mpcache.__version__,
+    }
