@@ -23,10 +23,10 @@ def deaths(number: int, cost: float) -> list[Entry | Signal]:
 
 def test_half_of_the_take_overs_are_soon() -> None:
     assert found(taken_over, *deaths(20, 0.05), takeover=0.1) == []
-    assert found(taken_over, *deaths(20, 0.3), takeover=0.1) == []  # a busy machine
-    assert found(taken_over, *deaths(20, 0.5), takeover=0.1) == ["slow take-over"]
-    assert found(taken_over, *deaths(20, 0.5), takeover=1.0) == []
-    assert found(taken_over, *deaths(19, 0.5), takeover=0.1) == []  # too few to say
+    assert found(taken_over, *deaths(20, 0.55), takeover=0.1) == []  # a busy machine
+    assert found(taken_over, *deaths(20, 0.65), takeover=0.1) == ["slow take-over"]
+    assert found(taken_over, *deaths(20, 0.65), takeover=1.0) == []
+    assert found(taken_over, *deaths(19, 0.65), takeover=0.1) == []  # too few to say
 
 
 def test_none_of_them_is_very_late() -> None:
