@@ -47,7 +47,7 @@ DOWN: keeper.Table = {
     "mutexes.*": ("mutexes.leased", "mutexes.files", "mutexes.clients", "shm", "memcaching.*"),
     # keep: one store a file.  It may build a mutex, never back, and tells how its epochs invalidate
     "backends": ("api",),
-    "backends.trouble": ("api",),
+    "backends.trouble": ("mutexes.leased",),
     "backends.generations": ("mutexes.*", "invalidation"),
     "backends.dbm": ("backends",),
     "backends.valkey": ("backends.*",),
