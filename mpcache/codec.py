@@ -10,8 +10,9 @@ Leans on nothing of mpcache.  The bytes are those of dogpile.cache, both ways::
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 value_version = 2
 
@@ -22,6 +23,31 @@ _CREATED = len(_BEFORE)
 _NEAR = 64
 """Bytes within which such a head is over: who looks for its end does not search a megabyte."""
 _EXPIRES, _EPOCH = b', "x": ', b', "e": '
+
+
+Payload: TypeAlias = "bytes | tuple[Any, ...]"
+"""What is stored of a value: bytes; or pieces that make them up, bytes and other buffers, the large ones not copied."""
+
+
+class _Pieces(list[Any]):
+    """A file for a pickler, which writes bytes, bytearrays and arrays from 64 KiB on as they are, between the rest."""
+
+    write = list.append
+
+
+def pickling() -> tuple[Callable[[Any], None], Callable[[], None], list[Any]]:
+    """(dump, forget, pieces), to be used by one at a time: ``dump(value)`` adds to the pieces, ``forget()`` lets go of
+    what the pickler has seen.  Who uses them again clears the pieces, and begins anew after an exception."""
+    pieces = _Pieces()
+    pickler = pickle.Pickler(pieces, 5)
+    return pickler.dump, pickler.clear_memo, pieces
+
+
+def pickled(value: Any) -> Payload:
+    """What ``pickle.dumps(value, 5)`` returns, or a tuple of its pieces; raises what that raises."""
+    dump, _, pieces = pickling()
+    dump(value)
+    return pieces[0] if len(pieces) == 1 else tuple(pieces)
 
 
 def join(payload: bytes, created: float, expires: float | None = None) -> bytes:

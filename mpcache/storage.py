@@ -191,7 +191,7 @@ class DirectStorage(WireStorage):
             raw = as_it_is(value)
             if raw is not None:
                 return raw[0], created, None, raw[1]
-        payload = self.serializer(value)  # type: ignore[misc]
+        payload = codec.pickled(value) if self._raw else self.serializer(value)  # type: ignore[misc]
         return (payload, created) if expires is None else (payload, created, expires)
 
     def write(self, key: KeyType, packed: Any) -> None:
