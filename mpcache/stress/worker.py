@@ -312,4 +312,6 @@ def prepare(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from mpcache.stress import worker  # scenarios catch the exceptions of that module, and not those of this one
+
+    worker.main()
