@@ -176,7 +176,7 @@ class Play:
         deadline = now() + int(1e9 * self.part.seconds)
         for place in range(self.settings.workers):
             self.bear(place)
-        while now() < deadline and not self._enough():
+        while now() < deadline and not self.board.head[STOP] and not self._enough():
             time.sleep(_TICK)
             self.trouble()
             self.bury()
