@@ -35,6 +35,7 @@ class Worker:
     pid: int
     rows: list[Words]
     resume: int = 0
+    doomed: bool = False
     since: int = field(default_factory=now)
     exempt: int = 0
 
@@ -142,7 +143,7 @@ class Play:
                 self._resume(worker)
 
     def _victim(self) -> Worker | None:
-        standing = [worker for worker in self.workers.values() if not worker.resume]
+        standing = [worker for worker in self.workers.values() if not (worker.resume or worker.doomed)]
         if self.random.random() < 0.7:
             # A holder lets go within a millisecond or two: look for one for as long as a tick takes.
             until = now() + int(1e9 * _TICK)
@@ -157,6 +158,7 @@ class Play:
         self.signals.append((kind, worker.life, now(), 1 << 63))
         if kind == "kill":
             self.board.head[KILLS] += 1
+            worker.doomed = True
             os.kill(worker.pid, signal.SIGKILL)
         else:
             self.board.head[STOPS] += 1
@@ -195,7 +197,7 @@ class Play:
         """Say who does not come to an end."""
         stopped = any(worker.resume for worker in self.workers.values())
         for worker in self.workers.values():
-            if worker.longest() > self.patience and not worker.resume and not stopped:
+            if worker.longest() > self.patience and not (worker.resume or worker.doomed or stopped):
                 seconds = worker.longest() / 1e9
                 self._find("hang", f"worker {worker.life} (pid {worker.pid}) has finished nothing for {seconds:.1f} s")
                 return

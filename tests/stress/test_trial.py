@@ -47,7 +47,7 @@ def test_a_sound_mutex_holds() -> None:
     assert (report["verdict"], report["status"], report["found"]) == ("held", HELD, 0)
     assert report["operations"] > 50
     assert report["kills"] > 3
-    assert report["lives"] == report["kills"] + 6
+    assert report["kills"] < report["lives"] <= report["kills"] + 6
     assert report["latencies"]["acquire"]["count"] > 50
     assert sum(operations for _, operations, *_ in report["pulse"]) == report["operations"]
     assert report["settings"]["seed"] == "x"
