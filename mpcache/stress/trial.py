@@ -209,6 +209,7 @@ class Trial:
             "status": self.status,
             "scenario": self.settings.scenario,
             "question": self._kind.question(),
+            "store": self._kind.store,
             "unfit": self.unfit,
             "interrupted": self.interrupted,
             "settings": json.loads(self.settings.json()),
