@@ -198,7 +198,7 @@ class Actor:
         row, head, diary = self.row, self.board.head, self.diary
         row[WHO] = self.number
         scenario.begin(self)
-        while not head[STOP] and not diary.full:
+        while not head[STOP] and diary.ready():
             row[SINCE] = now()
             scenario.act(self)
             row[SINCE] = 0

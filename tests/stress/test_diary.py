@@ -13,7 +13,7 @@ import pytest
 
 from mpcache.stress import diary
 from mpcache.stress.board import DONE, OCCUPANT, Board
-from mpcache.stress.diary import ENTRIES, NEVER, Diary, Kind, Outcome, now
+from mpcache.stress.diary import MOST, NEVER, PAGE, PAGES, Diary, Kind, Outcome, now
 
 WHO = 7 << 8 | 2
 
@@ -60,11 +60,12 @@ def test_it_survives_sigkill(tmp_path: Path) -> None:
 
 def test_it_says_when_it_is_full_before_it_is(tmp_path: Path) -> None:
     mine, written = Diary(tmp_path, WHO), 0
-    while not mine.full:
-        mine.begin(Kind.READ, 0)
-        written += 1
-    assert ENTRIES - 1100 < written < ENTRIES
-    assert len(entries(tmp_path)) == written
+    while mine.ready():
+        for _ in range(MOST):
+            mine.begin(Kind.READ, written)
+            written += 1
+    assert (PAGE - MOST) * PAGES <= written <= PAGE * PAGES
+    assert [entry.key for entry in entries(tmp_path)] == [*range(written)]
 
 
 def test_nobody_writes_another_ones(tmp_path: Path) -> None:
