@@ -20,6 +20,7 @@ from typing import Any
 
 from mpcache import backends, make_region, mutexes
 from mpcache.api import Guarantees
+from mpcache.exception import SegmentError
 from mpcache.shm import segment
 from mpcache.stress.settings import Settings
 
@@ -33,6 +34,9 @@ _PREFIX = "stress-"
 _OWN = {"shm": "shm", "dbm": "file", "redis": "redis", "valkey": "valkey"}
 _OWN |= dict.fromkeys(("pymemcache", "pylibmc", "memcached", "bmemcached"), "memcached")
 _MEMCACHED = ("pymemcache", "pylibmc", "memcached", "bmemcached")
+
+EVICTS_NOTHING = frozenset({"dbm", "redis", "valkey", *_MEMCACHED, "memory", "memory_pickle", f"{ORIGINAL}memory"})
+"""Stores that have more room, as the arena sets them up, than any scenario needs."""
 
 PROMISED = Guarantees(processes=True, hosts=False, survives_death=True, fair=False, takeover=1.0)
 """What is asked of a mutex that does not say what it guarantees."""
@@ -65,17 +69,27 @@ class Arena:
     survives_death: bool
     fair: bool
 
+    @property
+    def original(self) -> bool:
+        """Whether the region is dogpile.cache's."""
+        return self.backend.startswith(ORIGINAL)
+
+    @property
+    def full(self) -> str:
+        """The store's name as configure() knows it."""
+        return full if (full := f"mpcache.{self.backend}") in backends.names() else self.backend
+
     def region(self) -> Any:
         """A new region of it, for this process."""
-        if self.backend.startswith(ORIGINAL):
+        if self.original:
             import dogpile.cache
 
             return dogpile.cache.make_region().configure(self.backend, arguments={**self.backend_arguments})
         arguments = {**self.backend_arguments}
         if self.own:
-            return make_region().configure(_full(self.backend), arguments=arguments)
+            return make_region().configure(self.full, arguments=arguments)
         return make_region().configure(
-            _full(self.backend), arguments=arguments, mutex=self.mutex, mutex_arguments={**self.mutex_arguments}
+            self.full, arguments=arguments, mutex=self.mutex, mutex_arguments={**self.mutex_arguments}
         )
 
     def mutexes(self) -> Callable[[str], Any]:
@@ -91,10 +105,6 @@ class Arena:
     def of(cls, text: str) -> Arena:
         """What :meth:`json` wrote."""
         return cls(**json.loads(text))
-
-
-def _full(backend: str) -> str:
-    return full if (full := f"mpcache.{backend}") in backends.names() else backend
 
 
 def own_mutex(backend: str) -> str:
@@ -148,7 +158,7 @@ def _guarantees(mutex: str) -> Guarantees:
 
 def _store(backend: str, folder: Path, name: str, size: str, start: _Servers) -> dict[str, Any]:
     if backend == "shm":
-        return {"name": name, "size": size}
+        return _segment("name", name, size)
     if backend in ("dbm", f"{ORIGINAL}dbm"):
         return {"filename": str(folder / "cache.dbm")}
     if backend in ("redis", "valkey"):
@@ -160,7 +170,7 @@ def _store(backend: str, folder: Path, name: str, size: str, start: _Servers) ->
 
 def _mutex(mutex: str, folder: Path, name: str, start: _Servers) -> dict[str, Any]:
     if mutex == "shm":
-        return {"segment": f"{name}-locks", "size": "4MB"}
+        return _segment("segment", f"{name}-locks", "4MB")
     if mutex in ("file", "semaphore"):
         return {"directory": str(folder / "locks")}
     if mutex in ("redis", "valkey"):
@@ -168,6 +178,15 @@ def _mutex(mutex: str, folder: Path, name: str, start: _Servers) -> dict[str, An
     if mutex == "memcached":
         return {"url": start.memcached(), "lease": LEASE}
     return {}
+
+
+def _segment(called: str, name: str, size: str) -> dict[str, Any]:
+    """One that is there from now on, for that there is no room for it is no worker's fault."""
+    try:
+        segment.attach(name, size)
+    except SegmentError as error:
+        raise Unplayable(str(error)) from error
+    return {called: name, "size": size}
 
 
 class _Servers:

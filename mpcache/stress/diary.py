@@ -157,9 +157,9 @@ def read(path: Path, died: int | None) -> Iterator[Entry]:
 
     :param died: when the signal was sent that killed its writer; None: nobody did.
     """
-    actor, words = int(path.name.partition("-")[2]), array("Q")
-    words.frombytes(path.read_bytes())
-    last = died or NEVER
+    actor, last, words = int(path.name.partition("-")[2]), died or NEVER, array("Q")
+    data = path.read_bytes()
+    words.frombytes(data[: len(data) // _BYTES * _BYTES])  # its writer may have been killed while he made a page
     for page in range(0, len(words), PAGE * _WORDS):
         for at in range(page, page + PAGE * _WORDS, _WORDS):
             head, began, got, ended, value, extra, times = words[at : at + _WORDS]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import mpcache
-from mpcache.stress import diary, judge, scenarios
+from mpcache.stress import diary, judge, punctuality, scenarios
 from mpcache.stress.arena import Arena, Unplayable, set_up
 from mpcache.stress.board import DONE, FINDINGS, HOLDING, KILLS, STOP, STOPS, Board
 from mpcache.stress.diary import Kind
@@ -27,7 +27,7 @@ from mpcache.stress.judge import Signal, Story, Violation
 from mpcache.stress.latency import Latencies
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.settings import ROUND, Settings
-from mpcache.stress.worker import Part
+from mpcache.stress.worker import NO_ROOM, Part
 
 HELD, VIOLATED, COULD_NOT_RUN = 0, 1, 2
 """The exit status, and what it means."""
@@ -91,6 +91,7 @@ class Trial:
         self.violations: list[Violation] = []
         self.pulse: list[tuple[float, int, int, int]] = []
         self.timeline: dict[str, Any] = {}
+        self.figures: dict[str, float] = {}
         self.lives = self.entries = 0
         self.interrupted = False
         self.unfit = ""
@@ -194,6 +195,8 @@ class Trial:
         self.violations += found
         self.progress.violations = len(self.violations)
         _measure(self.progress.latencies, story)
+        for name, figure in scenario.figures(story).items():
+            self.figures[name] = max(figure, self.figures.get(name, figure))
         self.timeline = draw(story, found)
 
     # -- what came of it --
@@ -229,6 +232,7 @@ class Trial:
             "violations": [violation.plain() for violation in self.violations[:100]],
             "found": len(self.violations),
             "latencies": progress.latencies.plain(),
+            "figures": self.figures,
             "pulse": self.pulse,
             "timeline": self.timeline,
         }
@@ -277,13 +281,18 @@ def tell(part: Part) -> _RoundStory:
 
 def _noted(folder: Path) -> list[Violation]:
     path = folder / "findings"
-    return [Violation(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+    found = [Violation(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+    for violation in found:
+        if violation.check == NO_ROOM:
+            raise Unplayable(f"this machine has no room for it; {violation.text.strip()}")
+    return found
 
 
 def _measure(latencies: Latencies, story: Story) -> None:
     latencies.add("acquire", (hold.got - hold.began for hold in story.of(Kind.HOLD) if hold.got))
     latencies.add("take-over", (took for took, _ in judge.takeovers(story)))
     latencies.add("hand-off", judge.handoffs(story))
+    latencies.add("stampede", punctuality.stampedes(story))
     for name, kind in (("get", Kind.READ), ("set", Kind.WRITE), ("get_or_create", Kind.ASK)):
         latencies.add(name, (entry.ended - entry.began for entry in story.of(kind) if entry.ended))
 

@@ -7,6 +7,7 @@ Leans on arena, board, diary, scenario and settings.  A program too:
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mpcache.exception import NotHeld
+from mpcache.exception import DeadlockError, NotHeld
 from mpcache.stress import scenarios
 from mpcache.stress.arena import Arena
 from mpcache.stress.board import DONE, FINDINGS, HOLDING, OCCUPANT, SINCE, STOP, TIMES, WHO, Board, Words
@@ -67,6 +68,10 @@ class Part(NamedTuple):
 _HEAD = struct.Struct("<16sQI")  # digest of all the rest and of the key; number; bytes of the body
 _BODIES = random.Random(1).randbytes(1 << 20)
 SMALLEST = _HEAD.size
+
+
+class Refused(Exception):
+    """A mutex was not had, as its contract allows: not in time, or there was a deadlock."""
 
 
 class Torn(Exception):
@@ -125,6 +130,10 @@ class Actor:
         """A new mutex object of a key."""
         return self._mutex(self.key(key))
 
+    def named(self, name: str) -> Any:
+        """One that no other actor's play concerns: of a key that is on no board."""
+        return self._mutex(f"{self.part.round}.{name}")
+
     def new(self) -> int:
         """A number that no other value of the round has."""
         self._values += 1
@@ -149,14 +158,23 @@ class Actor:
     # what most scenarios do
 
     @contextmanager
-    def hold(self, key: int, mutex: Any = None) -> Iterator[Any]:
-        """Acquire the mutex of a key, write down who was found there, and let go at the end."""
+    def hold(self, key: int, within: float | None = None) -> Iterator[Any]:
+        """Acquire the mutex of a key, write down who was found there, and let go at the end.
+
+        :param within: seconds; None: however long it takes.
+        :raises Refused: it was not had.
+        """
         diary, row, word = self.diary, self.row, self.board.key(key)
-        mutex = self.mutex(key) if mutex is None else mutex
+        mutex = self.mutex(key)
         at = diary.begin(Kind.HOLD, key)
-        mutex.acquire()
+        try:
+            if not had(mutex, within):
+                raise Refused(f"key {key} was not had within {within} s")
+        except (Refused, DeadlockError) as refusal:
+            diary.end(at, Outcome.REFUSED)
+            raise Refused(str(refusal)) from refusal
         found, word[OCCUPANT] = word[OCCUPANT], self.number
-        times = word[TIMES]
+        times, outer = word[TIMES], row[HOLDING]
         diary.got(at, getattr(mutex, "fence", None) or 0, found, times)
         row[HOLDING] = key + 1
         try:
@@ -168,7 +186,7 @@ class Actor:
                 word[OCCUPANT] = 0
             else:
                 outcome = Outcome.INTRUDED
-            row[HOLDING] = 0
+            row[HOLDING] = outer
             diary.end(at, outcome)
             try:
                 mutex.release()
@@ -178,7 +196,10 @@ class Actor:
     def read(self, kind: Kind, key: int, name: str, ask: Callable[[], Any]) -> int:
         """Write down what ``ask`` returns for a key: the number of the value; 0: none."""
         at = self.diary.begin(kind, key)
-        value = ask()
+        return self.note(at, name, key, ask())
+
+    def note(self, at: int, name: str, key: int, value: Any) -> int:
+        """Write down what was returned where it was asked for; as :meth:`read`."""
         if not isinstance(value, bytes):  # NO_VALUE, the original's or mpcache's
             self.diary.end(at)
             return 0
@@ -205,6 +226,20 @@ class Actor:
             row[DONE] += 1
 
 
+def had(mutex: Any, within: float | None) -> bool:
+    """Acquire a mutex, of any kind; False: it could not be had in so many seconds; None: it will be waited for."""
+    if within is None:
+        return mutex.acquire() is not False  # some return nothing
+    if hasattr(mutex, "contend"):
+        return bool(mutex.acquire(timeout=within))
+    deadline = time.monotonic() + within
+    while not mutex.acquire(False):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.001)
+    return True
+
+
 class Process:
     """What the threads of one process share: the region, and how mutexes are made."""
 
@@ -216,15 +251,13 @@ class Process:
 def live(part: Part, board: Board, scenario: Scenario, process: Process, worker: int, life: int) -> None:
     """A worker's life, in the process that is it.  Ends when all its threads have ended."""
     actors = [Actor(part, board, (worker, thread), life, process) for thread in range(part.settings.threads)]
-    failed: list[str] = []
 
     def act(actor: Actor) -> None:
         try:
             actor.live(scenario)
-        except BaseException:
-            failed.append(traceback.format_exc())
+        except BaseException as error:
             actor.row[SINCE] = 0
-            actor.find("error", f"worker {life} ended with an error:\n{failed[-1]}")
+            amiss(part.folder, board, f"worker {life}", error)
 
     threads = [threading.Thread(target=act, args=(actor,)) for actor in actors[1:]]
     for thread in threads:
@@ -232,6 +265,19 @@ def live(part: Part, board: Board, scenario: Scenario, process: Process, worker:
     act(actors[0])
     for thread in threads:
         thread.join()
+
+
+NO_ROOM = "no room"
+"""The check of a finding that is no violation: the machine cannot bear the play."""
+
+
+def amiss(folder: Path, board: Board, who: str, error: BaseException) -> None:
+    """Say that somebody has ended with an error."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
+    text = "".join(traceback.format_exception(error))
+    found = {"check": NO_ROOM if full else "error", "text": f"{who} ended with an error:\n{text}"}
+    note(folder, {**found, "key": None, "at": now()})
+    board.head[FINDINGS] += 1
 
 
 def note(folder: Path, found: dict[str, Any]) -> None:
@@ -249,6 +295,12 @@ def die_with(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
         os._exit(0)
+
+
+def adopt() -> None:
+    """Be the parent of those whose own parents die below this process, and so see them end."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
 
 def main() -> None:

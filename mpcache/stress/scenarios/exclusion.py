@@ -17,8 +17,9 @@ class Exclusion(Scenario):
     steps, and writes down when he held it.  Some are killed at it.
     """
 
+    kills = 60.0
     checks = EXCLUSION
 
     def act(self, actor: Actor) -> None:
-        with actor.hold(actor.random.randrange(self.keys)):
+        with actor.hold(self.pick(actor)):
             actor.work(0.002)
