@@ -6,7 +6,7 @@ BACKEND ?= shm
 VENV    := .venv
 BIN     := $(VENV)/bin
 COMMA   := ,
-ENGINE  := $(wildcard mpcache/shm/*.[ch] mpcache/shm/core/*.[ch])
+ENGINE  := $(wildcard mpcache/*.c mpcache/shm/*.[ch] mpcache/shm/core/*.[ch])
 RECIPE  := setup.py setup.cfg pyproject.toml
 
 .PHONY: help demo test build lint docs bench test-asan coverage mutants prove sdist wheel clean
@@ -21,6 +21,7 @@ demo: $(VENV)/.demo-$(BACKEND) ## workers share a region, creators are killed; B
 test: build ## all checks and tests; with ARGS, which go to pytest, those tests and no AddressSanitizer
 	@tools/need.sh servers
 	@tools/need.sh proofs
+	@tools/need.sh browser
 	@$(MAKE) --no-print-directory lint
 	$(if $(strip $(ARGS)),,@$(MAKE) --no-print-directory test-asan ARGS='-q -m "engine and not slow"')
 	@$(BIN)/python -m pytest $(if $(strip $(ARGS)),$(ARGS),-n 2 --dist loadfile)

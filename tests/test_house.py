@@ -24,7 +24,8 @@ DOWN: keeper.Table = {
     "sizes": (),
     # pure: they decide, they know no storage
     "keys": ("api",),
-    "codec": ("api",),
+    "_wire": (),  # the codec's quick look, in C
+    "codec": ("api", "_wire"),
     "config": ("api",),
     "invalidation": ("api",),
     "lock": ("api",),
@@ -46,7 +47,7 @@ DOWN: keeper.Table = {
     "mutexes.*": ("mutexes.leased", "mutexes.files", "mutexes.clients", "shm", "memcaching.*"),
     # keep: one store a file.  It may build a mutex, never back, and tells how its epochs invalidate
     "backends": ("api",),
-    "backends.trouble": ("api",),
+    "backends.trouble": ("mutexes.leased",),
     "backends.generations": ("mutexes.*", "invalidation"),
     "backends.dbm": ("backends",),
     "backends.valkey": ("backends.*",),
@@ -90,11 +91,13 @@ DOWN: keeper.Table = {
     "stress.scenarios.*": ("stress.acts", "stress.freshness", "stress.punctuality"),
     "stress.scenarios.soak": ("stress.scenarios.*",),
     "stress.play": ("stress.worker",),
+    "stress.charts": ("stress.latency",),
+    "stress.report": ("stress.charts", "stress.settings", "stress.arena"),
     "stress.trial": ("stress.worker", "stress.latency", "stress.punctuality"),
     "cli.screen": (),
     "stress.view": ("stress.trial", "cli.screen"),
     "stress": ("stress.trial",),
-    "stress.commands": ("stress.view", "backends", "exception"),
+    "stress.commands": ("stress.view", "stress.report", "backends", "exception"),
     "cli": ("", "testing", "shm", "mutexes.*", "stress.commands"),
 }
 
@@ -102,7 +105,7 @@ DOWN: keeper.Table = {
 DRIVERS = {"asyncio", "click", "filelock", "gevent", "posix_ipc", "redis", "rich", "valkey"}
 DRIVERS |= {"bmemcached", "memcache", "pylibmc", "pymemcache"}
 DRIVERS |= {"django", "flask", "gunicorn", "mako"}
-DRIVERS |= {"dogpile", "hdrh", "jinja2", "matplotlib"}
+DRIVERS |= {"dogpile", "hdrh", "jinja2", "markupsafe", "matplotlib"}
 NEED_A_DRIVER = ("mpcache.aio", "mpcache.cli", "mpcache.stress.commands", "mpcache.plugins", "mpcache.integrations")
 
 # Sizes are a smell and no fence, so the fence stands a fifth further out.  Whoever needs more says here why.

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpcache.stress.board import DONE, HOLDING, KILLS, SINCE, STOP, STOPS, Words
+from mpcache.stress.board import BEGAN, DONE, HOLDING, KILLS, SINCE, STOP, STOPS, Words
 from mpcache.stress.diary import now
 from mpcache.stress.worker import Part, Process, adopt, amiss, die_with, live, note, prepare
 
@@ -58,7 +58,8 @@ class Play:
         self.board = part.board()
         self.random = random.Random(f"{part.settings.seed}/{part.round}")
         self.scenario = part.scenario()
-        self.process: Process | None = None
+        self.process = Process(part, self.scenario)
+        self.process.mutex("")  # a driver that is imported here need not be in each worker
         self.workers: dict[int, Worker] = {}
         self.lives = self.done = 0
         self.signals: list[tuple[str, int, int, int]] = []
@@ -86,8 +87,6 @@ class Play:
         if self.scenario.programs and how < 0.3:
             pid = self._start(place, self.lives)
         else:
-            if how < 0.65 and self.process is None:
-                self.process = Process(self.part, self.scenario)
             pid = self._fork(place, self.lives, self.process if how < 0.65 else None)
         self.workers[pid] = Worker(place, self.lives, pid, self.board.rows(place))
         self.born.append((self.lives, now()))
@@ -181,6 +180,7 @@ class Play:
 
     def play(self) -> None:
         """The whole round."""
+        self.board.head[BEGAN] = now()
         deadline = now() + int(1e9 * self.part.seconds)
         for place in range(self.settings.workers):
             self.bear(place)

@@ -21,7 +21,7 @@ from typing import Any
 import mpcache
 from mpcache.stress import diary, judge, punctuality, scenarios
 from mpcache.stress.arena import Arena, Unplayable, set_up
-from mpcache.stress.board import DONE, FINDINGS, HOLDING, KILLS, STOP, STOPS, Board
+from mpcache.stress.board import BEGAN, DONE, FINDINGS, HOLDING, KILLS, STOP, STOPS, Board
 from mpcache.stress.diary import Kind
 from mpcache.stress.judge import Signal, Story, Violation
 from mpcache.stress.latency import Latencies
@@ -157,7 +157,7 @@ class Trial:
 
     def _watch(self, part: Part, play: subprocess.Popen[bytes]) -> None:
         board, progress = part.board(), self.progress
-        before, began = (progress.seconds, progress.kills, progress.stops), time.monotonic()
+        before = (progress.seconds, progress.kills, progress.stops)
         seen = _Pulse(board)
         try:
             while play.poll() is None:
@@ -165,7 +165,8 @@ class Trial:
                     play.wait(_LOOK)
                 except subprocess.TimeoutExpired:
                     pass
-                progress.seconds = before[0] + min(time.monotonic() - began, part.seconds)
+                played = (diary.now() - board.head[BEGAN]) / 1e9 if board.head[BEGAN] else 0.0
+                progress.seconds = before[0] + min(played, part.seconds)
                 progress.kills, progress.stops = before[1] + board.head[KILLS], before[2] + board.head[STOPS]
                 operations = seen.operations()
                 progress.operations += operations

@@ -13,7 +13,7 @@ from typing import Any
 from mpcache.cli.screen import Line, Screen
 from mpcache.stress import scenarios
 from mpcache.stress.arena import own_mutex
-from mpcache.stress.latency import Latencies
+from mpcache.stress.latency import Latencies, duration
 from mpcache.stress.settings import Settings
 from mpcache.stress.trial import Progress, Watcher
 
@@ -22,14 +22,6 @@ _PLAIN_EVERY = 5.0
 
 _BAR = 24
 _SIGNS = {"held": ("✓", "green"), "violated": ("✗", "bold red"), "could not run": ("-", "yellow")}
-
-
-def duration(ns: float) -> str:
-    """In the unit in which there are one to three digits before the point."""
-    for unit, length in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
-        if ns >= length:
-            return f"{ns / length:.3g} {unit}" if ns < 1000 * length else f"{ns / length:,.0f} {unit}"
-    return f"{ns:.0f} ns"
 
 
 class View:
