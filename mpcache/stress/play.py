@@ -179,25 +179,33 @@ class Play:
     # -- the round --
 
     def play(self) -> None:
-        """The whole round."""
-        self.board.head[BEGAN] = now()
-        deadline = now() + int(1e9 * self.part.seconds)
+        """The whole round.  Its time begins with the first operation that is done, however slow the births were."""
         for place in range(self.settings.workers):
             self.bear(place)
-        while now() < deadline and not self.board.head[STOP] and not self._enough():
-            time.sleep(self._tick)
+        latest = now() + self.patience
+        while now() < latest and not self._done() and not self._enough():
+            self._go_on()
+        self.board.head[BEGAN] = now()
+        deadline = now() + int(1e9 * self.part.seconds)
+        while now() < deadline and not self._enough():
             self.trouble()
-            self.bury()
-            self.watch()
+            self._go_on()
         self.board.head[STOP] = 1
         self.calm()
 
-    def _enough(self) -> bool:
-        return (self.part.folder / "findings").exists() or self._entries() >= ENTRIES
+    def _go_on(self) -> None:
+        time.sleep(self._tick)
+        self.bury()
+        self.watch()
 
-    def _entries(self) -> int:
-        """About how many there are: an operation writes two, more or less."""
-        return 2 * (self.done + sum(row[DONE] for row in self.board.everybody()))
+    def _enough(self) -> bool:
+        """Whether it is to end before its time.  An operation writes two entries, more or less."""
+        found = bool(self.board.head[STOP]) or (self.part.folder / "findings").exists()
+        return found or 2 * self._done() >= ENTRIES
+
+    def _done(self) -> int:
+        """Operations, of those who live and of those who lived."""
+        return self.done + sum(row[DONE] for row in self.board.everybody())
 
     def watch(self) -> None:
         """Say who does not come to an end."""
