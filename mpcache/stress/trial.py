@@ -27,7 +27,7 @@ from mpcache.stress.judge import Signal, Story, Violation
 from mpcache.stress.latency import Latencies
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.settings import ROUND, Settings
-from mpcache.stress.worker import Part
+from mpcache.stress.worker import NO_ROOM, Part
 
 HELD, VIOLATED, COULD_NOT_RUN = 0, 1, 2
 """The exit status, and what it means."""
@@ -282,7 +282,11 @@ def tell(part: Part) -> _RoundStory:
 
 def _noted(folder: Path) -> list[Violation]:
     path = folder / "findings"
-    return [Violation(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+    found = [Violation(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+    for violation in found:
+        if violation.check == NO_ROOM:
+            raise Unplayable(f"this machine has no room for it; {violation.text.strip()}")
+    return found
 
 
 def _measure(latencies: Latencies, story: Story) -> None:

@@ -1,12 +1,12 @@
 """A worker: a process whose threads do what the scenario says, and write down what they did.
 
-Leans on arena, board, diary, scenario and settings.  A program too:
-``python -m mpcache.stress.worker FOLDER WORKER LIFE PARENT``.
+Leans on arena, board, diary, scenario and settings.  It is forked, or a program that calls :func:`main`.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -218,7 +218,7 @@ class Actor:
         row, head, diary = self.row, self.board.head, self.diary
         row[WHO] = self.number
         scenario.begin(self)
-        while not head[STOP] and not diary.full:
+        while not head[STOP] and diary.ready():
             row[SINCE] = now()
             scenario.act(self)
             row[SINCE] = 0
@@ -252,15 +252,13 @@ class Process:
 def live(part: Part, board: Board, scenario: Scenario, process: Process, worker: int, life: int) -> None:
     """A worker's life, in the process that is it.  Ends when all its threads have ended."""
     actors = [Actor(part, board, (worker, thread), life, process) for thread in range(part.settings.threads)]
-    failed: list[str] = []
 
     def act(actor: Actor) -> None:
         try:
             actor.live(scenario)
-        except BaseException:
-            failed.append(traceback.format_exc())
+        except BaseException as error:
             actor.row[SINCE] = 0
-            actor.find("error", f"worker {life} ended with an error:\n{failed[-1]}")
+            amiss(part.folder, board, f"worker {life}", error)
 
     threads = [threading.Thread(target=act, args=(actor,)) for actor in actors[1:]]
     for thread in threads:
@@ -268,6 +266,19 @@ def live(part: Part, board: Board, scenario: Scenario, process: Process, worker:
     act(actors[0])
     for thread in threads:
         thread.join()
+
+
+NO_ROOM = "no room"
+"""The check of a finding that is no violation: the machine cannot bear the play."""
+
+
+def amiss(folder: Path, board: Board, who: str, error: BaseException) -> None:
+    """Say that somebody has ended with an error."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
+    text = "".join(traceback.format_exception(error))
+    found = {"check": NO_ROOM if full else "error", "text": f"{who} ended with an error:\n{text}"}
+    note(folder, {**found, "key": None, "at": now()})
+    board.head[FINDINGS] += 1
 
 
 def note(folder: Path, found: dict[str, Any]) -> None:
@@ -294,7 +305,7 @@ def adopt() -> None:
 
 
 def main() -> None:
-    """Be a worker that inherits nothing."""
+    """Be a worker that inherits nothing.  The words of the program are FOLDER WORKER LIFE PARENT."""
     folder, worker, life, parent = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     die_with(parent)
     part = Part.read(folder)
@@ -309,7 +320,3 @@ def prepare(settings: Settings) -> None:
         from mpcache.stress import faults
 
         faults.seed(settings.fault)
-
-
-if __name__ == "__main__":
-    main()
