@@ -174,7 +174,8 @@ def test_what_a_death_cost() -> None:
 
 
 def test_whoever_came_before_a_death_took_nothing_over() -> None:
-    assert takeovers(story(hold(A, 10, 0, until=50), killed(A, 50), hold(B, 40, 60, began=20))) == []
+    told = story(hold(A, 10, 0, until=50), killed(A, 50), hold(B, 40, 60, began=20), hold(C, 70, 80, began=20))
+    assert takeovers(told) == []
 
 
 def test_nobody_waited_for_the_dead() -> None:
