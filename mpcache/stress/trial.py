@@ -276,8 +276,8 @@ def _undisturbed() -> Iterator[list[int]]:
     caught: list[int] = []
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            before[number] = signal.signal(number, lambda number, frame: caught.append(number))
+        for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            before[one] = signal.signal(one, lambda number, frame: caught.append(number))
     try:
         yield caught
     finally:
