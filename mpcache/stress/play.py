@@ -12,6 +12,7 @@ import random
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +60,7 @@ class Play:
         self.random = random.Random(f"{part.settings.seed}/{part.round}")
         self.scenario = part.scenario()
         self.process = Process(part, self.scenario)
-        self.process.mutex("")  # a driver that is imported here need not be in each worker
+        self._warm_up(self.process)
         self.workers: dict[int, Worker] = {}
         self.lives = self.done = 0
         self.signals: list[tuple[str, int, int, int]] = []
@@ -70,6 +71,16 @@ class Play:
         self._tick = min(_TICK, 0.2 / (part.settings.kills or 1))
         self._kill_at = self._due(self.settings.kills, now())
         self._stop_at = self._due(self.settings.stops, now())
+
+    def _warm_up(self, process: Process) -> None:
+        """Let what is imported when it is first used be imported here, and not in each worker."""
+        mutex = process.mutex("")
+        with suppress(Exception):  # what is wrong with them, workers will find
+            if process.region is not None:
+                process.region.get("")
+            if hasattr(mutex, "contend") and not self.part.arena.leased:  # a lease begins a thread, which forks lose
+                with mutex:
+                    pass
 
     def _due(self, rate: float, last: int) -> int:
         """When the next of something comes that comes so often a second, as rare events do."""
@@ -105,8 +116,9 @@ class Play:
         return pid
 
     def _start(self, place: int, life: int) -> int:
-        words = [sys.executable, "-m", "mpcache.stress.worker", str(self.part.folder), str(place), str(life)]
-        words.append(str(os.getpid()))
+        # Not by -m: the exceptions of a module that is __main__ are not those that scenarios catch.
+        words = [sys.executable, "-c", "from mpcache.stress.worker import main; main()"]
+        words += map(str, (self.part.folder, place, life, os.getpid()))
         return os.posix_spawn(sys.executable, words, os.environ)  # subprocess would bury it by itself, unasked
 
     def bury(self) -> None:
