@@ -1,4 +1,4 @@
-"""A full store: what an entry takes, how much of it is idle, and how long a set takes that has to evict.
+"""A full store: what an entry takes, how much of it is idle, what it loses, and how long a set takes that has to evict.
 
 Leans on measure, on stores for LMDB, and on values.
 """
@@ -21,7 +21,7 @@ SETS = 500_000
 """In a trial."""
 
 
-def _region(name: str, size: str) -> Any:
+def _region(name: str | None, size: str) -> Any:
     import mpcache
 
     return mpcache.make_region().configure("mpcache.shm", arguments={"name": name, "size": size})
@@ -29,7 +29,7 @@ def _region(name: str, size: str) -> Any:
 
 def _filled() -> tuple[int, int, int]:
     """Bytes of a segment, entries of 1 KiB in it, and bytes of their keys and values."""
-    region = _region(f"fill-{os.getpid()}", "64MB")  # one of its own: nothing is overwritten
+    region = _region(None, "64MB")  # one of its own each time: nothing is overwritten
     engine = region.actual_backend.segment.engine
     keys = [f"user:{number:08}" for number in range(engine.size // 1024)]
     for key in keys:
@@ -50,6 +50,18 @@ def _shm_idle(stage: Stage) -> Iterator[Sample]:
     def sample() -> float:
         size, _, used = _filled()
         return 100 - 100 * used / size
+
+    yield sample
+
+
+def _shm_lost(stage: Stage) -> Iterator[Sample]:
+    def sample() -> float:
+        region = _region(None, "16MB")
+        offered = 3 * region.actual_backend.segment.engine.size // len(KIB)
+        for number in range(offered):
+            region.set(f"user:{number:08}", KIB)  # which raises if it is refused
+        newest = [f"user:{number:08}" for number in range(offered - offered // 10, offered)]
+        return 100 * sum(region.get(key) != KIB for key in newest) / len(newest)
 
     yield sample
 
@@ -99,6 +111,14 @@ IDLE = Benchmark(
     unit="%",
 )
 
+LOST = Benchmark(
+    "of the newest tenth of what was set, three times a segment's bytes and nothing read, what is not there",
+    (Contender("mpcache.shm", _shm_lost),),
+    (Bound("mpcache.shm", "least", 0),),
+    pace="once",
+    unit="%",
+)
+
 
 def _times(stage: Stage) -> Callable[[], list[int]]:
     """Of sets of 1 KiB to a full segment, a third of them to keys that are there; in order of their length."""
@@ -144,4 +164,4 @@ EVICT = Benchmark(
     pace="trials",
 )
 
-BENCHMARKS = {"entry": ENTRY, "idle": IDLE, "evict": EVICT}
+BENCHMARKS = {"entry": ENTRY, "idle": IDLE, "lost": LOST, "evict": EVICT}

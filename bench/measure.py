@@ -244,6 +244,7 @@ def _in_turn(samples: dict[str, Sample], rounds: int) -> dict[str, list[float]]:
 
 
 def _figures(times: list[float], idle: float) -> Figures:
-    rest = sorted(max(one - idle, 0.1) for one in times)  # less than a clock can tell counts as a tenth of 1 ns
+    # Where a call is taken off, less than a clock can tell counts as a tenth of 1 ns.
+    rest = sorted(max(one - idle, 0.1) if idle else one for one in times)
     least, ninth = rest[0], rest[min(len(rest) - 1, len(rest) * 9 // 10)]
-    return Figures(least, statistics.median(rest), rest[-1], ninth / least - 1, len(rest))
+    return Figures(least, statistics.median(rest), rest[-1], ninth / least - 1 if least else 0.0, len(rest))

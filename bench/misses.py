@@ -1,7 +1,7 @@
 """How often what is asked for is not there, with equal bytes for everybody: the engine's policy and its references.
 
 Leans on measure; on libcachesim for the references.  The traces are made here: by Zipf's law, with keys in between that
-nobody wants a second time, and with scans.
+nobody wants a second time, and with scans, of the same keys each time or of new ones.
 """
 
 from __future__ import annotations
@@ -39,11 +39,19 @@ def _scans(number: int, dice: random.Random) -> Iterator[int]:
             yield from range(KEYS, KEYS + KEYS // 8)
 
 
+def _new_scans(number: int, dice: random.Random) -> Iterator[int]:
+    for at, key in enumerate(_zipf(0.9, number, dice)):
+        yield key
+        if at % 20_000 == 0:
+            yield from range(KEYS + at, KEYS + at + KEYS // 8)
+
+
 TRACES: dict[str, Callable[[int, random.Random], Iterable[int]]] = {
     "Zipf 0.8": lambda number, dice: _zipf(0.8, number, dice),
     "Zipf 1.0": lambda number, dice: _zipf(1.0, number, dice),
     "one-hit wonders": _wonders,
     "scans": _scans,
+    "scans of new keys": _new_scans,
 }
 
 

@@ -19,6 +19,7 @@ from sphinx.util.docutils import SphinxDirective
 import mpcache
 from mpcache import backends, mutexes
 from mpcache.api import Keeping
+from mpcache.stress import faults
 
 project = "mpcache"
 author = "mpcache authors"
@@ -42,6 +43,7 @@ def setup(app: Any) -> None:
     app.connect("missing-reference", _printed_as_it_is)
     app.add_directive("mutex-table", MutexTable)
     app.add_directive("store-table", StoreTable)
+    app.add_directive("fault-table", FaultTable)
     app.add_directive("bench-table", BenchTable)
     app.add_directive("bench-bounds", BenchBounds)
 
@@ -166,6 +168,21 @@ class StoreTable(SphinxDirective):
             if keeping is not None:  # those for tests, which autodoc has imported, say nothing
                 names.setdefault(keeping, []).append(f"``{name}``")
         rows = ((", ".join(those), *keeping[:-1], f"``{keeping.mutex}``") for keeping, those in names.items())
+        table = nodes.Element()
+        self.state.nested_parse(StringList(list(_table(self.HEAD, rows))), 0, table)
+        return table.children
+
+
+class FaultTable(SphinxDirective):
+    """``.. fault-table:: seeded`` or ``foreign``: what ``mpcache stress faults`` plays, and how."""
+
+    required_arguments = 1
+    HEAD = "name", "in", "what is wrong", "what finds it"
+
+    def run(self) -> list[nodes.Node]:
+        wanted = self.arguments[0] == faults.FOREIGN
+        chosen = (row for row in faults.rows() if (row[1] == faults.FOREIGN) == wanted)
+        rows = ((f"``{name}``", where, text, f"``{run}``") for name, where, text, run in chosen)
         table = nodes.Element()
         self.state.nested_parse(StringList(list(_table(self.HEAD, rows))), 0, table)
         return table.children

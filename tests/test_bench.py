@@ -88,13 +88,13 @@ def test_every_operation_of_ours_and_of_another() -> None:
 
 def test_many_processes_and_a_full_store(tmp_path: Path) -> None:
     file = tmp_path / "found.json"
-    names = "scaling", "mix", "stampede", "misses", "entry", "idle", "evict"
+    names = "scaling", "mix", "stampede", "misses", "entry", "idle", "lost", "evict"
     ran = bench(*names, "--json", str(file), "--only", "mpcache.shm", "call", "get", "median", "p99")
     assert (ran.returncode, ran.stderr) == (0, "")
     found = json.loads(file.read_text())["benchmarks"]
     assert set(found) == set(names)
-    assert [found[name]["unit"] for name in names] == ["ns", "ns", "ns", "%", "B", "%", "ns"]
-    scaling, evict, idle = (found[name]["contenders"] for name in ("scaling", "evict", "idle"))
+    assert [found[name]["unit"] for name in names] == ["ns", "ns", "ns", "%", "B", "%", "%", "ns"]
+    scaling, evict, idle, lost = (found[name]["contenders"] for name in ("scaling", "evict", "idle", "lost"))
     assert scaling["get, 2 processes"]["against"] == "get, 1 process"
     assert evict["median"]["least"] <= evict["p99.9"]["least"]
     bounds = {bound["contender"]: bound for bound in found["scaling"]["bounds"]}
@@ -104,6 +104,7 @@ def test_many_processes_and_a_full_store(tmp_path: Path) -> None:
     entry = found["entry"]["contenders"]["mpcache.shm"]["least"]
     assert 1024 + 13 < entry < 1300
     assert idle["mpcache.shm"]["least"] == pytest.approx(100 * (1 - (1024 + 13) / entry), abs=0.1)
+    assert lost["mpcache.shm"]["most"] == 0
 
 
 def test_a_picture_of_each(tmp_path: Path) -> None:

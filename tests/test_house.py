@@ -78,7 +78,9 @@ DOWN: keeper.Table = {
     "stress.diary": (),
     "stress.board": (),
     "stress.latency": (),
-    "stress.judge": ("stress.diary",),
+    "stress.judge": ("stress.diary", "stress.board"),
+    "stress.freshness": ("stress.judge",),
+    "stress.punctuality": ("stress.judge",),
     "stress.foreign": ("api",),
     "stress.arena": ("stress.settings", "stress.foreign", "", "testing", "shm", "mutexes.*"),
     "stress.scenario": ("stress.arena", "stress.judge"),
@@ -87,10 +89,13 @@ DOWN: keeper.Table = {
     "stress.faults": ("stress.builds", "stress.spoiled"),
     "stress.worker": ("stress.scenario", "stress.board", "stress.faults", "stress.scenarios"),
     "stress.scenarios": (),  # their table of names
-    "stress.scenarios.*": ("stress.worker",),
+    "stress.acts": ("stress.worker",),
+    "stress.scenarios.*": ("stress.acts", "stress.freshness", "stress.punctuality"),
+    "stress.scenarios.soak": ("stress.scenarios.*",),
     "stress.play": ("stress.worker",),
-    "stress.trial": ("stress.worker", "stress.latency"),
-    "stress": ("stress.trial",),
+    "stress.trial": ("stress.worker", "stress.faults", "stress.latency", "stress.punctuality"),
+    "stress.assay": ("stress.trial",),
+    "stress": ("stress.assay",),
     "cli": ("", "testing", "shm", "mutexes.*"),
 }
 

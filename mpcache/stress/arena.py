@@ -35,6 +35,9 @@ _OWN = {"shm": "shm", "dbm": "file", "redis": "redis", "valkey": "valkey"}
 _OWN |= dict.fromkeys(("pymemcache", "pylibmc", "memcached", "bmemcached"), "memcached")
 _MEMCACHED = ("pymemcache", "pylibmc", "memcached", "bmemcached")
 
+EVICTS_NOTHING = frozenset({"dbm", "redis", "valkey", *_MEMCACHED, "memory", "memory_pickle", f"{ORIGINAL}memory"})
+"""Stores that have more room, as the arena sets them up, than any scenario needs."""
+
 PROMISED = Guarantees(processes=True, hosts=False, survives_death=True, fair=False, takeover=1.0)
 """What is asked of a mutex that does not say what it guarantees."""
 
@@ -66,17 +69,27 @@ class Arena:
     survives_death: bool
     fair: bool
 
+    @property
+    def original(self) -> bool:
+        """Whether the region is dogpile.cache's."""
+        return self.backend.startswith(ORIGINAL)
+
+    @property
+    def full(self) -> str:
+        """The store's name as configure() knows it."""
+        return full if (full := f"mpcache.{self.backend}") in backends.names() else self.backend
+
     def region(self) -> Any:
         """A new region of it, for this process."""
-        if self.backend.startswith(ORIGINAL):
+        if self.original:
             import dogpile.cache
 
             return dogpile.cache.make_region().configure(self.backend, arguments={**self.backend_arguments})
         arguments = {**self.backend_arguments}
         if self.own:
-            return make_region().configure(_full(self.backend), arguments=arguments)
+            return make_region().configure(self.full, arguments=arguments)
         return make_region().configure(
-            _full(self.backend), arguments=arguments, mutex=_kind(self.mutex), mutex_arguments={**self.mutex_arguments}
+            self.full, arguments=arguments, mutex=_kind(self.mutex), mutex_arguments={**self.mutex_arguments}
         )
 
     def mutexes(self) -> Callable[[str], Any]:
@@ -102,10 +115,6 @@ class Arena:
     def of(cls, text: str) -> Arena:
         """What :meth:`json` wrote."""
         return cls(**json.loads(text))
-
-
-def _full(backend: str) -> str:
-    return full if (full := f"mpcache.{backend}") in backends.names() else backend
 
 
 def _kind(mutex: str) -> Any:

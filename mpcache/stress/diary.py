@@ -17,7 +17,6 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from array import array
 from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
@@ -141,9 +140,11 @@ def read(path: Path, died: int | None) -> Iterator[Entry]:
 
     :param died: when the signal was sent that killed its writer; None: nobody did.
     """
-    actor, words = int(path.name.partition("-")[2]), array("Q")
-    words.frombytes(path.read_bytes())
-    last = died or NEVER
+    actor, last = int(path.name.partition("-")[2]), died or NEVER
+    with open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_size < ENTRIES * _WORDS * 8:
+            return  # killed while it was made
+        words = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)).cast("Q")  # most of it was not used
     for at in range(0, len(words), _WORDS):
         head, began, got, ended, value, extra, times = words[at : at + _WORDS]
         if not head:

@@ -1,18 +1,19 @@
 """What histories prove: checks over the diaries of one round, each of which names what it found and shows the entries.
 
-Leans on diary.  A check is a function of a story that yields violations; it knows nothing of who wrote the story, and
-is tested with stories made by hand.
+Leans on diary, and on board for how many keys there are.  A check is a function of a story that yields violations; it
+knows nothing of who wrote the story, and is tested with stories made by hand.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections import defaultdict, deque
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from mpcache.stress.board import KEYS
 from mpcache.stress.diary import NEVER, Entry, Kind, Outcome
 
 
@@ -77,6 +78,14 @@ class Story:
         for entry in self.of(*kinds):
             keys[entry.key].append(entry)
         return keys
+
+    def only(self, keys: Container[int]) -> Story:
+        """What of it concerns these keys, in any generation; and the invalidations, which concern all."""
+        entries = {
+            kind: [entry for entry in entries if kind == Kind.INVALIDATE or entry.key % KEYS in keys]
+            for kind, entries in self.entries.items()
+        }
+        return replace(self, entries=entries)
 
     def holds(self) -> dict[int, list[Entry]]:
         """Of each key: those who had it, in the order in which they got it.
@@ -185,15 +194,62 @@ def fenced(story: Story) -> Iterator[Violation]:
                 yield Violation("fence", text, key, next_one.got, (one, next_one))
 
 
+def kept(story: Story) -> Iterator[Violation]:
+    """Who lives keeps what he holds, however long; where that is a lease, unless he is stopped.
+
+    A machine that does not let a process run for the time of a lease makes it lose that.  So it is said only where
+    every hold that lasted as long as the lost ones was lost, and these are two at least.
+    """
+    lost = [hold for hold in story.of(Kind.HOLD) if hold.got and hold.outcome == Outcome.LOST]
+    if story.leased:
+        lost = [hold for hold in lost if not story.stopped(hold)]
+        shortest = min((hold.ended - hold.got for hold in lost), default=0)
+        if len(lost) < 2 or any(
+            hold.ended - hold.got >= shortest and hold.outcome == Outcome.DONE
+            for hold in story.of(Kind.HOLD)
+            if hold.got and hold.ended
+        ):
+            return
+    for hold in lost:
+        text = f"key {hold.key}: {actor(hold.actor)} lost it in {_ms(hold.ended - hold.got)}, and was not stopped"
+        yield Violation("not kept", text, hold.key, hold.ended, (hold,))
+
+
 def takeovers(story: Story) -> list[tuple[int, Entry]]:
-    """What the deaths of holders cost: ns from the signal until one who waited had the key, and who that was."""
+    """What the deaths of holders cost: ns from the signal until another had the key, and who that was.
+
+    Only those count for which somebody waited from the first moment on; and only the time in which somebody did, since
+    those who wait may be killed, too.
+    """
     found = []
-    killed = story.killed()
-    for holds in story.holds().values():
+    killed, asked = story.killed(), story.by_key(Kind.HOLD)
+    for key, holds in story.holds().items():
+        asks = deque(sorted(asked[key], key=lambda ask: ask.began))
+        waiting: list[Entry] = []
         for one, heir in pairwise(holds):
-            if not one.ended and one.actor >> 8 in killed and heir.began < one.until:
-                found.append((heir.got - one.until, heir))
+            if one.ended or one.actor >> 8 not in killed:
+                continue
+            while asks and asks[0].began < heir.got:
+                waiting.append(asks.popleft())
+            waiting = [ask for ask in waiting if _waits_until(ask) > one.until and not story.stopped(ask)]
+            if any(ask.began < one.until for ask in waiting):
+                found.append((_covered(waiting, one.until, heir.got), heir))
     return found
+
+
+def _waits_until(ask: Entry) -> int:
+    return ask.got or ask.until
+
+
+def _covered(waiting: Iterable[Entry], low: int, high: int) -> int:
+    """ns between the two in which at least one of these was waiting.  They are in the order of their beginnings."""
+    covered, reached = 0, low
+    for ask in waiting:
+        end = min(_waits_until(ask), high)
+        if end > reached:
+            covered += end - max(ask.began, reached)
+            reached = end
+    return covered
 
 
 def handoffs(story: Story) -> list[int]:
@@ -212,7 +268,7 @@ def handoffs(story: Story) -> list[int]:
 def one_creator(story: Story) -> Iterator[Violation]:
     """Of each key exactly one creator runs, unless it dies before its value is stored.
 
-    A key of this check is one of one generation, which nobody deletes.
+    A key of this check is one of one generation, which nobody deletes.  After an invalidation it is created again.
     """
     asks = {(ask.actor, ask.key, ask.value): ask for ask in story.of(Kind.ASK)}
     for key, made in story.by_key(Kind.CREATE).items():
@@ -224,9 +280,15 @@ def one_creator(story: Story) -> Iterator[Violation]:
                 text = f"key {key}: {actor(again.actor)} created it while {actor(one.actor)} did"
                 yield Violation("two creators", text, key, again.began, (one, again))
             stored = asks.get((one.actor, key, one.value))
-            if stored is not None and stored.ended and stored.ended < again.began:
+            stored_in_vain = _invalidated(story, one.began, again.began)
+            if stored is not None and stored.ended and stored.ended < again.began and not stored_in_vain:
                 text = f"key {key}: {actor(again.actor)} created what {actor(one.actor)} had stored"
                 yield Violation("created again", text, key, again.began, (one, stored, again))
+
+
+def _invalidated(story: Story, low: int, high: int) -> bool:
+    """Whether an invalidation was under way between the two."""
+    return any(call.began < high and call.until > low for call in story.of(Kind.INVALIDATE))
 
 
 def _excused(story: Story, create: Entry) -> bool:
@@ -247,10 +309,14 @@ def one_value(story: Story) -> Iterator[Violation]:
                 text = f"key {key}: {actor(ask.actor)} was given value {ask.value:#x}, which nobody made for it"
                 yield Violation("foreign value", text, key, ask.ended, (ask,))
             elif create.outcome != Outcome.ALONE and not _excused(story, create):
-                if first is not None and first.value != ask.value:
+                if first is not None and first.value != ask.value and not _renewed(story, made[first.value], create):
                     text = f"key {key}: {actor(first.actor)} and {actor(ask.actor)} were given different values"
                     yield Violation("two values", text, key, ask.ended, (first, ask))
                 first = first or ask
+
+
+def _renewed(story: Story, one: Entry, other: Entry) -> bool:
+    return _invalidated(story, min(one.began, other.began), max(one.began, other.began))
 
 
 # -- a register -----------------------------------------------------------------------------------------------------
@@ -288,6 +354,7 @@ def register(story: Story) -> Iterator[Violation]:
     if the first end comes first: the register surely held the value all through it.  There is such an order if and
     only if no two forward zones overlap and no backward zone lies within a forward one.  A miss proves nothing, since
     a cache may forget; a delete is a write of a value that nobody reads.  Who was killed in a write may have written.
+    A creator is given what he made, stored or not; if another reads it, it was stored before he was given it.
     """
     writes, reads = story.by_key(Kind.WRITE, Kind.CREATE), story.by_key(Kind.READ, Kind.ASK)
     for key in sorted(writes.keys() | reads.keys()):
@@ -306,6 +373,7 @@ def register(story: Story) -> Iterator[Violation]:
 
 
 def _sort_reads(key: int, clusters: dict[int, _Cluster], reads: Iterable[Entry]) -> Iterator[Violation]:
+    fills = []
     for read in reads:
         if not (read.ended and read.value and read.outcome == Outcome.DONE):
             continue
@@ -316,10 +384,15 @@ def _sort_reads(key: int, clusters: dict[int, _Cluster], reads: Iterable[Entry])
         elif read.ended < cluster.write.began:
             text = f"key {key}: {actor(read.actor)} read value {read.value:#x} before it was written"
             yield Violation("read before written", text, key, read.ended, (cluster.write, read))
+        elif cluster.write.kind == Kind.CREATE and cluster.write.actor == read.actor:
+            fills.append((cluster, read))
         else:
             cluster.reads.append(read)
             cluster.take_in(read)
             cluster.last_begin = max(cluster.last_begin, cluster.write.began)
+    for cluster, ask in fills:
+        if cluster.reads:
+            cluster.take_in(ask)
 
 
 def _atomic(key: int, clusters: list[_Cluster]) -> Iterator[Violation]:
@@ -347,24 +420,40 @@ def _atomic(key: int, clusters: list[_Cluster]) -> Iterator[Violation]:
 
 
 def not_invalidated(story: Story) -> Iterator[Violation]:
-    """What was begun before an invalidation is not read by one who began after it had returned."""
-    calls = sorted((call for call in story.of(Kind.INVALIDATE) if call.ended), key=lambda call: call.ended)
-    ends, latest = [call.ended for call in calls], list[Entry]()
-    for call in calls:  # among those that had returned, the one that began last
-        latest.append(call if not latest or call.began > latest[-1].began else latest[-1])
+    """What was begun before an invalidation is not read by one who began after it had returned.
+
+    A creation begins when the creator does; a set may take effect as late as when it ends.
+    """
+    calls = latest(story.of(Kind.INVALIDATE))
     born = {entry.value: entry for entry in story.of(Kind.WRITE, Kind.CREATE) if entry.value}
     for read in story.of(Kind.READ, Kind.ASK):
         write = born.get(read.value)
-        if write is None or not read.ended or read.outcome != Outcome.DONE or write.actor == read.actor:
+        if write is None or not read.ended or read.outcome != Outcome.DONE:
             continue
-        at = bisect_right(ends, read.began) - 1
-        if at >= 0 and write.began < latest[at].began:
+        if write.kind == Kind.CREATE and write.actor == read.actor:
+            continue
+        call = calls(read.began)
+        if call is not None and (write.began if write.kind == Kind.CREATE else write.until) < call.began:
             text = f"key {read.key}: {actor(read.actor)} was given a value that was begun before an invalidation"
-            yield Violation("invalidated", text, read.key, read.began, (write, latest[at], read))
+            yield Violation("invalidated", text, read.key, read.began, (write, call, read))
+
+
+def latest(entries: Iterable[Entry]) -> Callable[[int], Entry | None]:
+    """What tells of a moment which of the entries that had ended by then had begun last."""
+    ended = sorted((entry for entry in entries if entry.ended), key=lambda entry: entry.ended)
+    ends, last = [entry.ended for entry in ended], list[Entry]()
+    for entry in ended:
+        last.append(entry if not last or entry.began > last[-1].began else last[-1])
+
+    def at(moment: int) -> Entry | None:
+        place = bisect_right(ends, moment) - 1
+        return last[place] if place >= 0 else None
+
+    return at
 
 
 Check = Callable[[Story], Iterator[Violation]]
-EXCLUSION: tuple[Check, ...] = (disjoint, alone, counted, fenced)
+EXCLUSION: tuple[Check, ...] = (disjoint, alone, counted, fenced, kept)
 
 
 def apply(checks: Iterable[Check], story: Story, most: int = 20) -> list[Violation]:

@@ -9,7 +9,7 @@ import inspect
 from typing import TYPE_CHECKING, ClassVar
 
 from mpcache.stress.arena import Arena
-from mpcache.stress.judge import Check
+from mpcache.stress.judge import Check, Story
 from mpcache.stress.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class Scenario:
     :cvar size: of a shared-memory segment.
     :cvar programs: whether every other worker is a program of its own, which inherits nothing.
     :cvar checks: what must be true.
+    :ivar first: the first of its keys; the others follow.
     """
 
     store: ClassVar[bool] = False
@@ -34,7 +35,8 @@ class Scenario:
     stops: ClassVar[float] = 0.0
     size: ClassVar[str] = "16MB"
     programs: ClassVar[bool] = False
-    checks: ClassVar[tuple[Check, ...]] = ()
+    checks: tuple[Check, ...] = ()
+    first: int = 0
 
     def __init__(self, settings: Settings, arena: Arena) -> None:
         self.settings = settings
@@ -51,6 +53,14 @@ class Scenario:
 
     def begin(self, actor: Actor) -> None:
         """Once, in each thread, before its first act."""
+
+    def pick(self, actor: Actor) -> int:
+        """One of its keys."""
+        return self.first + actor.random.randrange(self.keys)
+
+    def figures(self, story: Story) -> dict[str, float]:
+        """What else a round shows, by names; a report tells the greatest of all rounds."""
+        return {}
 
     def act(self, actor: Actor) -> None:
         """One operation, begun anew until the round is over or the worker is killed."""

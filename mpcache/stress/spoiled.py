@@ -129,7 +129,8 @@ def inherited() -> None:
 
 
 def child_lets_go() -> None:
-    _put(base.Hold, "foreign", False)
+    parents = base.incarnation()
+    _put(base, "Incarnation", lambda: parents)
 
 
 def waits_for_itself() -> None:
@@ -150,7 +151,7 @@ class _Work:
         return getattr(self.work, name)
 
 
-def no_second_look() -> None:
+def never_looks_again() -> None:
     class Blind(_Work):
         def look(self) -> Any:
             return None, Freshness.ABSENT
@@ -199,10 +200,6 @@ def fills_unguarded() -> None:
 
 def invalidates_at_home() -> None:
     _put(ShmBackend, "invalidation", lambda self: None)
-
-
-def striped() -> None:
-    plain: Any = _put(ShmBackend, "get_mutex", lambda self, key: plain(self, str(zlib.crc32(key.encode()) % 2)))
 
 
 def _put(owner: Any, name: str, bad: Any) -> Callable[..., Any]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import mpcache
-from mpcache.stress import builds, diary, faults, judge, scenarios
+from mpcache.stress import builds, diary, faults, judge, punctuality, scenarios
 from mpcache.stress.arena import Arena, Unplayable, set_up
 from mpcache.stress.board import DONE, FINDINGS, HOLDING, KILLS, STOP, STOPS, Board
 from mpcache.stress.diary import Kind
@@ -91,6 +91,7 @@ class Trial:
         self.violations: list[Violation] = []
         self.pulse: list[tuple[float, int, int, int]] = []
         self.timeline: dict[str, Any] = {}
+        self.figures: dict[str, float] = {}
         self.lives = self.entries = 0
         self.interrupted = False
         self.unfit = ""
@@ -201,6 +202,8 @@ class Trial:
         self.violations += found
         self.progress.violations = len(self.violations)
         _measure(self.progress.latencies, story)
+        for name, figure in scenario.figures(story).items():
+            self.figures[name] = max(figure, self.figures.get(name, figure))
         self.timeline = draw(story, found)
 
     # -- what came of it --
@@ -235,6 +238,7 @@ class Trial:
             "violations": [violation.plain() for violation in self.violations[:100]],
             "found": len(self.violations),
             "latencies": progress.latencies.plain(),
+            "figures": self.figures,
             "pulse": self.pulse,
             "timeline": self.timeline,
         }
@@ -290,6 +294,7 @@ def _measure(latencies: Latencies, story: Story) -> None:
     latencies.add("acquire", (hold.got - hold.began for hold in story.of(Kind.HOLD) if hold.got))
     latencies.add("take-over", (took for took, _ in judge.takeovers(story)))
     latencies.add("hand-off", judge.handoffs(story))
+    latencies.add("stampede", punctuality.stampedes(story))
     for name, kind in (("get", Kind.READ), ("set", Kind.WRITE), ("get_or_create", Kind.ASK)):
         latencies.add(name, (entry.ended - entry.began for entry in story.of(kind) if entry.ended))
 

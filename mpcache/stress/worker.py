@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mpcache.exception import NotHeld
+from mpcache.exception import DeadlockError, NotHeld
 from mpcache.stress import scenarios
 from mpcache.stress.arena import Arena
 from mpcache.stress.board import DONE, FINDINGS, HOLDING, OCCUPANT, SINCE, STOP, TIMES, WHO, Board, Words
@@ -67,6 +67,10 @@ class Part(NamedTuple):
 _HEAD = struct.Struct("<16sQI")  # digest of all the rest and of the key; number; bytes of the body
 _BODIES = random.Random(1).randbytes(1 << 20)
 SMALLEST = _HEAD.size
+
+
+class Refused(Exception):
+    """A mutex was not had, as its contract allows: not in time, or there was a deadlock."""
 
 
 class Torn(Exception):
@@ -125,6 +129,10 @@ class Actor:
         """A new mutex object of a key."""
         return self._mutex(self.key(key))
 
+    def named(self, name: str) -> Any:
+        """One that no other actor's play concerns: of a key that is on no board."""
+        return self._mutex(f"{self.part.round}.{name}")
+
     def new(self) -> int:
         """A number that no other value of the round has."""
         self._values += 1
@@ -149,14 +157,23 @@ class Actor:
     # what most scenarios do
 
     @contextmanager
-    def hold(self, key: int, mutex: Any = None) -> Iterator[Any]:
-        """Acquire the mutex of a key, write down who was found there, and let go at the end."""
+    def hold(self, key: int, within: float | None = None) -> Iterator[Any]:
+        """Acquire the mutex of a key, write down who was found there, and let go at the end.
+
+        :param within: seconds; None: however long it takes.
+        :raises Refused: it was not had.
+        """
         diary, row, word = self.diary, self.row, self.board.key(key)
-        mutex = self.mutex(key) if mutex is None else mutex
+        mutex = self.mutex(key)
         at = diary.begin(Kind.HOLD, key)
-        mutex.acquire()
+        try:
+            if not had(mutex, within):
+                raise Refused(f"key {key} was not had within {within} s")
+        except (Refused, DeadlockError) as refusal:
+            diary.end(at, Outcome.REFUSED)
+            raise Refused(str(refusal)) from refusal
         found, word[OCCUPANT] = word[OCCUPANT], self.number
-        times = word[TIMES]
+        times, outer = word[TIMES], row[HOLDING]
         diary.got(at, getattr(mutex, "fence", None) or 0, found, times)
         row[HOLDING] = key + 1
         try:
@@ -168,7 +185,7 @@ class Actor:
                 word[OCCUPANT] = 0
             else:
                 outcome = Outcome.INTRUDED
-            row[HOLDING] = 0
+            row[HOLDING] = outer
             diary.end(at, outcome)
             try:
                 mutex.release()
@@ -178,7 +195,10 @@ class Actor:
     def read(self, kind: Kind, key: int, name: str, ask: Callable[[], Any]) -> int:
         """Write down what ``ask`` returns for a key: the number of the value; 0: none."""
         at = self.diary.begin(kind, key)
-        value = ask()
+        return self.note(at, name, key, ask())
+
+    def note(self, at: int, name: str, key: int, value: Any) -> int:
+        """Write down what was returned where it was asked for; as :meth:`read`."""
         if not isinstance(value, bytes):  # NO_VALUE, the original's or mpcache's
             self.diary.end(at)
             return 0
@@ -203,6 +223,20 @@ class Actor:
             scenario.act(self)
             row[SINCE] = 0
             row[DONE] += 1
+
+
+def had(mutex: Any, within: float | None) -> bool:
+    """Acquire a mutex, of any kind; False: it could not be had in so many seconds; None: it will be waited for."""
+    if within is None:
+        return mutex.acquire() is not False  # some return nothing
+    if hasattr(mutex, "contend"):
+        return bool(mutex.acquire(timeout=within))
+    deadline = time.monotonic() + within
+    while not mutex.acquire(False):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.001)
+    return True
 
 
 class Process:
@@ -249,6 +283,12 @@ def die_with(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
         os._exit(0)
+
+
+def adopt() -> None:
+    """Be the parent of those whose own parents die below this process, and so see them end."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
 
 def main() -> None:

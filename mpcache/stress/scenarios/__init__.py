@@ -11,7 +11,17 @@ from typing import Any
 _table: dict[str, tuple[str, str]] = {
     "exclusion": ("exclusion", "Exclusion"),
     "one_creator": ("one_creator", "OneCreator"),
+    "many_keys": ("many_keys", "ManyKeys"),
     "whole_values": ("whole_values", "WholeValues"),
+    "survives_kill": ("survives_kill", "SurvivesKill"),
+    "frozen_holder": ("frozen_holder", "FrozenHolder"),
+    "fork_and_exec": ("fork_and_exec", "ForkAndExec"),
+    "eviction": ("eviction", "Eviction"),
+    "invalidate": ("invalidate", "Invalidate"),
+    "nested": ("nested", "Nested"),
+    "handoff": ("handoff", "Handoff"),
+    "fairness": ("fairness", "Fairness"),
+    "soak": ("soak", "Soak"),
 }
 
 
