@@ -1,4 +1,4 @@
-"""How the engine is compiled; everything that can be said without running code stands in setup.cfg.
+"""How the engine and the codec's quick look are compiled; what can be said without running code stands in setup.cfg.
 
 Read from the environment, by the Makefile and the tests only:
 
@@ -58,4 +58,11 @@ engine = Extension(
     extra_link_args=linking,
 )
 
-setup(ext_modules=[engine], cmdclass={"build_ext": AlwaysBuild})
+wire = Extension(
+    "mpcache._wire",
+    sources=["mpcache/_wire.c"],
+    extra_compile_args=C11 + compiling,
+    extra_link_args=linking,
+)
+
+setup(ext_modules=[engine, wire], cmdclass={"build_ext": AlwaysBuild})

@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bench import fill, handoff, measure, misses, mix, mutexes, operations, plots, report, scaling, stampede
+from bench import arrays, fill, handoff, measure, misses, mix, mutexes, operations, plots, report, scaling, stampede
 from bench.measure import Benchmark
 from bench.stage import Stage
 
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "acquire": mutexes.ACQUIRE,
     "handoff": handoff.HANDOFF,
     **operations.BENCHMARKS,
+    **arrays.BENCHMARKS,
     "scaling": scaling.SCALING,
     "mix": mix.MIX,
     "stampede": stampede.STAMPEDE,

@@ -302,7 +302,8 @@ class CacheBackend:
 
     raw: bool = False
     """Of a direct store: whether ``store`` takes a fifth argument, BYTES, TEXT or INT, for a payload that is not
-    pickled.  ``fetch`` returns it as pickle would have made it."""
+    pickled; and one that is as bytes, or as a tuple of buffers that make them up, of which the large ones are the
+    value's own.  ``fetch`` returns bytes, as pickle would have made them."""
 
     def portable_arguments(self) -> BackendArguments | None:
         """The arguments with which another process comes to this store; None: those that it was made with.

@@ -121,13 +121,15 @@ class CacheRegion(Foundation):
             value = self._peek(key, expiration_time, ignore_expiration)
             if value is not NotImplemented:
                 return value
-        found = self._storage.read(self.key_mangler(key) if self.key_mangler else key)
+        mangled = self.key_mangler(key) if self.key_mangler else key
+        if ignore_expiration or getattr(self._invalidator, "quiet", False):
+            return self._storage.value(mangled, None if ignore_expiration else self._lifetime(expiration_time))
+        found = self._storage.read(mangled)
         if not found:
             return NO_VALUE
         value, created, epoch, _ = found
-        if ignore_expiration or freshness(created, epoch, self._lifetime(expiration_time), self._judge) is FRESH:
-            return value
-        return NO_VALUE
+        fresh = freshness(created, epoch, self._lifetime(expiration_time), self._judge) is FRESH
+        return value if fresh else NO_VALUE
 
     def get_multi(
         self, keys: Iterable[KeyType], expiration_time: Expiration = None, ignore_expiration: bool = False
@@ -173,7 +175,8 @@ class CacheRegion(Foundation):
         if value is NO_VALUE:
             self.delete(key)
         else:
-            self._storage.write(self._mangled(key), packed(self._storage, key, value, time.time(), end_of(ttl)))
+            expires = None if ttl is None else end_of(ttl)
+            self._storage.write(self._mangled(key), packed(self._storage, key, value, time.time(), expires))
 
     def set_multi(self, mapping: Mapping[KeyType, Any], ttl: Expiration = None) -> None:
         """As :meth:`set`, for many keys in one write.

@@ -11,6 +11,7 @@ A value whose own time to live has ended is not found, in each of the three.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -30,6 +31,11 @@ from mpcache.api import (
 from mpcache.exception import CantSerializeException, ValueTooLarge
 from mpcache.invalidation import is_over
 from mpcache.mishaps import Mishaps
+
+try:
+    from mpcache._wire import unwire
+except ImportError:  # it was not compiled here
+    unwire = codec.unwire
 
 Found: TypeAlias = "tuple[Any, float, int | None, int]"
 """A value, when its creation ended (seconds since the Unix epoch), its epoch, the version of its format."""
@@ -55,8 +61,12 @@ class PlainStorage:
         """The same for many keys, in their order."""
         return [_found(cached) if cached else NO_VALUE for cached in self._backend.get_multi(keys)]
 
+    def value(self, key: KeyType, lifetime: float | None) -> Any:
+        """The value alone; NO_VALUE if there is none, or it is older than so many seconds."""
+        return _values((self.read(key),), lifetime)[0]
+
     def values_multi(self, keys: Sequence[KeyType], lifetime: float | None) -> list[Any]:
-        """The values alone; NO_VALUE for one that there is not, or that is older than so many seconds."""
+        """The same for many keys, in their order."""
         return _values(self.read_multi(keys), lifetime)
 
     def cached(self, key: KeyType) -> CachedValue | NoValueType:
@@ -95,20 +105,20 @@ class WireStorage:
         wires = self._backend.get_serialized_multi(keys)
         return [self._found(key, wire) for key, wire in zip(keys, wires, strict=True)]
 
+    def value(self, key: KeyType, lifetime: float | None) -> Any:
+        return self._values((key,), [self._backend.get_serialized(key)], lifetime)[0]
+
     def values_multi(self, keys: Sequence[KeyType], lifetime: float | None) -> list[Any]:
-        values: list[Any] = []
-        loads: Any = self.deserializer
-        now = time.time()
-        for key, wire in zip(keys, self._backend.get_serialized_multi(keys), strict=True):
-            try:
-                head, _, payload = (wire or b"").partition(b"|")
-                if head.endswith(codec.PLAIN) and head.count(b",") == 1:  # nothing says that its time ends
-                    old = lifetime is not None and now - float(head[codec.CREATED]) > lifetime
-                    values.append(NO_VALUE if old else loads(payload))
-                    continue
-            except Exception:
-                pass  # it is met again, by one who knows what to say of it
-            values += _values([self._found(key, wire)], lifetime)
+        return self._values(keys, list(self._backend.get_serialized_multi(keys)), lifetime)
+
+    def _values(self, keys: Sequence[KeyType], wires: list[Any], lifetime: float | None) -> list[Any]:
+        """What :meth:`_found` and :func:`_values` come to, in a third of the time where a value looks like most."""
+        if len(wires) != len(keys):
+            raise ValueError(f"{self._backend!r} was asked for {len(keys)} keys, and answered with {len(wires)} values")
+        longest = math.inf if lifetime is None else lifetime
+        values, left = unwire(wires, time.time(), longest, self.deserializer, NO_VALUE)  # type: ignore[arg-type]
+        for index in left:
+            values[index] = _values((self._found(keys[index], wires[index]),), lifetime)[0]
         return values
 
     def _found(self, key: KeyType, wire: Any) -> Found | NoValueType:
@@ -170,6 +180,9 @@ class DirectStorage(WireStorage):
             return [self.read(key) for key in keys]
         return [self._judged(key, found) for key, found in zip(keys, fetch_multi(keys), strict=True)]
 
+    def value(self, key: KeyType, lifetime: float | None) -> Any:
+        return _values((self.read(key),), lifetime)[0]
+
     def values_multi(self, keys: Sequence[KeyType], lifetime: float | None) -> list[Any]:
         return _values(self.read_multi(keys), lifetime)
 
@@ -178,7 +191,7 @@ class DirectStorage(WireStorage):
             raw = as_it_is(value)
             if raw is not None:
                 return raw[0], created, None, raw[1]
-        payload = self.serializer(value)  # type: ignore[misc]
+        payload = codec.pickled(value) if self._raw else self.serializer(value)  # type: ignore[misc]
         return (payload, created) if expires is None else (payload, created, expires)
 
     def write(self, key: KeyType, packed: Any) -> None:
@@ -195,7 +208,7 @@ class _OneWayStorage:
 
     def __init__(self, reader: Any, writer: Any) -> None:
         self.read, self.cached = reader.read, reader.cached
-        self.read_multi, self.values_multi = reader.read_multi, reader.values_multi
+        self.read_multi, self.value, self.values_multi = reader.read_multi, reader.value, reader.values_multi
         self.pack, self.write, self.write_multi = writer.pack, writer.write, writer.write_multi
 
 

@@ -86,6 +86,14 @@ def test_every_operation_of_ours_and_of_another() -> None:
     assert len(re.findall(promised, ran.stdout, re.M)) == len(names)
 
 
+def test_what_is_large_next_to_one_copy_of_it() -> None:
+    ran = bench("set-large")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    kinds = [f"mpcache.shm, {what}" for what in ("an array", "bytes in a dict", "bytes")]
+    assert {*kinds, "pickle, an array", "one copy"} <= set(table(ran.stdout))
+    assert len(re.findall(r"^(kept|MISSED): mpcache\.shm, .* at most 1\.5 x one copy, and", ran.stdout, re.M)) == 3
+
+
 def test_many_processes_and_a_full_store(tmp_path: Path) -> None:
     file = tmp_path / "found.json"
     names = "scaling", "mix", "stampede", "misses", "entry", "idle", "lost", "evict"

@@ -24,7 +24,8 @@ DOWN: keeper.Table = {
     "sizes": (),
     # pure: they decide, they know no storage
     "keys": ("api",),
-    "codec": ("api",),
+    "_wire": (),  # the codec's quick look, in C
+    "codec": ("api", "_wire"),
     "config": ("api",),
     "invalidation": ("api",),
     "lock": ("api",),

@@ -91,8 +91,7 @@ class GenericMemcachedBackend(BytesBackend):
     def get_serialized(self, key: KeyType) -> SerializedReturnType:
         if self._generation is not None or self._trouble.forgives:
             return self.get_serialized_multi((key,))[0]
-        name = plain_name(key)
-        wire = self._pool.get_many((name,)).get(name)
+        wire = self._pool.get(plain_name(key))
         return NO_VALUE if wire is None or wire == _PENDING else wire
 
     def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
@@ -113,7 +112,14 @@ class GenericMemcachedBackend(BytesBackend):
     # -- writing ---------------------------------------------------------------------------------------
 
     def set_serialized(self, key: KeyType, value: bytes) -> None:
-        self.set_serialized_multi({key: value})
+        if guard_of(self, key) is not None:
+            self.set_serialized_multi({key: value})
+            return
+        epoch = None if self._generation is None else self._generation.now()
+        try:
+            self._pool.set(plain_name(key), _stamped(value, epoch), self._seconds(value))
+        except ValueTooLarge as error:
+            raise ValueTooLarge(str(error), key=key, refused={key: error}) from None
 
     def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
         refused: dict[KeyType, ValueTooLarge] = {}
@@ -149,7 +155,7 @@ class GenericMemcachedBackend(BytesBackend):
     def _seconds(self, wire: bytes) -> int:
         """For how long the server keeps it: until its time to live has ended, or for what was configured."""
         longest = expiry(self._lifetime)
-        if b'"x": ' not in wire[: wire.find(b"|") + 1]:
+        if wire.find(b'"x": ', 0, wire.find(b"|") + 1) < 0:
             return longest
         try:
             left = math.ceil((codec.split(wire)[4] or math.inf) - time.time()) + 1
@@ -367,8 +373,10 @@ class Generations(SharedInvalidation):
 
 def _stamped(wire: bytes, epoch: int | None) -> bytes:
     """The bytes of a value with its generation; those that are nobody's wire format are left alone."""
+    if epoch is None:
+        return wire
     end = wire.find(b"|")
-    if epoch is None or end < 0 or wire[:1] != b"{" or wire[end - 1 : end] != b"}":
+    if end < 0 or wire[:1] != b"{" or wire[end - 1 : end] != b"}":
         return wire
     return b'%b, "e": %d}%b' % (_EPOCH.sub(b"", wire[: end - 1]), epoch, wire[end:])
 

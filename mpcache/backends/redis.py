@@ -23,7 +23,7 @@ from mpcache.exception import ValidationError
 from mpcache.invalidation import seconds
 from mpcache.mutexes.base import Incarnation, incarnation
 from mpcache.mutexes.clients import MANY, TIMEOUT, careful, driver, retry_once
-from mpcache.mutexes.leased import DEFAULT_LEASE
+from mpcache.mutexes.leased import DEFAULT_LEASE, plain
 from mpcache.mutexes.redis import (
     POLL,
     ForgivingMutex,
@@ -48,12 +48,16 @@ _EVERYWHERE = (
     *("lock_timeout", "lock_sleep", "lock_blocking", "lock_blocking_timeout"),
 )
 
+# The drivers' own word, as for DUMP: whatever the client makes of other replies, these stay as they are.
+# It spares them a call for each value, too.
+_AS_BYTES = {"NEVER_DECODE": True}
+
 _KEEP = """
 local function keep(value, milliseconds)
-    if milliseconds == '0' then
-        redis.call('SET', KEYS[1], value)
-    else
+    if milliseconds then
         redis.call('SET', KEYS[1], value, 'PX', milliseconds)
+    else
+        redis.call('SET', KEYS[1], value)
     end
 end
 """
@@ -72,12 +76,12 @@ _FILL = Script(
     _KEEP
     + """
 local there = redis.call('GET', KEYS[2]) or ''
-if string.sub(there, 11, 42) ~= ARGV[3] then
+if string.sub(there, 11, 42) ~= ARGV[1] then
     return -1
 elseif string.sub(there, 9, 9) ~= '0' then
     return 0
 end
-keep(ARGV[1], ARGV[2])
+keep(ARGV[2], ARGV[3])
 return 1
 """
 )
@@ -109,6 +113,7 @@ class RedisBackend(BytesBackend):
         self._milliseconds = 0 if expires in (None, -1) else _milliseconds(expires)
         self._distributed: bool = arguments.get("distributed_lock", True)
         self._lock = _lock_arguments(arguments)
+        self._prefix: bytes = self._lock["prefix"].encode()
         namespace = arguments.get("namespace")
         self._trouble = Trouble(self, arguments.get("on_error", "raise"), *self._errors())
         self._generation: Generation | None = None
@@ -164,7 +169,7 @@ class RedisBackend(BytesBackend):
 
     def _reader(self, *keys: KeyType) -> Any:
         """Who holds a key looks at it where it is written: a replica may not know yet what another has just stored."""
-        writer, reader = self._connected()
+        writer, reader = self._clients if self._living is incarnation() else self._connected()
         if reader is writer or not any(held_here(place_of(writer), self._lock_name(key)) for key in keys):
             return reader
         return writer
@@ -172,12 +177,15 @@ class RedisBackend(BytesBackend):
     # -- reading ---------------------------------------------------------------------------------------
 
     def get_serialized(self, key: KeyType) -> SerializedReturnType:
-        value = self._trouble.forgive(lambda: self._read(key), None)
+        forgiving = self._trouble.forgives
+        value = self._trouble.forgive(lambda: self._read(key), None) if forgiving else self._read(key)
         return NO_VALUE if value is None else value
 
     def _read(self, key: KeyType) -> Any:
         client, generation = self._reader(key), self._generation
-        return client.get(key) if generation is None else self._with_generation(client, [key], generation)[0]
+        if generation is not None:
+            return self._with_generation(client, [key], generation)[0]
+        return client.execute_command("GET", key, keys=[key], **_AS_BYTES)
 
     def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
         if not keys:
@@ -191,12 +199,16 @@ class RedisBackend(BytesBackend):
         return self._get_all(client, keys) if generation is None else self._with_generation(client, keys, generation)
 
     def _get_all(self, client: Any, keys: Sequence[Any]) -> list[Any]:
-        return list(client.mget(keys))
+        return list(client.execute_command("MGET", *keys, keys=keys, **_AS_BYTES))
 
     # -- writing ---------------------------------------------------------------------------------------
 
     def set_serialized(self, key: KeyType, value: bytes) -> None:
-        self.set_serialized_multi({key: value})
+        if guard_of(self, key) is not None:
+            self.set_serialized_multi({key: value})
+            return
+        epoch = None if self._generation is None else self._generation.now()
+        _act(self._connected()[0], *self._set(key, value, epoch))
 
     def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
         fills = {key: guard for key in mapping if (guard := guard_of(self, key)) is not None}
@@ -223,28 +235,24 @@ class RedisBackend(BytesBackend):
         self.writer_client.delete(*keys)
 
     def _set(self, key: KeyType, value: bytes, epoch: int | None) -> Step:
-        value, milliseconds = self._ready(value, epoch)
-        if self._distributed:
-            return _SET, [key, self._lock_name(key)], (value, milliseconds)
-        return None, [key], (value, milliseconds)
+        ready = self._ready(value, epoch)
+        return (_SET, [key, self._lock_name(key)], ready) if self._distributed else (None, [key], ready)
 
     def _fill(self, key: KeyType, value: bytes, guard: Any) -> Step:
         if guard.bid is None:
             return self._set(key, value, guard.epoch)
-        value, milliseconds = self._ready(value, guard.epoch)
-        return _FILL, [key, self._lock_name(key)], (value, milliseconds, guard.bid.token)
+        return _FILL, [key, self._lock_name(key)], (guard.bid.token, *self._ready(value, guard.epoch))
 
-    def _ready(self, value: bytes, epoch: int | None) -> tuple[bytes, int]:
-        """The bytes as they are kept, and for how many milliseconds; 0: for ever."""
-        head = value[: max(0, value.find(b"|", 0, 400))]
-        milliseconds = self._milliseconds
-        if b'"x": ' in head:
+    def _ready(self, value: bytes, epoch: int | None) -> tuple[bytes] | tuple[bytes, int]:
+        """The bytes as they are kept, and for how many milliseconds, unless that is for ever."""
+        end, milliseconds = value.find(b"|", 0, 400), self._milliseconds
+        if end > 0 and value.find(b'"x": ', 0, end) >= 0:
             expires = codec.split(value)[4] or 0.0
             left = _milliseconds(expires - time.time())
             milliseconds = min(milliseconds or left, left)
-        if epoch is not None and head.endswith(b"}") and b'"e": ' not in head:
-            value = b'%b, "e": %d}%b' % (head[:-1], epoch, value[len(head) :])
-        return value, milliseconds
+        if epoch is not None and value[end - 1 : end] == b"}" and value.find(b'"e": ', 0, end) < 0:
+            value = b'%b, "e": %d}%b' % (value[: end - 1], epoch, value[end:])
+        return (value, milliseconds) if milliseconds else (value,)
 
     def _do(self, steps: Sequence[Step]) -> list[Any]:
         """All of them, in one go; each is atomic, together they are not."""
@@ -254,7 +262,7 @@ class RedisBackend(BytesBackend):
         pipe = client.pipeline() if self.clustered else client.pipeline(transaction=False)
         for script, keys, values in steps:
             if script is None:
-                pipe.set(keys[0], values[0], px=values[1] or None)
+                pipe.set(keys[0], values[0], px=values[1] if values[1:] else None)
             else:
                 # Not by its digest, which might not be known there; and a pipeline of a cluster has no eval().
                 pipe.execute_command("EVAL", script.text, len(keys), *keys, *values)
@@ -280,7 +288,9 @@ class RedisBackend(BytesBackend):
         return Guard(bid, None if self._generation is None else self._generation.recent())
 
     def _lock_name(self, key: KeyType) -> bytes:
-        return names_of(key, self._lock["prefix"], "", self.clustered)[0]
+        if self.clustered:
+            return names_of(key, self._lock["prefix"], "", True)[0]
+        return self._prefix + plain(key)
 
     # -- shared invalidation ---------------------------------------------------------------------------
 
@@ -337,7 +347,7 @@ Step = tuple["Script | None", list[Any], tuple[Any, ...]]
 
 def _act(client: Any, script: Script | None, keys: list[Any], values: tuple[Any, ...]) -> Any:
     if script is None:
-        return client.set(keys[0], values[0], px=values[1] or None)
+        return client.set(keys[0], values[0], px=values[1] if values[1:] else None)
     return script(client, keys, *values)
 
 

@@ -31,6 +31,7 @@ from mpcache.api import (
     current_fill,
     guard_of,
 )
+from mpcache.codec import Payload
 from mpcache.exception import SegmentRetired, ValueTooLarge
 from mpcache.invalidation import SharedInvalidation, end_of, is_over
 from mpcache.mutexes.shm import ShmMutex
@@ -104,7 +105,7 @@ class ShmBackend(BytesBackend):
         return None if found is None else _fetched(found)
 
     def store(
-        self, key: KeyType, payload: bytes, created: float, expires: float | None = None, kept: int = PAYLOAD
+        self, key: KeyType, payload: Payload, created: float, expires: float | None = None, kept: int = PAYLOAD
     ) -> None:
         """Keep a payload that was made at ``created``, and until ``expires`` (seconds since the Unix epoch)."""
         self._write(key, *_kept(payload, created, expires, kept))
@@ -119,7 +120,7 @@ class ShmBackend(BytesBackend):
         mine = type(self)
         if mine is not ShmBackend or serializer is not mine.serializer or deserializer is not mine.deserializer:
             return None  # a subclass may have its own fetch and store
-        return Shortcut(self._place, NO_VALUE, current_fill, deserializer, serializer, mangler or None, lifetime)
+        return Shortcut(self._place, NO_VALUE, current_fill, deserializer, codec.pickling, mangler or None, lifetime)
 
     # -- for everybody else -----------------------------------------------------------------------------
 
@@ -162,14 +163,14 @@ class ShmBackend(BytesBackend):
     def delete_multi(self, keys: Sequence[KeyType]) -> None:
         self._here(lambda space: space.delete_multi(keys))
 
-    def _write(self, key: KeyType, payload: bytes, created: float, epoch: int, end: float, kept: int) -> None:
+    def _write(self, key: KeyType, payload: Payload, created: float, epoch: int, end: float, kept: int) -> None:
         guard = guard_of(self, key)
         if guard is not None:
             self._fill(guard, key, payload, created, end, kept)
         elif not self._here(lambda space: space.set(key, payload, created, epoch, end, kept)):
             _say_dropped(key)
 
-    def _fill(self, guard: Any, key: KeyType, payload: bytes, created: float, end: float, kept: int) -> None:
+    def _fill(self, guard: Any, key: KeyType, payload: Payload, created: float, end: float, kept: int) -> None:
         try:
             stored = self._place.space.fill(guard, key, payload, created, end, kept)
         except SegmentRetired:
@@ -238,7 +239,7 @@ class ShmBackend(BytesBackend):
         return self._here(lambda space: _touched(space, key, expires))
 
     def _row(self, value: Any, ttl: TimeToLive) -> tuple[Any, ...]:
-        payload, kept = as_it_is(value) or (pickle.dumps(value), PAYLOAD)
+        payload, kept = as_it_is(value) or (codec.pickled(value), PAYLOAD)
         return _kept(payload, time.time(), end_of(ttl), kept)
 
     # -- what is shared ---------------------------------------------------------------------------------
@@ -302,15 +303,17 @@ def _end(expires: float | None) -> float:
     return 0.0 if expires is None else _by_the_kernels_clock(expires)
 
 
-def _kept(payload: bytes, created: float, expires: float | None, kept: int) -> tuple[Any, ...]:
+def _kept(payload: Payload, created: float, expires: float | None, kept: int) -> tuple[Any, ...]:
     """What follows the key in :meth:`Space.set`.  An end of time stands in the bytes: Python's clock judges it, too."""
     if expires is None:
         return payload, created, -1, 0.0, kept
     if kept == INT:  # incr() goes on with it
         return payload, created, -1, _end(expires), kept
-    if kept != PAYLOAD:
-        payload = _pickled(payload, kept)
-    return codec.join(payload, created, expires), created, -1, _by_the_kernels_clock(expires), WIRE
+    if isinstance(payload, tuple):
+        wire: Payload = (codec.join(b"", created, expires), *payload)
+    else:
+        wire = codec.join(payload if kept == PAYLOAD else _pickled(payload, kept), created, expires)
+    return wire, created, -1, _by_the_kernels_clock(expires), WIRE
 
 
 def _parts(wire: bytes) -> tuple[Any, ...]:

@@ -126,6 +126,10 @@ class Link:
         """Whether :meth:`cas` can tell that a value was changed since."""
         return True
 
+    def get(self, key: str) -> bytes | None:
+        """What there is of one; some libraries do that faster than of many."""
+        return self.get_many((key,)).get(key)
+
     def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
         raise NotImplementedError
 

@@ -72,6 +72,10 @@ class PymemcacheLink(Link):
             rules["retry_delay"] = rules["retry_delay"] or 0
             self._client = RetryingClient(self._hash, attempts=options.get("retry_attempts") or 2, **rules)
 
+    def get(self, key: str) -> bytes | None:
+        found = self._client.get(key)
+        return found if isinstance(found, bytes) else None
+
     def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
         return only_bytes(self._client.get_many(keys))
 
@@ -79,17 +83,17 @@ class PymemcacheLink(Link):
         return with_change(*self._client.gets(key))
 
     def add(self, key: str, value: bytes, seconds: int) -> bool:
-        return bool(self._stored(key, value, "add", seconds, noreply=False))
+        return bool(self._stored(self._client.add, key, value, seconds, noreply=False))
 
     def cas(self, key: str, value: bytes, seconds: int, seen: Any) -> bool:
-        return bool(self._stored(key, value, "cas", seen, seconds, noreply=False))
+        return bool(self._stored(self._client.cas, key, value, seen, seconds, noreply=False))
 
     def set(self, key: str, value: bytes, seconds: int) -> None:
-        self._stored(key, value, "set", seconds)
+        self._stored(self._client.set, key, value, seconds)
 
-    def _stored(self, key: str, value: bytes, verb: str, *args: Any, **kw: Any) -> Any:
+    def _stored(self, store: Any, key: str, value: bytes, *args: Any, **kw: Any) -> Any:
         try:
-            return getattr(self._client, verb)(key, value, *args, **kw)
+            return store(key, value, *args, **kw)
         except self._server_error as error:
             if _says_too_large(error):
                 raise too_large(key, value) from None

@@ -64,6 +64,10 @@ class Pool:
         self._spare.idle.append(self._link())  # the library is there, and takes the arguments
         _pools.add(self)
 
+    def get(self, key: str) -> bytes | None:
+        found: bytes | None = self._do("get", key)
+        return found
+
     def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
         found: dict[str, bytes] = self._do("get_many", keys)
         return found

@@ -59,6 +59,9 @@ def _made_careful(make: Any, *args: Any, **kw: Any) -> Any:
 
 @functools.cache
 def _careful(kind: Any) -> Any:
+    # By their names in this function: each command passes here, and super() and sys are looked up anew each time.
+    get_connection, release, exc_info = kind.get_connection, kind.release, sys.exc_info
+
     class CarefulPool(kind):  # type: ignore[misc]
         """Closes a connection whose command was cut short by an exception.
 
@@ -67,14 +70,15 @@ def _careful(kind: Any) -> Any:
         """
 
         def get_connection(self, *args: Any, **kw: Any) -> Any:
-            connection = super().get_connection(*args, **kw)
-            connection.lent_amid = sys.exc_info()[1]  # who asks may be handling an exception; that is none of ours
+            connection = get_connection(self, *args, **kw)
+            connection.lent_amid = exc_info()[1]  # who asks may be handling an exception; that is none of ours
             return connection
 
         def release(self, connection: Any) -> None:
-            if sys.exc_info()[1] is not connection.__dict__.pop("lent_amid", None):
+            amid = exc_info()[1]
+            if amid is not None and amid is not connection.__dict__.pop("lent_amid", None):
                 connection.disconnect()
-            super().release(connection)
+            release(self, connection)
 
     return CarefulPool
 

@@ -43,7 +43,7 @@ class Script:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest().encode()
 
     def __call__(self, client: Any, keys: list[Any], *arguments: Any) -> Any:
         try:

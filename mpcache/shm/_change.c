@@ -21,7 +21,7 @@ static mpc_status make_change(mpc_ctx *ctx, change_fn change, const mpc_key *key
 typedef struct {
     u64 version;
     mpc_value value;
-    Py_buffer buffer;
+    held_value held;
 } swap;
 
 static mpc_status add(mpc_ctx *ctx, const mpc_key *key, void *how, u64 wait_ns)
@@ -42,10 +42,10 @@ static PyObject *swap_value(Space *self, PyObject *name, PyObject *const *args, 
     mpc_key key;
     mpc_ctx *ctx = &self->engine->ctx;
     if (parse_key(ctx, name, self->number, KIND_RECORD, &key) < 0 ||
-        parse_value(self, args, n, &swap->buffer, &swap->value) < 0)
+        parse_value(self, args, n, &swap->held, &swap->value) < 0)
         return NULL;
     mpc_status status = make_change(ctx, change, &key, swap, swap->value.len >= MPC_LONG_COPY);
-    PyBuffer_Release(&swap->buffer);
+    let_go_of(&swap->held);
     return outcome_of(ctx, status, &key, &swap->value);
 }
 

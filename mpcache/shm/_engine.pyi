@@ -36,13 +36,16 @@ class Engine:
 Record: TypeAlias = tuple[bytes, float, int, int, float, int]
 """value, created, epoch, flags, expires (0.0: never), version"""
 
+Stored: TypeAlias = Buffer | tuple[Buffer, ...]
+"""A value on its way in: one buffer, or pieces that are stored as one."""
+
 class Space:
     def get(self, key: str | bytes, /) -> Record | None: ...
     def get_multi(self, keys: Sequence[str | bytes], /) -> list[Record | None]: ...
     def set(
         self,
         key: str | bytes,
-        value: Buffer,
+        value: Stored,
         created: float = 0.0,
         epoch: int = -1,
         expires: float = 0.0,
@@ -52,7 +55,7 @@ class Space:
     def add(
         self,
         key: str | bytes,
-        value: Buffer,
+        value: Stored,
         created: float = 0.0,
         epoch: int = -1,
         expires: float = 0.0,
@@ -64,7 +67,7 @@ class Space:
         self,
         key: str | bytes,
         version: int,
-        value: Buffer,
+        value: Stored,
         created: float = 0.0,
         epoch: int = -1,
         expires: float = 0.0,
@@ -77,7 +80,7 @@ class Space:
     def touch(self, key: str | bytes, expires: float, /) -> bool: ...
     def version(self, key: str | bytes, /) -> int | None: ...
     def fill(
-        self, guard: Guard, key: str | bytes, value: Buffer, created: float, expires: float, flags: int, /
+        self, guard: Guard, key: str | bytes, value: Stored, created: float, expires: float, flags: int, /
     ) -> bool: ...
     def delete(self, key: str | bytes, /) -> bool: ...
     def delete_multi(self, keys: Sequence[str | bytes], /) -> int: ...
@@ -116,7 +119,7 @@ class Seat:
 
 class Shortcut:
     def __new__(
-        cls, seat: Seat, no_value: Any, current_fill: Any, loads: Any, dumps: Any, mangler: Any, lifetime: Any, /
+        cls, seat: Seat, no_value: Any, current_fill: Any, loads: Any, pickling: Any, mangler: Any, lifetime: Any, /
     ) -> Shortcut: ...
     def peek(self, key: Any, lifetime: Any, ignore_expiration: bool, /) -> Any: ...
     def peek_multi(self, keys: list[Any], lifetime: Any, ignore_expiration: bool, /) -> Any: ...

@@ -301,7 +301,7 @@ static PyObject *shortcut_recall(Shortcut *self, PyObject *const *args, Py_ssize
 
 /* -- writing -------------------------------------------------------------------------------------------------------- */
 
-/* The bytes that stand for a value, and how they do.  NULL without an exception: the long way shall see why not. */
+/* The bytes that stand for a value, or a tuple of pieces, and how they do.  NULL without an exception: the long way shall see why not. */
 static PyObject *bytes_of(Shortcut *self, PyObject *value, u8 *flags)
 {
     PyObject *bytes = NULL;
@@ -324,13 +324,10 @@ static PyObject *bytes_of(Shortcut *self, PyObject *value, u8 *flags)
     }
     if (!bytes) {
         *flags = KEPT_PAYLOAD;
-        PyObject *args[] = {value, self->protocol};
-        bytes = PyObject_Vectorcall(self->dumps, args, 2, NULL);
+        bytes = pickled(self, value);
     }
     if (!bytes && PyErr_ExceptionMatches(PyExc_Exception))
         PyErr_Clear();
-    if (bytes && !PyBytes_CheckExact(bytes))
-        Py_CLEAR(bytes);
     return bytes;
 }
 
@@ -348,12 +345,14 @@ static int is_filling(Shortcut *self)
 static mpc_status put(Space *space, PyObject *name, PyObject *bytes, u64 epoch, i64 created, u8 flags)
 {
     mpc_key key;
+    held_value held;
     mpc_ctx *ctx = &space->engine->ctx;
-    if (parse_key(ctx, name, space->number, KIND_RECORD, &key) < 0)
+    mpc_value value = {.created = created, .epoch = epoch, .flags = flags};
+    if (parse_key(ctx, name, space->number, KIND_RECORD, &key) < 0 || hold(bytes, &held, &value) < 0)
         return MPC_SYSTEM;
-    mpc_value value = {.bytes = PyBytes_AS_STRING(bytes), .len = (u64)PyBytes_GET_SIZE(bytes), .created = created,
-                       .epoch = epoch, .flags = flags};
-    return set_value(ctx, &key, &value);
+    mpc_status status = set_value(ctx, &key, &value);
+    let_go_of(&held);
+    return status;
 }
 
 /* All bytes before the first write, or NULL: a value that cannot be stored keeps the others from being stored. */
@@ -501,9 +500,9 @@ PyType_Spec Seat_Spec = {"mpcache.shm._engine.Seat", sizeof(Seat), 0,
 
 static PyObject *shortcut_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *seat, *no_value, *current_fill, *loads, *dumps, *mangler, *lifetime;
+    PyObject *seat, *no_value, *current_fill, *loads, *pickling, *mangler, *lifetime;
     (void)kwargs;
-    if (!PyArg_ParseTuple(args, "O!OOOOOO:Shortcut", Seat_Type, &seat, &no_value, &current_fill, &loads, &dumps, &mangler,
+    if (!PyArg_ParseTuple(args, "O!OOOOOO:Shortcut", Seat_Type, &seat, &no_value, &current_fill, &loads, &pickling, &mangler,
                           &lifetime))
         return NULL;
     Shortcut *self = (Shortcut *)type->tp_alloc(type, 0);
@@ -513,10 +512,9 @@ static PyObject *shortcut_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     self->no_value = Py_NewRef(no_value);
     self->current_fill = Py_NewRef(current_fill);
     self->loads = Py_NewRef(loads);
-    self->dumps = Py_NewRef(dumps);
+    self->pickling = Py_NewRef(pickling);
     self->mangler = Py_NewRef(mangler);
     self->plain = lifetime_of(lifetime, &self->lifetime);
-    self->protocol = PyLong_FromLong(5);
     return (PyObject *)self;
 }
 
@@ -527,7 +525,8 @@ static int shortcut_traverse(Shortcut *self, visitproc visit, void *arg)
     Py_VISIT(self->no_value);
     Py_VISIT(self->current_fill);
     Py_VISIT(self->loads);
-    Py_VISIT(self->dumps);
+    Py_VISIT(self->pickling);
+    Py_VISIT(self->idle);
     Py_VISIT(self->mangler);
     return 0;
 }
@@ -538,9 +537,9 @@ static int shortcut_clear(Shortcut *self)
     Py_CLEAR(self->no_value);
     Py_CLEAR(self->current_fill);
     Py_CLEAR(self->loads);
-    Py_CLEAR(self->dumps);
+    Py_CLEAR(self->pickling);
+    Py_CLEAR(self->idle);
     Py_CLEAR(self->mangler);
-    Py_CLEAR(self->protocol);
     return 0;
 }
 
@@ -570,7 +569,7 @@ static PyType_Slot shortcut_slots[] = {
     {Py_tp_traverse, shortcut_traverse},
     {Py_tp_clear, shortcut_clear},
     {Py_tp_methods, shortcut_methods},
-    {Py_tp_doc, "Shortcut(seat, no_value, current_fill, loads, dumps, mangler, lifetime): gets and sets of a region, in one call each."},
+    {Py_tp_doc, "Shortcut(seat, no_value, current_fill, loads, pickling, mangler, lifetime): gets and sets of a region, in one call each."},
     {0, NULL},
 };
 

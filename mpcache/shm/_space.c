@@ -155,28 +155,26 @@ mpc_status set_value(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value)
 }
 
 /* NULL stands for what the caller left out.  The epoch is the caller's business. */
-static int parse_parts(PyObject *bytes, PyObject *created, PyObject *expires, PyObject *flags, Py_buffer *buffer,
+static int parse_parts(PyObject *bytes, PyObject *created, PyObject *expires, PyObject *flags, held_value *held,
                        mpc_value *value)
 {
     *value = (mpc_value){.created = ns_of_seconds(created ? PyFloat_AsDouble(created) : 0),
                          .expires = ns_of_seconds(expires ? PyFloat_AsDouble(expires) : 0),
                          .flags = (u8)((flags ? PyLong_AsLong(flags) : 0) & 0x7f)};
-    if (PyErr_Occurred() || PyObject_GetBuffer(bytes, buffer, PyBUF_SIMPLE) < 0)
+    if (PyErr_Occurred() || hold(bytes, held, value) < 0)
         return -1;
-    value->bytes = buffer->buf;
-    value->len = (u64)buffer->len;
     if (value->created == 0)
         value->created = mpc_wall_ns();
     return 0;
 }
 
 /* args: value[, created, epoch, expires, flags]; an epoch of -1 is the present one */
-int parse_value(const Space *self, PyObject *const *args, Py_ssize_t n, Py_buffer *buffer, mpc_value *value)
+int parse_value(const Space *self, PyObject *const *args, Py_ssize_t n, held_value *held, mpc_value *value)
 {
     u64 present = epoch_now(self);
     long long epoch = n > 2 ? PyLong_AsLongLong(args[2]) : -1;
     if (PyErr_Occurred() || parse_parts(args[0], n > 1 ? args[1] : NULL, n > 3 ? args[3] : NULL, n > 4 ? args[4] : NULL,
-                                        buffer, value) < 0)
+                                        held, value) < 0)
         return -1;
     value->epoch = epoch < 0 || (u64)epoch > present ? present : (u64)epoch; /* no value comes from a later epoch */
     return 0;
@@ -202,14 +200,14 @@ PyObject *outcome_of(mpc_ctx *ctx, mpc_status status, const mpc_key *key, const 
 /* args: key, value, created, epoch, expires, flags.  MPC_SYSTEM: an exception is set. */
 static mpc_status set(Space *self, PyObject *const *args, Py_ssize_t n, mpc_key *key, mpc_value *value)
 {
-    Py_buffer buffer;
+    held_value held;
     mpc_ctx *ctx = &self->engine->ctx;
     if (n < 2 || n > 6)
         PyErr_Format(PyExc_TypeError, "expected key, value[, created, epoch, expires, flags], not %zd arguments", n);
     else if (parse_key(ctx, args[0], self->number, KIND_RECORD, key) == 0 &&
-             parse_value(self, args + 1, n - 1, &buffer, value) == 0) {
+             parse_value(self, args + 1, n - 1, &held, value) == 0) {
         mpc_status status = set_value(ctx, key, value);
-        PyBuffer_Release(&buffer);
+        let_go_of(&held);
         return status;
     }
     return MPC_SYSTEM;
@@ -236,17 +234,17 @@ static PyObject *space_fill(Space *self, PyObject *const *args, Py_ssize_t n)
 {
     mpc_key key;
     mpc_value value;
-    Py_buffer buffer;
+    held_value held;
     mpc_ctx *ctx = &self->engine->ctx;
     if (n != 6 || !PyObject_TypeCheck(args[0], Guard_Type))
         return PyErr_Format(PyExc_TypeError, "expected guard, key, value, created, expires, flags");
     Guard *guard = (Guard *)args[0];
     if (parse_key(ctx, args[1], self->number, KIND_RECORD, &key) < 0 ||
-        parse_parts(args[2], args[3], args[4], args[5], &buffer, &value) < 0)
+        parse_parts(args[2], args[3], args[4], args[5], &held, &value) < 0)
         return NULL;
     value.epoch = guard->epoch;
     mpc_status status = fill_under(self, guard, &key, &value);
-    PyBuffer_Release(&buffer);
+    let_go_of(&held);
     PyObject *outcome = outcome_of(ctx, status, &key, &value);
     Py_XSETREF(guard->outcome, Py_NewRef(outcome ? outcome : Py_False));
     return outcome;

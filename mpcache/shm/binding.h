@@ -61,11 +61,20 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     Seat *seat;
-    PyObject *no_value, *current_fill, *loads, *dumps, *protocol;
+    PyObject *no_value, *current_fill, *loads;
+    PyObject *pickling, *idle; /* codec.pickling, and what it has made and nobody uses now, or NULL */
     PyObject *mangler; /* key -> key; None: none */
     double lifetime;   /* seconds that a value is fresh where the call says nothing */
     bool plain;        /* whether the lifetime is a plain number */
 } Shortcut;
+
+/* What keeps the bytes of a value in place while it is stored. */
+typedef struct {
+    Py_ssize_t n;
+    Py_buffer *many; /* NULL: `one` */
+    mpc_piece *pieces;
+    Py_buffer one;
+} held_value;
 
 extern PyTypeObject *Engine_Type, *Space_Type, *Lease_Type, *Guard_Type, *Seat_Type, *Shortcut_Type;
 extern PyType_Spec Engine_Spec, Space_Spec, Lease_Spec, Guard_Spec, Seat_Spec, Shortcut_Spec;
@@ -74,7 +83,10 @@ PyObject *raise_status(mpc_status status);
 PyObject *raise_too_large(const mpc_ctx *ctx, const mpc_key *key, size_t size);
 int parse_key(const mpc_ctx *ctx, PyObject *from, u16 space, int kind, mpc_key *key);
 mpc_status copy_value(mpc_ctx *ctx, const mpc_hit *hit, char *to);
-int parse_value(const Space *self, PyObject *const *args, Py_ssize_t n, Py_buffer *buffer, mpc_value *value);
+int hold(PyObject *from, held_value *held, mpc_value *value);
+void let_go_of(held_value *held);
+PyObject *pickled(Shortcut *self, PyObject *value);
+int parse_value(const Space *self, PyObject *const *args, Py_ssize_t n, held_value *held, mpc_value *value);
 PyObject *outcome_of(mpc_ctx *ctx, mpc_status status, const mpc_key *key, const mpc_value *value);
 int find_shown(Space *self, PyObject *name, mpc_hit *hit);
 PyObject *space_add(Space *self, PyObject *const *args, Py_ssize_t n);

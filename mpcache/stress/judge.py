@@ -280,8 +280,9 @@ def one_creator(story: Story) -> Iterator[Violation]:
                 text = f"key {key}: {actor(again.actor)} created it while {actor(one.actor)} did"
                 yield Violation("two creators", text, key, again.began, (one, again))
             stored = asks.get((one.actor, key, one.value))
-            stored_in_vain = _invalidated(story, one.began, again.began)
-            if stored is not None and stored.ended and stored.ended < again.began and not stored_in_vain:
+            if stored is None or not 0 < stored.ended < again.began:
+                continue
+            if not _invalidated(story, one.began, again.began):
                 text = f"key {key}: {actor(again.actor)} created what {actor(one.actor)} had stored"
                 yield Violation("created again", text, key, again.began, (one, stored, again))
 

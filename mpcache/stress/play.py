@@ -58,7 +58,8 @@ class Play:
         self.board = part.board()
         self.random = random.Random(f"{part.settings.seed}/{part.round}")
         self.scenario = part.scenario()
-        self.process: Process | None = None
+        self.process = Process(part, self.scenario)
+        self.process.mutex("")  # a driver that is imported here need not be in each worker
         self.workers: dict[int, Worker] = {}
         self.lives = self.done = 0
         self.signals: list[tuple[str, int, int, int]] = []
@@ -86,8 +87,6 @@ class Play:
         if self.scenario.programs and how < 0.3:
             pid = self._start(place, self.lives)
         else:
-            if how < 0.65 and self.process is None:
-                self.process = Process(self.part, self.scenario)
             pid = self._fork(place, self.lives, self.process if how < 0.65 else None)
         self.workers[pid] = Worker(place, self.lives, pid, self.board.rows(place))
         self.born.append((self.lives, now()))

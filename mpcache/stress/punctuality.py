@@ -15,7 +15,7 @@ from mpcache.stress.judge import Story, Violation, actor, takeovers
 _ENOUGH = 20
 """Take-overs, from which on their median says something."""
 
-_BUSY = 0.25
+_BUSY = 0.5
 """Seconds that a busy machine may add to the median."""
 
 _VERY_BUSY = 5.0

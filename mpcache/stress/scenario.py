@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from mpcache.stress.worker import Actor
 
 
+AT_LEASES = 2.0, 0.5
+"""SIGKILLs and SIGSTOPs a second, at most, where each keeps the others waiting until a lease is over."""
+
+
 class Scenario:
     """One question.  The first line of the class' docstring is the question; the rest says how it is asked.
 
@@ -46,6 +50,12 @@ class Scenario:
     def question(cls) -> str:
         """What it asks, in one line."""
         return inspect.cleandoc(cls.__doc__ or "").partition("\n")[0]
+
+    @classmethod
+    def trouble(cls, leased: bool) -> dict[str, float]:
+        """The kills and stops a second that are right for it, where the user does not say."""
+        most = AT_LEASES if leased else (cls.kills, cls.stops)
+        return {"kills": min(cls.kills, most[0]), "stops": min(cls.stops, most[1])}
 
     def unfit(self) -> str:
         """Why it proves nothing in this arena; empty: it does."""

@@ -165,6 +165,20 @@ def test_a_url_goes_before_the_rest_and_its_password_is_not_shown() -> None:
     assert "db.example:7/3" in repr(store)
 
 
+@pytest.mark.parametrize("backend", ["mpcache.redis", "mpcache.valkey"])
+@pytest.mark.parametrize("namespace", [None, "decoded"])
+def test_values_stay_bytes_whatever_the_client_makes_of_other_replies(
+    region: Callable[..., Any], backend: str, namespace: str | None
+) -> None:
+    decoding = {"decode_responses": True, "encoding": "latin-1"}
+    one = region(backend, connection_kwargs=decoding, namespace=namespace)
+    one.set("decoded", b"\xff|")
+    assert one.get("decoded") == b"\xff|"
+    assert one.get_multi(["decoded", "not there"]) == [b"\xff|", NO_VALUE]
+    assert one.get_or_create("decoded and made", lambda: "ü") == "ü"
+    one.delete_multi(["decoded", "decoded and made"])
+
+
 def test_timeouts_are_finite_unless_they_are_given() -> None:
     def timeouts(**arguments: Any) -> tuple[Any, Any]:
         how = load_backend("mpcache.redis")(arguments).writer_client.connection_pool.connection_kwargs

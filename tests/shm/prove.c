@@ -103,6 +103,17 @@ static void set_news(mpc_ctx *ctx)
     mpc_set(ctx, &target, &news, MPC_SHARD_WAIT_NS);
 }
 
+/* The same bytes out of three places, one of them empty. */
+static void set_pieces(mpc_ctx *ctx)
+{
+    mpc_piece pieces[] = {{news.bytes, news.len / 3}, {NULL, 0}, {(const char *)news.bytes + news.len / 3, news.len - news.len / 3}};
+    mpc_value value = news;
+    value.bytes = NULL;
+    value.pieces = pieces;
+    value.n_pieces = 3;
+    mpc_set(ctx, &target, &value, MPC_SHARD_WAIT_NS);
+}
+
 static int target_number(void);
 
 static void fill_up(mpc_ctx *ctx, int keys)
@@ -431,6 +442,7 @@ static const struct operation {
 } operations[] = {
     {"insert", prepare_few, set_news, 20, true, false, -1, false, -1},
     {"overwrite", prepare_few, set_news, 0, false, false, -1, false, -1},
+    {"pieces", prepare_few, set_pieces, 0, false, false, -1, false, -1},
     {"add", prepare_few, act_add, 20, true, false, -1, false, -1},
     {"delete", prepare_few, act_delete, 0, true, false, -1, false, -1},
     {"evict", prepare_evict, set_news, 20, true, true, -1, false, -1},

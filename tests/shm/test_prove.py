@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 CORE = HERE.parents[1] / "mpcache" / "shm" / "core"
 FULL = os.environ.get("MPCACHE_PROVE") == "full"
 PATIENCE = 600 if FULL else 110
-OPERATIONS = 28
+OPERATIONS = 29
 MET = ["add", "swap", "swap-own", "incr", "incr-own", "count", "touch", "touch-own", "keys"]
 EVENTS = {
     "evict": {"small": 1, "main": 0},

@@ -47,6 +47,13 @@ typedef struct {
 typedef struct {
     const void *bytes;
     u64 len;
+} mpc_piece;
+
+typedef struct {
+    const void *bytes;
+    u64 len;
+    const mpc_piece *pieces; /* NULL: it is one; else it lies in so many pieces, of `len` bytes in all, and not in `bytes` */
+    u64 n_pieces;
     i64 created; /* wall clock, ns */
     i64 expires; /* wall clock, ns; 0: never */
     u64 epoch;

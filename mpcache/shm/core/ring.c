@@ -144,6 +144,15 @@ static u8 *place_locked(struct mpc_log *log, u64 units)
     return log->base + log->place * MPC_UNIT;
 }
 
+/* Each piece is copied once, from where its owner has it. */
+static void write_value(u8 *to, const mpc_value *value)
+{
+    if (!value->pieces)
+        write_bytes(to, value->bytes, value->len);
+    for (u64 i = 0; value->pieces && i < value->n_pieces; to += value->pieces[i++].len)
+        write_bytes(to, value->pieces[i].bytes, value->pieces[i].len);
+}
+
 /* Write a record after the head.  Nobody sees it before it is published in the index. */
 u64 mpc_log_append_locked(struct mpc_log *log, const mpc_key *key, const mpc_value *value, bool guest)
 {
@@ -162,7 +171,7 @@ u64 mpc_log_append_locked(struct mpc_log *log, const mpc_key *key, const mpc_val
 #endif
     write_bytes(to, &record, sizeof record);
     write_bytes(to + sizeof record, key->bytes, key->len);
-    write_bytes(to + mpc_value_at(key->len), value->bytes, value->len);
+    write_value(to + mpc_value_at(key->len), value);
     advance_head(log, units);
     return position;
 }

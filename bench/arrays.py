@@ -1,0 +1,80 @@
+"""What it costs to store what is large: an array, and bytes in a dict, next to one copy of them.
+
+Leans on measure, on values, and on numpy for the array.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from itertools import cycle
+from typing import Any
+
+from bench.measure import CANARY, Benchmark, Bound, Contender, Sample, Way, looped
+from bench.mutexes import nothing
+from bench.stage import Absent, Stage
+from bench.values import KIB
+
+SIZE = 10 << 20
+ROOM = 64 << 20
+"""Bytes of the segment, and of what the copies go round in: no cache of a processor holds it."""
+
+
+def _array() -> Any:
+    try:
+        import numpy
+    except ImportError as error:
+        raise Absent(str(error)) from error
+    return numpy.frombuffer(_bytes(), dtype=float).copy()
+
+
+def _bytes() -> bytes:
+    return KIB * (SIZE // len(KIB))
+
+
+def _set(make: Callable[[], Any]) -> Way:
+    def way(stage: Stage) -> Iterator[Sample]:
+        import mpcache
+
+        name = f"arrays-{os.getpid()}"
+        arguments = {"name": name, "size": ROOM, "shards": 1}
+        region = mpcache.make_region().configure("mpcache.shm", arguments=arguments)
+        value = make()
+        yield looped(lambda: region.set("large", value), stage.pace)
+
+    return way
+
+
+def _copy(stage: Stage) -> Iterator[Sample]:
+    value, room = memoryview(_bytes()), memoryview(bytearray(ROOM))
+    places = cycle(room[at : at + SIZE] for at in range(0, ROOM - SIZE + 1, SIZE))
+
+    def copy() -> None:
+        next(places)[:] = value
+
+    yield looped(copy, stage.pace)
+
+
+def _pickle(stage: Stage) -> Iterator[Sample]:
+    value = _array()
+    yield looped(lambda: pickle.dumps(value, 5), stage.pace)
+
+
+COPY = "one copy"
+
+BENCHMARKS = {
+    "set-large": Benchmark(
+        f"set of {SIZE >> 20} MiB",
+        (
+            Contender(CANARY, nothing),
+            Contender("mpcache.shm, an array", _set(_array), COPY),
+            Contender("mpcache.shm, bytes in a dict", _set(lambda: {"image": _bytes()}), COPY),
+            Contender("mpcache.shm, bytes", _set(_bytes), COPY),
+            Contender("pickle, an array", _pickle, COPY),
+            Contender(COPY, _copy),
+        ),
+        tuple(Bound(f"mpcache.shm, {what}", "least", 1.5, COPY) for what in ("an array", "bytes in a dict", "bytes")),
+        pace="meetings",
+    )
+}

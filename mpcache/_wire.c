@@ -1,0 +1,139 @@
+/* The codec's quick look at many values, in one call: `unwire`, which codec.py tells in Python.
+ *
+ *     {"ct": 1795289673.26, "v": 2}|<payload>
+ *     BEFORE  ^seconds      PLAIN     ^what the deserializer gets
+ *
+ * It judges what looks exactly like this and leaves everything else to the codec, which has the last word.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdbool.h>
+#include <string.h>
+
+static const char BEFORE[] = "{\"ct\": ", PLAIN[] = ", \"v\": 2}|";
+enum { CREATED = sizeof BEFORE - 1, PAYLOAD = sizeof PLAIN - 1 };
+enum { DIGITS = 15, LONGEST_NUMBER = 32 }; /* the former fit into a double, every one of them */
+
+static inline bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* The length of the number at the begin of a value, `digits.digits`, and its whole seconds; 0: it is something else.
+ * There is always a byte after the bytes of a Python object, a 0, so no look passes the end by more than that. */
+static int number_at(const char *text, double *whole)
+{
+    int end = 0;
+    *whole = 0;
+    for (; end < DIGITS && is_digit(text[end]); end++)
+        *whole = *whole * 10 + (text[end] - '0');
+    int point = end;
+    if (point == 0 || text[point] != '.')
+        return 0;
+    for (end++; end < LONGEST_NUMBER && is_digit(text[end]);)
+        end++;
+    return end > point + 1 ? end : 0;
+}
+
+/* Whether it is older; -1: an error.  Mostly the whole seconds say it, and no fraction has to be read. */
+static int is_old(const char *text, int length, double whole, double now, double longest)
+{
+    if (now - whole <= longest)
+        return 0;
+    if (now - (whole + 1) > longest)
+        return 1;
+    char number[LONGEST_NUMBER + 1];
+    memcpy(number, text, (size_t)length);
+    number[length] = 0;
+    double created = PyOS_string_to_double(number, NULL, NULL);
+    return created == -1.0 && PyErr_Occurred() ? -1 : now - created > longest;
+}
+
+/* What is to be served of one, a new reference; NULL without an error: the codec must see it. */
+static PyObject *served(PyObject *wire, double now, double longest, PyObject *loads, PyObject *nothing)
+{
+    if (wire == nothing)
+        return Py_NewRef(nothing);
+    if (!PyBytes_CheckExact(wire))
+        return NULL;
+    const char *text = PyBytes_AS_STRING(wire);
+    Py_ssize_t size = PyBytes_GET_SIZE(wire);
+    if (size < CREATED + PAYLOAD || memcmp(text, BEFORE, CREATED) != 0)
+        return NULL;
+    double whole;
+    int length = number_at(text + CREATED, &whole);
+    Py_ssize_t start = CREATED + length + PAYLOAD;
+    if (length == 0 || size < start || memcmp(text + CREATED + length, PLAIN, PAYLOAD) != 0)
+        return NULL;
+    int old = is_old(text + CREATED, length, whole, now, longest);
+    if (old)
+        return old < 0 ? NULL : Py_NewRef(nothing);
+    PyObject *payload = PyBytes_FromStringAndSize(text + start, size - start);
+    PyObject *value = payload ? PyObject_CallOneArg(loads, payload) : NULL;
+    Py_XDECREF(payload);
+    if (value == NULL && PyErr_ExceptionMatches(PyExc_Exception))
+        PyErr_Clear(); /* it is met again, by one who knows what to say of it */
+    return value;
+}
+
+static int note(PyObject *left, Py_ssize_t index)
+{
+    PyObject *number = PyLong_FromSsize_t(index);
+    int status = number ? PyList_Append(left, number) : -1;
+    Py_XDECREF(number);
+    return status;
+}
+
+static int unwire_all(PyObject *wires, double now, double longest, PyObject *const *args, PyObject *values, PyObject *left)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(wires); i++) { /* loads() may do anything, with the list, too */
+        PyObject *wire = Py_NewRef(PyList_GET_ITEM(wires, i));
+        PyObject *value = served(wire, now, longest, args[3], args[4]);
+        Py_DECREF(wire);
+        if (value == NULL && (PyErr_Occurred() || note(left, i) < 0))
+            return -1;
+        int status = PyList_Append(values, value ? value : args[4]);
+        Py_XDECREF(value);
+        if (status < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static PyObject *unwire(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    if (n != 5 || !PyList_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "unwire(list of wires, now, longest, loads, nothing)");
+        return NULL;
+    }
+    double now = PyFloat_AsDouble(args[1]), longest = PyFloat_AsDouble(args[2]);
+    if (PyErr_Occurred())
+        return NULL;
+    PyObject *values = PyList_New(0), *left = PyList_New(0), *both = NULL;
+    if (values && left && unwire_all(args[0], now, longest, args, values, left) == 0)
+        both = PyTuple_Pack(2, values, left);
+    Py_XDECREF(values);
+    Py_XDECREF(left);
+    return both;
+}
+
+static PyMethodDef functions[] = {
+    {"unwire", (PyCFunction)(void (*)(void))unwire, METH_FASTCALL,
+     "(wires, now, longest, loads, nothing): see mpcache.codec.unwire, which does the same."},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "mpcache._wire",
+    .m_doc = "The codec's quick look, in C.",
+    .m_size = 0,
+    .m_methods = functions,
+};
+
+PyMODINIT_FUNC PyInit__wire(void)
+{
+    return PyModule_Create(&definition);
+}

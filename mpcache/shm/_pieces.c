@@ -1,0 +1,118 @@
+/* Values on their way in: one buffer, or a tuple of them that are stored as one, so that nobody has to join them first.
+ *
+ *     bytes                         borrowed from the caller, who has them until the call returns
+ *     another buffer                held: nobody may resize it meanwhile
+ *     tuple of bytes and buffers    each held
+ *
+ * And where such tuples come from: pickling that hands out what is large instead of copying it. */
+#include "binding.h"
+
+#define KEEP_PICKLING (8 << 10) /* bytes of a pickle, after which the pickler's memory of what it has seen is small */
+
+/* -- holding -------------------------------------------------------------------------------------------------------- */
+
+static int hold_one(PyObject *from, Py_buffer *buffer, const void **bytes, u64 *len)
+{
+    if (PyObject_GetBuffer(from, buffer, PyBUF_SIMPLE) < 0)
+        return -1;
+    *bytes = buffer->buf;
+    *len = (u64)buffer->len;
+    return 0;
+}
+
+void let_go_of(held_value *held)
+{
+    for (Py_ssize_t i = 0; i < held->n; i++)
+        PyBuffer_Release(held->many ? &held->many[i] : &held->one);
+    PyMem_Free(held->many);
+    PyMem_Free(held->pieces);
+    *held = (held_value){0};
+}
+
+static int hold_all(PyObject *tuple, held_value *held, mpc_value *value)
+{
+    Py_ssize_t n = PyTuple_GET_SIZE(tuple);
+    held->many = PyMem_Calloc((size_t)n + 1, sizeof *held->many);
+    held->pieces = PyMem_Calloc((size_t)n + 1, sizeof *held->pieces);
+    if (!held->many || !held->pieces)
+        PyErr_NoMemory();
+    while (!PyErr_Occurred() && held->n < n) {
+        mpc_piece *piece = &held->pieces[held->n];
+        if (hold_one(PyTuple_GET_ITEM(tuple, held->n), &held->many[held->n], &piece->bytes, &piece->len) == 0) {
+            value->len += piece->len;
+            held->n++;
+        }
+    }
+    value->pieces = held->pieces;
+    value->n_pieces = (u64)n;
+    if (!PyErr_Occurred())
+        return 0;
+    let_go_of(held);
+    return -1;
+}
+
+/* What is stored, of `from`, into the value; let_go_of() afterwards, but not after -1: an exception is set. */
+int hold(PyObject *from, held_value *held, mpc_value *value)
+{
+    held->many = NULL; /* the buffers need no zeros: they are large */
+    held->pieces = NULL;
+    held->n = 0;
+    if (PyBytes_CheckExact(from)) {
+        value->bytes = PyBytes_AS_STRING(from);
+        value->len = (u64)PyBytes_GET_SIZE(from);
+        return 0;
+    }
+    if (PyTuple_CheckExact(from))
+        return hold_all(from, held, value);
+    if (hold_one(from, &held->one, &value->bytes, &value->len) < 0)
+        return -1;
+    held->n = 1;
+    return 0;
+}
+
+/* -- pickling ------------------------------------------------------------------------------------------------------- */
+
+/* What codec.pickling() makes, (dump, forget, pieces), that nobody uses now.  Pickling runs code, which may pickle. */
+static PyObject *free_pickling(Shortcut *self)
+{
+    PyObject *own = self->idle;
+    self->idle = NULL;
+    if (!own)
+        own = PyObject_CallNoArgs(self->pickling);
+    if (own && (!PyTuple_CheckExact(own) || PyTuple_GET_SIZE(own) != 3 || !PyList_Check(PyTuple_GET_ITEM(own, 2)))) {
+        PyErr_SetString(PyExc_TypeError, "pickling() did not return (dump, forget, pieces)");
+        Py_CLEAR(own);
+    }
+    return own;
+}
+
+/* To be used again, or not: one that has failed may be in the middle of something. */
+static void keep_pickling(Shortcut *self, PyObject *own)
+{
+    PyObject *pieces = PyTuple_GET_ITEM(own, 2);
+    PyObject *forgotten = PyObject_CallNoArgs(PyTuple_GET_ITEM(own, 1));
+    if (forgotten && PyList_SetSlice(pieces, 0, PyList_GET_SIZE(pieces), NULL) == 0 && !self->idle)
+        self->idle = Py_NewRef(own);
+    Py_XDECREF(forgotten);
+}
+
+/* The pickle of a value: bytes, or a tuple of pieces if some of it is large.  NULL: an exception is set. */
+PyObject *pickled(Shortcut *self, PyObject *value)
+{
+    PyObject *own = free_pickling(self), *bytes = NULL;
+    if (!own)
+        return NULL;
+    PyObject *pieces = PyTuple_GET_ITEM(own, 2);
+    PyObject *done = PyObject_CallOneArg(PyTuple_GET_ITEM(own, 0), value);
+    if (done && PyList_GET_SIZE(pieces) == 1)
+        bytes = Py_NewRef(PyList_GET_ITEM(pieces, 0));
+    else if (done)
+        bytes = PyList_AsTuple(pieces);
+    Py_XDECREF(done);
+    if (bytes && PyBytes_CheckExact(bytes) && PyBytes_GET_SIZE(bytes) <= KEEP_PICKLING)
+        keep_pickling(self, own);
+    Py_DECREF(own);
+    if (bytes && PyErr_Occurred())
+        Py_CLEAR(bytes);
+    return bytes;
+}
