@@ -86,7 +86,7 @@ DOWN: keeper.Table = {
     "stress.arena": ("stress.settings", "stress.foreign", "", "testing", "shm", "mutexes.*"),
     "stress.scenario": ("stress.arena", "stress.judge"),
     "stress.builds": ("stress.arena",),
-    "stress.spoiled": ("", "mutexes.*", "backends.shm"),
+    "stress.spoiled": ("", "mutexes.*", "backends.*"),
     "stress.faults": ("stress.builds", "stress.spoiled"),
     "stress.worker": ("stress.scenario", "stress.board", "stress.faults", "stress.scenarios"),
     "stress.scenarios": (),  # their table of names

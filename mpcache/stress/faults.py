@@ -136,7 +136,7 @@ _FAULTS: tuple[Fault, ...] = (
         MUTEX,
         spoiled.waits_for_the_word_alone,
         "who waits does so until a release is announced, which a dead holder's is not",
-        _run("exclusion", mutex="redis", kills=5.0),
+        _run("exclusion", mutex="redis", workers=4, kills=0.5),
     ),
     _in(
         MUTEX,
