@@ -21,6 +21,7 @@ demo: $(VENV)/.demo-$(BACKEND) ## workers share a region, creators are killed; B
 test: build ## all checks and tests; with ARGS, which go to pytest, those tests and no AddressSanitizer
 	@tools/need.sh servers
 	@tools/need.sh proofs
+	@tools/need.sh browser
 	@$(MAKE) --no-print-directory lint
 	$(if $(strip $(ARGS)),,@$(MAKE) --no-print-directory test-asan ARGS='-q -m "engine and not slow"')
 	@$(BIN)/python -m pytest $(if $(strip $(ARGS)),$(ARGS),-n 2 --dist loadfile)

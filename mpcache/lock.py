@@ -77,11 +77,12 @@ def elect(work: Work, mutex: Any, wait: float | None, seen: Seen | None = None) 
             if not mutex.acquire(False):
                 return value
             return _make(work, mutex)
-        outcome = mutex.contend(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        outcome = mutex.contend(left)
         if outcome is Outcome.ACQUIRED:
             return _make(work, mutex)
         value, freshness = work.look()
-        if outcome is Outcome.TIMEOUT:
+        if outcome is Outcome.TIMEOUT or (left == 0 and outcome is Outcome.RELEASED):
             return _what_there_is(value, freshness, mutex, wait)
         if outcome is Outcome.UNSTORED and freshness is ABSENT:
             return _make(work, mutex) if mutex.acquire(False) else work.alone()

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 MOST = 256
 """How many keys one round holds: the entries of all who hold, in all processes, lie in one table."""
 
+GRACE = 1.0
+"""Seconds beyond creation_wait for which keys that nobody holds are still looked for, where one is waited for."""
+
 
 class _Claim:
     """A key that this call holds."""
@@ -66,7 +69,7 @@ class ManyCreation:
     ) -> None:
         self._region, self._lifetime = region, lifetime
         self._creator, self._should_cache = creator, should_cache_fn
-        self._patience = region.creation_wait
+        self._deadline = None if region.creation_wait is None else time.monotonic() + region.creation_wait
         self._keys = _sorted(keys)
         self._mangled = {key: region._mangled(key) for key in self._keys}
         # All who ask for these keys try them in this order: one gets them all, rather than each some.
@@ -82,10 +85,13 @@ class ManyCreation:
             while True:
                 self._look(self._missing)
                 busy = self._claim()
+                began = time.monotonic()
                 self._create()
                 self._let_go()
                 if not self._missing:
                     return self._values
+                if self._deadline is not None:
+                    self._deadline += time.monotonic() - began  # to create is not to wait
                 if busy is not None:
                     self._wait_for(busy)
         finally:
@@ -114,6 +120,8 @@ class ManyCreation:
         for key in [key for key in self._missing if key not in self._claims]:
             if len(self._claims) >= MOST:
                 return None  # first these; there may be more to be had
+            if busy is not None and self._is_late(GRACE):
+                return busy  # a server that takes its time for each answer takes it here, too
             mutex = self._mutex(key)
             if mutex.acquire(False):
                 self._claims[key] = _Claim(mutex)
@@ -174,22 +182,23 @@ class ManyCreation:
                 releases.callback(claim.release)
 
     def _wait_for(self, key: KeyType) -> None:
-        """Until the holder has let go, or what is left of the patience is used up."""
+        """Until the holder has let go, or the time is up."""
         mutex = self._mutex(key)
-        began = time.monotonic()
-        outcome = mutex.contend(self._patience)
-        if self._patience is not None:
-            self._patience = max(0.0, self._patience - (time.monotonic() - began))
+        left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        outcome = mutex.contend(left)
         if outcome is Outcome.ACQUIRED:
             self._claims[key] = _Claim(mutex)
         elif outcome is Outcome.UNSTORED:
             self._alone.add(key)
-        elif outcome is Outcome.TIMEOUT:
+        elif outcome is Outcome.TIMEOUT or left == 0:
             self._look(self._missing)
             for other in [other for other in self._missing if other in self._stale]:
                 self._serve(other, self._stale[other])
             if key in self._missing:
                 raise too_late(mutex, self._region.creation_wait)
+
+    def _is_late(self, by: float) -> bool:
+        return self._deadline is not None and time.monotonic() > self._deadline + by
 
 
 def _sorted(keys: Iterable[KeyType]) -> list[KeyType]:

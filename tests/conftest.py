@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import socket
+import tempfile
 import threading
 import time
 import uuid
@@ -17,42 +20,74 @@ import mpcache
 from mpcache.api import Outcome
 from mpcache.mutexes.base import Hold
 from mpcache.mutexes.thread import ThreadMutex
-from mpcache.testing.servers import Memcached, Redis
+from mpcache.testing.servers import Memcached, Redis, Server
 
 HAS_SHM = all(importlib.util.find_spec(name) for name in ("mpcache.shm._engine", "mpcache.backends.shm"))
-STORES = ["memory", "memory_pickle", *(["shm"] if HAS_SHM else [])]
+STORES = ["memory", "memory_pickle", *(["shm"] if HAS_SHM else []), "dbm", "redis", "pymemcache"]
 BYTES_STORES = STORES[1:]
+SHARED = [name for name in STORES if not name.startswith("memory")]
+"""Those that other processes see."""
 
 PATIENCE = 20.0
 """Seconds until a test that waits for something says that it will not come."""
 
 
 class Store:
-    """A kind of store: makes regions that stand on one and the same."""
+    """A kind of store: makes regions that stand on one and the same, which nobody else uses.
 
-    def __init__(self, name: str) -> None:
+    :param request: of the test, for the servers.
+    """
+
+    def __init__(self, name: str, request: pytest.FixtureRequest) -> None:
         self.name = name
-        self.arguments: dict[str, Any] = {}
-        if name == "shm":
-            self.arguments = {"name": f"test-{os.getpid()}-{uuid.uuid4().hex[:8]}", "size": "8MB"}
-        elif name.startswith("memory"):
-            self.arguments = {"cache_dict": {}}
+        self.arguments: dict[str, Any] = getattr(self, f"_{name}")(request)
 
     def region(self, region: dict[str, Any] | None = None, **configure: Any) -> mpcache.CacheRegion:
         configure.setdefault("arguments", self.arguments)
         return mpcache.make_region(**(region or {})).configure(f"mpcache.{self.name}", **configure)
 
     def close(self) -> None:
+        """Leave nothing behind."""
         if self.name == "shm":
             from mpcache.shm import segment
 
             segment.unlink(self.arguments["name"])
+        elif self.name == "dbm":
+            shutil.rmtree(os.path.dirname(self.arguments["filename"]))
+
+    def _memory(self, request: pytest.FixtureRequest) -> dict[str, Any]:
+        return {"cache_dict": {}}
+
+    _memory_pickle = _memory
+
+    def _shm(self, request: pytest.FixtureRequest) -> dict[str, Any]:
+        return {"name": f"test-{os.getpid()}-{uuid.uuid4().hex[:8]}", "size": "8MB"}
+
+    def _dbm(self, request: pytest.FixtureRequest) -> dict[str, Any]:
+        return {"filename": os.path.join(tempfile.mkdtemp(prefix="mpcache-test-"), "cache.dbm")}
+
+    def _redis(self, request: pytest.FixtureRequest) -> dict[str, Any]:
+        server: Redis = request.getfixturevalue("redis_server")
+        _told(server, b"FLUSHALL\r\n")
+        return {"url": server.url}
+
+    def _pymemcache(self, request: pytest.FixtureRequest) -> dict[str, Any]:
+        server: Memcached = request.getfixturevalue("memcached_server")
+        _told(server, b"flush_all\r\n")
+        return {"url": server.url}
+
+
+def _told(server: Server, what: bytes) -> None:
+    """A server of this worker, which has one test at a time, is told to forget what the last one has left there."""
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as line:
+        line.sendall(what)
+        assert line.recv(9).rstrip() in (b"+OK", b"OK")
 
 
 @pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """Each kind of store that keeps something."""
-    store = Store(request.param)
+    store = Store(request.param, request)
     yield store
     store.close()
 
@@ -60,7 +95,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
 @pytest.fixture(params=BYTES_STORES)
 def bytes_store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """Each kind of store that keeps bytes."""
-    store = Store(request.param)
+    store = Store(request.param, request)
     yield store
     store.close()
 
@@ -106,7 +141,7 @@ class Waiters:
             contending = False
 
             def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
-                self.contending = True
+                self.contending = timeout != 0  # a mere try goes this way, too
                 try:
                     return super()._contend(hold, timeout)
                 finally:

@@ -21,7 +21,7 @@ import mpcache
 from mpcache.api import NO_VALUE
 from mpcache.exception import CantSerializeException, DeadlockError, DogpileCacheException, LockTimeout
 from mpcache.mutexes.thread import ThreadMutex
-from tests.conftest import PATIENCE, Clock, Gate, Store
+from tests.conftest import PATIENCE, SHARED, Clock, Gate, Store
 from tests.test_region import Shared  # noqa: F401  # registers test.shared
 
 Spawn = Callable[..., Future[Any]]
@@ -162,7 +162,7 @@ class TestGetOrCreate:
         assert run(main()) == ["made"] * 2
 
     def test_it_waits_for_another_process(self, store: Store) -> None:
-        if store.name != "shm":
+        if store.name not in SHARED:
             pytest.skip("shared with nobody")
         cache = store.region()
         told, telling = os.pipe()

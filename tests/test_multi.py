@@ -26,7 +26,7 @@ from mpcache.exception import (
 from mpcache.multi import MOST
 from mpcache.mutexes.thread import ThreadMutex
 from mpcache.util import sha1_mangle_key
-from tests.conftest import PATIENCE, Clock, Gate, Store, Waiters
+from tests.conftest import PATIENCE, SHARED, Clock, Gate, Store, Waiters
 from tests.test_region import Shared  # noqa: F401  # registers test.shared
 
 Spawn = Callable[..., Future[Any]]
@@ -211,13 +211,13 @@ class TestTooLarge:
         """A region with a largest value, and one that is larger."""
         if request.param == "by a proxy":
             return store.region(wrap=[Small]), "long"
-        if store.name != "shm":
+        if store.name not in ("shm", "pymemcache"):
             pytest.skip("has no largest value")
         return store.region(wrap=[mpcache.ProxyBackend] if "behind" in request.param else []), "x" * 6_000_000
 
     def test_set_multi_stores_the_others_and_raises(self, limited: tuple[Any, str]) -> None:
         region, long = limited
-        with pytest.raises(ValueTooLarge, match=r"key 'b': .*configure") as raised:
+        with pytest.raises(ValueTooLarge, match=r"key 'b'.*(configure|start the servers with)") as raised:
             region.set_multi({"a": 1, "b": long, "c": 3, "d": long})
         assert region.get_multi("abcd") == [1, NO_VALUE, 3, NO_VALUE]
         assert raised.value.key == "b"
@@ -559,7 +559,7 @@ class TestPatience:
         region = store.region(mutex=lambda key: Slow(key), creation_wait=60)
         assert region.get_or_create_multi("a", lambda *keys: ["made"]) == ["made"]
         assert left == sorted(left, reverse=True)
-        assert 0 < left[-1] < left[0] == 60
+        assert 0 < left[-1] < left[0] <= 60
 
     def test_F8_a_value_that_came_meanwhile_is_served(self, store: Store, clock: Clock) -> None:
         region = store.region(expiration_time=10, creation_wait=5)
@@ -666,7 +666,8 @@ class TestFills:
         assert [(g.outcome, g.closed) for g in region.actual_backend.guards] == [(None, 1)] * 4
 
     def test_what_was_changed_meanwhile_is_not_overwritten(self, wrap: list[Any], store: Store) -> None:
-        for region in (self.region(wrap), store.region(wrap=wrap) if store.name == "shm" else self.region(wrap)):
+        refuses = store.name in ("shm", "redis", "pymemcache")  # and needs no store of the test's for it
+        for region in (self.region(wrap), store.region(wrap=wrap) if refuses else self.region(wrap)):
 
             def creator(*keys: str) -> Any:
                 region.delete("a")  # noqa: B023
@@ -709,7 +710,7 @@ class TestAllAtOnce:
         assert len(made) == len(set(made)) > 60
 
     def test_by_processes(self, store: Store) -> None:
-        if store.name != "shm":
+        if store.name not in SHARED:
             pytest.skip("shared with nobody")
         region = store.region()
         told, telling = os.pipe()
@@ -724,9 +725,10 @@ class TestAllAtOnce:
         assert len(made) == len(set(made)) > 50
 
     def test_F6_the_death_of_a_creator_frees_all_its_keys(self, store: Store, maker: Maker) -> None:
-        if store.name != "shm":
+        if store.name not in SHARED:
             pytest.skip("shared with nobody")
-        region = store.region()
+        brief = {"lock_timeout": 1} if store.name in ("redis", "pymemcache") else {}
+        region = store.region(arguments=store.arguments | brief)
         told, telling = os.pipe()
 
         def hang(*keys: str) -> Any:
@@ -823,7 +825,8 @@ class TestThoseWhoWaitLearn:
             return ["late", "made"]
 
         assert region.get_or_create_multi("ab", create) == ["late", "made"]
-        assert told == {"a": store.name != "shm", "b": True}  # the others cannot tell a fill from a set
+        refuses = store.name in ("shm", "pymemcache")  # redis does so only under its own mutex, which this one is not
+        assert told == {"a": not refuses, "b": True}
 
 
 def test_one_patience_for_all_that_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

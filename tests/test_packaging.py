@@ -78,7 +78,7 @@ def test_the_sdist_carries_all_that_building_and_testing_takes(sdist: Path) -> N
         str(path.relative_to(ROOT))
         for folder in ("mpcache", "tests", "tools", "docs", "stress", "bench")
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", ".pyi", ".c", ".h", ".rst", ".sh", ".typed")
+        if path.suffix in (".py", ".pyi", ".c", ".h", ".rst", ".sh", ".typed", ".html")
         if "_build" not in path.parts
     }
     assert any(name.endswith(".c") for name in wanted)
@@ -93,7 +93,7 @@ def test_the_wheel_carries_what_runs_and_nothing_else(shipped: Path) -> None:
     assert {name.partition("/")[0].partition("-")[0] for name in carried} == {"mpcache"}
     assert [name for name in carried if name.endswith((".c", ".h"))] == []
     assert [name for name in carried if name.startswith("mpcache/shm/_engine.") and name.endswith(".so")]
-    assert {"mpcache/py.typed", "mpcache/shm/_engine.pyi"} <= set(carried)
+    assert {"mpcache/py.typed", "mpcache/shm/_engine.pyi", "mpcache/stress/report.html"} <= set(carried)
     assert "mpcache = mpcache.cli:main" in entry_points
 
 

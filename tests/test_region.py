@@ -482,8 +482,8 @@ class TestSerializers:
         waiters.wait_for(3)
         creator.open()
         outcomes = [result.exception(PATIENCE) for result in results]
-        assert isinstance(outcomes[0], CantSerializeException)
-        # One of the others may have had the mutex next; those that create for themselves store nothing.
+        assert any(isinstance(outcome, CantSerializeException) for outcome in outcomes)
+        # Another may have had the mutex next; those that create for themselves store nothing.
         assert {type(outcome) for outcome in outcomes} <= {CantSerializeException, type(None)}
         assert not region.key_is_locked("k")
 

@@ -86,8 +86,10 @@ def do(region: Any, operation: str, args: Any, new: int) -> Any:
 @pytest.mark.parametrize("name", STORES)
 @settings(max_examples=60, deadline=None)
 @given(lifetime=lifetimes, steps=steps)
-def test_the_region_is_a_dict_with_times(name: str, lifetime: Any, steps: list[Any]) -> None:
-    store, clock = Store(name), Clock()
+def test_the_region_is_a_dict_with_times(
+    request: pytest.FixtureRequest, name: str, lifetime: Any, steps: list[Any]
+) -> None:
+    store, clock = Store(name, request), Clock()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("time.time", clock)
         region, model = store.region(expiration_time=lifetime), Model(clock, lifetime)

@@ -6,6 +6,7 @@ Leans on Sphinx.
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,7 +55,8 @@ def rows(page: str, name: str) -> list[list[str]]:
 def test_a_name_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
-    (source / "conf.py").write_text((ROOT / "docs" / "conf.py").read_text())
+    for path in (ROOT / "docs").glob("*.py"):
+        shutil.copy(path, source)
     (source / "index.rst").write_text("Title\n=====\n\n:class:`mpcache.region.CacheRegio`\n")
     built = build(source, tmp_path)
     assert built.returncode != 0

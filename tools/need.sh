@@ -5,6 +5,7 @@
 #   tools/need.sh clients PYTHON   what pylibmc is compiled against, where PyPI has no wheel of it
 #   tools/need.sh servers          redis-server and memcached, which the tests start for themselves
 #   tools/need.sh proofs           spin, which searches the models in proofs/
+#   tools/need.sh browser          chromium-headless-shell, or another Chromium, in which the tests look at pages
 set -eu
 
 refuse_old() {
@@ -48,6 +49,13 @@ proofs_missing() {
     command -v spin >/dev/null || echo spin
 }
 
+browser_missing() {
+    for browser in chromium-headless-shell chromium google-chrome; do
+        command -v "$browser" >/dev/null && return
+    done
+    echo chromium-headless-shell
+}
+
 # The packages' own scripts would start daemons; this says no to them, as Debian's policy layer provides.
 without_daemons() {
     policy=/usr/sbin/policy-rc.d
@@ -83,6 +91,9 @@ servers)
     ;;
 proofs)
     missing() { proofs_missing; }
+    ;;
+browser)
+    missing() { browser_missing; }
     ;;
 *) sed -n '2,8p' "$0" && exit 2 ;;
 esac

@@ -4,14 +4,13 @@ Leans on memcaching, which speaks to the servers; on its mutex, and on codec for
 
     {"ct": ..., "v": 2}|<payload>              bytes, whichever library writes them: they read each other's
     {"ct": ..., "v": 2, "e": ...}|<payload>    with a namespace: the generation in which the creation began
-    mpcache:pending                            somebody creates the value: a change meanwhile refuses his fill
+    mpcache:pending <random>                   somebody creates the value: a change meanwhile refuses his fill
 
 The last is the lease of R. Nishtala and others, "Scaling Memcache at Facebook", 2013, kept in the item itself.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 import secrets
@@ -40,8 +39,6 @@ from mpcache.memcaching.pool import Pool, Servers
 from mpcache.mutexes.base import incarnation
 from mpcache.mutexes.leased import DEFAULT_LEASE
 from mpcache.mutexes.memcached import MemcachedMutex
-
-log = logging.getLogger(__name__)
 
 _PENDING = b"mpcache:pending"
 
@@ -92,7 +89,7 @@ class GenericMemcachedBackend(BytesBackend):
         if self._generation is not None or self._trouble.forgives:
             return self.get_serialized_multi((key,))[0]
         wire = self._pool.get(plain_name(key))
-        return NO_VALUE if wire is None or wire == _PENDING else wire
+        return NO_VALUE if wire is None or wire.startswith(_PENDING) else wire
 
     def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
         if not keys:
@@ -100,7 +97,8 @@ class GenericMemcachedBackend(BytesBackend):
         names = [plain_name(key) for key in keys]
         nothing: dict[str, bytes] = {}
         found = self._trouble.forgive(lambda: self._found(names), nothing)
-        return [NO_VALUE if (wire := found.get(name)) is None or wire == _PENDING else wire for name in names]
+        wires = [found.get(name) for name in names]
+        return [NO_VALUE if wire is None or wire.startswith(_PENDING) else wire for wire in wires]
 
     def _found(self, names: list[str]) -> dict[str, bytes]:
         if self._generation is None:
@@ -267,6 +265,7 @@ class Guard:
         self._pool, self._name, self._trouble = pool, name, trouble
         self._epoch: int | None = None
         self._seen: Any = None
+        self._mark = _PENDING + b" " + secrets.token_hex(8).encode()
         self._pending = False
         self._living = incarnation()
 
@@ -277,7 +276,7 @@ class Guard:
     def begin(self, generation: Generation | None) -> None:
         self._epoch = None if generation is None else generation.now()
         if self._pool.guards:
-            self._pending = self._pool.add(self._name, _PENDING, MONTH)
+            self._pending = self._pool.add(self._name, self._mark, MONTH)
             found = self._pool.gets(self._name)
             self._seen = None if found is None else found[1]
 
@@ -296,11 +295,14 @@ class Guard:
     def close(self) -> None:
         if self._pending and not self.outcome and self._living is incarnation():  # nothing came of it
             self._pending = False
-            try:
-                self._pool.cas(self._name, b"", OVER, self._seen)
-            except self._pool.errors as error:  # whoever creates next takes it over
-                log.debug("the mark of a creation of %r, which came to nothing, stays: %s", self._name, error)
+            self._trouble.spare(self._unmark)  # if the mark stays, whoever creates next takes it over
         self.outcome = bool(self.outcome)
+
+    def _unmark(self) -> None:
+        """Only what is mine still: a server that was restarted counts anew, and comes to the same number again."""
+        found = self._pool.gets(self._name)
+        if found is not None and found[0] == self._mark:
+            self._pool.cas(self._name, b"", OVER, found[1])
 
 
 # -- generations -----------------------------------------------------------------------------------------------

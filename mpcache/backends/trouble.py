@@ -1,6 +1,7 @@
 """What becomes of a server's errors: they are raised, or they count as a miss.
 
-Leans on exception; for stores whose server may be down while the program that asks it is not.
+Leans on exception, and on leased for when a server counts as silent; for stores whose server may be down while the
+program that asks it is not.
 """
 
 from __future__ import annotations
@@ -12,13 +13,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from mpcache.exception import ValidationError
+from mpcache.mutexes.leased import REST, SLOW
 
 log = logging.getLogger("mpcache.backends")
 
 R = TypeVar("R")
-
-REST = 1.0
-"""Seconds for which a server that could not be reached is not asked again."""
 
 QUIET = 10.0
 """Seconds between two warnings."""
@@ -55,18 +54,34 @@ class Trouble:
         if time.monotonic() < self._asks_again:
             self.counts["not asked"] += 1
             return otherwise
+        began = time.monotonic()
         try:
             return act()
         except self._errors as error:
-            self._note(error)
+            self._note(error, began)
             return otherwise
 
-    def _note(self, error: Exception) -> None:
+    def spare(self, act: Callable[[], Any]) -> None:
+        """Do what may as well be left undone, whatever ``on_error`` is."""
+        if time.monotonic() < self._asks_again:
+            return
+        began = time.monotonic()
+        try:
+            act()
+        except self._errors as error:
+            self._rest(error, began)
+            log.debug("%r left something undone that is of no importance: %s", self._store, error)
+
+    def _note(self, error: Exception, began: float) -> None:
+        self._rest(error, began)
         now = time.monotonic()
         self.counts[type(error).__name__] += 1
-        if isinstance(error, self._unreachable):
-            self._asks_again = now + REST
         if now >= self._says_again:
             self._says_again = now + QUIET
             text = "%r is in trouble, which counts as a miss (%d until now): %s: %s"
             log.warning(text, self._store, sum(self.counts.values()), type(error).__name__, error)
+
+    def _rest(self, error: Exception, began: float) -> None:
+        now = time.monotonic()
+        if isinstance(error, self._unreachable) or now - began > SLOW:
+            self._asks_again = now + REST

@@ -106,6 +106,20 @@ def doctor() -> int:
     return practice.run(screen())
 
 
+@group.command(
+    add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def stress(words: tuple[str, ...]) -> int:
+    """Find out whether a lock is to be trusted here.
+
+    'mpcache stress --help' tells more.  The status is 0 if it held, 1 if it was violated, 2 if it could not be run.
+    """
+    from mpcache.stress.commands import main
+
+    return main(words)
+
+
 # -- segments ---------------------------------------------------------------------------------------------------
 
 

@@ -11,11 +11,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpcache.cli.demo_facts import MILLISECOND, TAKE_OVER_WITHIN
 from mpcache.cli.guest import a_segment, leftovers
 from mpcache.shm import segment
+
+if TYPE_CHECKING:
+    from mpcache.testing.servers import Memcached, Redis
 
 SIZE = 8 << 20
 LEASE = 1.0
@@ -70,39 +73,34 @@ def _dbm(name: str) -> Iterator[Stage]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def _redis(name: str) -> Iterator[Stage]:
+def _redis(name: str) -> AbstractContextManager[Stage]:
     from mpcache.testing.servers import Redis
 
-    with Redis() as server:
-        yield Stage(
-            where=f"a redis server at {server.socket}",
-            backend="mpcache.redis",
-            arguments={"url": server.unix_url, "lock_timeout": LEASE, "namespace": name},
-            clear=[],
-            take_over_within=int(LEASE * 1000 + 1000) * MILLISECOND,
-            left=lambda: _directory_of(server),
-        )
+    return _served(name, Redis, "redis", 1.0)
+
+
+def _memcached(name: str) -> AbstractContextManager[Stage]:
+    from mpcache.testing.servers import Memcached
+
+    # Its clock has seconds, and a lease is asked for with one more, so that it never lapses too soon.
+    return _served(name, Memcached, "pymemcache", 3.0)
 
 
 @contextmanager
-def _memcached(name: str) -> Iterator[Stage]:
-    from mpcache.testing.servers import Memcached
+def _served(name: str, kind: type[Redis] | type[Memcached], backend: str, slack: float) -> Iterator[Stage]:
+    """On a server of its own.
 
-    with Memcached() as server:
+    :param slack: seconds beyond a lease that a dead creator may cost.
+    """
+    with kind() as server:
         yield Stage(
-            where=f"a memcached server at {server.url}",
-            backend="mpcache.pymemcache",
+            where=f"a {server.program} at {server.url}",
+            backend=f"mpcache.{backend}",
             arguments={"url": server.url, "lock_timeout": LEASE, "namespace": name},
             clear=[],
-            # Its clock has seconds, and a lease is asked for with one more, so that it never lapses too soon.
-            take_over_within=int(LEASE * 1000 + 3000) * MILLISECOND,
-            left=lambda: _directory_of(server),
+            take_over_within=int((LEASE + slack) * 1000) * MILLISECOND,
+            left=lambda: [str(server.directory)] if server.directory.exists() else [],
         )
-
-
-def _directory_of(server: Any) -> list[str]:
-    return [str(server.directory)] if server.directory.exists() else []
 
 
 STAGES: dict[str, Callable[[str], AbstractContextManager[Stage]]] = {

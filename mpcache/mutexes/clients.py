@@ -76,11 +76,16 @@ def _careful(kind: Any) -> Any:
 
         def release(self, connection: Any) -> None:
             amid = exc_info()[1]
-            if amid is not None and amid is not connection.__dict__.pop("lent_amid", None):
+            if amid is not None and amid is not connection.__dict__.pop("lent_amid", None) and not _is_an_answer(amid):
                 connection.disconnect()
             release(self, connection)
 
     return CarefulPool
+
+
+def _is_an_answer(error: BaseException | None) -> bool:
+    """Whether a driver raised it for what the server said, all of which it has read then."""
+    return any(kind.__name__ == "ResponseError" for kind in type(error).__mro__)
 
 
 _clients: dict[tuple[str, str], Any] = {}

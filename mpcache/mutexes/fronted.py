@@ -85,12 +85,6 @@ class FrontedMutex(Mutex):
     def _bid(self) -> Bid:
         raise NotImplementedError
 
-    def _take(self, hold: Hold, timeout: float | None) -> bool:
-        return self._compete(hold, timeout, early=False) is Outcome.ACQUIRED
-
-    def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
-        return self._compete(hold, timeout, early=True)
-
     @staticmethod
     def _give(hold: Hold, stored: bool) -> None:
         hold.token.give(stored)

@@ -7,24 +7,31 @@ all of its leases; who is stopped for longer than a lease finds on waking that i
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import os
 import queue
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from mpcache.exception import NotHeld
-from mpcache.mutexes.fronted import Bid
+from mpcache.mutexes.fronted import Bid, FrontedMutex
 
 log = logging.getLogger("mpcache.mutexes")
+
+R = TypeVar("R")
 
 DEFAULT_LEASE = 10.0
 """Seconds for which the death of a holder may keep the others waiting."""
 
-_SILENCE = 1.0
-"""Seconds without an answer after which a lease is left to lapse."""
+SLOW = 0.25
+"""Seconds after which an error is that of a server which does not answer, whatever the driver calls it."""
+
+REST = 1.0
+"""Seconds for which such a server is not asked again where one can do without its answer."""
 
 _TIMES = 3
 """Renewals in the time of a lease: two of them may fail."""
@@ -44,8 +51,20 @@ def plain(key: Any) -> bytes:
     raise TypeError(f"key {key!r} is of type {type(key).__name__}; a mutex at a server takes str, bytes or a number")
 
 
+def spaced(namespace: str, key: Any) -> bytes:
+    """A key in a namespace, as :func:`plain` has it, behind a netstring, so that no other pair reads the same.
+
+    Without a namespace it is the key alone, as dogpile.cache has it.
+    """
+    space = namespace.encode()
+    return (b"%d:%b," % (len(space), space) if space else b"") + plain(key)
+
+
 class LeasedBid(Bid):
     """A bid whose hold is a lease.  A primitive adds four verbs: to ask, to extend, to return, to see whose it is.
+
+    Who holds many keys of a server that does not answer waits for it once, not once for each: a lease that is not
+    returned lapses, and one that may be lost counts as lost.
 
     :param lease: seconds.
     :param name: for messages: which mutex of which key.
@@ -78,6 +97,7 @@ class LeasedBid(Bid):
         asked = time.monotonic()
         self._taken = True  # also if no answer comes: then free() returns what may be ours
         self._taken = self._ask()
+        _silent.pop(self.server, None)
         if self._taken:
             self._date(asked)
             _renewer.keep(self)
@@ -87,13 +107,7 @@ class LeasedBid(Bid):
         _renewer.forget(self)
         if not self._taken:
             return
-        asked = time.monotonic()
-        try:
-            mine = self._return(stored)
-        except BaseException:
-            # It may be a signal's, and then it is called again; but not to wait once more for who does not answer.
-            self._taken = time.monotonic() - asked < _SILENCE
-            raise
+        mine = _answer(self.server, self.name, functools.partial(self._return, stored))
         self._taken = False
         if not mine:
             raise NotHeld(
@@ -104,7 +118,7 @@ class LeasedBid(Bid):
             )
 
     def owned(self) -> bool:
-        return self._taken and self._mine()
+        return self._taken and _answer(self.server, self.name, self._mine)
 
     def renew(self) -> bool:
         """Called when it is due.  A server that does not answer is asked again, until the lease has lapsed.
@@ -132,6 +146,56 @@ class LeasedBid(Bid):
 
     def _left(self) -> float:
         return max(0.0, self.ends - time.monotonic())
+
+
+class LeasedMutex(FrontedMutex):
+    """The base of those whose bids are leases.  A primitive adds who holds the key, and how that reads.
+
+    :ivar server: as in :class:`LeasedBid`.
+    """
+
+    @property
+    def server(self) -> Any:
+        raise NotImplementedError
+
+    def _holder(self) -> bytes | None:
+        """What the server keeps of the holder; None: there is none."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _pid_and_host(words: list[str]) -> tuple[str, str] | None:
+        """The holder's, of the words that the server keeps; None: another program has written them."""
+        raise NotImplementedError
+
+    def _locked(self) -> bool:
+        return self._holder() is not None
+
+    def _state(self) -> str:
+        try:
+            holder = _answer(self.server, type(self).__name__, self._holder)
+        except Exception as error:  # it stands in messages about just that
+            return f"unknown, since the server does not answer: {type(error).__name__}"
+        if holder is None:
+            return "free"
+        known = self._pid_and_host(holder.decode(errors="replace").split())
+        return "held by another program" if known is None else "held by pid {} on {}".format(*known)
+
+
+_silent: dict[Any, float] = {}
+"""Servers, and until when they are not asked."""
+
+
+def _answer(server: Any, name: str, ask: Callable[[], R]) -> R:
+    """The server's; raises TimeoutError, if it has just left another question without one."""
+    if time.monotonic() < _silent.get(server, 0.0):
+        raise TimeoutError(f"{name}: its server did not answer a moment ago, and is not asked now")
+    asked = time.monotonic()
+    try:
+        return ask()
+    except BaseException:  # be it the driver's or a signal's
+        if time.monotonic() - asked > SLOW:
+            _silent[server] = time.monotonic() + REST
+        raise
 
 
 class _Renewer:

@@ -22,8 +22,7 @@ from mpcache.exception import ValidationError
 from mpcache.memcaching import OVER, TIMEOUT, Lock, plain_name, server_list
 from mpcache.memcaching.pool import Servers
 from mpcache.mutexes.base import incarnation
-from mpcache.mutexes.fronted import FrontedMutex
-from mpcache.mutexes.leased import DEFAULT_LEASE, LeasedBid, plain
+from mpcache.mutexes.leased import DEFAULT_LEASE, LeasedBid, LeasedMutex, spaced
 
 Forgive = Callable[[Callable[[], Any], Any], Any]
 
@@ -114,8 +113,8 @@ class _LenientBid(MemcachedBid):
         self._taken = bool(taken)
         return taken is not False
 
-    def free(self, stored: bool) -> None:
-        self._forgive(functools.partial(super().free, stored), None)
+    def _return(self, stored: bool) -> bool:
+        return bool(self._forgive(functools.partial(super()._return, stored), True))
 
     def owned(self) -> bool:
         return bool(self._forgive(super().owned, False))
@@ -125,13 +124,14 @@ class _LenientBid(MemcachedBid):
         return outcome
 
 
-class MemcachedMutex(FrontedMutex):
+class MemcachedMutex(LeasedMutex):
     """A mutex among all who name the same memcached servers in the same order, through whichever library.
 
     When its holder dies, in whichever way, another has it after the lease, rounded up to a second, and at most one
     more; while the holder lives, the lease is renewed.  A key's lock lives on one server, chosen by the key, and there
-    is no second one for it: if that server cannot be reached, nobody gets it, and the library's error is raised.  A
-    server that restarts, or evicts, forgets who held what: the holder learns it from its ``owned()`` or its release.
+    is no second one for it: if that server cannot be reached, nobody gets it, and the library's error is raised; where
+    a release, or ``owned()``, would ask a server that has just been waited for in vain, TimeoutError at once.  A server
+    that restarts, or evicts, forgets who held what: the holder learns it from its ``owned()`` or its release.
 
     :param key: str, bytes, or a number, which is the same as its digits; whatever memcached does not take as a key goes
         by its digest.
@@ -170,8 +170,7 @@ class MemcachedMutex(FrontedMutex):
             raise ValidationError(f"lease={lease!r} must be finite, and at least 1 second, which is memcached's grain")
         self._servers = client or self._connected(tuple(server_list(url)), library, timeout)
         self._lease, self._forgive = lease, forgive
-        before = prefix.encode() + (f"{namespace}:".encode() if namespace else b"")
-        self._name = plain_name(before + plain(key))
+        self._name = plain_name(prefix.encode() + spaced(namespace, key))
 
     @classmethod
     def _connected(cls, urls: tuple[Any, ...], library: str, timeout: float) -> Servers:
@@ -189,30 +188,25 @@ class MemcachedMutex(FrontedMutex):
         hold = self._hold
         return hold.token.bid.fence() if hold is not None and hold.live and not hold.foreign else None
 
+    @property
+    def server(self) -> Lock:
+        return self._servers.home(self._name)
+
     def _bid(self) -> MemcachedBid:
-        server = self._servers.home(self._name)
         who = f"MemcachedMutex of key {self.key!r}"
         if self._forgive is None:
-            return MemcachedBid(server, self._name, self._lease, who)
-        return _LenientBid(server, self._name, self._lease, who, self._forgive)
+            return MemcachedBid(self.server, self._name, self._lease, who)
+        return _LenientBid(self.server, self._name, self._lease, who, self._forgive)
 
     def _subject(self) -> Any:
         return (MemcachedMutex, self._servers.identity, self._name)
 
     def _holder(self) -> bytes | None:
-        server = self._servers.home(self._name)
-        return server.get_many([self._name]).get(self._name)
+        return self.server.get_many([self._name]).get(self._name)
+
+    @staticmethod
+    def _pid_and_host(words: list[str]) -> tuple[str, str] | None:
+        return (words[1], words[0]) if len(words) == 3 else None
 
     def _locked(self) -> bool:
-        holder = self._holder if self._forgive is None else functools.partial(self._forgive, self._holder, None)
-        return holder() is not None
-
-    def _state(self) -> str:
-        try:
-            holder = self._holder()
-        except Exception as error:  # it stands in messages about just that
-            return f"unknown, since the server does not answer: {type(error).__name__}"
-        if holder is None:
-            return "free"
-        words = holder.decode(errors="replace").split()
-        return f"held by pid {words[1]} on {words[0]}" if len(words) == 3 else "held by another program"
+        return super()._locked() if self._forgive is None else bool(self._forgive(super()._locked, False))

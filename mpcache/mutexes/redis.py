@@ -28,8 +28,7 @@ from typing import Any, ClassVar
 from mpcache.api import Guarantees, Outcome
 from mpcache.mutexes.base import Hold, Incarnation, incarnation
 from mpcache.mutexes.clients import client_of
-from mpcache.mutexes.fronted import FrontedMutex
-from mpcache.mutexes.leased import DEFAULT_LEASE, LeasedBid, plain
+from mpcache.mutexes.leased import DEFAULT_LEASE, LeasedBid, LeasedMutex, plain, spaced
 
 POLL = 0.1
 """Seconds after which a waiter asks again though nobody woke him: the holder has died, or is dogpile.cache's."""
@@ -127,11 +126,10 @@ def is_cluster(client: Any) -> bool:
 
 def names_of(key: str | bytes, prefix: str, namespace: str, clustered: bool) -> tuple[bytes, bytes]:
     """The names of a key's lock and of its fence."""
-    bare = plain(key)
-    full = f"{namespace}:".encode() + bare if namespace else bare
+    full = spaced(namespace, key)
     if not clustered:
         return prefix.encode() + full, b"mpcache:fence"
-    tag = b"{" + tags()[slot_of(bare)] + b"}"
+    tag = b"{" + tags()[slot_of(plain(key))] + b"}"
     return prefix.encode() + tag + full, b"mpcache:fence" + tag
 
 
@@ -260,11 +258,12 @@ def held_here(place: Any, name: bytes) -> RedisBid | None:
     return _holds.get((incarnation(), place, name))
 
 
-class RedisMutex(FrontedMutex):
+class RedisMutex(LeasedMutex):
     """A mutex among all who use one redis server, or cluster.
 
     When its holder dies, in whichever way, another has it a lease later.  While the holder lives, the lease is renewed.
-    Errors of the server are the driver's.
+    Errors of the server are the driver's; but a TimeoutError of Python's comes at once where a release, or ``owned()``,
+    would ask a server that has just been waited for in vain.
 
     :param key: str, bytes, or a number, which is the same as its digits.
     :param url: of the server; see the driver's ``from_url``.
@@ -304,6 +303,10 @@ class RedisMutex(FrontedMutex):
         self._lease, self._pause, self._longest = lease, poll, blocking_timeout
 
     @property
+    def server(self) -> Any:
+        return self._place
+
+    @property
     def fence(self) -> int | None:
         """The number of this hold, greater than that of every hold of the key before it; None: not held."""
         hold = self._hold
@@ -325,19 +328,9 @@ class RedisMutex(FrontedMutex):
         there = _LOOK(self._client, [self._names[0]])
         return None if there is None else _bytes(there)
 
-    def _locked(self) -> bool:
-        return self._holder() is not None
-
-    def _state(self) -> str:
-        try:
-            holder = self._holder()
-        except Exception as error:  # it stands in messages about just that
-            return f"unknown, since the server does not answer: {type(error).__name__}"
-        if holder is None:
-            return "free"
-        words = holder.decode(errors="replace").split()
-        ours = len(words) == 6 and words[0] == "mpcache"
-        return f"held by pid {words[4]} on {words[5]}" if ours else "held by another program"
+    @staticmethod
+    def _pid_and_host(words: list[str]) -> tuple[str, str] | None:
+        return (words[4], words[5]) if len(words) == 6 and words[0] == "mpcache" else None
 
 
 class ValkeyMutex(RedisMutex):

@@ -109,8 +109,8 @@ class ShmMutex(Mutex):
     def _give(hold: Hold, stored: bool) -> None:
         if not hold.token.release(stored):
             raise NotHeld(
-                f"ShmMutex of key {hold.key!r}: pid {os.getpid()} has lost it; the segment was replaced, or its"
-                " descriptor was closed by the program",
+                f"ShmMutex of key {hold.key!r}: pid {os.getpid()} has lost it; this process has left the segment"
+                " meanwhile, or was taken for dead, and another may hold it now",
                 key=hold.key,
                 pid=os.getpid(),
             )

@@ -20,6 +20,7 @@ from typing import Any
 
 from mpcache import backends, make_region, mutexes
 from mpcache.api import Guarantees
+from mpcache.exception import SegmentError
 from mpcache.shm import segment
 from mpcache.stress import foreign
 from mpcache.stress.settings import Settings
@@ -174,7 +175,7 @@ def _guarantees(mutex: str) -> Guarantees:
 
 def _store(backend: str, folder: Path, name: str, size: str, start: _Servers) -> dict[str, Any]:
     if backend == "shm":
-        return {"name": name, "size": size}
+        return _segment("name", name, size)
     if backend in ("dbm", f"{ORIGINAL}dbm"):
         return {"filename": str(folder / "cache.dbm")}
     if backend in ("redis", "valkey"):
@@ -186,7 +187,7 @@ def _store(backend: str, folder: Path, name: str, size: str, start: _Servers) ->
 
 def _mutex(mutex: str, folder: Path, name: str, start: _Servers) -> dict[str, Any]:
     if mutex == "shm":
-        return {"segment": f"{name}-locks", "size": "4MB"}
+        return _segment("segment", f"{name}-locks", "4MB")
     if mutex in ("file", "semaphore"):
         return {"directory": str(folder / "locks")}
     if mutex in ("redis", "valkey"):
@@ -196,6 +197,15 @@ def _mutex(mutex: str, folder: Path, name: str, start: _Servers) -> dict[str, An
     if mutex in foreign.TABLE:
         return {"directory": str(folder), "name": name}
     return {}
+
+
+def _segment(called: str, name: str, size: str) -> dict[str, Any]:
+    """One that is there from now on, for that there is no room for it is no worker's fault."""
+    try:
+        segment.attach(name, size)
+    except SegmentError as error:
+        raise Unplayable(str(error)) from error
+    return {called: name, "size": size}
 
 
 class _Servers:

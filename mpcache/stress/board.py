@@ -10,8 +10,8 @@ import mmap
 import os
 from pathlib import Path
 
-STOP, KILLS, STOPS, FINDINGS = range(4)
-"""The head: whether all are to end; signals sent; things that workers found amiss."""
+STOP, KILLS, STOPS, FINDINGS, BEGAN = range(5)
+"""The head: whether all are to end; signals sent; things that workers found amiss; when the play began (ns), or 0."""
 
 WHO, DONE, SINCE, HOLDING = range(4)
 """A thread's row: its actor's number; operations done; when this one began (ns), or 0; the key it holds, plus one."""

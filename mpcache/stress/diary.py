@@ -17,15 +17,21 @@ from __future__ import annotations
 import mmap
 import os
 import time
+from array import array
 from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
-ENTRIES = 1 << 15
+PAGE = 2048
+"""Entries; a page is taken when the one before is nearly full, between two operations."""
+PAGES = 16
 """In a diary.  Whoever has filled one ends, and another worker begins."""
+MOST = 512
+"""Entries that one operation may write."""
 
 _WORDS = 7
+_BYTES = PAGE * _WORDS * 8  # a multiple of what the kernel calls a page
 
 now = time.monotonic_ns
 
@@ -90,19 +96,30 @@ class Diary:
     """
 
     def __init__(self, folder: Path, actor: int) -> None:
-        size = ENTRIES * _WORDS * 8
-        fd = os.open(folder / f"diary-{actor}", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._path = folder / f"diary-{actor}"
+        os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        self._pages = 0
+        self._turn()
+
+    def _turn(self) -> None:
+        """A new page."""
+        fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            os.posix_fallocate(fd, 0, size)  # a page that cannot be had later would be a SIGBUS
-            self._words = memoryview(mmap.mmap(fd, size)).cast("Q")
+            at = self._pages * _BYTES
+            os.posix_fallocate(fd, at, _BYTES)  # what cannot be had later would be a SIGBUS
+            self._words = memoryview(mmap.mmap(fd, _BYTES, offset=at)).cast("Q")
         finally:
             os.close(fd)
+        self._pages += 1
         self._next = 0
 
-    @property
-    def full(self) -> bool:
-        """Whether it has no room for what one operation may write."""
-        return self._next > (ENTRIES - 1024) * _WORDS
+    def ready(self) -> bool:
+        """Make room for what an operation may write; False: it is full.  Not while an entry has not ended."""
+        if self._next > (PAGE - MOST) * _WORDS:
+            if self._pages == PAGES:
+                return False
+            self._turn()
+        return True
 
     def begin(self, kind: Kind, key: int) -> int:
         """A new entry, begun now; where it is."""
@@ -140,15 +157,13 @@ def read(path: Path, died: int | None) -> Iterator[Entry]:
 
     :param died: when the signal was sent that killed its writer; None: nobody did.
     """
-    actor, last = int(path.name.partition("-")[2]), died or NEVER
-    with open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size < ENTRIES * _WORDS * 8:
-            return  # killed while it was made
-        words = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)).cast("Q")  # most of it was not used
-    for at in range(0, len(words), _WORDS):
-        head, began, got, ended, value, extra, times = words[at : at + _WORDS]
-        if not head:
-            return
-        yield Entry(
-            head & 0xFF, head >> 8 & 0xFF, head >> 32, began, got, ended, value, extra, times, actor, ended or last
-        )
+    actor, last, words = int(path.name.partition("-")[2]), died or NEVER, array("Q")
+    data = path.read_bytes()
+    words.frombytes(data[: len(data) // _BYTES * _BYTES])  # its writer may have been killed while he made a page
+    for page in range(0, len(words), PAGE * _WORDS):
+        for at in range(page, page + PAGE * _WORDS, _WORDS):
+            head, began, got, ended, value, extra, times = words[at : at + _WORDS]
+            if not head:
+                break
+            kind, outcome, key = head & 0xFF, head >> 8 & 0xFF, head >> 32
+            yield Entry(kind, outcome, key, began, got, ended, value, extra, times, actor, ended or last)

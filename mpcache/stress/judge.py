@@ -161,13 +161,13 @@ def alone(story: Story) -> Iterator[Violation]:
         return  # one who is about to lose it may have been there; whether he was told, the times show
     killed = story.killed()
     for key, holds in story.holds().items():
-        within = {hold.actor: hold for hold in holds}
         for hold in holds:
             found = hold.extra
             if found and killed.get(found >> 8, NEVER) > hold.got:
-                evidence = (hold, within[found]) if found in within else (hold,)
+                theirs = (one for one in holds if one.actor == found)
+                nearest = sorted(theirs, key=lambda one: abs(one.got - hold.got))[:1]
                 text = f"key {key}: {actor(hold.actor)} got it and found {actor(found)} there, who lived"
-                yield Violation("found occupied", text, key, hold.got, evidence)
+                yield Violation("found occupied", text, key, hold.got, (hold, *nearest))
             if hold.outcome == Outcome.INTRUDED:
                 text = f"key {key}: another came while {actor(hold.actor)} held it"
                 yield Violation("intruder", text, key, hold.ended, (hold,))
@@ -227,7 +227,7 @@ def takeovers(story: Story) -> list[tuple[int, Entry]]:
         asks = deque(sorted(asked[key], key=lambda ask: ask.began))
         waiting: list[Entry] = []
         for one, heir in pairwise(holds):
-            if one.ended or one.actor >> 8 not in killed:
+            if one.ended or one.actor >> 8 not in killed or heir.got < one.until:
                 continue
             while asks and asks[0].began < heir.got:
                 waiting.append(asks.popleft())

@@ -12,12 +12,14 @@ import random
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from mpcache.stress.board import DONE, HOLDING, KILLS, SINCE, STOP, STOPS, Words
+from mpcache.stress.board import BEGAN, DONE, HOLDING, KILLS, SINCE, STOP, STOPS, Words
 from mpcache.stress.diary import now
-from mpcache.stress.worker import Part, Process, adopt, die_with, live, note, prepare
+from mpcache.stress.worker import Part, Process, adopt, amiss, die_with, live, note, prepare
 
 ENTRIES = 300_000
 """After so many diary entries a round is over before its time, so that judging takes seconds."""
@@ -59,7 +61,7 @@ class Play:
         self.random = random.Random(f"{part.settings.seed}/{part.round}")
         self.scenario = part.scenario()
         self.process = Process(part, self.scenario)
-        self.process.mutex("")  # a driver that is imported here need not be in each worker
+        self._warm_up(self.process)
         self.workers: dict[int, Worker] = {}
         self.lives = self.done = 0
         self.signals: list[tuple[str, int, int, int]] = []
@@ -70,6 +72,16 @@ class Play:
         self._tick = min(_TICK, 0.2 / (part.settings.kills or 1))
         self._kill_at = self._due(self.settings.kills, now())
         self._stop_at = self._due(self.settings.stops, now())
+
+    def _warm_up(self, process: Process) -> None:
+        """Let what is imported when it is first used be imported here, and not in each worker."""
+        mutex = process.mutex("")
+        with suppress(Exception):  # what is wrong with them, workers will find
+            if process.region is not None:
+                process.region.get("")
+            if hasattr(mutex, "contend") and not self.part.arena.leased:  # a lease begins a thread, which forks lose
+                with mutex:
+                    pass
 
     def _due(self, rate: float, last: int) -> int:
         """When the next of something comes that comes so often a second, as rare events do."""
@@ -96,10 +108,12 @@ class Play:
         if pid == 0:
             try:
                 die_with(parent)
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 live(self.part, self.board, self.scenario, process or Process(self.part, self.scenario), place, life)
-            finally:
                 os._exit(0)
+            except BaseException as error:
+                amiss(self.part.folder, self.board, f"worker {life}", error)
+            finally:
+                os._exit(0)  # what was amiss has been said
         return pid
 
     def _start(self, place: int, life: int) -> int:
@@ -177,30 +191,39 @@ class Play:
     # -- the round --
 
     def play(self) -> None:
-        """The whole round."""
-        deadline = now() + int(1e9 * self.part.seconds)
+        """The whole round.  Its time begins with the first operation that is done, however slow the births were."""
         for place in range(self.settings.workers):
             self.bear(place)
+        latest = now() + self.patience
+        while now() < latest and not self._done() and not self._enough():
+            self._go_on()
+        self.board.head[BEGAN] = now()
+        deadline = now() + int(1e9 * self.part.seconds)
         while now() < deadline and not self._enough():
-            time.sleep(self._tick)
             self.trouble()
-            self.bury()
-            self.watch()
+            self._go_on()
         self.board.head[STOP] = 1
         self.calm()
 
-    def _enough(self) -> bool:
-        return (self.part.folder / "findings").exists() or self._entries() >= ENTRIES
+    def _go_on(self) -> None:
+        time.sleep(self._tick)
+        self.bury()
+        self.watch()
 
-    def _entries(self) -> int:
-        """About how many there are: an operation writes two, more or less."""
-        return 2 * (self.done + sum(row[DONE] for row in self.board.everybody()))
+    def _enough(self) -> bool:
+        """Whether it is to end before its time.  An operation writes two entries, more or less."""
+        found = bool(self.board.head[STOP]) or (self.part.folder / "findings").exists()
+        return found or 2 * self._done() >= ENTRIES
+
+    def _done(self) -> int:
+        """Operations, of those who live and of those who lived."""
+        return self.done + sum(row[DONE] for row in self.board.everybody())
 
     def watch(self) -> None:
         """Say who does not come to an end."""
         stopped = any(worker.resume for worker in self.workers.values())
         for worker in self.workers.values():
-            if worker.longest() > self.patience and not worker.resume and not stopped:
+            if worker.longest() > self.patience and not (worker.resume or worker.doomed or stopped):
                 seconds = worker.longest() / 1e9
                 self._find("hang", f"worker {worker.life} (pid {worker.pid}) has finished nothing for {seconds:.1f} s")
                 return

@@ -21,13 +21,13 @@ from typing import Any
 import mpcache
 from mpcache.stress import builds, diary, faults, judge, punctuality, scenarios
 from mpcache.stress.arena import Arena, Unplayable, set_up
-from mpcache.stress.board import DONE, FINDINGS, HOLDING, KILLS, STOP, STOPS, Board
+from mpcache.stress.board import BEGAN, DONE, FINDINGS, HOLDING, KILLS, STOP, STOPS, Board
 from mpcache.stress.diary import Kind
 from mpcache.stress.judge import Signal, Story, Violation
 from mpcache.stress.latency import Latencies
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.settings import ROUND, Settings
-from mpcache.stress.worker import Part
+from mpcache.stress.worker import NO_ROOM, Part
 
 HELD, VIOLATED, COULD_NOT_RUN = 0, 1, 2
 """The exit status, and what it means."""
@@ -164,7 +164,7 @@ class Trial:
 
     def _watch(self, part: Part, play: subprocess.Popen[bytes]) -> None:
         board, progress = part.board(), self.progress
-        before, began = (progress.seconds, progress.kills, progress.stops), time.monotonic()
+        before = (progress.seconds, progress.kills, progress.stops)
         seen = _Pulse(board)
         try:
             while play.poll() is None:
@@ -172,7 +172,8 @@ class Trial:
                     play.wait(_LOOK)
                 except subprocess.TimeoutExpired:
                     pass
-                progress.seconds = before[0] + min(time.monotonic() - began, part.seconds)
+                played = (diary.now() - board.head[BEGAN]) / 1e9 if board.head[BEGAN] else 0.0
+                progress.seconds = before[0] + min(played, part.seconds)
                 progress.kills, progress.stops = before[1] + board.head[KILLS], before[2] + board.head[STOPS]
                 operations = seen.operations()
                 progress.operations += operations
@@ -219,6 +220,7 @@ class Trial:
             "status": self.status,
             "scenario": self.settings.scenario,
             "question": self._kind.question(),
+            "store": self._kind.store,
             "unfit": self.unfit,
             "interrupted": self.interrupted,
             "settings": json.loads(self.settings.json()),
@@ -287,7 +289,11 @@ def tell(part: Part) -> _RoundStory:
 
 def _noted(folder: Path) -> list[Violation]:
     path = folder / "findings"
-    return [Violation(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+    found = [Violation(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+    for violation in found:
+        if violation.check == NO_ROOM:
+            raise Unplayable(f"this machine has no room for it; {violation.text.strip()}")
+    return found
 
 
 def _measure(latencies: Latencies, story: Story) -> None:

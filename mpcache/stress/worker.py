@@ -7,6 +7,7 @@ Leans on arena, board, diary, scenario and settings.  A program too:
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -218,7 +219,7 @@ class Actor:
         row, head, diary = self.row, self.board.head, self.diary
         row[WHO] = self.number
         scenario.begin(self)
-        while not head[STOP] and not diary.full:
+        while not head[STOP] and diary.ready():
             row[SINCE] = now()
             scenario.act(self)
             row[SINCE] = 0
@@ -245,20 +246,20 @@ class Process:
     def __init__(self, part: Part, scenario: Scenario) -> None:
         self.region: Any = part.arena.region() if scenario.store else None
         self.mutex = part.arena.mutexes()
+        if part.arena.original and self.region is not None and not part.settings.mutex:
+            self.mutex = self.region._mutex  # the original's, which has no name here
 
 
 def live(part: Part, board: Board, scenario: Scenario, process: Process, worker: int, life: int) -> None:
     """A worker's life, in the process that is it.  Ends when all its threads have ended."""
     actors = [Actor(part, board, (worker, thread), life, process) for thread in range(part.settings.threads)]
-    failed: list[str] = []
 
     def act(actor: Actor) -> None:
         try:
             actor.live(scenario)
-        except BaseException:
-            failed.append(traceback.format_exc())
+        except BaseException as error:
             actor.row[SINCE] = 0
-            actor.find("error", f"worker {life} ended with an error:\n{failed[-1]}")
+            amiss(part.folder, board, f"worker {life}", error)
 
     threads = [threading.Thread(target=act, args=(actor,)) for actor in actors[1:]]
     for thread in threads:
@@ -266,6 +267,19 @@ def live(part: Part, board: Board, scenario: Scenario, process: Process, worker:
     act(actors[0])
     for thread in threads:
         thread.join()
+
+
+NO_ROOM = "no room"
+"""The check of a finding that is no violation: the machine cannot bear the play."""
+
+
+def amiss(folder: Path, board: Board, who: str, error: BaseException) -> None:
+    """Say that somebody has ended with an error."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
+    text = "".join(traceback.format_exception(error))
+    found = {"check": NO_ROOM if full else "error", "text": f"{who} ended with an error:\n{text}"}
+    note(folder, {**found, "key": None, "at": now()})
+    board.head[FINDINGS] += 1
 
 
 def note(folder: Path, found: dict[str, Any]) -> None:
@@ -311,4 +325,6 @@ def prepare(part: Part) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from mpcache.stress import worker  # scenarios catch the exceptions of that module, and not those of this one
+
+    worker.main()

@@ -217,7 +217,7 @@ def test_a_time_that_the_server_cannot_count_to_is_for_ever(
     assert [ends_in(raw, key), ends_in(raw, key + "other")] == [None, None]
 
 
-@pytest.mark.parametrize("longer", [40 * 86400, int(time.time()) + 40 * 86400])
+@pytest.mark.parametrize("longer", [40 * 86400, int(time.time()) + 40 * 86400], ids=["seconds", "a date"])
 def test_more_than_a_month_is_a_date_for_the_server(make: Make, raw: Client, key: str, longer: int) -> None:
     region = make(memcached_expire_time=longer)
     region.set(key, 1)

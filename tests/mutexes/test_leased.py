@@ -6,7 +6,6 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -41,6 +40,12 @@ class Kept(leased.LeasedBid):
         return True
 
 
+def test_no_two_pairs_of_namespace_and_key_read_the_same() -> None:
+    pairs = [("a:b", "c"), ("a", "b:c"), ("a", "b,1:c"), ("1:a,b", "c"), ("1:a", "b"), ("a,1:b", "c"), ("ü", "c")]
+    assert len({leased.spaced(*pair) for pair in pairs}) == len(pairs)
+    assert leased.spaced("", "a:b") == b"a:b"  # as dogpile.cache has it
+
+
 def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
@@ -72,26 +77,37 @@ def test_who_takes_and_gives_back_again_and_again_wakes_nobody() -> None:
     kept.free(True)
 
 
-@pytest.mark.parametrize(("took", "times"), [(0.5, 2), (3.0, 1)])
-def test_a_server_that_does_not_answer_is_not_asked_twice_to_take_a_lease_back(
+@pytest.mark.parametrize(("took", "times"), [(0.1, 4), (0.5, 1), (3.0, 1)])
+def test_a_server_that_does_not_answer_is_waited_for_once_and_not_once_for_each_lease(
     monkeypatch: pytest.MonkeyPatch, took: float, times: int
 ) -> None:
     """But what interrupts a release at once may be a signal, and then the release goes on."""
-    kept, asked, clock = Kept(3600), [], [0.0]
+    held, other, asked, clock = [Kept(3600), Kept(3600)], Kept(3600, "other"), [], [0.0]
 
-    def no_answer(stored: bool) -> bool:
+    def no_answer(*stored: bool) -> bool:
         asked.append(stored)
         clock[0] += took
-        raise TimeoutError
+        raise ConnectionError
 
-    assert kept.take()
-    monkeypatch.setattr(kept, "_return", no_answer)
+    for kept in (*held, other):
+        assert kept.take()
+    for kept in held:
+        monkeypatch.setattr(kept, "_return", no_answer)
+        monkeypatch.setattr(kept, "_mine", no_answer)
     monkeypatch.setattr(leased, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(leased, "_renewer", SimpleNamespace(forget=leased._renewer.forget))
-    for _ in range(2):
-        with suppress(TimeoutError):
+    monkeypatch.setattr(leased, "_silent", {})
+    for kept in held:
+        with pytest.raises(OSError):
+            kept.owned()
+        with pytest.raises(OSError):
             kept.free(True)
-    assert asked == [True] * times
+    assert len(asked) == times
+    other.free(True)
+    clock[0] += leased.REST
+    monkeypatch.undo()
+    for kept in held:
+        kept.free(True)
 
 
 def test_one_thread_renews_whoever_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,6 +116,13 @@ def test_keys_of_other_namespaces_are_other_keys(mutex: Any) -> None:
                 assert not mutex(**arguments).acquire(False)
 
 
+def test_a_namespace_ends_where_it_ends(memcached_server: Memcached, key: str) -> None:
+    with MemcachedMutex("c", url=memcached_server.url, namespace=f"{key}:b"):
+        other = MemcachedMutex("b:c", url=memcached_server.url, namespace=key)
+        assert other.acquire(False)
+        other.release()
+
+
 @pytest.mark.parametrize(
     "keys",
     [

@@ -122,6 +122,13 @@ def test_keys_of_other_namespaces_and_databases_are_other_keys(redis_server: Red
                 assert not mutex(**arguments).acquire(False)
 
 
+def test_a_namespace_ends_where_it_ends(redis_server: Redis, key: str) -> None:
+    with RedisMutex("c", url=redis_server.url, namespace=f"{key}:b"):
+        other = RedisMutex("b:c", url=redis_server.url, namespace=key)
+        assert other.acquire(False)
+        other.release()
+
+
 def test_what_cannot_be(mutex: Any) -> None:
     for wrong in ({"lease": 0}, {"poll": -1.0}, {"lease": float("nan")}):
         with pytest.raises(ValueError, match="must be more than 0"):
@@ -399,9 +406,14 @@ def test_paused(frail: Redis, kind: Any) -> None:
     mutex = kind[0]("k", url=frail.url, lease=SHORT)
     mutex.acquire()
     frail.pause()
-    for act in (mutex.owned, mutex.release, lambda: kind[0]("other", url=frail.url).acquire(timeout=PATIENCE)):
+    other = kind[0]("other", url=frail.url)
+    for act, error in [
+        (mutex.owned, kind[1].TimeoutError),
+        (mutex.release, TimeoutError),  # the server is not asked again so soon
+        (lambda: other.acquire(timeout=PATIENCE), kind[1].TimeoutError),
+    ]:
         began = time.monotonic()
-        with pytest.raises(kind[1].TimeoutError):
+        with pytest.raises(error):
             act()
         assert time.monotonic() - began < PATIENCE / 2
     frail.resume()

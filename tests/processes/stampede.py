@@ -150,7 +150,11 @@ class Conductor:
 
     def __init__(self, told: argparse.Namespace) -> None:
         how = {"serializer": bytes, "deserializer": bytes, "mutex": told.mutex}
-        self._region = mpcache.shared(told.name, "8MB", **how)
+        if told.backend:
+            self._region = mpcache.make_region(serializer=bytes, deserializer=bytes)
+            self._region.configure(told.backend, arguments=json.loads(told.name))
+        else:
+            self._region = mpcache.shared(told.name, "8MB", **how)
         self._random = random.Random(told.seed)
         self._signals = Signals()
         self._askers = {who: self._bear(who) for who in range(ASKERS)}
@@ -190,14 +194,16 @@ class Conductor:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("name")
+    parser.add_argument("name", help="of the segment; with --backend, the arguments of that store as JSON")
+    parser.add_argument("--backend")
+    parser.add_argument("--spare", action="store_true", help="kill nobody")
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--mutex", help="instead of the store's own")
     parser.add_argument("--seed", required=True)
     told = parser.parse_args()
     conductor = Conductor(told)
     try:
-        rounds = [conductor.play(which, deadly=which % 2 == 0) for which in range(1, told.rounds + 1)]
+        rounds = [conductor.play(which, not told.spare and which % 2 == 0) for which in range(1, told.rounds + 1)]
     finally:
         conductor.end()
     print(json.dumps({"rounds": rounds}))

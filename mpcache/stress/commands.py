@@ -1,0 +1,194 @@
+"""The commands: list, run, replay and faults; what each takes, what it prints, and with which status it ends.
+
+Leans on click; the work is done by trial, faults and report.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+import mpcache
+from mpcache import backends, mutexes
+from mpcache.cli.screen import columns, screen
+from mpcache.stress import scenarios
+from mpcache.stress.arena import PROMISED, Unplayable, own_mutex
+from mpcache.stress.settings import Settings
+from mpcache.stress.trial import COULD_NOT_RUN, HELD, VIOLATED, Trial
+from mpcache.stress.view import View, command, settings_of, title_of
+
+ALL = "all"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status: 0 held, 1 violated, 2 could not run."""
+    try:
+        with _signals_as_ctrl_c():
+            status = group.main(arguments, prog_name="stress", standalone_mode=False)
+        return int(status or HELD)
+    except click.ClickException as error:
+        error.show()
+        return COULD_NOT_RUN
+    except (click.Abort, KeyboardInterrupt):
+        print("stress: interrupted before anything was played", file=sys.stderr)
+        return COULD_NOT_RUN
+    except (Unplayable, OSError) as error:
+        print(f"stress: {error}", file=sys.stderr)
+        return COULD_NOT_RUN
+
+
+@contextmanager
+def _signals_as_ctrl_c() -> Iterator[None]:
+    """What ends programs politely ends this one with a verdict on what ran."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before: dict[int, Any] = {one: signal.signal(one, interrupt) for one in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(mpcache.__version__, message="mpcache %(version)s")
+def group() -> None:
+    """Is this lock to be trusted, on this machine, with these settings?
+
+    Scenarios are played with real processes, some of which are killed or stopped; then a judge reads what they wrote
+    down.  The status is 0 if all held, 1 if something was violated, 2 if it could not be run.
+    """
+
+
+@group.command("list")
+def list_() -> None:
+    """List the scenarios, and what they can be played on."""
+    for line in columns([(name, scenarios.load(name).question()) for name in scenarios.names()], left=2):
+        print(line)
+    names = [name.removeprefix("mpcache.") for name in backends.names() if name.startswith("mpcache.")]
+    print(f"\nstores    {', '.join(names)}; and those of other packages, by their names")
+    print(f"mutexes   {', '.join(mutexes.names())}; and those of other packages, by their names")
+
+
+def _as_json(context: click.Context, parameter: click.Parameter, text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except ValueError as error:
+        raise click.BadParameter(f"this is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise click.BadParameter("an object is wanted, such as '{\"lease\": 2}'")
+    return found
+
+
+_PLACE = click.Path(file_okay=False, path_type=Path)
+
+
+@group.command()
+@click.argument("scenario", metavar="SCENARIO|all")
+@click.option("--backend", default="shm", show_default=True, help="The store, by its name.")
+@click.option("--mutex", "mutex", multiple=True, help="By its name; may be given again.  Default: the store's own.")
+@click.option(
+    "--backend-arguments", default="", callback=_as_json, metavar="JSON", help="Added to what the store is given."
+)
+@click.option(
+    "--mutex-arguments", default="", callback=_as_json, metavar="JSON", help="Added to what the mutex is given."
+)
+@click.option("--workers", type=click.IntRange(1, 256), help="Processes.  Default: what suits the scenario.")
+@click.option("--threads", type=click.IntRange(1, 64), help="In each of them.  [default: 1]")
+@click.option("--seconds", type=click.FloatRange(0.2), default=10.0, show_default=True, help="Of each scenario.")
+@click.option("--kills", type=click.FloatRange(0), help="SIGKILLs a second.  Default: what suits the scenario.")
+@click.option("--stops", type=click.FloatRange(0), help="SIGSTOPs a second.  Default: what suits the scenario.")
+@click.option("--delays", is_flag=True, help="With an engine that pauses at its shared stores; needs the sources.")
+@click.option("--seed", default="", help="Of all that is chosen at random.  Default: another each time.")
+@click.option("--fault", default="", help="With a known bug; 'stress faults --list' names them.")
+@click.option("--report", type=_PLACE, help="Write report.html and report.json there, whatever the verdict.")
+@click.option("--plain", is_flag=True, help="No colours, nothing that moves.")
+def run(scenario: str, mutex: tuple[str, ...], report: Path | None, plain: bool, **given: Any) -> int:
+    """Play a scenario, or all of them, and judge it.
+
+    What is violated is written into a report, from which it can be played again.
+    """
+    names = scenarios.names() if scenario == ALL else [scenario]
+    view, reports = View(screen(plain)), list[dict[str, Any]]()
+    for name in names:
+        for one in mutex or ("",):
+            reports.append(_play(settings_for(name, one, given), view))
+            if reports[-1]["interrupted"]:
+                return _conclude(reports, view, report)
+    return _conclude(reports, view, report)
+
+
+def settings_for(scenario: str, mutex: str, given: dict[str, Any]) -> Settings:
+    """What a user has said, and what suits the scenario and the mutex where he has not."""
+    try:
+        kind = scenarios.load(scenario)
+    except KeyError:
+        known = ", ".join(scenarios.names())
+        raise Unplayable(f"there is no scenario {scenario!r}; there are {known}, and {ALL}") from None
+    name = mutex or own_mutex(given["backend"])
+    try:
+        among_processes = getattr(mutexes.resolve(name), "guarantees", PROMISED).processes
+    except mpcache.exception.PluginNotFound as error:
+        raise Unplayable(str(error)) from None
+    told = {name: value for name, value in given.items() if value is not None}
+    suits = {"kills": kind.kills, "stops": kind.stops, "workers": kind.workers if among_processes else 1}
+    if not among_processes and "workers" not in told:
+        suits["threads"] = kind.workers
+    return Settings(scenario=scenario, mutex=mutex, **{**suits, **told})
+
+
+def _play(settings: Settings, view: View) -> dict[str, Any]:
+    trial = Trial(settings)
+    with view.watching(title_of(settings)) as trial.watcher:
+        report = trial.run()
+    view.verdict(report)
+    return report
+
+
+def _conclude(reports: list[dict[str, Any]], view: View, folder: Path | None) -> int:
+    violated = [report for report in reports if report["status"] == VIOLATED]
+    if violated and folder is None:
+        folder = Path(f"stress-report-{violated[0]['settings']['seed']}")
+    if folder is not None:
+        from mpcache.stress.report import write
+
+        page = write(reports, folder)
+        view.line(f"report: {page}")
+        if violated:
+            view.line(f"again:  python -m stress replay {folder}")
+    elif len(reports) == 1 and not reports[0]["unfit"]:
+        view.line((f"again:  {command(reports[0]['words'])}", "dim"))
+    if violated:
+        return VIOLATED
+    played = [report for report in reports if report["status"] == HELD]
+    missing = [report for report in reports if report["status"] == COULD_NOT_RUN and not report["unfit"]]
+    return HELD if played and not missing else COULD_NOT_RUN
+
+
+@group.command()
+@click.argument("report", type=click.Path(exists=True, path_type=Path))
+@click.option("--times", type=click.IntRange(1), default=1, show_default=True, help="How often.")
+@click.option("--plain", is_flag=True, help="No colours, nothing that moves.")
+def replay(report: Path, times: int, plain: bool) -> int:
+    """Play again what a report tells of: what it found violated, else all of it.
+
+    The choices are the same, the moments at which signals arrive are not.
+    """
+    from mpcache.stress.report import load
+
+    view, before = View(screen(plain)), load(report)
+    again = [one for one in before if one["status"] == VIOLATED] or before
+    reports = [_play(settings_of(one), view) for one in again for _ in range(times)]
+    violated = sum(one["status"] == VIOLATED for one in reports)
+    view.line(f"{violated} of {len(reports)} violated")
+    return VIOLATED if violated else max(one["status"] for one in reports)

@@ -1,0 +1,134 @@
+"""What people see while it runs, and the verdict: lines that change on a terminal, and a line now and then elsewhere.
+
+Leans on trial, and on the command's screen.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from mpcache.cli.screen import Line, Screen
+from mpcache.stress import scenarios
+from mpcache.stress.arena import own_mutex
+from mpcache.stress.latency import Latencies, duration
+from mpcache.stress.settings import Settings
+from mpcache.stress.trial import Progress, Watcher
+
+_PLAIN_EVERY = 5.0
+"""Seconds of play between two lines, where lines cannot change."""
+
+_BAR = 24
+_SIGNS = {"held": ("✓", "green"), "violated": ("✗", "bold red"), "could not run": ("-", "yellow")}
+
+
+class View:
+    """The output of one command, on a screen."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+
+    @contextmanager
+    def watching(self, title: str) -> Iterator[Watcher]:
+        """A watcher for one run."""
+        if not self._screen.live:
+            yield _Plain(title, self._screen)
+            return
+        with self._screen.changing() as show:
+            yield _Live(title, show)
+            show([])
+
+    def line(self, *spans: Any) -> None:
+        """Print one."""
+        self._screen.line(*spans)
+
+    def verdict(self, report: Mapping[str, Any]) -> None:
+        """What came of a run."""
+        sign, style = _SIGNS[report["verdict"]]
+        title = title_of(settings_of(report))
+        self._screen.line((f"{sign} {report['verdict']:<9}", style), f"  {title:<34}", _figures(report))
+        if report["unfit"]:
+            self._screen.line("             ", (report["unfit"], "dim"))
+        for violation in report["violations"][:3]:
+            self._screen.line("    ", (f"{violation['check']}: ", "red"), violation["text"].strip())
+        if report["found"] > 3:
+            self._screen.line(f"    and {report['found'] - 3:,} more")
+
+
+def title_of(settings: Settings) -> str:
+    """A run's name, for people: the scenario, the store if it asks one, and the mutex."""
+    mutex = settings.mutex or own_mutex(settings.backend)
+    store = scenarios.load(settings.scenario).store and settings.backend != mutex
+    return f"{settings.scenario} on {f'{settings.backend}, ' if store else ''}{mutex}"
+
+
+def command(words: Sequence[str]) -> str:
+    """The command line that does it again."""
+    return f"python -m stress run {shlex.join(words)}"
+
+
+def _figures(report: Mapping[str, Any]) -> str:
+    interrupted = ", interrupted" if report["interrupted"] else ""
+    parts = [f"{report['seconds']:.0f} s{interrupted}", f"{report['operations']:,} operations"]
+    parts += [f"{report[what]:,} {what}" for what in ("kills", "stops") if report[what]]
+    took = report["latencies"].get("take-over")
+    if took:
+        parts.append(f"take-over {duration(took['median'])}, at most {duration(took['max'])}")
+    return " · ".join(parts)
+
+
+class _Live:
+    """Three lines that change."""
+
+    def __init__(self, title: str, show: Callable[[list[Line]], None]) -> None:
+        self._title, self._show = title, show
+
+    def __call__(self, progress: Progress) -> None:
+        done = min(progress.seconds / progress.of, 1.0) if progress.of else 1.0
+        bar = "━" * round(done * _BAR)
+        rest = "╌" * (_BAR - len(bar))
+        left = max(progress.of - progress.seconds, 0.0)
+        style = "bold red" if progress.violations else "green"
+        self._show(
+            [
+                [(self._title, "bold"), "  ", (bar, "cyan"), (rest, "dim"), f"  {left:.0f} s left"],
+                ["  ", _now(progress), "  ", (f"{progress.violations:,} violations", style)],
+                ["  ", (_waits(progress.latencies), "dim")],
+            ]
+        )
+
+
+class _Plain:
+    """A line every few seconds."""
+
+    def __init__(self, title: str, screen: Screen) -> None:
+        self._title, self._screen, self._next = title, screen, _PLAIN_EVERY
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.seconds >= self._next and progress.seconds < progress.of:
+            self._next = progress.seconds + _PLAIN_EVERY
+            left = progress.of - progress.seconds
+            found = f"{progress.violations:,} violations"
+            self._screen.line(f"{self._title}: {_now(progress)} · {found} · {left:.0f} s left")
+
+
+def _now(progress: Progress) -> str:
+    parts = [f"{progress.rate:,.0f} operations/s", f"{progress.holders} hold", f"{progress.kills:,} kills"]
+    return " · ".join([*parts, f"{progress.stops:,} stops"] if progress.stops else parts)
+
+
+def _waits(latencies: Latencies) -> str:
+    parts = [
+        f"{name}  median {duration(latencies.at(name, 50))}, 99 % {duration(latencies.at(name, 99))},"
+        f" max {duration(latencies.at(name, 100))}"
+        for name in ("acquire", "take-over")
+        if latencies.count(name)
+    ]
+    return "   ".join(parts)
+
+
+def settings_of(report: Mapping[str, Any]) -> Settings:
+    """With which a run can be played again."""
+    return Settings(**report["settings"])

@@ -1,0 +1,10 @@
+"""The way in.
+
+Leans on mpcache.stress.
+"""
+
+import sys
+
+from mpcache.stress.commands import main
+
+sys.exit(main())

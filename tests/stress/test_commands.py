@@ -1,0 +1,156 @@
+"""The command line: what it takes, what it prints, and its exit status, which tells the truth.
+
+Leans on commands, in this process where nothing is played, and as a program where something is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mpcache.stress import scenarios
+from mpcache.stress.commands import main, settings_for
+from mpcache.stress.settings import Settings
+from mpcache.stress.trial import COULD_NOT_RUN, HELD, VIOLATED
+from tests.processes.support import PATIENCE, ROOT
+
+WORKING = ["--seconds", "0.8", "--plain"]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are written where one is."""
+    monkeypatch.chdir(tmp_path)
+
+
+def program(*words: str, **more: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "stress", *words]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
+
+
+def test_list_names_every_scenario_with_its_question(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == HELD
+    said = capsys.readouterr().out
+    for name in scenarios.names():
+        assert f"{name} " in said
+        assert scenarios.load(name).question().endswith("?")
+        assert scenarios.load(name).question() in said
+
+
+def test_held(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["run", "exclusion", *WORKING]) == HELD
+    said = capsys.readouterr().out
+    assert "✓ held" in said
+    assert "again:  python -m stress run exclusion --backend shm --workers 6" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_violated_and_played_again(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["run", "exclusion", "--mutex", "null", *WORKING]) == VIOLATED
+    said = capsys.readouterr().out
+    assert "✗ violated" in said
+    assert "two holders: key" in said
+    (folder,) = tmp_path.iterdir()
+    assert {path.name for path in folder.iterdir()} == {"report.html", "report.json"}
+    assert f"again:  python -m stress replay {folder.name}" in said
+    assert main(["replay", str(folder), "--times", "2", "--plain"]) == VIOLATED
+    assert "2 of 2 violated" in capsys.readouterr().out
+
+
+def test_a_report_of_what_held(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "there"
+    assert main(["run", "exclusion", "--mutex", "shm", "--mutex", "file", "--report", str(folder), *WORKING]) == HELD
+    assert (folder / "report.html").exists()
+    assert main(["replay", str(folder), "--plain"]) == HELD
+    assert "0 of 2 violated" in capsys.readouterr().out
+
+
+def test_what_cannot_be_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "exlusion"]) == COULD_NOT_RUN
+    assert "there is no scenario 'exlusion'; there are exclusion," in capsys.readouterr().err
+    assert main(["run", "exclusion", "--mutex", "spoon"]) == COULD_NOT_RUN
+    assert "no mutex is named 'spoon'" in capsys.readouterr().err
+    assert main(["run", "exclusion", "--workers", "0"]) == COULD_NOT_RUN
+    assert "--workers" in capsys.readouterr().err
+    assert main(["run", "exclusion", "--mutex-arguments", "spoon"]) == COULD_NOT_RUN
+    assert "this is not JSON" in capsys.readouterr().err
+    assert main(["replay", "nowhere"]) == COULD_NOT_RUN
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_settings_are_what_was_said_and_what_suits() -> None:
+    given: dict[str, Any] = {"backend": "shm", "workers": None, "kills": None, "stops": None, "threads": None}
+    kind = scenarios.load("exclusion")
+    assert settings_for("exclusion", "", given) == Settings("exclusion", workers=kind.workers, kills=kind.kills)
+    assert settings_for("exclusion", "", given | {"kills": 0.0, "workers": 3}).kills == 0.0
+    of_threads = settings_for("exclusion", "thread", given)
+    assert (of_threads.workers, of_threads.threads) == (1, kind.workers)
+
+
+def test_settings_survive_json_and_words() -> None:
+    told = Settings("exclusion", "redis", "file", {"url": "x"}, {"a b": 1}, 3, 2, 7.5, 1.0, 2.0, True, "s", "bug")
+    assert Settings.of(told.json()) == told
+    words = told.words()
+    assert words[:5] == ["exclusion", "--backend", "redis", "--mutex", "file"]
+    assert words[words.index("--mutex-arguments") + 1] == json.dumps({"a b": 1})
+    assert {"--delays", "--fault", "--seed"} <= {*words}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_a_verdict(number: signal.Signals) -> None:
+    run = program("run", "exclusion", "--seconds", "600", "--plain")
+    try:
+        assert run.stdout is not None
+        assert "0 violations" in run.stdout.readline()  # the first line of progress
+        began = time.monotonic()
+        run.send_signal(number)
+        said, complaint = run.communicate(timeout=PATIENCE)
+    finally:
+        run.kill()
+    assert (run.returncode, complaint) == (HELD, "")
+    assert "✓ held" in said
+    assert ", interrupted" in said
+    assert time.monotonic() - began < PATIENCE
+
+
+@pytest.mark.slow
+def test_on_a_terminal_it_is_shown_while_it_runs() -> None:
+    mine, theirs = pty.openpty()
+    command = [sys.executable, "-m", "stress", "run", "exclusion", "--seconds", "1.5"]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "COLUMNS": "120"}
+    run = subprocess.Popen(command, env=env, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL)
+    os.close(theirs)
+    said = b""
+    try:
+        while True:
+            try:
+                said += os.read(mine, 1 << 16)
+            except OSError:  # the other end is closed
+                break
+    finally:
+        run.kill()
+        os.close(mine)
+    text = said.decode()
+    for shown in ("s left", "operations/s", "hold", "kills", "0 violations", "acquire  median", "✓ held"):
+        assert shown in text
+
+
+def test_mpcache_stress_is_the_same(capfd: pytest.CaptureFixture[str]) -> None:
+    from mpcache.cli import main as mpcache
+
+    assert mpcache(["stress", "list"]) == HELD
+    assert "Can two hold one mutex at the same time?" in capfd.readouterr().out
+    assert mpcache(["stress", "run", "exlusion"]) == COULD_NOT_RUN
+    assert mpcache(["stress", "--help"]) == HELD
+    assert "Is this lock to be trusted" in capfd.readouterr().out

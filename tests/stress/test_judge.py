@@ -1,0 +1,351 @@
+"""The judge, on histories made by hand: each bad one is found for what it is, and its good twin is not.
+
+Leans on the judge alone: no process, no clock.  Times are small numbers.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from mpcache.stress.diary import NEVER, Entry, Kind, Outcome
+from mpcache.stress.judge import (
+    EXCLUSION,
+    Check,
+    Signal,
+    Story,
+    Violation,
+    alone,
+    apply,
+    counted,
+    disjoint,
+    fenced,
+    handoffs,
+    not_invalidated,
+    one_creator,
+    one_value,
+    register,
+    takeovers,
+)
+
+A, B, C = 1 << 8, 2 << 8, 3 << 8
+"""Actors: the only threads of three lives."""
+
+
+def entry(kind: Kind, who: int, began: int, ended: int = 0, got: int | None = None, **more: Any) -> Entry:
+    """One entry, of key 0 if no other is said; it lasts until its end, or for ever."""
+    facts = {"outcome": Outcome.DONE, "key": 0, "value": 0, "extra": 0, "times": 0, "until": ended or NEVER} | more
+    return Entry(kind=kind, actor=who, began=began, got=began if got is None else got, ended=ended, **facts)
+
+
+def hold(who: int, got: int, ended: int = 0, **more: Any) -> Entry:
+    return entry(Kind.HOLD, who, more.pop("began", got), ended, got, **more)
+
+
+def write(who: int, began: int, ended: int, value: int, **more: Any) -> Entry:
+    return entry(Kind.WRITE, who, began, ended, value=value, **more)
+
+
+def read(who: int, began: int, ended: int, value: int, **more: Any) -> Entry:
+    return entry(Kind.READ, who, began, ended, value=value, **more)
+
+
+def create(who: int, began: int, ended: int, value: int, **more: Any) -> Entry:
+    return entry(Kind.CREATE, who, began, ended, value=value, **more)
+
+
+def ask(who: int, began: int, ended: int, value: int, **more: Any) -> Entry:
+    return entry(Kind.ASK, who, began, ended, value=value, **more)
+
+
+def invalidate(who: int, began: int, ended: int) -> Entry:
+    return entry(Kind.INVALIDATE, who, began, ended)
+
+
+def killed(who: int, at: int) -> Signal:
+    return Signal("kill", who >> 8, at, at + 1)
+
+
+def stopped(who: int, at: int, until: int) -> Signal:
+    return Signal("stop", who >> 8, at, until)
+
+
+def story(*parts: Entry | Signal, leased: bool = False) -> Story:
+    told = Story(leased=leased)
+    for part in parts:
+        if isinstance(part, Entry):
+            told.entries.setdefault(part.kind, []).append(part)
+        else:
+            told.signals.append(part)
+    return told
+
+
+def found(check: Check, *parts: Entry | Signal, leased: bool = False) -> list[str]:
+    return [violation.check for violation in check(story(*parts, leased=leased))]
+
+
+# -- a mutex ------------------------------------------------------------------------------------------------------
+
+
+def test_two_at_the_same_time() -> None:
+    assert found(disjoint, hold(A, 10, 20), hold(B, 19, 30)) == ["two holders"]
+    assert found(disjoint, hold(A, 10, 20), hold(B, 20, 30)) == []
+
+
+def test_two_at_the_same_time_of_different_keys() -> None:
+    assert found(disjoint, hold(A, 10, 20), hold(B, 15, 30, key=1)) == []
+
+
+def test_one_within_another_and_a_third_after_it() -> None:
+    assert found(disjoint, hold(A, 10, 100), hold(B, 20, 30), hold(C, 40, 50)) == ["two holders"] * 2
+
+
+def test_who_was_killed_held_it_until_then() -> None:
+    dead = hold(A, 10, 0, until=50)
+    assert found(disjoint, dead, killed(A, 50), hold(B, 49, 60)) == ["two holders"]
+    assert found(disjoint, dead, killed(A, 50), hold(B, 51, 60)) == []
+
+
+def test_who_never_let_go_holds_it_for_ever() -> None:
+    assert found(disjoint, hold(A, 10), hold(B, 1000, 1001)) == ["two holders"]
+
+
+def test_who_asked_and_never_got_it_held_nothing() -> None:
+    assert found(disjoint, entry(Kind.HOLD, A, 10, got=0), hold(B, 20, 30)) == []
+
+
+def test_a_lease_may_lapse_if_its_holder_is_told() -> None:
+    lost = hold(A, 10, 50, outcome=Outcome.LOST)
+    assert found(disjoint, lost, hold(B, 30, 40), leased=True) == []
+    assert found(disjoint, lost, hold(B, 30, 40)) == ["two holders"]
+    assert found(disjoint, hold(A, 10, 50), hold(B, 30, 40), leased=True) == ["two holders"]
+
+
+def test_a_lease_may_lapse_if_its_holder_was_stopped_and_killed() -> None:
+    dead = hold(A, 10, 0, until=50)
+    assert found(disjoint, dead, stopped(A, 20, 50), killed(A, 50), hold(B, 40, 60), leased=True) == []
+    assert found(disjoint, dead, killed(A, 50), hold(B, 40, 60), leased=True) == ["two holders"]
+
+
+def test_a_living_one_was_found_there() -> None:
+    assert found(alone, hold(A, 10, 20), hold(B, 15, 30, extra=A)) == ["found occupied"]
+    assert found(alone, hold(A, 10, 0, until=12), killed(A, 12), hold(B, 15, 30, extra=A)) == []
+    assert found(alone, killed(A, 40), hold(B, 15, 30, extra=A)) == ["found occupied"]
+
+
+def test_a_dead_one_is_dead_from_the_first_signal_on() -> None:
+    twice = (killed(A, 12), Signal("end", A >> 8, 40, NEVER))
+    assert found(alone, *twice, hold(B, 15, 30, extra=A)) == []
+
+
+def test_an_intruder() -> None:
+    assert found(alone, hold(A, 10, 20, outcome=Outcome.INTRUDED)) == ["intruder"]
+
+
+def test_an_addition_is_lost() -> None:
+    assert found(counted, hold(A, 10, 20, times=0), hold(B, 20, 30, times=0)) == ["lost increment"]
+    assert found(counted, hold(A, 10, 20, times=0), hold(B, 20, 30, times=1)) == []
+    assert found(counted, hold(A, 10, 20, times=0), hold(B, 20, 30, times=2)) == ["lost increment"]
+
+
+@pytest.mark.parametrize("times", [0, 1])
+def test_who_was_killed_may_have_added_or_not(times: int) -> None:
+    assert found(counted, hold(A, 10, 0, times=0, until=15), killed(A, 15), hold(B, 20, 30, times=times)) == []
+
+
+def test_fences_grow() -> None:
+    assert found(fenced, hold(A, 10, 20, value=7), hold(B, 20, 30, value=7)) == ["fence"]
+    assert found(fenced, hold(A, 10, 20, value=7), hold(B, 20, 30, value=6)) == ["fence"]
+    assert found(fenced, hold(A, 10, 20, value=7), hold(B, 20, 30, value=9)) == []
+    assert found(fenced, hold(A, 10, 20, value=0), hold(B, 20, 30, value=0)) == []
+
+
+def test_what_a_death_cost() -> None:
+    told = story(hold(A, 10, 0, until=50), killed(A, 50), hold(B, 57, 60, began=20), hold(C, 70, 80, began=30))
+    assert [took for took, _ in takeovers(told)] == [7]
+
+
+def test_nobody_waited_for_the_dead() -> None:
+    assert takeovers(story(hold(A, 10, 0, until=50), killed(A, 50), hold(B, 57, 60, began=55))) == []
+
+
+def test_hand_offs_are_to_those_who_waited() -> None:
+    assert handoffs(story(hold(A, 10, 20), hold(B, 23, 30, began=15), hold(C, 40, 50, began=35))) == [3]
+
+
+# -- creators -----------------------------------------------------------------------------------------------------
+
+
+def test_two_create_at_the_same_time() -> None:
+    assert found(one_creator, create(A, 10, 20, 1), create(B, 15, 25, 2)) == ["two creators"]
+
+
+def test_what_was_stored_is_created_again() -> None:
+    assert found(one_creator, create(A, 10, 20, 1), ask(A, 9, 21, 1), create(B, 30, 35, 2)) == ["created again"]
+    assert found(one_creator, create(A, 10, 20, 1), ask(A, 9, 21, 1), create(B, 30, 35, 2, key=1)) == []
+
+
+def test_a_dead_creator_is_followed_by_another() -> None:
+    assert found(one_creator, create(A, 10, 0, 1, until=15), killed(A, 15), create(B, 16, 25, 2)) == []
+    assert found(one_creator, create(A, 10, 0, 1, until=15), killed(A, 15), create(B, 14, 25, 2)) == ["two creators"]
+
+
+def test_who_died_before_he_had_stored_it_is_followed_by_another() -> None:
+    assert (
+        found(one_creator, create(A, 10, 20, 1), ask(A, 9, 0, 0, until=21), killed(A, 21), create(B, 30, 35, 2)) == []
+    )
+
+
+def test_those_who_create_alone_exclude_nobody() -> None:
+    assert found(one_creator, create(A, 10, 20, 1, outcome=Outcome.ALONE), create(B, 15, 25, 2)) == []
+
+
+def test_a_lease_lapsed_while_its_creator_was_stopped() -> None:
+    both = (create(A, 10, 40, 1), create(B, 30, 35, 2), stopped(A, 12, 38))
+    assert found(one_creator, *both, leased=True) == []
+    assert found(one_creator, *both) == ["two creators"]
+
+
+def test_different_values_of_one_generation() -> None:
+    made = (create(A, 10, 20, 1), create(B, 30, 40, 2))
+    assert found(one_value, *made, ask(A, 9, 21, 1), ask(B, 29, 41, 2)) == ["two values"]
+    assert found(one_value, *made, ask(A, 9, 21, 1), ask(B, 29, 41, 1)) == []
+
+
+def test_a_value_that_nobody_made() -> None:
+    assert found(one_value, create(A, 10, 20, 1), ask(B, 9, 21, 3)) == ["foreign value"]
+    assert found(one_value, create(A, 10, 20, 1), ask(B, 9, 21, 1, key=1)) == ["foreign value"]
+
+
+# -- a register ---------------------------------------------------------------------------------------------------
+
+
+def test_a_read_returns_what_was_overwritten_before_it_began() -> None:
+    old, new = write(A, 10, 20, 1), write(A, 30, 40, 2)
+    assert found(register, old, new, read(B, 50, 60, 1)) == ["aged"]
+    assert found(register, old, new, read(B, 35, 60, 1)) == []
+    assert found(register, old, new, read(B, 50, 60, 2)) == []
+
+
+def test_a_read_returns_what_was_deleted_before_it_began() -> None:
+    assert found(register, write(A, 10, 20, 1), write(A, 30, 40, 0), read(B, 50, 60, 1)) == ["aged"]
+    assert found(register, write(A, 10, 20, 1), write(A, 30, 40, 0), read(B, 39, 60, 1)) == []
+
+
+def test_the_new_and_then_the_old() -> None:
+    """Each of the two reads alone would do, since both writes were under way."""
+    writes = (write(A, 10, 100, 1), write(B, 10, 100, 2))
+    swung = (read(C, 20, 30, 1), read(C, 40, 50, 2), read(C, 60, 70, 1))
+    assert found(register, *writes, *swung) == ["aged"]
+    assert found(register, *writes, *swung[:2]) == []
+
+
+def test_a_miss_proves_nothing() -> None:
+    assert found(register, write(A, 10, 20, 1), read(B, 30, 40, 0), read(B, 50, 60, 1)) == []
+
+
+def test_who_was_killed_in_a_write_may_have_written_or_not() -> None:
+    dead = write(A, 30, 0, 2, until=35)
+    before = write(A, 10, 20, 1)
+    assert found(register, before, dead, read(B, 50, 60, 1)) == []
+    assert found(register, before, dead, read(B, 50, 60, 2)) == []
+    assert found(register, before, dead, read(B, 50, 60, 2), read(B, 70, 80, 1)) == ["aged"]
+
+
+def test_a_set_that_was_given_up_may_have_happened_or_not() -> None:
+    refused = write(A, 30, 40, 2, outcome=Outcome.REFUSED)
+    assert found(register, write(A, 10, 20, 1), refused, read(B, 50, 60, 1)) == []
+
+
+def test_a_read_before_its_write() -> None:
+    assert found(register, write(A, 50, 60, 1), read(B, 10, 20, 1)) == ["read before written"]
+
+
+def test_a_value_of_another_key() -> None:
+    assert found(register, write(A, 10, 20, 1, key=1), read(B, 30, 40, 1)) == ["foreign value"]
+
+
+def test_a_fill_is_a_write() -> None:
+    filled = create(A, 10, 20, 1), ask(A, 9, 25, 1)
+    assert found(register, *filled, write(B, 30, 40, 2), ask(C, 50, 60, 1)) == ["aged"]
+    assert found(register, *filled, write(B, 30, 40, 2), ask(C, 50, 60, 2)) == []
+
+
+def linearizable(entries: Iterable[Entry]) -> bool:
+    """Too simple to be wrong: try every order that respects who ended before whom."""
+
+    def extend(left: frozenset[Entry], value: int) -> bool:
+        if not left:
+            return True
+        first_end = min(one.until for one in left)
+        for one in left:
+            if one.began <= first_end and (one.kind == Kind.WRITE or one.value == value):
+                after = one.value if one.kind == Kind.WRITE else value
+                if extend(left - {one}, after):
+                    return True
+        return False
+
+    return extend(frozenset(entries), -1)
+
+
+def test_it_agrees_with_one_who_tries_all_orders() -> None:
+    """Random histories of some operations; the seeds of those on which they differ are what fails."""
+    differing, verdicts = [], {True: 0, False: 0}
+    for seed in range(3000):
+        chance = random.Random(seed)
+        times = chance.sample(range(1, 60), 14)
+        writes = [write(chance.choice((A, B)), *sorted(times[2 * i : 2 * i + 2]), value=i + 1) for i in range(3)]
+        reads = [read(C, *sorted(times[2 * i : 2 * i + 2]), value=chance.randint(1, 3)) for i in range(3, 7)]
+        held = linearizable(writes + reads)
+        verdicts[held] += 1
+        if held != (found(register, *writes, *reads) == []):
+            differing.append(seed)
+    assert differing == []
+    assert min(verdicts.values()) > 100
+
+
+# -- invalidation -------------------------------------------------------------------------------------------------
+
+
+def test_what_was_begun_before_an_invalidation() -> None:
+    early, late, call = write(A, 10, 20, 1), write(A, 45, 50, 2), invalidate(B, 30, 40)
+    assert found(not_invalidated, early, call, read(C, 41, 42, 1)) == ["invalidated"]
+    assert found(not_invalidated, early, call, read(C, 39, 42, 1)) == []
+    assert found(not_invalidated, late, call, read(C, 51, 52, 2)) == []
+
+
+def test_a_fill_that_was_under_way() -> None:
+    made = create(A, 25, 35, 1)
+    assert found(not_invalidated, made, invalidate(B, 30, 40), ask(C, 50, 51, 1)) == ["invalidated"]
+    assert found(not_invalidated, made, invalidate(B, 30, 40), ask(A, 50, 51, 1)) == []  # his own, which he returns
+
+
+def test_of_several_calls_the_latest_that_had_returned_counts() -> None:
+    calls = (invalidate(B, 30, 60), invalidate(C, 40, 50))
+    assert found(not_invalidated, write(A, 35, 36, 1), *calls, read(C, 55, 56, 1)) == ["invalidated"]
+    assert found(not_invalidated, write(A, 45, 46, 1), *calls, read(C, 65, 66, 1)) == []
+
+
+# -- all of it ----------------------------------------------------------------------------------------------------
+
+
+def test_of_each_check_some_are_shown() -> None:
+    many = [hold(A, 10, 10_000), *(hold(B, at, at + 1, extra=A) for at in range(20, 400, 2))]
+    shown = apply(EXCLUSION, story(*many), most=5)
+    assert [violation.check for violation in shown].count("two holders") == 5
+
+
+def test_a_violation_shows_its_entries() -> None:
+    (violation,) = disjoint(story(hold(A, 10, 20), hold(B, 15, 30)))
+    assert isinstance(violation, Violation)
+    plain = violation.plain()
+    assert [one["who"] for one in plain["evidence"]] == ["worker 1", "worker 2"]
+    assert "worker 2 got it" in violation.text
+
+
+def test_a_thread_is_named() -> None:
+    (violation,) = disjoint(story(hold(A | 3, 10, 20), hold(B, 15, 30)))
+    assert "worker 1, thread 3" in violation.text

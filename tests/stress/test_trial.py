@@ -1,0 +1,215 @@
+"""Whole runs: what they find, what they report, and what they leave, however they end.
+
+Leans on trial and arena; scenarios have tests of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mpcache.mutexes import register_mutex
+from mpcache.shm import segment
+from mpcache.stress import arena
+from mpcache.stress.arena import Unplayable
+from mpcache.stress.settings import Settings
+from mpcache.stress.trial import COULD_NOT_RUN, HELD, VIOLATED, Progress, Trial
+from tests.processes.support import PATIENCE, ROOT
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Runs of these tests have a directory of their own; whatever is in it afterwards was left."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    yield tmp_path
+    assert list(arena.base().iterdir()) == []
+    assert [name for name in segment.names() if name.startswith(f"stress-{os.getpid()}-")] == []
+
+
+def played(scenario: str = "exclusion", seconds: float = 1.0, **settings: Any) -> dict[str, Any]:
+    return Trial(Settings(scenario, seconds=seconds, **settings)).run()
+
+
+def test_a_sound_mutex_holds() -> None:
+    report = played(kills=20.0, seed="x")
+    assert (report["verdict"], report["status"], report["found"]) == ("held", HELD, 0)
+    assert report["operations"] > 50
+    assert report["kills"] > 3
+    assert report["kills"] < report["lives"] <= report["kills"] + 6
+    assert report["latencies"]["acquire"]["count"] > 50
+    assert sum(operations for _, operations, *_ in report["pulse"]) == report["operations"]
+    assert report["settings"]["seed"] == "x"
+
+
+def test_none_at_all_is_violated() -> None:
+    report = played(mutex="null")
+    assert (report["verdict"], report["status"]) == ("violated", VIOLATED)
+    assert {"two holders", "intruder"} <= {violation["check"] for violation in report["violations"]}
+    assert report["timeline"]["violation"] is not None
+    assert report["timeline"]["lanes"]
+
+
+def test_a_mutex_of_threads_is_violated_by_processes_and_held_by_threads() -> None:
+    assert played(mutex="thread")["status"] == VIOLATED
+    assert played(mutex="thread", workers=1, threads=4)["status"] == HELD
+
+
+def test_rounds_go_on_with_the_same_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mpcache.stress.trial.ROUND", 0.4)
+    report = played("whole_values", seconds=1.3, workers=2)
+    assert (report["status"], report["rounds"]) == (HELD, 4)
+
+
+class Nervous:
+    """A mutex that fails."""
+
+    def __init__(self, key: str) -> None:
+        pass
+
+    def acquire(self) -> bool:
+        raise RuntimeError("not today")
+
+
+class Sleepy:
+    """A mutex that never comes."""
+
+    def __init__(self, key: str) -> None:
+        pass
+
+    def acquire(self) -> bool:
+        time.sleep(PATIENCE * 10)
+        return False
+
+
+register_mutex("nervous", __name__, "Nervous")
+register_mutex("sleepy", __name__, "Sleepy")
+"""For this process, which sets up; workers come to them by an entry point, see below."""
+
+
+@pytest.fixture
+def entry_points(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another package's mutexes."""
+    folder = tmp_path_factory.mktemp("other") / "other-1.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1\n")
+    lines = [f"{name.lower()} = {__name__}:{name}" for name in ("Nervous", "Sleepy")]
+    (folder / "entry_points.txt").write_text("[mpcache.mutexes]\n" + "\n".join(lines) + "\n")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(folder.parent), str(ROOT)])
+
+
+@pytest.mark.usefixtures("entry_points")
+def test_an_error_is_a_violation_and_is_shown() -> None:
+    report = played(mutex="nervous")
+    assert report["status"] == VIOLATED
+    assert report["violations"][0]["check"] == "error"
+    assert "not today" in report["violations"][0]["text"]
+
+
+@pytest.mark.usefixtures("entry_points")
+def test_who_never_gets_it_hangs() -> None:
+    began = time.monotonic()
+    report = played(mutex="sleepy", seconds=PATIENCE)
+    assert {violation["check"] for violation in report["violations"]} == {"hang"}
+    assert time.monotonic() - began < PATIENCE * 1.5
+
+
+# -- what cannot be played ------------------------------------------------------------------------------------------
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(Unplayable, match=r"no scenario 'exlusion'; there are exclusion,"):
+        Trial(Settings("exlusion"))
+    with pytest.raises(Unplayable, match="no mutex is named 'spoon'"):
+        played(mutex="spoon")
+    with pytest.raises(Unplayable, match="nothing goes by the name 'spoon'"):
+        played("whole_values", backend="spoon")
+
+
+def test_a_server_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mpcache.testing.servers.Redis.program", "no-such-server")
+    with pytest.raises(Unplayable, match="no-such-server is not installed"):
+        played(mutex="redis")
+
+
+# -- how it ends ------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_ends_with_a_verdict_on_what_ran() -> None:
+    def watcher(progress: Progress) -> None:
+        if progress.operations > 100:
+            raise KeyboardInterrupt
+
+    began = time.monotonic()
+    report = Trial(Settings("exclusion", seconds=600.0), watcher).run()
+    assert (report["verdict"], report["interrupted"]) == ("held", True)
+    assert time.monotonic() - began < PATIENCE
+
+
+def test_nothing_ran_is_no_verdict() -> None:
+    def watcher(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    report = Trial(Settings("exclusion", seconds=600.0, workers=1, mutex="redis"), watcher).run()
+    assert report["status"] in (HELD, COULD_NOT_RUN)  # by whether an operation came to its end meanwhile
+    assert (report["status"] == HELD) == (report["operations"] > 0)
+
+
+RUN = "from mpcache.stress.trial import Settings, Trial; Trial(Settings('exclusion', seconds=600)).run()"
+
+
+def test_its_children_do_not_outlive_it_and_another_run_sweeps(apart: Path) -> None:
+    command = [sys.executable, "-c", RUN]
+    run = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    try:
+        wait_for(lambda: len(children(run.pid)) > 6)
+        pids = children(run.pid)
+    finally:
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+    wait_for(lambda: not any(lives(pid) for pid in pids))
+    (left,) = [folder.name for folder in arena.base().iterdir()]
+    assert [name for name in segment.names() if left in name] != []
+    assert arena.sweep() == [left]
+    assert [name for name in segment.names() if left in name] == []
+    assert arena.sweep() == []
+
+
+def test_a_run_that_lives_is_not_swept() -> None:
+    with arena.set_up(Settings("exclusion"), "4MB") as mine:
+        assert arena.sweep() == []
+        assert Path(mine.folder).exists()
+
+
+def wait_for(condition: Any) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def children(pid: int) -> set[int]:
+    """Of a process, and theirs."""
+    found: set[int] = set()
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, path.read_text().split()):
+            found |= {child} | children(child)
+    return found
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
