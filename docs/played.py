@@ -38,7 +38,9 @@ class Faults(Made):
     def run(self) -> list[nodes.Node]:
         wanted = self.arguments[0] == faults.FOREIGN
         chosen = (row for row in faults.rows() if (row[1] == faults.FOREIGN) == wanted)
-        return self.parsed(table(self.HEAD, ((f"``{name}``", where, text, f"``{run}``") for name, where, text, run in chosen)))
+        return self.parsed(
+            table(self.HEAD, ((f"``{name}``", where, text, f"``{run}``") for name, where, text, run in chosen))
+        )
 
 
 class Figures(Made):

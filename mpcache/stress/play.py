@@ -15,7 +15,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mpcache.stress.board import BEGAN, DONE, HOLDING, KILLS, SINCE, STOP, STOPS, Words
 from mpcache.stress.diary import now
@@ -117,8 +116,9 @@ class Play:
         return pid
 
     def _start(self, place: int, life: int) -> int:
-        words = [sys.executable, "-m", "mpcache.stress.worker", str(self.part.folder), str(place), str(life)]
-        words.append(str(os.getpid()))
+        # Not by -m: the exceptions of a module that is __main__ are not those that scenarios catch.
+        words = [sys.executable, "-c", "from mpcache.stress.worker import main; main()"]
+        words += map(str, (self.part.folder, place, life, os.getpid()))
         return os.posix_spawn(sys.executable, words, os.environ)  # subprocess would bury it by itself, unasked
 
     def bury(self) -> None:

@@ -1,7 +1,6 @@
 """A worker: a process whose threads do what the scenario says, and write down what they did.
 
-Leans on arena, board, diary, scenario and settings.  A program too:
-``python -m mpcache.stress.worker FOLDER WORKER LIFE PARENT``.
+Leans on arena, board, diary, scenario and settings.  It is forked, or a program that calls :func:`main`.
 """
 
 from __future__ import annotations
@@ -306,7 +305,7 @@ def adopt() -> None:
 
 
 def main() -> None:
-    """Be a worker that inherits nothing."""
+    """Be a worker that inherits nothing.  The words of the program are FOLDER WORKER LIFE PARENT."""
     folder, worker, life, parent = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     die_with(parent)
     part = Part.read(folder)
@@ -322,9 +321,3 @@ def prepare(part: Part) -> None:
 
         faults.seed(part.settings.fault)
     part.arena.prepare()
-
-
-if __name__ == "__main__":
-    from mpcache.stress import worker  # scenarios catch the exceptions of that module, and not those of this one
-
-    worker.main()
