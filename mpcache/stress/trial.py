@@ -10,10 +10,13 @@ import os
 import platform
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,11 +144,12 @@ class Trial:
             self._watch(part, self._start(part))
         except KeyboardInterrupt:
             self.interrupted = True
-        self._judge(part)
-        shutil.rmtree(folder)
-        self.progress.rounds += 1
-        self.watcher(self.progress)
-        if self.interrupted:
+        with _undisturbed() as caught:
+            self._judge(part)
+            shutil.rmtree(folder)
+            self.progress.rounds += 1
+            self.watcher(self.progress)
+        if self.interrupted or caught:
             raise KeyboardInterrupt
 
     def _start(self, part: Part) -> subprocess.Popen[bytes]:
@@ -271,6 +275,21 @@ class _Pulse:
 
 class _RoundStory(Story):
     lives = 0
+
+
+@contextmanager
+def _undisturbed() -> Iterator[list[int]]:
+    """Who has begun to judge comes to an end: signals are known when the ``with`` is over."""
+    caught: list[int] = []
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            before[one] = signal.signal(one, lambda number, frame: caught.append(number))
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def tell(part: Part) -> _RoundStory:
