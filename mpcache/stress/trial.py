@@ -1,6 +1,6 @@
 """A run: rounds of plays, each of which is judged, until the time is over or something was found that must not be.
 
-Leans on arena, play, judge and latency.  The verdict and all that a report shows come from here, as plain data.
+Leans on arena, builds, play, judge and latency.  The verdict and all that a report shows come from here, as plain data.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import mpcache
-from mpcache.stress import diary, judge, punctuality, scenarios
+from mpcache.stress import builds, diary, faults, judge, punctuality, scenarios
 from mpcache.stress.arena import Arena, Unplayable, set_up
 from mpcache.stress.board import BEGAN, DONE, FINDINGS, HOLDING, KILLS, STOP, STOPS, Board
 from mpcache.stress.diary import Kind
@@ -78,7 +78,7 @@ class Trial:
     """One run.
 
     :ivar watcher: is called some times a second.
-    :ivar package: the folder in which an engine of another build lies; None: this one.
+    :ivar package: the folder in which an engine of another build lies; None: it is built, if the settings ask for one.
     """
 
     settings: Settings
@@ -111,8 +111,10 @@ class Trial:
         began = time.time()
         with set_up(self.settings, self._kind.size) as arena:
             self._arena = arena
-            self.unfit = self._kind(self.settings, arena).unfit()
+            self.unfit = self._kind(self.settings, arena).unfit() or self._out_of_reach(arena)
             try:
+                if not (self.unfit or self.package or (build := faults.build(self.settings)).ordinary):
+                    (self.package,) = builds.engines([build], Path(arena.folder)).values()
                 while not (self.unfit or self.violations) and self._left() > 0.05:
                     self._round(arena, min(self._left(), ROUND))
             except KeyboardInterrupt:
@@ -125,6 +127,11 @@ class Trial:
         if self.violations:
             return VIOLATED
         return HELD if self.progress.rounds and self.progress.operations else COULD_NOT_RUN
+
+    def _out_of_reach(self, arena: Arena) -> str:
+        if self._kind.programs and arena.inherited:
+            return f"programs of their own cannot have a {arena.mutex}: it is made before the fork, and inherited"
+        return ""
 
     def _left(self) -> float:
         return self.settings.seconds - self.progress.seconds

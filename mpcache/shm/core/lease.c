@@ -134,6 +134,10 @@ static void note_holder(const mpc_ctx *ctx, struct mpc_lease *lease, mpc_wait *w
 
 static bool was_judged_dead(struct mpc_lease *lease, const mpc_wait *wait)
 {
+#ifdef MPC_FAULT_DEAD_BY_AGE
+    if (wait->since_ns != 0 && mpc_mono_ns() - wait->since_ns > 100 * MPC_NS_PER_MS)
+        return true;
+#endif
 #ifdef MPC_FAULT_STALE_VERDICT
     return wait->dead;
 #endif
@@ -407,6 +411,9 @@ bool mpc_lease_void(mpc_ctx *ctx, const mpc_key *key)
     u64 hash[2];
     mpc_key_hash128(ctx, key, hash);
     struct mpc_lease *lease = entry_of(bucket_at(ctx, bucket_of(ctx, hash)), hash);
+#ifdef MPC_FAULT_NO_VOID
+    return false;
+#endif
     if (lease)
         raise_voided(lease, mpc_load_acquire(&lease->fence));
     atomic_thread_fence(memory_order_seq_cst);
