@@ -9,7 +9,7 @@ COMMA   := ,
 ENGINE  := $(wildcard mpcache/*.c mpcache/shm/*.[ch] mpcache/shm/core/*.[ch])
 RECIPE  := setup.py setup.cfg pyproject.toml
 
-.PHONY: help demo test build lint docs bench test-asan coverage mutants prove sdist wheel clean
+.PHONY: help demo test build lint docs bench stress test-asan coverage mutants prove sdist wheel clean
 
 help: ## this list
 	@awk -F ' *## ' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ bench: $(VENV)/.bench ## side by side with the peers, in one run; ARGS: names of
 
 test-asan: build ## the tests near the C under AddressSanitizer and UBSan; ARGS go to pytest
 	@tools/asan.sh $(BIN)/python $(if $(strip $(ARGS)),$(ARGS),-m engine)
+
+stress: build ## is this lock to be trusted here?  ARGS: list, run SCENARIO|all, replay REPORT, faults, each with --help
+	@$(BIN)/python -m stress $(ARGS)
 
 prove: build ## the models of the locks in all their states; death after every instruction of every operation
 	@tools/need.sh proofs

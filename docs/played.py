@@ -10,12 +10,13 @@ from typing import Any
 from docutils import nodes
 from tables import Made, duration, table
 
-from mpcache.stress import scenarios
+from mpcache.stress import faults, scenarios
 
 
 def setup(app: Any) -> None:
     """Name the directives."""
     app.add_directive("stress-scenarios", Scenarios)
+    app.add_directive("stress-faults", Faults)
     app.add_directive("stress-figures", Figures)
 
 
@@ -27,6 +28,19 @@ class Scenarios(Made):
     def run(self) -> list[nodes.Node]:
         rows = [(f"``{name}``", scenarios.load(name).question()) for name in scenarios.names()]
         return self.parsed(table(("scenario", "question"), rows))
+
+
+class Faults(Made):
+    """``.. stress-faults:: seeded``, or ``foreign``: what ``stress faults`` plays, and what finds it."""
+
+    HEAD = "name", "in", "what is wrong", "what finds it"
+
+    def run(self) -> list[nodes.Node]:
+        wanted = self.arguments[0] == faults.FOREIGN
+        chosen = (row for row in faults.rows() if (row[1] == faults.FOREIGN) == wanted)
+        return self.parsed(
+            table(self.HEAD, ((f"``{name}``", where, text, f"``{run}``") for name, where, text, run in chosen))
+        )
 
 
 class Figures(Made):

@@ -117,8 +117,9 @@ class CacheRegion(Foundation):
         :param expiration_time: instead of the region's.
         :param ignore_expiration: return it, however old and invalidated it is.
         """
-        if self._peek is not None:
-            value = self._peek(key, expiration_time, ignore_expiration)
+        peek = self._peek
+        if peek is not None:
+            value = peek(key, expiration_time, ignore_expiration)
             if value is not NotImplemented:
                 return value
         mangled = self.key_mangler(key) if self.key_mangler else key
@@ -136,8 +137,9 @@ class CacheRegion(Foundation):
     ) -> list[Any]:
         """As :meth:`get`, for many keys in one look: a list in their order, with NO_VALUE where there is none."""
         keys = keys if isinstance(keys, list) else list(keys)
-        if self._peek_multi is not None:
-            values: list[Any] = self._peek_multi(keys, expiration_time, ignore_expiration)
+        peek = self._peek_multi
+        if peek is not None:
+            values: list[Any] = peek(keys, expiration_time, ignore_expiration)
             if values is not NotImplemented:
                 return values
         mangled = [self.key_mangler(key) for key in keys] if self.key_mangler else keys
@@ -170,7 +172,8 @@ class CacheRegion(Foundation):
             expiration times go on to say from when it is stale.  None and -1: no such limit.
         :raises CantSerializeException, ValueTooLarge: it cannot be stored.
         """
-        if self._poke is not None and self._poke(key, value, ttl) is True:
+        poke = self._poke
+        if poke is not None and poke(key, value, ttl) is True:
             return
         if value is NO_VALUE:
             self.delete(key)
@@ -240,8 +243,9 @@ class CacheRegion(Foundation):
         :raises LockTimeout: another creates, and did not come to an end within ``creation_wait``.
         :raises DeadlockError: the creator asks for its own key.
         """
-        if self._peek is not None:
-            value = self._peek(key, expiration_time, False)
+        peek = self._peek
+        if peek is not None:
+            value = peek(key, expiration_time, False)
             if value is not NotImplemented and value is not NO_VALUE:
                 return value
         mangled = self.key_mangler(key) if self.key_mangler else key

@@ -5,7 +5,7 @@
 /* A change as the core makes it, with what it is about in `how`. */
 typedef mpc_status (*change_fn)(mpc_ctx *ctx, const mpc_key *key, void *how, u64 wait_ns);
 
-static mpc_status make_change(mpc_ctx *ctx, change_fn change, const mpc_key *key, void *how, bool is_long)
+static mpc_status change_value(mpc_ctx *ctx, change_fn change, const mpc_key *key, void *how, bool is_long)
 {
     mpc_status status = is_long ? MPC_BUSY : change(ctx, key, how, 0);
     if (status != MPC_BUSY)
@@ -44,7 +44,7 @@ static PyObject *swap_value(Space *self, PyObject *name, PyObject *const *args, 
     if (parse_key(ctx, name, self->number, KIND_RECORD, &key) < 0 ||
         parse_value(self, args, n, &swap->held, &swap->value) < 0)
         return NULL;
-    mpc_status status = make_change(ctx, change, &key, swap, swap->value.len >= MPC_LONG_COPY);
+    mpc_status status = change_value(ctx, change, &key, swap, swap->value.len >= MPC_LONG_COPY);
     let_go_of(&swap->held);
     return outcome_of(ctx, status, &key, &swap->value);
 }
@@ -129,7 +129,7 @@ PyObject *space_incr(Space *self, PyObject *const *args, Py_ssize_t n)
         count.fresh.expires = ns_of_seconds(PyFloat_AsDouble(args[3]));
     if (PyErr_Occurred() || parse_key(ctx, args[0], self->number, KIND_RECORD, &key) < 0)
         return NULL;
-    return sum_of(make_change(ctx, incr, &key, &count, false), args[0], &count);
+    return sum_of(change_value(ctx, incr, &key, &count, false), args[0], &count);
 }
 
 static mpc_status touch(mpc_ctx *ctx, const mpc_key *key, void *how, u64 wait_ns)
@@ -147,7 +147,7 @@ PyObject *space_touch(Space *self, PyObject *const *args, Py_ssize_t n)
     i64 expires = ns_of_seconds(PyFloat_AsDouble(args[1]));
     if (PyErr_Occurred() || parse_key(ctx, args[0], self->number, KIND_RECORD, &key) < 0)
         return NULL;
-    mpc_status status = make_change(ctx, touch, &key, &expires, false);
+    mpc_status status = change_value(ctx, touch, &key, &expires, false);
     if (status == MPC_OTHER_KIND)
         Py_RETURN_NOTIMPLEMENTED;
     return outcome_of(ctx, status, &key, NULL);

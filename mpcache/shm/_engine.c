@@ -67,7 +67,10 @@ static const char *bytes_of_key(PyObject *from, Py_ssize_t *len, int *type)
 {
     if (PyUnicode_Check(from)) {
         *type = TYPE_STR;
-        return PyUnicode_AsUTF8AndSize(from, len);
+        if (!PyUnicode_IS_COMPACT_ASCII(from))
+            return PyUnicode_AsUTF8AndSize(from, len);
+        *len = PyUnicode_GET_LENGTH(from);
+        return PyUnicode_DATA(from);
     }
     *type = TYPE_BYTES;
     char *bytes;
@@ -178,7 +181,7 @@ static PyObject *engine_check(Engine *self, PyObject *unused)
     return NULL;
 }
 
-static int put(PyObject *dict, const char *name, u64 value)
+static int put_number(PyObject *dict, const char *name, u64 value)
 {
     PyObject *number = PyLong_FromUnsignedLongLong(value);
     int failed = !number || PyDict_SetItemString(dict, name, number) < 0;
@@ -189,7 +192,7 @@ static int put(PyObject *dict, const char *name, u64 value)
 static int put_counts(PyObject *dict, const mpc_stats *stats)
 {
 #define MPC_PUT(name, text)                                                                                          \
-    if (put(dict, #text, stats->count[MPC_COUNT_##name]) < 0)                                                        \
+    if (put_number(dict, #text, stats->count[MPC_COUNT_##name]) < 0)                                                        \
         return -1;
     MPC_COUNT_LIST(MPC_PUT)
 #undef MPC_PUT
@@ -200,7 +203,7 @@ static int put_of_ring(PyObject *dict, const char *ring, const char *what, u64 v
 {
     char name[48];
     snprintf(name, sizeof name, "%s_%s", ring, what);
-    return put(dict, name, value);
+    return put_number(dict, name, value);
 }
 
 /* Each ring, and both together. */
@@ -223,9 +226,9 @@ static int put_rings(PyObject *dict, const mpc_stats *stats)
         sum.used_bytes += ring->used_bytes;
         sum.capacity_bytes += ring->capacity_bytes;
     }
-    return put(dict, "evictions", sum.evicted) < 0 || put(dict, "items", sum.items) < 0 ||
-                   put(dict, "live_bytes", sum.live_bytes) < 0 || put(dict, "used_bytes", sum.used_bytes) < 0 ||
-                   put(dict, "capacity_bytes", sum.capacity_bytes) < 0
+    return put_number(dict, "evictions", sum.evicted) < 0 || put_number(dict, "items", sum.items) < 0 ||
+                   put_number(dict, "live_bytes", sum.live_bytes) < 0 || put_number(dict, "used_bytes", sum.used_bytes) < 0 ||
+                   put_number(dict, "capacity_bytes", sum.capacity_bytes) < 0
                ? -1
                : 0;
 }
@@ -240,14 +243,14 @@ static PyObject *engine_stats(Engine *self, PyObject *unused)
     PyObject *dict = PyDict_New();
     if (!dict)
         return NULL;
-    if (put_counts(dict, &s) < 0 || put_rings(dict, &s) < 0 || put(dict, "expired", s.expired) < 0 ||
-        put(dict, "overflow", s.overflow) < 0 || put(dict, "moved", s.promoted + s.reinserted) < 0 ||
-        put(dict, "promotions", s.promoted) < 0 || put(dict, "reinsertions", s.reinserted) < 0 ||
-        put(dict, "ghost_hits", s.ghost_hits) < 0 || put(dict, "cleared", s.cleared) < 0 ||
-        put(dict, "largest_value", s.largest_value) < 0 || put(dict, "processes", s.processes) < 0 ||
-        put(dict, "leases", s.leases) < 0 || put(dict, "namespaces", s.namespaces) < 0 ||
-        put(dict, "size", self->ctx.geometry.size) < 0 || put(dict, "shards", self->ctx.geometry.shards) < 0 ||
-        put(dict, "slots", self->ctx.geometry.slots) < 0)
+    if (put_counts(dict, &s) < 0 || put_rings(dict, &s) < 0 || put_number(dict, "expired", s.expired) < 0 ||
+        put_number(dict, "overflow", s.overflow) < 0 || put_number(dict, "moved", s.promoted + s.reinserted) < 0 ||
+        put_number(dict, "promotions", s.promoted) < 0 || put_number(dict, "reinsertions", s.reinserted) < 0 ||
+        put_number(dict, "ghost_hits", s.ghost_hits) < 0 || put_number(dict, "cleared", s.cleared) < 0 ||
+        put_number(dict, "largest_value", s.largest_value) < 0 || put_number(dict, "processes", s.processes) < 0 ||
+        put_number(dict, "leases", s.leases) < 0 || put_number(dict, "namespaces", s.namespaces) < 0 ||
+        put_number(dict, "size", self->ctx.geometry.size) < 0 || put_number(dict, "shards", self->ctx.geometry.shards) < 0 ||
+        put_number(dict, "slots", self->ctx.geometry.slots) < 0)
         Py_CLEAR(dict);
     return dict;
 }

@@ -23,7 +23,7 @@ static u32 collect_held(PyObject *leases, const mpc_ctx *ctx, mpc_hold held[MAX_
 }
 
 /* The bucket's lock is free nearly always; only when it is not the GIL is released. */
-static mpc_status try_once(Lease *self, mpc_ctx *ctx, mpc_wait *wait)
+static mpc_status try_now(Lease *self, mpc_ctx *ctx, mpc_wait *wait)
 {
     mpc_status status = mpc_lease_try(ctx, &self->key, &self->hold, wait, 0);
     if (status != MPC_BUSY)
@@ -55,7 +55,7 @@ static int wait_and_take(Lease *self, u64 timeout_ns, int early, const mpc_hold 
     u64 start = 0, passed = 0; /* whoever gets it at once does not ask for the time */
     mpc_wait wait = {0};
     for (;;) {
-        mpc_status status = try_once(self, ctx, &wait);
+        mpc_status status = try_now(self, ctx, &wait);
         if (status == MPC_OK) {
             self->took_over = wait.took_over;
             self->held = 1;

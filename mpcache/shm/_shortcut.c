@@ -8,39 +8,7 @@
  * to serve; values with a time to live; errors, which it words; fills; a segment that was replaced. */
 #include "binding.h"
 
-#include <math.h>
 #include <structmember.h>
-
-/* -- what time it is ------------------------------------------------------------------------------------------------ */
-
-static PyObject *time_dict, *time_name, *genuine_time;
-
-int init_time(void)
-{
-    PyObject *module = PyImport_ImportModule("time");
-    time_name = PyUnicode_InternFromString("time");
-    if (!module || !time_name)
-        return -1;
-    time_dict = Py_NewRef(PyModule_GetDict(module));
-    PyObject *found = PyDict_GetItemWithError(time_dict, time_name);
-    genuine_time = found && PyCFunction_Check(found) ? Py_NewRef(found) : NULL;
-    Py_DECREF(module);
-    return PyErr_Occurred() ? -1 : 0;
-}
-
-/* What time.time() says: by the kernel's word, unless a test has put a clock of its own in its place. */
-static int now_ns(i64 *now)
-{
-    PyObject *clock = PyDict_GetItemWithError(time_dict, time_name);
-    if (clock && clock == genuine_time) {
-        *now = mpc_wall_ns();
-        return 0;
-    }
-    PyObject *seconds = clock ? PyObject_CallNoArgs(clock) : NULL;
-    *now = seconds ? ns_of_seconds(PyFloat_AsDouble(seconds)) : 0;
-    Py_XDECREF(seconds);
-    return PyErr_Occurred() ? -1 : 0;
-}
 
 /* -- where the store is --------------------------------------------------------------------------------------------- */
 
@@ -54,39 +22,13 @@ static Space *space_now(const Shortcut *self)
 
 /* -- reading -------------------------------------------------------------------------------------------------------- */
 
-/* Seconds that a value is fresh, as a region has them; HUGE_VAL: for ever.  False: no plain number. */
-static bool lifetime_of(PyObject *given, double *lifetime)
-{
-    *lifetime = HUGE_VAL;
-    if (given == Py_None)
-        return true;
-    if (PyLong_CheckExact(given))
-        *lifetime = PyLong_AsDouble(given);
-    else if (PyFloat_CheckExact(given))
-        *lifetime = PyFloat_AS_DOUBLE(given);
-    else
-        return false;
-    if (*lifetime == -1.0 && PyErr_Occurred()) {
-        PyErr_Clear();
-        return false;
-    }
-    if (*lifetime == -1.0)
-        *lifetime = HUGE_VAL;
-    return !isnan(*lifetime);
-}
-
 /* 1: may be served; 0: it is stale, or hidden; -1: an exception is set. */
-static int is_fresh(Space *space, const struct mpc_record *record, double lifetime)
+static int is_fresh(Space *space, const struct mpc_record *record, age_limit *limit)
 {
-    i64 now;
     struct mpc_space *epochs = mpc_space_at(&space->engine->ctx, space->number);
     if (record->epoch < mpc_load_acquire(&epochs->hard_at) || record->epoch < mpc_load_acquire(&epochs->soft_at))
         return 0;
-    if (lifetime == HUGE_VAL)
-        return 1;
-    if (now_ns(&now) < 0)
-        return -1;
-    return seconds_of_ns(now) - seconds_of_ns(record->created) <= lifetime;
+    return is_young(limit, record->created);
 }
 
 static PyObject *integer_of(PyObject *bytes)
@@ -115,13 +57,13 @@ static PyObject *object_of(Shortcut *self, PyObject *bytes, u8 flags)
     return value;
 }
 
-static PyObject *peek_in(Shortcut *self, Space *space, const mpc_key *key, double lifetime)
+static PyObject *peek_in(Shortcut *self, Space *space, const mpc_key *key, age_limit *limit)
 {
     mpc_hit hit;
     mpc_status status = mpc_find(&space->engine->ctx, key, &hit);
     if (status == MPC_ABSENT)
         return Py_NewRef(self->no_value);
-    int fresh = status == MPC_OK ? is_fresh(space, &hit.record, lifetime) : 0;
+    int fresh = status == MPC_OK ? is_fresh(space, &hit.record, limit) : 0;
     if (fresh <= 0)
         return fresh < 0 ? NULL : Py_NewRef(Py_NotImplemented);
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, hit.record.vlen);
@@ -150,13 +92,13 @@ static int key_in(Space *space, const name_of_key *name, mpc_key *key)
     return 0;
 }
 
-static PyObject *peek_mangled(Shortcut *self, const name_of_key *name, double lifetime)
+static PyObject *peek_mangled(Shortcut *self, const name_of_key *name, age_limit *limit)
 {
     mpc_key key;
     Space *space = space_now(self);
     if (!space)
         Py_RETURN_NOTIMPLEMENTED;
-    PyObject *value = key_in(space, name, &key) < 0 ? NULL : peek_in(self, space, &key, lifetime);
+    PyObject *value = key_in(space, name, &key) < 0 ? NULL : peek_in(self, space, &key, limit);
     Py_DECREF(space);
     return value;
 }
@@ -167,56 +109,89 @@ static PyObject *mangled(Shortcut *self, PyObject *name)
     return self->mangler == Py_None ? Py_NewRef(name) : PyObject_CallOneArg(self->mangler, name);
 }
 
-static PyObject *peek(Shortcut *self, PyObject *name, double lifetime)
-{
-    name_of_key stored = {.object = mangled(self, name)};
-    PyObject *value = stored.object ? peek_mangled(self, &stored, lifetime) : NULL;
-    Py_XDECREF(stored.object);
-    return value;
-}
-
 /* args: key or keys, the lifetime or None for the region's, and whether both do not matter.  False: the long way. */
-static bool wanted(const Shortcut *self, PyObject *const *args, double *lifetime)
+static bool wanted(const Shortcut *self, PyObject *const *args, age_limit *limit)
 {
     if (args[2] != Py_False)
         return false;
     if (args[1] != Py_None)
-        return lifetime_of(args[1], lifetime);
-    *lifetime = self->lifetime;
+        return lifetime_of(args[1], &limit->seconds);
+    limit->seconds = self->lifetime;
     return self->plain;
 }
 
 static PyObject *shortcut_peek(Shortcut *self, PyObject *const *args, Py_ssize_t n)
 {
-    double lifetime;
+    age_limit limit = {0};
     if (n != 3)
         return PyErr_Format(PyExc_TypeError, "expected key, lifetime, ignore_expiration, not %zd arguments", n);
-    if (!wanted(self, args, &lifetime))
+    if (!wanted(self, args, &limit))
         Py_RETURN_NOTIMPLEMENTED;
-    return peek(self, args[0], lifetime);
+    name_of_key name = {.object = mangled(self, args[0])};
+    PyObject *value = name.object ? peek_mangled(self, &name, &limit) : NULL;
+    Py_XDECREF(name.object);
+    return value;
 }
 
 /* All or none: one that the long way must see sends them all there. */
-static PyObject *shortcut_peek_multi(Shortcut *self, PyObject *const *args, Py_ssize_t n)
+static PyObject *peek_all(Shortcut *self, Space *space, const many_keys *many, age_limit *limit)
 {
-    double lifetime;
-    if (n != 3 || !PyList_CheckExact(args[0]))
-        return PyErr_Format(PyExc_TypeError, "expected a list of keys, lifetime, ignore_expiration");
-    if (!wanted(self, args, &lifetime))
-        Py_RETURN_NOTIMPLEMENTED;
-    PyObject *values = PyList_New(0);
-    for (Py_ssize_t i = 0; values && i < PyList_GET_SIZE(args[0]); i++) {
-        PyObject *name = Py_NewRef(PyList_GET_ITEM(args[0], i));
-        PyObject *value = peek(self, name, lifetime);
-        Py_DECREF(name);
+    PyObject *values = PyList_New(many->n);
+    for (Py_ssize_t i = 0; values && i < many->n; i++) /* whole before code runs, which may find it */
+        PyList_SET_ITEM(values, i, Py_NewRef(self->no_value));
+    for (Py_ssize_t i = 0; values && i < many->n; i++) {
+        ask_ahead(&space->engine->ctx, many, i);
+        PyObject *value = peek_in(self, space, &many->key[i], limit);
         if (value == Py_NotImplemented) {
             Py_DECREF(values);
             return value;
         }
-        if (!value || PyList_Append(values, value) < 0)
+        if (!value || PyList_SetItem(values, i, value) < 0)
             Py_CLEAR(values);
-        Py_XDECREF(value);
     }
+    return values;
+}
+
+static PyObject *peek_multi_in(Shortcut *self, Space *space, PyObject *names, age_limit *limit)
+{
+    many_keys many;
+    if (parse_keys(space, names, &many) < 0)
+        return NULL;
+    PyObject *values = peek_all(self, space, &many, limit);
+    free_keys(&many);
+    return values;
+}
+
+/* A new reference to all keys as the store knows them. */
+static PyObject *all_mangled(Shortcut *self, PyObject *names)
+{
+    if (self->mangler == Py_None)
+        return Py_NewRef(names);
+    PyObject *list = PyList_New(0);
+    for (Py_ssize_t i = 0; list && i < PyList_GET_SIZE(names); i++) {
+        PyObject *name = Py_NewRef(PyList_GET_ITEM(names, i)), *stored = mangled(self, name);
+        if (!stored || PyList_Append(list, stored) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(stored);
+        Py_DECREF(name);
+    }
+    return list;
+}
+
+static PyObject *shortcut_peek_multi(Shortcut *self, PyObject *const *args, Py_ssize_t n)
+{
+    age_limit limit = {0};
+    if (n != 3 || !PyList_CheckExact(args[0]))
+        return PyErr_Format(PyExc_TypeError, "expected a list of keys, lifetime, ignore_expiration");
+    if (!wanted(self, args, &limit))
+        Py_RETURN_NOTIMPLEMENTED;
+    PyObject *names = all_mangled(self, args[0]);
+    if (!names)
+        return NULL;
+    Space *space = space_now(self);
+    PyObject *values = space ? peek_multi_in(self, space, names, &limit) : Py_NewRef(Py_NotImplemented);
+    Py_XDECREF(space);
+    Py_DECREF(names);
     return values;
 }
 
@@ -288,15 +263,15 @@ static bool append_arguments(text *to, PyObject *tuple, Py_ssize_t from)
 static PyObject *shortcut_recall(Shortcut *self, PyObject *const *args, Py_ssize_t n)
 {
     text key = {.len = 0};
-    double lifetime = self->lifetime;
+    age_limit limit = {.seconds = self->lifetime};
     if (n != 4 || !PyUnicode_CheckExact(args[0]) || !PyLong_CheckExact(args[1]) || !PyTuple_CheckExact(args[2]))
         return PyErr_Format(PyExc_TypeError, "expected start, skip, arguments, lifetime");
-    bool plain = args[3] == Py_None ? self->plain : lifetime_of(args[3], &lifetime);
+    bool plain = args[3] == Py_None ? self->plain : lifetime_of(args[3], &limit.seconds);
     if (!plain || self->mangler != Py_None || !append_unicode(&key, args[0]) ||
         !append_arguments(&key, args[2], PyLong_AsSsize_t(args[1])))
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
     name_of_key name = {.bytes = key.bytes, .len = (u32)key.len};
-    return peek_mangled(self, &name, lifetime);
+    return peek_mangled(self, &name, &limit);
 }
 
 /* -- writing -------------------------------------------------------------------------------------------------------- */

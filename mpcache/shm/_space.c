@@ -2,22 +2,7 @@
  * nanoseconds and released for what may wait or copies much. */
 #include "binding.h"
 
-#include <math.h>
-
 #define READS 16              /* look-ups of one get that may be overtaken by writers before it is a miss */
-
-/* -- times ---------------------------------------------------------------------------------------------------------- */
-
-/* Exact both ways: a long double holds every nanosecond, so the float that went in comes out. */
-i64 ns_of_seconds(double seconds)
-{
-    return seconds <= 0 || !isfinite(seconds) || seconds > 9e9 ? 0 : (i64)llroundl((long double)seconds * 1e9L);
-}
-
-double seconds_of_ns(i64 ns)
-{
-    return (double)((long double)ns / 1e9L);
-}
 
 /* -- reading -------------------------------------------------------------------------------------------------------- */
 
@@ -52,15 +37,34 @@ static PyObject *read_value(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
     Py_RETURN_NONE;
 }
 
+/* The value, which is taken over, and what is known of it; built by hand, as to read a format takes longer than the
+ * look-up. */
+static PyObject *told(PyObject *value, const struct mpc_record *record)
+{
+    PyObject *tuple = PyTuple_New(6);
+    PyObject *items[] = {value,
+                         PyFloat_FromDouble(seconds_of_ns(record->created)),
+                         PyLong_FromUnsignedLongLong(record->epoch),
+                         PyLong_FromLong(record->flags),
+                         PyFloat_FromDouble(seconds_of_ns(record->expires)),
+                         PyLong_FromUnsignedLongLong(record->version)};
+    for (Py_ssize_t i = 0; i < 6; i++)
+        if (tuple)
+            PyTuple_SET_ITEM(tuple, i, items[i]);
+        else
+            Py_XDECREF(items[i]);
+    if (PyErr_Occurred())
+        Py_CLEAR(tuple);
+    return tuple;
+}
+
 static PyObject *get(Space *self, const mpc_key *key)
 {
     mpc_hit hit;
     PyObject *value = read_value(&self->engine->ctx, key, &hit);
     if (!value || value == Py_None)
         return value;
-    const struct mpc_record *record = &hit.record;
-    return Py_BuildValue("(NdKBdK)", value, seconds_of_ns(record->created), (unsigned long long)record->epoch,
-                         record->flags, seconds_of_ns(record->expires), (unsigned long long)record->version);
+    return told(value, &hit.record);
 }
 
 static PyObject *space_get(Space *self, PyObject *name)
@@ -137,7 +141,7 @@ static mpc_status write_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *v
 }
 
 /* At once if the shard is free; else with the GIL released, for as long as a set may wait. */
-static mpc_status write_value(mpc_ctx *ctx, write_fn write, const mpc_key *key, const mpc_value *value,
+static mpc_status store_value(mpc_ctx *ctx, write_fn write, const mpc_key *key, const mpc_value *value,
                               const mpc_hold *guard)
 {
     mpc_status status = value->len < MPC_LONG_COPY ? write(ctx, key, value, guard, 0) : MPC_BUSY;
@@ -151,7 +155,7 @@ static mpc_status write_value(mpc_ctx *ctx, write_fn write, const mpc_key *key, 
 
 mpc_status set_value(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value)
 {
-    return write_value(ctx, write_set, key, value, NULL);
+    return store_value(ctx, write_set, key, value, NULL);
 }
 
 /* NULL stands for what the caller left out.  The epoch is the caller's business. */
@@ -226,7 +230,7 @@ static mpc_status fill_under(Space *self, const Guard *guard, const mpc_key *key
 {
     if (guard->refused || guard->space->engine != self->engine)
         return MPC_REFUSED;
-    return write_value(&self->engine->ctx, mpc_fill, key, value, &guard->hold);
+    return store_value(&self->engine->ctx, mpc_fill, key, value, &guard->hold);
 }
 
 /* args: guard, key, value, created, expires, flags */
@@ -263,21 +267,14 @@ static PyObject *space_delete(Space *self, PyObject *name)
 
 /* -- many keys ---------------------------------------------------------------------------------------------------------- */
 
-/* Keys that borrow their bytes from what is in `names`. */
-typedef struct {
-    PyObject *names;
-    Py_ssize_t n;
-    mpc_key *key;
-} many_keys;
-
-static void free_keys(many_keys *many)
+void free_keys(many_keys *many)
 {
     Py_CLEAR(many->names);
     PyMem_Free(many->key);
 }
 
 /* All or none: one that is no key keeps the others from being touched. */
-static int parse_keys(Space *self, PyObject *names, many_keys *many)
+int parse_keys(Space *self, PyObject *names, many_keys *many)
 {
     *many = (many_keys){.names = PySequence_Tuple(names)};
     if (!many->names)
@@ -302,6 +299,7 @@ static PyObject *space_get_multi(Space *self, PyObject *names)
         return NULL;
     PyObject *list = PyList_New(many.n);
     for (Py_ssize_t i = 0; list && i < many.n; i++) {
+        ask_ahead(&self->engine->ctx, &many, i);
         PyObject *found = get(self, &many.key[i]);
         if (found)
             PyList_SET_ITEM(list, i, found);

@@ -68,6 +68,19 @@ typedef struct {
     bool plain;        /* whether the lifetime is a plain number */
 } Shortcut;
 
+/* Keys that borrow their bytes from what is in `names`. */
+typedef struct {
+    PyObject *names;
+    Py_ssize_t n;
+    mpc_key *key;
+} many_keys;
+
+/* How old a value may be, for the length of one call. */
+typedef struct {
+    double seconds;  /* HUGE_VAL: as old as it likes */
+    i64 young_since; /* what was created since then need not be held against the exact clock; 0: not asked yet */
+} age_limit;
+
 /* What keeps the bytes of a value in place while it is stored. */
 typedef struct {
     Py_ssize_t n;
@@ -95,12 +108,26 @@ PyObject *space_version(Space *self, PyObject *name);
 PyObject *space_incr(Space *self, PyObject *const *args, Py_ssize_t n);
 PyObject *space_touch(Space *self, PyObject *const *args, Py_ssize_t n);
 mpc_status set_value(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value);
+int parse_keys(Space *self, PyObject *names, many_keys *many);
+void free_keys(many_keys *many);
+int init_time(void);
 i64 ns_of_seconds(double seconds);
 double seconds_of_ns(i64 ns);
-int init_time(void);
+int now_ns(i64 *now);
+bool lifetime_of(PyObject *given, double *lifetime);
+int is_young(age_limit *limit, i64 created);
 PyObject *new_space(Engine *engine, u16 number);
 PyObject *new_lease(Space *space, PyObject *name, int kind);
 PyObject *new_guard(Space *space, PyObject *name);
+
+/* While the i-th of many is looked up, the memory of those that follow may come. */
+static inline void ask_ahead(const mpc_ctx *ctx, const many_keys *many, Py_ssize_t i)
+{
+    if (i + 8 < many->n)
+        mpc_ask_for_slot(ctx, &many->key[i + 8]);
+    if (i + 4 < many->n)
+        mpc_ask_for_record(ctx, &many->key[i + 4]);
+}
 
 static inline u64 epoch_now(const Space *space)
 {

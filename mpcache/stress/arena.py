@@ -1,6 +1,6 @@
 """Where a run is played: a store and a mutex of its own, set up before it and gone after it.
 
-Leans on region, backends, mutexes and shm by their names, and on testing for servers, which end
+Leans on region, backends, mutexes and shm by their names, on foreign, and on testing for servers, which end
 with whoever started them.
 """
 
@@ -22,6 +22,7 @@ from mpcache import backends, make_region, mutexes
 from mpcache.api import Guarantees
 from mpcache.exception import SegmentError
 from mpcache.shm import segment
+from mpcache.stress import foreign
 from mpcache.stress.settings import Settings
 
 LEASE = 1.0
@@ -89,13 +90,23 @@ class Arena:
         if self.own:
             return make_region().configure(self.full, arguments=arguments)
         return make_region().configure(
-            self.full, arguments=arguments, mutex=self.mutex, mutex_arguments={**self.mutex_arguments}
+            self.full, arguments=arguments, mutex=_kind(self.mutex), mutex_arguments={**self.mutex_arguments}
         )
 
     def mutexes(self) -> Callable[[str], Any]:
         """What makes a mutex of a key."""
-        factory, arguments = mutexes.resolve(self.mutex), self.mutex_arguments
+        factory, arguments = mutexes.resolve(_kind(self.mutex)), self.mutex_arguments
         return lambda key: factory(key, **arguments)
+
+    @property
+    def inherited(self) -> bool:
+        """Whether its mutex can be had by those only that are forked after it was made."""
+        return self.mutex in foreign.TABLE and foreign.TABLE[self.mutex].inherited
+
+    def prepare(self) -> None:
+        """Make what workers can only inherit, before any of them is there."""
+        if self.mutex in foreign.TABLE:
+            foreign.TABLE[self.mutex].prepare(**self.mutex_arguments)
 
     def json(self) -> str:
         """Text from which :meth:`of` makes an equal one."""
@@ -105,6 +116,11 @@ class Arena:
     def of(cls, text: str) -> Arena:
         """What :meth:`json` wrote."""
         return cls(**json.loads(text))
+
+
+def _kind(mutex: str) -> Any:
+    """What the name stands for among the foreign ones; else the name."""
+    return foreign.TABLE.get(mutex, mutex)
 
 
 def own_mutex(backend: str) -> str:
@@ -122,12 +138,13 @@ def set_up(settings: Settings, size: str) -> Iterator[Arena]:
     backend, mutex = settings.backend.removeprefix("mpcache."), settings.mutex or own_mutex(settings.backend)
     sweep()
     with ExitStack() as stack:
-        folder = stack.enter_context(_folder())
+        folder = stack.enter_context(own_folder())
         name = _PREFIX + folder.name
         start = _Servers(stack)
         stack.callback(segment.unlink, name)
         stack.callback(segment.unlink, f"{name}-locks")
         stack.callback(_forget_semaphores, folder / "locks")
+        stack.callback(foreign.clear, folder, name)
         of_store = {**_store(backend, folder, name, size, start), **settings.backend_arguments}
         of_mutex = {**_mutex(mutex, folder, name, start), **settings.mutex_arguments}
         guarantees = _guarantees(mutex)
@@ -150,7 +167,7 @@ def set_up(settings: Settings, size: str) -> Iterator[Arena]:
 
 def _guarantees(mutex: str) -> Guarantees:
     try:
-        factory = mutexes.resolve(mutex)
+        factory = mutexes.resolve(_kind(mutex))
     except Exception as error:
         raise Unplayable(str(error)) from error
     return getattr(factory, "guarantees", PROMISED)
@@ -177,6 +194,8 @@ def _mutex(mutex: str, folder: Path, name: str, start: _Servers) -> dict[str, An
         return {"url": start.redis(), "lease": LEASE}
     if mutex == "memcached":
         return {"url": start.memcached(), "lease": LEASE}
+    if mutex in foreign.TABLE:
+        return {"directory": str(folder), "name": name}
     return {}
 
 
@@ -227,7 +246,7 @@ def base() -> Path:
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def own_folder() -> Iterator[Path]:
     """A directory for one run.  It is locked while its run lives, by which :func:`sweep` knows."""
     folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base()))
     try:
@@ -250,6 +269,7 @@ def sweep() -> list[str]:
             for name in (f"{_PREFIX}{folder.name}", f"{_PREFIX}{folder.name}-locks"):
                 segment.unlink(name)
             _forget_semaphores(folder / "locks")
+            foreign.clear(folder, f"{_PREFIX}{folder.name}")
             shutil.rmtree(folder, ignore_errors=True)
             swept.append(folder.name)
     return swept

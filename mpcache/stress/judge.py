@@ -194,6 +194,27 @@ def fenced(story: Story) -> Iterator[Violation]:
                 yield Violation("fence", text, key, next_one.got, (one, next_one))
 
 
+def kept(story: Story) -> Iterator[Violation]:
+    """Who lives keeps what he holds, however long; where that is a lease, unless he is stopped.
+
+    A machine that does not let a process run for the time of a lease makes it lose that.  So it is said only where
+    every hold that lasted as long as the lost ones was lost, and these are two at least.
+    """
+    lost = [hold for hold in story.of(Kind.HOLD) if hold.got and hold.outcome == Outcome.LOST]
+    if story.leased:
+        lost = [hold for hold in lost if not story.stopped(hold)]
+        shortest = min((hold.ended - hold.got for hold in lost), default=0)
+        if len(lost) < 2 or any(
+            hold.ended - hold.got >= shortest and hold.outcome == Outcome.DONE
+            for hold in story.of(Kind.HOLD)
+            if hold.got and hold.ended
+        ):
+            return
+    for hold in lost:
+        text = f"key {hold.key}: {actor(hold.actor)} lost it in {_ms(hold.ended - hold.got)}, and was not stopped"
+        yield Violation("not kept", text, hold.key, hold.ended, (hold,))
+
+
 def takeovers(story: Story) -> list[tuple[int, Entry]]:
     """What the deaths of holders cost: ns from the signal until another had the key, and who that was.
 
@@ -434,7 +455,7 @@ def latest(entries: Iterable[Entry]) -> Callable[[int], Entry | None]:
 
 
 Check = Callable[[Story], Iterator[Violation]]
-EXCLUSION: tuple[Check, ...] = (disjoint, alone, counted, fenced)
+EXCLUSION: tuple[Check, ...] = (disjoint, alone, counted, fenced, kept)
 
 
 def apply(checks: Iterable[Check], story: Story, most: int = 20) -> list[Violation]:

@@ -267,7 +267,7 @@ def main() -> None:
     adopt()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who watches, and says what follows
     part = Part.read(folder)
-    prepare(part.settings)
+    prepare(part)
     began, play = now(), Play(part)
     try:
         play.play()

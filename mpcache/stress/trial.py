@@ -1,6 +1,6 @@
 """A run: rounds of plays, each of which is judged, until the time is over or something was found that must not be.
 
-Leans on arena, play, judge and latency.  The verdict and all that a report shows come from here, as plain data.
+Leans on arena, builds, play, judge and latency.  The verdict and all that a report shows come from here, as plain data.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ import os
 import platform
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import mpcache
-from mpcache.stress import diary, judge, punctuality, scenarios
+from mpcache.stress import builds, diary, faults, judge, punctuality, scenarios
 from mpcache.stress.arena import Arena, Unplayable, set_up
 from mpcache.stress.board import BEGAN, DONE, FINDINGS, HOLDING, KILLS, STOP, STOPS, Board
 from mpcache.stress.diary import Kind
@@ -36,6 +39,9 @@ VERDICTS = {HELD: "held", VIOLATED: "violated", COULD_NOT_RUN: "could not run"}
 
 PROMISES = ("takeover", "leased", "processes", "survives_death", "fair")
 """What of a mutex' guarantees a report shows."""
+
+_BEATS = 4000
+"""Looks at the board that are kept; an even number."""
 
 _LOOK = 0.1
 """Seconds between two looks at the board."""
@@ -72,7 +78,7 @@ class Trial:
     """One run.
 
     :ivar watcher: is called some times a second.
-    :ivar package: the folder in which an engine of another build lies; None: this one.
+    :ivar package: the folder in which an engine of another build lies; None: it is built, if the settings ask for one.
     """
 
     settings: Settings
@@ -105,8 +111,10 @@ class Trial:
         began = time.time()
         with set_up(self.settings, self._kind.size) as arena:
             self._arena = arena
-            self.unfit = self._kind(self.settings, arena).unfit()
+            self.unfit = self._kind(self.settings, arena).unfit() or self._out_of_reach(arena)
             try:
+                if not (self.unfit or self.package or (build := faults.build(self.settings)).ordinary):
+                    (self.package,) = builds.engines([build], Path(arena.folder)).values()
                 while not (self.unfit or self.violations) and self._left() > 0.05:
                     self._round(arena, min(self._left(), ROUND))
             except KeyboardInterrupt:
@@ -119,6 +127,11 @@ class Trial:
         if self.violations:
             return VIOLATED
         return HELD if self.progress.rounds and self.progress.operations else COULD_NOT_RUN
+
+    def _out_of_reach(self, arena: Arena) -> str:
+        if self._kind.programs and arena.inherited:
+            return f"programs of their own cannot have a {arena.mutex}: it is made before the fork, and inherited"
+        return ""
 
     def _left(self) -> float:
         return self.settings.seconds - self.progress.seconds
@@ -134,11 +147,12 @@ class Trial:
             self._watch(part, self._start(part))
         except KeyboardInterrupt:
             self.interrupted = True
-        self._judge(part)
-        shutil.rmtree(folder)
-        self.progress.rounds += 1
-        self.watcher(self.progress)
-        if self.interrupted:
+        with _undisturbed() as caught:
+            self._judge(part)
+            shutil.rmtree(folder)
+            self.progress.rounds += 1
+            self.watcher(self.progress)
+        if self.interrupted or caught:
             raise KeyboardInterrupt
 
     def _start(self, part: Part) -> subprocess.Popen[bytes]:
@@ -173,7 +187,7 @@ class Trial:
                 progress.holders = sum(1 for row in board.everybody() if row[HOLDING])
                 progress.violations = len(self.violations) + board.head[FINDINGS]
                 progress.rate = seen.rate(operations)
-                self.pulse.append((round(progress.seconds, 3), operations, progress.kills, progress.stops))
+                self._beat(operations)
                 self.watcher(progress)
         except KeyboardInterrupt:
             board.head[STOP] = 1
@@ -186,6 +200,14 @@ class Trial:
         if play.returncode:
             said = (part.folder / "complaints").read_text(errors="replace").strip()
             raise Unplayable(f"the play ended with {play.returncode}: {said or 'it said nothing'}")
+
+    def _beat(self, operations: int) -> None:
+        """One more look for the picture of operations over time, which hours make no longer than minutes do."""
+        now = round(self.progress.seconds, 3)
+        self.pulse.append((now, operations, self.progress.kills, self.progress.stops))
+        if len(self.pulse) >= _BEATS:
+            pairs = zip(self.pulse[::2], self.pulse[1::2], strict=True)
+            self.pulse = [(then, one + more, kills, stops) for (_, one, _, _), (then, more, kills, stops) in pairs]
 
     def _judge(self, part: Part) -> None:
         scenario = part.scenario()
@@ -264,6 +286,21 @@ class _Pulse:
 
 class _RoundStory(Story):
     lives = 0
+
+
+@contextmanager
+def _undisturbed() -> Iterator[list[int]]:
+    """Who has begun to judge comes to an end: signals are known when the ``with`` is over."""
+    caught: list[int] = []
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            before[one] = signal.signal(one, lambda number, frame: caught.append(number))
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def tell(part: Part) -> _RoundStory:

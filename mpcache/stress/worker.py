@@ -309,14 +309,15 @@ def main() -> None:
     folder, worker, life, parent = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     die_with(parent)
     part = Part.read(folder)
-    prepare(part.settings)
+    prepare(part)
     scenario = part.scenario()
     live(part, part.board(), scenario, Process(part, scenario), worker, life)
 
 
-def prepare(settings: Settings) -> None:
-    """Seed the fault that is asked for, before anything is used."""
-    if settings.fault:
+def prepare(part: Part) -> None:
+    """Seed the fault that is asked for, before anything is used, and make what is only inherited."""
+    if part.settings.fault:
         from mpcache.stress import faults
 
-        faults.seed(settings.fault)
+        faults.seed(part.settings.fault)
+    part.arena.prepare()

@@ -9,7 +9,6 @@ import json
 import mmap
 import os
 import random
-import shutil
 import signal
 import struct
 import subprocess
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import mpcache
+from mpcache.stress.builds import Build, engine
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = Path(mpcache.__file__).parent
@@ -237,16 +237,7 @@ def _end_session(leader: subprocess.Popen[str]) -> None:
 
 def build_with_delays(folder: Path, fault: str = "") -> Path:
     """A copy of the package whose engine pauses at its shared stores; and has a known fault, if one is named."""
-    for name in ("setup.py", "setup.cfg", "pyproject.toml", "README.rst", "LICENSE"):
-        shutil.copy(ROOT / name, folder)
-    shutil.copytree(PACKAGE, folder / "mpcache", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    wanted = os.environ | {"MPCACHE_FAULT": fault, "MPCACHE_DELAYS": "1"}
-    wanted.pop("MPCACHE_SANITIZE", None)
-    wanted.pop("LD_PRELOAD", None)  # a sanitizer's runtime is for the tests, and not for the compiler
-    command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
-    built = subprocess.run(command, cwd=folder, env=wanted, capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout + built.stderr
-    return folder / "mpcache"
+    return engine(Build(fault, delays=True), folder) / "mpcache"
 
 
 # -- a look inside ------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import mpcache
-from mpcache.api import NO_VALUE
+from mpcache.api import BYTES, NO_VALUE
 from mpcache.backends.shm import ShmBackend
 from mpcache.exception import CantSerializeException, DogpileCacheException, ValueTooLarge
 from mpcache.region import CacheRegion
@@ -99,6 +99,51 @@ def test_ages_are_judged_alike(pair: tuple[Any, Any], clock: Clock, of_region: A
         answers = [(r.get("k", lifetime), r.get_multi(["k"], lifetime), r.get("k", lifetime, True)) for r in pair]
         assert answers[0] == answers[1], clock.now
         clock.forward(2.5)
+
+
+@pytest.mark.parametrize("lifetime", [1e-6, 0.5, 1, 1.001, 60, 3600.0, 1e300, float("inf")])
+def test_no_value_is_served_past_its_lifetime_by_the_machines_own_clock(region: Any, lifetime: float) -> None:
+    """There the coarse clock may decide, which lags: not in the last second, where that would tell."""
+    for over in (1e-6, 1e-3, 0.02, 0.9, 1.1, 1e6):
+        created = max(time.time() - lifetime - over, 1)
+        region.backend.store("k", b"v", created, None, BYTES)
+        fresh = b"v" if lifetime == float("inf") or lifetime > 1e10 else NO_VALUE
+        assert [region.get("k", lifetime), *region.get_multi(["k"], lifetime)] == [fresh, fresh]
+
+
+@pytest.mark.parametrize("lifetime", [30.0, 31, 3600, 9e9, 1e300])
+@pytest.mark.parametrize("left", [29.0, 29.99])
+def test_every_value_is_served_until_then(region: Any, lifetime: float, left: float) -> None:
+    region.backend.store("k", b"v", time.time() - min(lifetime - left, 1e9), None, BYTES)
+    assert [region.get("k", lifetime), *region.get_multi(["k"], lifetime)] == [b"v", b"v"]
+
+
+def test_the_keys_of_many_may_be_lost_while_they_are_read(region: Any) -> None:
+    """To unpickle runs code, here one that empties the caller's list."""
+    keys = [f"key:{number}" for number in range(40)]
+    region.set_multi({key: Clears(key) for key in keys})
+    CLEARED.append(keys)
+    assert region.get_multi(keys) == [f"key:{number}" for number in range(40)]
+    assert keys == []
+
+
+CLEARED: list[list[str]] = []
+
+
+class Clears:
+    """Is its key when it is unpickled, and clears a list then."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def __reduce__(self) -> Any:
+        return clear, (self.key,)
+
+
+def clear(key: str) -> str:
+    while CLEARED:
+        CLEARED.pop().clear()
+    return key
 
 
 def test_the_regions_options_count_from_when_they_are_assigned(region: Any, clock: Clock) -> None:

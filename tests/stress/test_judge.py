@@ -136,6 +136,11 @@ def test_a_living_one_was_found_there() -> None:
     assert found(alone, killed(A, 40), hold(B, 15, 30, extra=A)) == ["found occupied"]
 
 
+def test_who_was_found_is_shown_in_the_hold_in_which_he_was_found() -> None:
+    told = story(hold(A, 10, 20), hold(B, 15, 30, extra=A), hold(A, 500, 510))
+    assert [one.got for violation in alone(told) for one in violation.evidence] == [15, 10]
+
+
 def test_a_dead_one_is_dead_from_the_first_signal_on() -> None:
     twice = (killed(A, 12), Signal("end", A >> 8, 40, NEVER))
     assert found(alone, *twice, hold(B, 15, 30, extra=A)) == []
@@ -166,6 +171,11 @@ def test_fences_grow() -> None:
 def test_what_a_death_cost() -> None:
     told = story(hold(A, 10, 0, until=50), killed(A, 50), hold(B, 57, 60, began=20), hold(C, 70, 80, began=30))
     assert [took for took, _ in takeovers(told)] == [7]
+
+
+def test_whoever_came_before_a_death_took_nothing_over() -> None:
+    told = story(hold(A, 10, 0, until=50), killed(A, 50), hold(B, 40, 60, began=20), hold(C, 70, 80, began=20))
+    assert takeovers(told) == []
 
 
 def test_nobody_waited_for_the_dead() -> None:

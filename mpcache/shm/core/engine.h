@@ -152,6 +152,10 @@ void mpc_key_hash128(const mpc_ctx *ctx, const mpc_key *key, u64 out[2]);
 u64 mpc_hash(const u64 seed[2], u64 salt, const void *bytes, size_t n);
 
 /* -- the store: store.c --------------------------------------------------------------------------------------- */
+void mpc_ask_for_slot(const mpc_ctx *ctx, const mpc_key *key);
+void mpc_ask_for_record(const mpc_ctx *ctx, const mpc_key *key);
+void mpc_ask_for_slot(const mpc_ctx *ctx, const mpc_key *key);
+void mpc_ask_for_record(const mpc_ctx *ctx, const mpc_key *key);
 mpc_status mpc_find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit);
 mpc_status mpc_copy(mpc_ctx *ctx, const mpc_hit *hit, void *to);
 mpc_status mpc_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64 wait_ns);

@@ -50,7 +50,7 @@ static bool read_holder(struct mpc_lease *lease, u64 *owner, u64 *fence)
     return *owner != 0 && mpc_load_acquire(&lease->owner) == *owner;
 }
 
-static bool is_key(struct mpc_lease *lease, const u64 key[2])
+static bool has_key(struct mpc_lease *lease, const u64 key[2])
 {
     return mpc_load(&lease->key[0]) == key[0] && mpc_load(&lease->key[1]) == key[1];
 }
@@ -65,7 +65,7 @@ static struct mpc_lease *entry_of(struct mpc_lease_bucket *bucket, const u64 key
         if (i >= MPC_LEASES_PER_BUCKET)
             break;
         struct mpc_lease *lease = &bucket->lease[i];
-        if (mpc_load_acquire(&lease->owner) != 0 && is_key(lease, key))
+        if (mpc_load_acquire(&lease->owner) != 0 && has_key(lease, key))
             return lease;
     }
     return NULL;
@@ -134,6 +134,10 @@ static void note_holder(const mpc_ctx *ctx, struct mpc_lease *lease, mpc_wait *w
 
 static bool was_judged_dead(struct mpc_lease *lease, const mpc_wait *wait)
 {
+#ifdef MPC_FAULT_DEAD_BY_AGE
+    if (wait->since_ns != 0 && mpc_mono_ns() - wait->since_ns > 100 * MPC_NS_PER_MS)
+        return true;
+#endif
 #ifdef MPC_FAULT_STALE_VERDICT
     return wait->dead;
 #endif
@@ -407,6 +411,9 @@ bool mpc_lease_void(mpc_ctx *ctx, const mpc_key *key)
     u64 hash[2];
     mpc_key_hash128(ctx, key, hash);
     struct mpc_lease *lease = entry_of(bucket_at(ctx, bucket_of(ctx, hash)), hash);
+#ifdef MPC_FAULT_NO_VOID
+    return false;
+#endif
     if (lease)
         raise_voided(lease, mpc_load_acquire(&lease->fence));
     atomic_thread_fence(memory_order_seq_cst);
@@ -435,7 +442,7 @@ bool mpc_lease_fill_begin(mpc_ctx *ctx, const mpc_key *key, const mpc_hold *guar
     u64 hash[2];
     mpc_key_hash128(ctx, key, hash);
     *verdict = MPC_REFUSED;
-    if (!mpc_lease_mine(ctx, guard) || mpc_lease_voided(ctx, guard) || !is_key(lease_at(ctx, guard->entry), hash))
+    if (!mpc_lease_mine(ctx, guard) || mpc_lease_voided(ctx, guard) || !has_key(lease_at(ctx, guard->entry), hash))
         return false;
     *verdict = wait_ns ? MPC_DROPPED : MPC_BUSY;
     if (!mpc_lock(ctx, &bucket_with(ctx, guard->entry)->lock, wait_ns < NESTED_WAIT_NS ? wait_ns : NESTED_WAIT_NS))

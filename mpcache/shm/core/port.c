@@ -74,6 +74,11 @@ i64 mpc_wall_ns(void)
     return (i64)clock_ns(CLOCK_REALTIME);
 }
 
+i64 mpc_wall_coarse_ns(void)
+{
+    return (i64)clock_ns(CLOCK_REALTIME_COARSE);
+}
+
 /* Not FUTEX_PRIVATE: the word is shared by processes. */
 void mpc_futex_wait(a32 *word, u32 expected, u64 ns)
 {

@@ -99,6 +99,7 @@ static inline void mpc_pause(void)
 u64 mpc_mono_ns(void);       /* for durations: never steps */
 u64 mpc_mono_coarse_ns(void); /* the same clock, some ms behind, at a tenth of the cost */
 i64 mpc_wall_ns(void);       /* for ages and expiry: since the Unix epoch */
+i64 mpc_wall_coarse_ns(void); /* the same, as the coarse one of the other clock */
 
 /* Sleep until *word is not `expected`, somebody wakes, a signal arrives or `ns` have passed. */
 void mpc_futex_wait(a32 *word, u32 expected, u64 ns);

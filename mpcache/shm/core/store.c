@@ -94,6 +94,49 @@ mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 space, mpc_hit *hi
     return MPC_ABSENT;
 }
 
+/* -- asking for memory ------------------------------------------------------------------------------------------- */
+
+#define LINES_READ 16    /* of a record whose length nobody knows yet */
+#define LINES_WRITTEN 32 /* at most: of more, the processor sees coming what follows */
+
+static const u8 *at_position(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring, u64 position)
+{
+    return mpc_ring_base(ctx, shard, ring) + position % mpc_ring_units(ctx, ring) * MPC_UNIT;
+}
+
+/* Who looks for many keys asks for all their memory, a few keys ahead: first for the line of the index that most
+ * likely has the slot, */
+void mpc_ask_for_slot(const mpc_ctx *ctx, const mpc_key *key)
+{
+    __builtin_prefetch(mpc_bucket(ctx, mpc_shard_of(ctx, key), key->hash, 0));
+}
+
+/* and when that has come, for the record.  A tag may be another key's; then it was in vain. */
+void mpc_ask_for_record(const mpc_ctx *ctx, const mpc_key *key)
+{
+    struct mpc_shard *shard = mpc_shard_of(ctx, key);
+    a64 *bucket = mpc_bucket(ctx, shard, key->hash, 0);
+    for (unsigned i = 0; i < MPC_SLOTS_PER_BUCKET; i++) {
+        u64 word = mpc_load(&bucket[i]);
+        if (word >> MPC_TAG_SHIFT != mpc_tag(key->hash))
+            continue;
+        const u8 *at = at_position(ctx, shard, mpc_word_ring(word), mpc_word_position(word));
+        for (unsigned line = 0; line < LINES_READ; line++)
+            __builtin_prefetch(at + line * MPC_LINE);
+        return;
+    }
+}
+
+/* The memory beyond a head was written a lap ago, perhaps by another core: without this, each store into it waits for
+ * the line of the one before. */
+static void ask_for_head(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring, u64 units)
+{
+    const u8 *head = at_position(ctx, shard, ring, mpc_load(&shard->ring[ring].head));
+    u64 lines = units * MPC_UNIT / MPC_LINE + 1;
+    for (u64 line = 0; line < lines && line < LINES_WRITTEN; line++)
+        __builtin_prefetch(head + line * MPC_LINE, 1);
+}
+
 /* -- writing ---------------------------------------------------------------------------------------------------- */
 
 /* What a set is about to look at lies in cold memory, in places that do not depend on each other: ask for all at once,
@@ -104,8 +147,7 @@ void mpc_ask_for(const mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key
     __builtin_prefetch(mpc_bucket(ctx, shard, key->hash, 1), 1);
     __builtin_prefetch(mpc_ghosts_of(ctx, shard, key->hash), 1);
     for (unsigned ring = 0; ring < MPC_RINGS; ring++) {
-        u64 place = mpc_load(&shard->ring[ring].tail) % mpc_ring_units(ctx, ring);
-        __builtin_prefetch(mpc_ring_base(ctx, shard, ring) + place * MPC_UNIT);
+        __builtin_prefetch(at_position(ctx, shard, ring, mpc_load(&shard->ring[ring].tail)));
     }
 }
 
@@ -126,9 +168,10 @@ static mpc_status put_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_ke
 {
     mpc_hit old;
     struct mpc_room room;
+    u64 units = mpc_units(key->len, value->len);
     bool had = mpc_look_up(ctx, shard, key, &old) == MPC_OK;
-    mpc_status status =
-        mpc_make_room_locked(ctx, shard, key->hash, mpc_units(key->len, value->len), had ? &old : NULL, &room);
+    ask_for_head(ctx, shard, had ? mpc_word_ring(old.word) : MPC_SMALL, units); /* most likely */
+    mpc_status status = mpc_make_room_locked(ctx, shard, key->hash, units, had ? &old : NULL, &room);
     if (status != MPC_OK)
         return status;
     u64 position = mpc_log_append_locked(&room.log[room.ring], key, value, room.guest);

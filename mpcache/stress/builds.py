@@ -1,0 +1,86 @@
+"""Engines of other builds: with a known bug, or with pauses at the shared stores, beside the one that is installed.
+
+Leans on arena.  A build is a copy of the whole package, so that a process which finds it first on its path has
+nothing of the other one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import mpcache
+from mpcache.stress.arena import Unplayable
+
+PACKAGE = Path(mpcache.__file__).parent
+_BESIDE = ("setup.py", "setup.cfg", "pyproject.toml", "README.rst", "LICENSE")
+_NOT_COPIED = ("*.so", "__pycache__")
+
+
+class Build(NamedTuple):
+    """What sets a build apart from the ordinary one.
+
+    :ivar flag: the bug, MPC_FAULT_flag in the sources; empty: none.
+    :ivar delays: whether it pauses at its shared stores.
+    """
+
+    flag: str = ""
+    delays: bool = False
+
+    @property
+    def ordinary(self) -> bool:
+        """Whether it is the one that is there already."""
+        return self == Build()
+
+    def __str__(self) -> str:
+        return "-".join(filter(None, (self.flag.lower(), "delays" if self.delays else ""))) or "plain"
+
+
+def engine(build: Build, folder: Path) -> Path:
+    """Build it there, which takes seconds; the path that is to stand first on PYTHONPATH.
+
+    :param folder: an empty one.
+    :raises Unplayable: the sources are not there, or cannot be compiled.
+    """
+    root = PACKAGE.parent
+    if not (root / "setup.py").exists() or not list(PACKAGE.glob("shm/core/*.c")):
+        raise Unplayable(
+            f"{PACKAGE} has no C sources, which an engine with {'a known bug' if build.flag else 'delays'} is built"
+            " from; run it from a checkout, or an unpacked sdist"
+        )
+    for name in _BESIDE:
+        shutil.copy(root / name, folder)
+    shutil.copytree(PACKAGE, folder / "mpcache", ignore=shutil.ignore_patterns(*_NOT_COPIED))
+    wanted = os.environ | {"MPCACHE_FAULT": build.flag, "MPCACHE_DELAYS": "1" if build.delays else ""}
+    for meant_for_others in ("MPCACHE_SANITIZE", "LD_PRELOAD", "PYTHONPATH"):
+        wanted.pop(meant_for_others, None)
+    command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
+    done = subprocess.run(command, cwd=folder, env=wanted, capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip()[-2000:]
+        raise Unplayable(
+            f"the engine {build} cannot be built; it takes a C compiler, Python's headers and setuptools:\n{said}"
+        )
+    return folder
+
+
+def engines(builds: Iterable[Build], folder: Path) -> dict[Build, Path]:
+    """Build them all, each in a folder of its own, as many at a time as there are cores.
+
+    :raises Unplayable: as :func:`engine`.
+    """
+
+    def one(build: Build) -> Path:
+        here = folder / str(build)
+        here.mkdir()
+        return engine(build, here)
+
+    wanted = sorted({build for build in builds if not build.ordinary})
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(wanted, pool.map(one, wanted), strict=True))

@@ -1,0 +1,209 @@
+"""Known bugs in mutexes and in the dogpile lock: each function brings one into this process, for good.
+
+Leans on the mutexes, the region and its rooms, into whose inner parts it puts what others have shipped.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+from weakref import WeakSet
+
+from mpcache import creation, foundation, lock, multi
+from mpcache.api import Freshness, Outcome
+from mpcache.backends.shm import ShmBackend
+from mpcache.exception import NotHeld
+from mpcache.memcaching import OVER
+from mpcache.mutexes import base, file, files, fronted, leased, memcached, redis, semaphore, shm
+
+# -- leases at a server --------------------------------------------------------------------------------------------
+
+
+def redis_deletes() -> None:
+    _put(redis, "_RETURN", redis.Script("redis.call('DEL', KEYS[1]) redis.call('PUBLISH', KEYS[1], '') return 1"))
+
+
+def memcached_deletes() -> None:
+    def give_back(self: memcached.MemcachedBid, stored: bool) -> bool:
+        found = self._server.gets(self._name)
+        return found is None or self._server.cas(self._name, b"", OVER, found[1]) or True
+
+    _put(memcached.MemcachedBid, "_return", give_back)
+
+
+def never_renewed() -> None:
+    _put(leased._Renewer, "keep", lambda self, lease: None)
+
+
+def loss_untold() -> None:
+    def free(self: leased.LeasedBid, stored: bool) -> None:
+        with suppress(NotHeld):
+            plain(self, stored)
+
+    plain: Any = _put(leased.LeasedBid, "free", free)
+
+
+def waits_for_the_word_alone() -> None:
+    def wait(self: redis.RedisBid, most: float | None) -> Outcome | None:
+        self._poll = 600.0
+        heard: Outcome | None = plain(self, most)
+        return heard
+
+    plain: Any = _put(redis.RedisBid, "wait", wait)
+
+
+def counts_for_itself() -> None:
+    counter = itertools.count(1)
+
+    def ask(self: redis.RedisBid) -> bool:
+        taken = plain(self)
+        self.fence = next(counter) if taken else None
+        return bool(taken)
+
+    plain = _put(redis.RedisBid, "_ask", ask)
+
+
+# -- locks of the kernel -------------------------------------------------------------------------------------------
+
+
+def name_unchecked() -> None:
+    def take(self: file._FileBid) -> bool:
+        if self._file is None:
+            self._file = files.own_or_make(self._path)
+        self._taken = file._lock(self._file)
+        return self._taken
+
+    _put(file._FileBid, "take", take)
+
+
+def broken_by_age() -> None:
+    def take(self: file._FileBid) -> bool:
+        if plain(self):
+            return True
+        with suppress(FileNotFoundError):
+            if time.time() - os.stat(self._path).st_mtime > 0.1:
+                os.unlink(self._path)
+        return False
+
+    plain: Any = _put(file._FileBid, "take", take)
+
+
+def rung_is_taken() -> None:
+    rung: WeakSet[Any] = WeakSet()
+
+    def wait(self: semaphore._SemaphoreBid, most: float | None) -> Outcome | None:
+        opened = semaphore._opened(self._path)
+        semaphore._write(opened, self._bell, time.monotonic_ns() + semaphore._ANNOUNCED)
+        if semaphore._listen(self._path, self._bell, 0.02 if most is None else min(0.02, most)):
+            rung.add(self)
+        return None
+
+    def take(self: semaphore._SemaphoreBid) -> bool:
+        if self not in rung:
+            return bool(plain(self))
+        self._file, self._taken = semaphore._opened(self._path), True
+        return True
+
+    _put(semaphore._SemaphoreBid, "wait", wait)
+    plain: Any = _put(semaphore._SemaphoreBid, "take", take)
+
+
+def threads_unasked() -> None:
+    _put(fronted, "_inside_first", lambda turn, deadline, early: Outcome.ACQUIRED)
+
+
+def inherited() -> None:
+    class Forgetful(dict[Any, Any]):
+        def __setitem__(self, key: Any, value: Any) -> None:
+            pass
+
+    _put(files, "_open_ones", Forgetful())
+
+
+# -- all of them ---------------------------------------------------------------------------------------------------
+
+
+def child_lets_go() -> None:
+    parents = base.incarnation()
+    _put(base, "Incarnation", lambda: parents)
+
+
+def waits_for_itself() -> None:
+    _put(base.Mutex, "_refuse_to_wait_for_myself", lambda self, hold: None)
+    _put(shm, "_leases", lambda: ())
+
+
+# -- the dogpile lock ----------------------------------------------------------------------------------------------
+
+
+class _Work:
+    """A Work that can be told to do one thing otherwise."""
+
+    def __init__(self, work: Any) -> None:
+        self.work = work
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.work, name)
+
+
+def never_looks_again() -> None:
+    class Blind(_Work):
+        def look(self) -> Any:
+            return None, Freshness.ABSENT
+
+    plain: Any = _put(lock, "_make", lambda work, mutex: plain(Blind(work), mutex))
+
+
+def kept_after_release() -> None:
+    class Late(_Work):
+        value: Any = None
+
+        def keep(self, value: Any) -> bool:
+            self.value = value
+            return True
+
+    def make(work: Any, mutex: Any) -> Any:
+        late = Late(work)
+        value = plain(late, mutex)
+        if late.value is not None:
+            work.keep(late.value)
+        return value
+
+    plain: Any = _put(lock, "_make", make)
+
+
+def keys_collide() -> None:
+    def adopt(self: Any, store: Any) -> None:
+        plain(self, store)
+        self.key_mangler = lambda key: str(zlib.crc32(key.encode()) % 64)
+
+    plain: Any = _put(foundation.Foundation, "_adopt_from", adopt)
+
+
+def many_let_go_early() -> None:
+    def publish(self: multi.ManyCreation, values: dict[Any, Any]) -> None:
+        for claim in self._claims.values():
+            lock.let_go(claim.mutex)
+        plain(self, values)
+
+    plain: Any = _put(multi.ManyCreation, "_publish", publish)
+
+
+def fills_unguarded() -> None:
+    _put(creation, "begin_fill", lambda region, mangled: None)
+
+
+def invalidates_at_home() -> None:
+    _put(ShmBackend, "invalidation", lambda self: None)
+
+
+def _put(owner: Any, name: str, bad: Any) -> Callable[..., Any]:
+    """Put it in the place of what is there, which is returned."""
+    good: Callable[..., Any] = getattr(owner, name)
+    setattr(owner, name, bad)
+    return good
