@@ -137,12 +137,12 @@ def settings_for(scenario: str, mutex: str, given: dict[str, Any]) -> Settings:
         raise Unplayable(f"there is no scenario {scenario!r}; there are {known}, and {ALL}") from None
     name = mutex or own_mutex(given["backend"])
     try:
-        among_processes = getattr(mutexes.resolve(name), "guarantees", PROMISED).processes
+        guarantees = getattr(mutexes.resolve(name), "guarantees", PROMISED)
     except mpcache.exception.PluginNotFound as error:
         raise Unplayable(str(error)) from None
     told = {name: value for name, value in given.items() if value is not None}
-    suits = {"kills": kind.kills, "stops": kind.stops, "workers": kind.workers if among_processes else 1}
-    if not among_processes and "workers" not in told:
+    suits = {**kind.trouble(guarantees), "workers": kind.workers if guarantees.processes else 1}
+    if not guarantees.processes and "workers" not in told:
         suits["threads"] = kind.workers
     return Settings(scenario=scenario, mutex=mutex, **{**suits, **told})
 
