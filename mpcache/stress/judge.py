@@ -38,8 +38,15 @@ class Violation(NamedTuple):
         return {**self._asdict(), "evidence": [told(entry) for entry in self.evidence]}
 
 
+HALTS = ("stop", "pause")
+"""Signals in whose times nothing can be expected of a worker; a pause is of all."""
+
+NOBODY = 0
+"""The life of a signal that is not a worker's."""
+
+
 class Signal(NamedTuple):
-    """One that was sent to a worker.
+    """One that was sent to a worker; or a time in which nothing ran, not even who sends them: a ``pause``, of nobody.
 
     :ivar sent, over: when; of a SIGSTOP until when (SIGCONT); of a SIGKILL when the worker was buried.
     :ivar life: whose: an actor number without its thread.
@@ -106,10 +113,13 @@ class Story:
         return {signal.life: signal.sent for signal in reversed(self.signals) if signal.kind in ("kill", "end")}
 
     def stopped(self, entry: Entry) -> bool:
-        """Whether its actor was stopped in it."""
+        """Whether its actor was stopped in it, or the whole machine."""
         life = entry.actor >> 8
         return any(
-            signal.kind == "stop" and signal.life == life and signal.sent < entry.until and signal.over > entry.began
+            signal.kind in HALTS
+            and signal.life in (life, NOBODY)
+            and signal.sent < entry.until
+            and signal.over > entry.began
             for signal in self.signals
         )
 
@@ -175,7 +185,7 @@ def alone(story: Story) -> Iterator[Violation]:
 
 def counted(story: Story) -> Iterator[Violation]:
     """Each holder adds one to a number, in two steps; none of these additions is lost."""
-    if story.leased and any(signal.kind == "stop" for signal in story.signals):
+    if story.leased and any(signal.kind in HALTS for signal in story.signals):
         return  # one who was stopped in between may have lost the lease, and not yet know it
     for key, holds in story.holds().items():
         for one, next_one in pairwise(holds):
@@ -424,7 +434,8 @@ def _atomic(key: int, clusters: list[_Cluster]) -> Iterator[Violation]:
 def not_invalidated(story: Story) -> Iterator[Violation]:
     """What was begun before an invalidation is not read by one who began after it had returned.
 
-    A creation begins when the creator does; a set may take effect as late as when it ends.
+    A creation begins when the creator does; a set may take effect as late as when it ends, and one that is killed some
+    time after the signal was sent.
     """
     calls = latest(story.of(Kind.INVALIDATE))
     born = {entry.value: entry for entry in story.of(Kind.WRITE, Kind.CREATE) if entry.value}
@@ -435,7 +446,8 @@ def not_invalidated(story: Story) -> Iterator[Violation]:
         if write.kind == Kind.CREATE and write.actor == read.actor:
             continue
         call = calls(read.began)
-        if call is not None and (write.began if write.kind == Kind.CREATE else write.until) < call.began:
+        taken = write.began if write.kind == Kind.CREATE else write.ended or NEVER
+        if call is not None and taken < call.began:
             text = f"key {read.key}: {actor(read.actor)} was given a value that was begun before an invalidation"
             yield Violation("invalidated", text, read.key, read.began, (write, call, read))
 
