@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -25,7 +26,7 @@ from mpcache import backends, mutexes
 from mpcache.cli.screen import columns, screen
 from mpcache.stress import assay, faults, scenarios
 from mpcache.stress.arena import PRIVATE, PROMISED, Unplayable, kind_of, own_mutex
-from mpcache.stress.settings import Settings
+from mpcache.stress.settings import PROGRAM, Settings
 from mpcache.stress.trial import COULD_NOT_RUN, HELD, VIOLATED, Trial
 from mpcache.stress.view import View, command, settings_of, title_of
 
@@ -222,7 +223,7 @@ def _conclude(reports: list[dict[str, Any]], view: View, folder: Path | None) ->
             return VIOLATED if violated else COULD_NOT_RUN
         view.line(f"report: {page}")
         if violated:
-            view.line(f"again:  python -m stress replay {folder}")
+            view.line(f"again:  {PROGRAM} replay {shlex.quote(str(folder))}")
     elif len(reports) == 1 and not reports[0]["unfit"]:
         view.line((f"again:  {command(reports[0]['words'])}", "dim"))
     if violated:

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -66,12 +67,14 @@ class Story:
     :ivar signals: in the order of their sending.
     :ivar leased: whether a mutex may lapse while its holder lives, who must learn it, then.
     :ivar takeover: seconds that a death may cost the others.
+    :ivar own: whether the mutex is the store's own, which tells those who wait that a value could not be stored.
     """
 
     entries: dict[int, list[Entry]] = field(default_factory=dict)
     signals: list[Signal] = field(default_factory=list)
     leased: bool = False
     takeover: float = 1.0
+    own: bool = True
     began: int = 0
     ended: int = NEVER
 
@@ -114,14 +117,13 @@ class Story:
 
     def stopped(self, entry: Entry) -> bool:
         """Whether its actor was stopped in it, or the whole machine."""
-        life = entry.actor >> 8
-        return any(
-            signal.kind in HALTS
-            and signal.life in (life, NOBODY)
-            and signal.sent < entry.until
-            and signal.over > entry.began
-            for signal in self.signals
-        )
+        of = (entry.actor >> 8, NOBODY)
+        return any(halt.life in of and halt.sent < entry.until and halt.over > entry.began for halt in self.halts)
+
+    @cached_property
+    def halts(self) -> list[Signal]:
+        """The signals in whose times nothing can be expected of those whose they are."""
+        return [signal for signal in self.signals if signal.kind in HALTS]
 
 
 def told(entry: Entry) -> dict[str, Any]:
@@ -185,7 +187,7 @@ def alone(story: Story) -> Iterator[Violation]:
 
 def counted(story: Story) -> Iterator[Violation]:
     """Each holder adds one to a number, in two steps; none of these additions is lost."""
-    if story.leased and any(signal.kind in HALTS for signal in story.signals):
+    if story.leased and story.halts:
         return  # one who was stopped in between may have lost the lease, and not yet know it
     for key, holds in story.holds().items():
         for one, next_one in pairwise(holds):
@@ -275,6 +277,10 @@ def handoffs(story: Story) -> list[int]:
 # -- creators -------------------------------------------------------------------------------------------------------
 
 
+_STORED = 500_000_000
+"""ns in which a value that was created is stored, or given up; and one who is continued has let go."""
+
+
 def one_creator(story: Story) -> Iterator[Violation]:
     """Of each key exactly one creator runs, unless it dies before its value is stored.
 
@@ -306,8 +312,15 @@ def _invalidated(story: Story, low: int, high: int) -> bool:
 
 
 def _excused(story: Story, create: Entry) -> bool:
-    """Its lease may have lapsed: it was stopped."""
-    return story.leased and story.stopped(create)
+    """Its lease may have lapsed, since it was stopped; or the store refused the value, since another was.
+
+    Who is stopped keeps his guard of the key in the store, or its shard, while a lease at a server goes to others.  The
+    store's own mutex is that guard, or tells that there was none, and who comes next creates ALONE.
+    """
+    if story.leased and story.stopped(create):
+        return True
+    low, high = create.began - _STORED, create.until + _STORED
+    return not story.own and any(halt.sent < high and halt.over > low for halt in story.halts)
 
 
 def one_value(story: Story) -> Iterator[Violation]:

@@ -322,7 +322,7 @@ def tell(part: Part) -> _RoundStory:
     told = json.loads((part.folder / "signals").read_text())
     signals = [Signal(*one) for one in told["signals"]]
     arena = part.arena
-    story = _RoundStory({}, signals, arena.leased, arena.takeover, told["began"], told["ended"])
+    story = _RoundStory({}, signals, arena.leased, arena.takeover, arena.own, told["began"], told["ended"])
     story.lives, died = told["lives"], story.killed()
     for path in part.folder.glob("diary-*"):
         actor = int(path.name.partition("-")[2])
