@@ -134,6 +134,21 @@ def test_a_server_that_takes_its_time_to_say_that_another_has_it(
         mutex.release()
 
 
+def test_a_server_that_takes_its_time_to_say_that_another_renews_them(
+    client: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multi, "GRACE", 0.0)
+    others = on(client, server.port)
+    others.set_multi(dict(zip(KEYS, KEYS, strict=True)))
+    held = [others.backend.get_mutex(key) for key in KEYS]
+    for mutex in held:
+        mutex.acquire()
+    with late(server.port, BRIEF / 2) as slow, in_bounds():
+        assert on(client, slow.port).get_or_create_multi(KEYS, never, expiration_time=-1e-9) == KEYS
+    for mutex in held:
+        mutex.release()
+
+
 def never(*keys: str) -> Any:
     raise AssertionError("another has it")
 
