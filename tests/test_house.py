@@ -98,7 +98,7 @@ DOWN: keeper.Table = {
     "stress.report": ("stress.charts", "stress.settings", "stress.arena"),
     "stress.trial": ("stress.worker", "stress.faults", "stress.latency", "stress.punctuality"),
     "cli.screen": (),
-    "stress.view": ("stress.trial", "cli.screen"),
+    "stress.view": ("stress.assay", "cli.screen"),
     "stress.assay": ("stress.trial",),
     "stress": ("stress.assay",),
     "stress.commands": ("stress.view", "stress.assay", "stress.report", "backends", "exception"),

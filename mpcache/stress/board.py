@@ -10,8 +10,10 @@ import mmap
 import os
 from pathlib import Path
 
-STOP, KILLS, STOPS, FINDINGS, BEGAN = range(5)
-"""The head: whether all are to end; signals sent; things that workers found amiss; when the play began (ns), or 0."""
+STOP, KILLS, STOPS, FINDINGS, BEGAN, BURIED = range(6)
+"""The head: whether all are to end; signals sent; things that workers found amiss; when the play began (ns), or 0; what
+those had done who are dead and whose rows are others'.
+"""
 
 WHO, DONE, SINCE, HOLDING = range(4)
 """A thread's row: its actor's number; operations done; when this one began (ns), or 0; the key it holds, plus one."""

@@ -19,7 +19,7 @@ import click
 import mpcache
 from mpcache import backends, mutexes
 from mpcache.cli.screen import columns, screen
-from mpcache.stress import scenarios
+from mpcache.stress import assay, faults, scenarios
 from mpcache.stress.arena import PROMISED, Unplayable, own_mutex
 from mpcache.stress.settings import Settings
 from mpcache.stress.trial import COULD_NOT_RUN, HELD, VIOLATED, Trial
@@ -137,12 +137,12 @@ def settings_for(scenario: str, mutex: str, given: dict[str, Any]) -> Settings:
         raise Unplayable(f"there is no scenario {scenario!r}; there are {known}, and {ALL}") from None
     name = mutex or own_mutex(given["backend"])
     try:
-        among_processes = getattr(mutexes.resolve(name), "guarantees", PROMISED).processes
+        guarantees = getattr(mutexes.resolve(name), "guarantees", PROMISED)
     except mpcache.exception.PluginNotFound as error:
         raise Unplayable(str(error)) from None
     told = {name: value for name, value in given.items() if value is not None}
-    suits = {"kills": kind.kills, "stops": kind.stops, "workers": kind.workers if among_processes else 1}
-    if not among_processes and "workers" not in told:
+    suits = {**kind.trouble(guarantees), "workers": kind.workers if guarantees.processes else 1}
+    if not guarantees.processes and "workers" not in told:
         suits["threads"] = kind.workers
     return Settings(scenario=scenario, mutex=mutex, **{**suits, **told})
 
@@ -192,3 +192,27 @@ def replay(report: Path, times: int, plain: bool) -> int:
     violated = sum(one["status"] == VIOLATED for one in reports)
     view.line(f"{violated} of {len(reports)} violated")
     return VIOLATED if violated else max(one["status"] for one in reports)
+
+
+@group.command("faults")
+@click.argument("names", nargs=-1, metavar="[NAME...]")
+@click.option("--list", "listed", is_flag=True, help="Say what they are, and play nothing.")
+@click.option("--controls", is_flag=True, help="Play each of the runs without its bug, too.")
+@click.option("--seconds", type=click.FloatRange(0.2), help="For each, at most.  Default: what suits it.")
+@click.option("--seed", default="", help="Of all that is chosen at random.  Default: another each time.")
+@click.option("--plain", is_flag=True, help="No colours, nothing that moves.")
+def faults_(names: tuple[str, ...], listed: bool, controls: bool, seconds: float | None, seed: str, plain: bool) -> int:
+    """Play known bugs: does what finds nothing elsewhere find these?
+
+    All of them, or those that are named: engines compiled with one, mutexes and a dogpile lock with one patched in, and
+    locks and stores of others that promise less than one would think.  The status is 0 if each was caught.
+    """
+    if listed:
+        for line in columns([row[:3] for row in faults.rows()], left=3):
+            print(line)
+        return HELD
+    view = View(screen(plain))
+    with view.watching("known bugs") as watcher:
+        results = assay.play_all(names, seconds, view.caught, controls=controls, seed=seed, watcher=watcher)
+    view.assay(results)
+    return assay.status(results)

@@ -282,13 +282,16 @@ def one_creator(story: Story) -> Iterator[Violation]:
             stored = asks.get((one.actor, key, one.value))
             if stored is None or not 0 < stored.ended < again.began:
                 continue
-            if not _invalidated(story, one.began, again.began):
+            if not _invalidated(story, stored.began, again.began):
                 text = f"key {key}: {actor(again.actor)} created what {actor(one.actor)} had stored"
                 yield Violation("created again", text, key, again.began, (one, stored, again))
 
 
 def _invalidated(story: Story, low: int, high: int) -> bool:
-    """Whether an invalidation was under way between the two."""
+    """Whether an invalidation was under way between the two.  ``low``: when somebody asked for what he then created.
+
+    A creation counts as begun by the store before its creator is called and writes that down.
+    """
     return any(call.began < high and call.until > low for call in story.of(Kind.INVALIDATE))
 
 
@@ -302,6 +305,7 @@ def one_value(story: Story) -> Iterator[Violation]:
     made = {create.value: create for create in story.of(Kind.CREATE)}
     for key, asks in story.by_key(Kind.ASK).items():
         first: Entry | None = None
+        since = min(ask.began for ask in asks)
         for ask in asks:
             if not ask.ended or ask.outcome != Outcome.DONE:
                 continue
@@ -310,14 +314,11 @@ def one_value(story: Story) -> Iterator[Violation]:
                 text = f"key {key}: {actor(ask.actor)} was given value {ask.value:#x}, which nobody made for it"
                 yield Violation("foreign value", text, key, ask.ended, (ask,))
             elif create.outcome != Outcome.ALONE and not _excused(story, create):
-                if first is not None and first.value != ask.value and not _renewed(story, made[first.value], create):
+                first = first or ask
+                later = max(made[first.value].began, create.began)
+                if first.value != ask.value and not _invalidated(story, since, later):
                     text = f"key {key}: {actor(first.actor)} and {actor(ask.actor)} were given different values"
                     yield Violation("two values", text, key, ask.ended, (first, ask))
-                first = first or ask
-
-
-def _renewed(story: Story, one: Entry, other: Entry) -> bool:
-    return _invalidated(story, min(one.began, other.began), max(one.began, other.began))
 
 
 # -- a register -----------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpcache.stress.board import BEGAN, DONE, HOLDING, KILLS, SINCE, STOP, STOPS, Words
+from mpcache.stress.board import BEGAN, BURIED, DONE, HOLDING, KILLS, SINCE, STOP, STOPS, Words
 from mpcache.stress.diary import now
 from mpcache.stress.worker import Part, Process, adopt, amiss, die_with, live, note, prepare
 
@@ -62,7 +62,7 @@ class Play:
         self.process = Process(part, self.scenario)
         self._warm_up(self.process)
         self.workers: dict[int, Worker] = {}
-        self.lives = self.done = 0
+        self.lives = 0
         self.signals: list[tuple[str, int, int, int]] = []
         self.born: list[tuple[int, int]] = []
         # All others may die one after the other before it is this one's turn.
@@ -92,8 +92,9 @@ class Play:
         """A new worker at that place: forked with what is open here, forked without, or a program of its own."""
         self.lives += 1
         for row in self.board.rows(place):
-            self.done += row[DONE]
+            done = row[DONE]
             row[:] = memoryview(bytes(row.nbytes)).cast("Q")
+            self.board.head[BURIED] += done
         how = self.random.random()
         if self.scenario.programs and how < 0.3:
             pid = self._start(place, self.lives)
@@ -217,7 +218,7 @@ class Play:
 
     def _done(self) -> int:
         """Operations, of those who live and of those who lived."""
-        return self.done + sum(row[DONE] for row in self.board.everybody())
+        return self.board.head[BURIED] + sum(row[DONE] for row in self.board.everybody())
 
     def watch(self) -> None:
         """Say who does not come to an end."""

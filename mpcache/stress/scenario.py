@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, ClassVar
 
+from mpcache.api import Guarantees
 from mpcache.stress.arena import Arena
 from mpcache.stress.judge import Check, Story
 from mpcache.stress.settings import Settings
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 AT_LEASES = 2.0, 0.5
 """SIGKILLs and SIGSTOPs a second, at most, where each keeps the others waiting until a lease is over."""
+
+AT_THREADS = 8.0, 4.0
+"""The same, where there is one process, and all die together."""
 
 
 class Scenario:
@@ -52,9 +56,9 @@ class Scenario:
         return inspect.cleandoc(cls.__doc__ or "").partition("\n")[0]
 
     @classmethod
-    def trouble(cls, leased: bool) -> dict[str, float]:
+    def trouble(cls, mutex: Guarantees) -> dict[str, float]:
         """The kills and stops a second that are right for it, where the user does not say."""
-        most = AT_LEASES if leased else (cls.kills, cls.stops)
+        most = AT_LEASES if mutex.leased else (cls.kills, cls.stops) if mutex.processes else AT_THREADS
         return {"kills": min(cls.kills, most[0]), "stops": min(cls.stops, most[1])}
 
     def unfit(self) -> str:

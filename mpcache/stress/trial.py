@@ -24,7 +24,7 @@ from typing import Any
 import mpcache
 from mpcache.stress import builds, diary, faults, judge, punctuality, scenarios
 from mpcache.stress.arena import Arena, Unplayable, set_up
-from mpcache.stress.board import BEGAN, DONE, FINDINGS, HOLDING, KILLS, STOP, STOPS, Board
+from mpcache.stress.board import BEGAN, BURIED, DONE, FINDINGS, HOLDING, KILLS, STOP, STOPS, Board
 from mpcache.stress.diary import Kind
 from mpcache.stress.judge import Signal, Story, Violation
 from mpcache.stress.latency import Latencies
@@ -262,21 +262,18 @@ class Trial:
 
 
 class _Pulse:
-    """Counts operations by the rows of a board, which begin anew with each worker."""
+    """Counts operations by the rows of a board, and by its head for those whose rows others have by now."""
 
     def __init__(self, board: Board) -> None:
-        self._rows = board.everybody()
-        self._last = [0] * len(self._rows)
+        self._head, self._rows = board.head, board.everybody()
+        self._done = 0
         self._when = time.monotonic()
 
     def operations(self) -> int:
-        """Since the last look.  What a worker did after it, before it died, is not seen."""
-        done = 0
-        for at, row in enumerate(self._rows):
-            current = row[DONE]
-            done += current - self._last[at] if current >= self._last[at] else current
-            self._last[at] = current
-        return done
+        """Since the last look."""
+        last, now = self._done, self._head[BURIED] + sum(row[DONE] for row in self._rows)
+        self._done = max(last, now)  # it is less for the moment in which a row is cleared
+        return self._done - last
 
     def rate(self, operations: int) -> float:
         """A second, since the last look."""

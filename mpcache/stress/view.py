@@ -13,9 +13,10 @@ from typing import Any
 from mpcache.cli.screen import Line, Screen
 from mpcache.stress import scenarios
 from mpcache.stress.arena import own_mutex
+from mpcache.stress.assay import CONTROL, Caught
 from mpcache.stress.latency import Latencies, duration
 from mpcache.stress.settings import Settings
-from mpcache.stress.trial import Progress, Watcher
+from mpcache.stress.trial import COULD_NOT_RUN, VERDICTS, Progress, Watcher
 
 _PLAIN_EVERY = 5.0
 """Seconds of play between two lines, where lines cannot change."""
@@ -55,6 +56,25 @@ class View:
             self._screen.line("    ", (f"{violation['check']}: ", "red"), violation["text"].strip())
         if report["found"] > 3:
             self._screen.line(f"    and {report['found'] - 3:,} more")
+
+    def caught(self, one: Caught) -> None:
+        """What came of a known bug."""
+        sign, style = (
+            ("✓", "green") if one.right else _SIGNS["could not run" if one.status == COULD_NOT_RUN else "violated"]
+        )
+        how = f"{one.check or VERDICTS[one.status]}, {one.seconds:.1f} s"
+        self._screen.line((f"{sign} {one.name:<26}", style), f" {one.where:<13}", f"{how:<28}", (one.text, "dim"))
+        if not one.right and one.said:
+            self._screen.line("    ", one.said.strip())
+
+    def assay(self, results: Sequence[Caught]) -> None:
+        """What came of all of them."""
+        sound = [one for one in results if one.where == CONTROL]
+        seeded = [one for one in results if one.where != CONTROL]
+        said = f"{sum(one.right for one in seeded)} of {len(seeded)} caught"
+        more = f", {sum(one.right for one in sound)} of {len(sound)} controls held" if sound else ""
+        slowest = max((one.seconds for one in seeded), default=0.0)
+        self._screen.line(f"{said}{more}; the slowest took {slowest:.1f} s")
 
 
 def title_of(settings: Settings) -> str:

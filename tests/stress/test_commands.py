@@ -17,10 +17,12 @@ from typing import Any
 
 import pytest
 
-from mpcache.stress import scenarios
+from mpcache.cli.screen import Screen
+from mpcache.stress import assay, faults, scenarios
 from mpcache.stress.commands import main, settings_for
 from mpcache.stress.settings import Settings
 from mpcache.stress.trial import COULD_NOT_RUN, HELD, VIOLATED
+from mpcache.stress.view import View
 from tests.processes.support import PATIENCE, ROOT
 
 WORKING = ["--seconds", "0.8", "--plain"]
@@ -104,6 +106,34 @@ def test_settings_survive_json_and_words() -> None:
     assert words[:5] == ["exclusion", "--backend", "redis", "--mutex", "file"]
     assert words[words.index("--mutex-arguments") + 1] == json.dumps({"a b": 1})
     assert {"--delays", "--fault", "--seed"} <= {*words}
+
+
+def test_known_bugs_are_listed_and_caught(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["faults", "--list"]) == HELD
+    listed = capsys.readouterr().out.splitlines()
+    assert len(listed) == len(faults.ALL) >= 20
+    assert main(["faults", "never-looks-again", "--controls", "--plain"]) == HELD
+    said = capsys.readouterr().out
+    assert "✓ never-looks-again" in said
+    assert "1 of 1 caught, 1 of 1 controls held" in said
+    assert main(["faults", "spoon"]) == COULD_NOT_RUN
+    assert "there is no known bug 'spoon'; there are head-first," in capsys.readouterr().err
+
+
+def test_a_bug_that_is_not_caught_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = faults.ALL["keys-collide"].settings
+    missed = assay.Caught("keys-collide", faults.DOGPILE, "keys collide", settings, HELD, "", "", 40.0)
+    caught = missed._replace(status=VIOLATED, check="two values", seconds=2.0)
+    view = View(Screen())
+    for one in (missed, caught):
+        view.caught(one)
+    view.assay([missed, caught])
+    said = capsys.readouterr().out
+    assert "✗ keys-collide" in said
+    assert "held, 40.0 s" in said
+    assert "two values, 2.0 s" in said
+    assert "1 of 2 caught; the slowest took 40.0 s" in said
+    assert (assay.status([missed, caught]), assay.status([caught])) == (VIOLATED, HELD)
 
 
 @pytest.mark.slow

@@ -65,12 +65,14 @@ def test_a_set_may_take_effect_at_its_end() -> None:
 
 
 def test_after_an_invalidation_it_is_created_again() -> None:
-    first, again = (create(A, 1, 2, 7), ask(A, 0, 3, 7)), (create(B, 5, 6, 8), ask(B, 4, 7, 8))
+    first, again = (create(A, 1, 2, 7), ask(A, 0.5, 3, 7)), (create(B, 5, 6, 8), ask(B, 4, 7, 8))
     assert found(one_creator, *first, *again) == ["created again"]
     assert found(one_value, *first, *again) == ["two values"]
-    for call in (invalidate(C, 3.5, 3.6), invalidate(C, 3.5, None, died=3.6), invalidate(C, 0, 1.5)):
+    for call in (invalidate(C, 3.5, 3.6), invalidate(C, 3.5, None, died=3.6), invalidate(C, 0, 0.7)):
         assert found(one_creator, *first, *again, call) == []
         assert found(one_value, *first, *again, call) == []
+        assert found(one_value, *again, *first, call) == []
+    assert found(one_creator, *first, *again, invalidate(C, 0, 0.4)) == ["created again"]
     assert found(one_creator, *first, *again, invalidate(C, 8, 9)) == ["created again"]
     assert found(one_creator, create(A, 1, 2, 7), create(B, 1.5, 3, 8), invalidate(C, 0, 9)) == ["two creators"]
 
