@@ -146,6 +146,9 @@ class ManyCreation:
         wanted = [key for key in self._keys if key in self._missing and (key in self._claims or key in self._alone)]
         if not wanted:
             return
+        for key in wanted:
+            if key not in self._claims:
+                self._region.mishaps.created_alone()
         values = made(self._region, wanted, self._lifetime, lambda: _by_key(wanted, self._creator(*wanted)))
         self._publish({key: values.get(key, NO_VALUE) for key in wanted})
         for key in wanted:
@@ -156,8 +159,6 @@ class ManyCreation:
         claims = {key: self._claims[key] for key in values if key in self._claims}
         for claim in claims.values():
             claim.stored = False  # if anything raises now, they need not queue for it
-        for _ in range(len(values) - len(claims)):
-            self._region.mishaps.created_alone()
         created, storage = time.time(), self._region._storage
         ready = {
             self._mangled[key]: packed(storage, key, values[key], created)  # all, before the first one is written

@@ -26,13 +26,13 @@ def ask_for(actor: Actor, number: int, name: str, work: float = 0.002) -> int:
     """Ask for a key, by get_or_create, and write down who created it."""
 
     def create() -> bytes:
-        at = actor.diary.begin(Kind.CREATE, number)
+        at = _begun(actor, number, before)
         value = actor.new()
         actor.diary.got(at, value)
         actor.row[HOLDING] = 1
         actor.work(work)
         actor.row[HOLDING] = 0
-        actor.diary.end(at, Outcome.ALONE if alone(actor) > before else Outcome.DONE)
+        actor.diary.end(at)
         return prove(name, value, actor.random.randrange(40, 400))
 
     before = alone(actor)
@@ -47,7 +47,7 @@ def ask_for_all(actor: Actor, numbers: dict[str, int]) -> None:
     made: list[int] = []
 
     def create(*names: str) -> list[bytes]:
-        made[:] = [actor.diary.begin(Kind.CREATE, numbers[name]) for name in names]
+        made[:] = [_begun(actor, numbers[name], before) for name in names]
         values = [actor.new() for _ in names]
         for at, value in zip(made, values, strict=True):
             actor.diary.got(at, value)
@@ -61,11 +61,19 @@ def ask_for_all(actor: Actor, numbers: dict[str, int]) -> None:
     before = alone(actor)
     asked = {name: actor.diary.begin(Kind.ASK, number) for name, number in numbers.items()}
     values = actor.region.get_or_create_multi(list(numbers), create)
-    if alone(actor) > before:  # which of them is not told
-        for at in made:
-            actor.diary.amend(at, Outcome.ALONE)
     for (name, at), value in zip(asked.items(), values, strict=True):
         actor.note(at, name, numbers[name], value)
+
+
+def _begun(actor: Actor, number: int, before: int) -> int:
+    """Write down that one creates, and first of all whether it does so alone: it may be killed at it.
+
+    :param before: what :func:`alone` said when the value was asked for.
+    """
+    at = actor.diary.begin(Kind.CREATE, number)
+    if alone(actor) > before:  # of many keys it is not told which
+        actor.diary.amend(at, Outcome.ALONE)
+    return at
 
 
 def alone(actor: Actor) -> int:
