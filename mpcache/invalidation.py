@@ -5,6 +5,7 @@ Leans on api.  Pure: it decides, and knows no storage.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -42,6 +43,34 @@ def seconds(given: Any, what: str = "expiration_time") -> float | None:
     if given is None or (isinstance(given, Number) and given == given):  # a nan is neither more nor less than anything
         return given  # type: ignore[return-value]  # Number is what Decimal and numpy's floats have in common
     raise ValidationError(f"{what} is not a number or timedelta.  It is {given!r}.")
+
+
+def limit(given: Any, what: str) -> float | None:
+    """How long something may take at most, in seconds; None: it was not said.
+
+    :param what: the option that it was given for.
+    :raises ValidationError: it is no time, not more than 0, or not finite.
+    """
+    most = seconds(given, what)
+    if most is None:
+        return None
+    if not 0 < most < math.inf:
+        raise ValidationError(f"{what} is {given!r}; it must be more than 0 seconds, and finite")
+    return float(most)
+
+
+def kept_for(given: Any, what: str) -> float | None:
+    """For how many seconds a server is to keep a value; None: for ever, which 0 and -1 say, too.
+
+    :param what: the option that it was given for.
+    :raises ValidationError: it is no time, or less than none.
+    """
+    longest = seconds(given, what)
+    if not longest or longest == -1:
+        return None
+    if longest < 0:
+        raise ValidationError(f"{what} is {given!r}; it must be more than 0 seconds, or 0 or -1, which are for ever")
+    return float(longest)
 
 
 def end_of(ttl: Any) -> float | None:

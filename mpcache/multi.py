@@ -32,7 +32,7 @@ MOST = 256
 """How many keys one round holds: the entries of all who hold, in all processes, lie in one table."""
 
 GRACE = 1.0
-"""Seconds beyond creation_wait for which keys that nobody holds are still looked for, where one is waited for."""
+"""Seconds beyond creation_wait for which keys that nobody holds are still looked for, if one can do without them."""
 
 
 class _Claim:
@@ -120,8 +120,12 @@ class ManyCreation:
         for key in [key for key in self._missing if key not in self._claims]:
             if len(self._claims) >= MOST:
                 return None  # first these; there may be more to be had
-            if busy is not None and self._is_late(GRACE):
-                return busy  # a server that takes its time for each answer takes it here, too
+            if self._is_late(GRACE):  # a server that takes its time for each answer takes it here, too
+                if busy is not None:
+                    return busy
+                if key in self._stale:
+                    self._serve(key, self._stale[key])
+                    continue
             mutex = self._mutex(key)
             if mutex.acquire(False):
                 self._claims[key] = _Claim(mutex)

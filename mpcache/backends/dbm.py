@@ -308,7 +308,10 @@ class _Dumb(MutableMapping[bytes, bytes]):
     def __getitem__(self, key: bytes) -> bytes:
         position, size = self._index[key]
         with open(self._dat, "rb") as file:
-            return os.pread(file.fileno(), size, position)
+            value = os.pread(file.fileno(), size, position)
+        if len(value) < size:
+            raise ValueError(f"{self._dat} ends within a value")
+        return value
 
     def __setitem__(self, key: bytes, value: bytes) -> None:
         assert self._gaps is not None

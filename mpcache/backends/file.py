@@ -215,9 +215,15 @@ class Epochs:
         # Greater than any before it, also if those are lost.
         new = change(max(now[0] + 1, time.time_ns() // 1000), now[1], now[2])
         fresh = f"{self._path}.{os.getpid()}.{threading.get_ident()}"
-        with open(fresh, "w") as file:
-            file.write("{} {} {}\n".format(*new))
-        os.replace(fresh, self._path)
+        try:
+            with open(fresh, "w") as file:
+                file.write("{} {} {}\n".format(*new))
+            os.replace(fresh, self._path)
+        except OSError as error:  # of a full disk, say, which names no file
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(fresh)
+            text = f"mpcache.dbm cannot note an invalidation: {error.strerror}"
+            raise OSError(error.errno, text, self._path) from error
         self._were_there = True
         return new
 
@@ -375,8 +381,12 @@ class DBMBackend(BytesBackend):
         return f"<DBMBackend {self.filename!r} {self._file.describe()}>"
 
 
-def _bytes(key: str | bytes) -> bytes:
-    return key if isinstance(key, bytes) else key.encode()
+def _bytes(key: Any) -> bytes:
+    if isinstance(key, str):
+        return key.encode()
+    if not isinstance(key, bytes):
+        raise TypeError(f"key {key!r} is of type {type(key).__name__}; a dbm file takes str or bytes; see key_mangler")
+    return key
 
 
 def _put(ready: Mapping[bytes, bytes], values: Any) -> None:

@@ -33,8 +33,8 @@ from mpcache.api import (
 from mpcache.backends import warn_of_unknown
 from mpcache.backends.trouble import Trouble
 from mpcache.exception import ValidationError, ValueTooLarge
-from mpcache.invalidation import SharedInvalidation, seconds
-from mpcache.memcaching import MONTH, OVER, expiry, plain_name, server_list
+from mpcache.invalidation import SharedInvalidation, kept_for, limit
+from mpcache.memcaching import MONTH, OVER, TIMEOUT, expiry, plain_name, server_list
 from mpcache.memcaching.pool import Pool, Servers
 from mpcache.mutexes.base import incarnation
 from mpcache.mutexes.leased import DEFAULT_LEASE
@@ -70,15 +70,16 @@ class GenericMemcachedBackend(BytesBackend):
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         warn_of_unknown(self, arguments, (*_COMMON, *_OURS, *self.takes))
-        if "url" not in arguments:
+        if arguments.get("url") is None:
             raise ValidationError(f"{type(self).__name__} needs the argument url, such as '127.0.0.1:11211'")
         self.url = server_list(arguments["url"])
-        options = {name: value for name, value in arguments.items() if name in ("socket_timeout", *self.takes)}
+        options = {name: arguments[name] for name in self.takes if arguments.get(name) is not None}
+        options["socket_timeout"] = limit(arguments.get("socket_timeout"), "socket_timeout") or TIMEOUT
         self._pool = Pool(self.url, self.library, options, patient=True)
         self._servers = Servers(self.url, self.library, options)
         self._distributed = arguments.get("distributed_lock", True)
-        self._lease = max(1.0, float(arguments.get("lock_timeout") or DEFAULT_LEASE))
-        self._lifetime = seconds(arguments.get("memcached_expire_time"), "memcached_expire_time")
+        self._lease = max(1.0, limit(arguments.get("lock_timeout") or DEFAULT_LEASE, "lock_timeout") or 0.0)
+        self._lifetime = kept_for(arguments.get("memcached_expire_time"), "memcached_expire_time")
         namespace = arguments.get("namespace")
         self._generation = None if namespace is None else Generation(namespace, self._pool)
         self._trouble = Trouble(self, arguments.get("on_error", "raise"), self._pool.errors, (OSError,))
@@ -264,7 +265,7 @@ class Guard:
         self.outcome: bool | None = None
         self._pool, self._name, self._trouble = pool, name, trouble
         self._epoch: int | None = None
-        self._seen: Any = None
+        self._seen: tuple[bytes, Any] | None = None
         self._mark = _PENDING + b" " + secrets.token_hex(8).encode()
         self._pending = False
         self._living = incarnation()
@@ -277,8 +278,7 @@ class Guard:
         self._epoch = None if generation is None else generation.now()
         if self._pool.guards:
             self._pending = self._pool.add(self._name, self._mark, MONTH)
-            found = self._pool.gets(self._name)
-            self._seen = None if found is None else found[1]
+            self._seen = self._pool.gets(self._name)
 
     def fill(self, wire: bytes, seconds: int) -> None:
         """Store it, unless the key was set or deleted meanwhile.  Raises ValueTooLarge."""
@@ -290,7 +290,10 @@ class Guard:
         if not self._pool.guards:
             self._pool.set(self._name, wire, seconds)
             return True
-        return self._seen is not None and self._pool.cas(self._name, wire, seconds, self._seen)
+        # A server that was restarted counts anew, and may have come to the same number with another's value.
+        if self._seen is None or self._pool.gets(self._name) != self._seen:
+            return False
+        return self._pool.cas(self._name, wire, seconds, self._seen[1])
 
     def close(self) -> None:
         if self._pending and not self.outcome and self._living is incarnation():  # nothing came of it
@@ -299,7 +302,7 @@ class Guard:
         self.outcome = bool(self.outcome)
 
     def _unmark(self) -> None:
-        """Only what is mine still: a server that was restarted counts anew, and comes to the same number again."""
+        """Only what is mine still, by its text: see _replace."""
         found = self._pool.gets(self._name)
         if found is not None and found[0] == self._mark:
             self._pool.cas(self._name, b"", OVER, found[1])

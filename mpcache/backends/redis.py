@@ -20,7 +20,7 @@ from mpcache.backends import warn_of_unknown
 from mpcache.backends.generations import Generation, Generations
 from mpcache.backends.trouble import Trouble
 from mpcache.exception import ValidationError
-from mpcache.invalidation import seconds
+from mpcache.invalidation import kept_for, limit, seconds
 from mpcache.mutexes.base import Incarnation, incarnation
 from mpcache.mutexes.clients import MANY, TIMEOUT, careful, driver, retry_once
 from mpcache.mutexes.leased import DEFAULT_LEASE, plain
@@ -109,8 +109,9 @@ class RedisBackend(BytesBackend):
         self._given = dict(arguments)
         expiration = f"{self.driver}_expiration_time"
         warn_of_unknown(self, arguments, (expiration, *self.more, *_EVERYWHERE))
-        expires = seconds(arguments.get(expiration) or None, expiration)
-        self._milliseconds = 0 if expires in (None, -1) else _milliseconds(expires)
+        self._given |= {name: limit(arguments[name], name) for name in _TIMEOUTS if name in arguments}
+        expires = kept_for(arguments.get(expiration), expiration)
+        self._milliseconds = 0 if expires is None else _milliseconds(expires)
         self._distributed: bool = arguments.get("distributed_lock", True)
         self._lock = _lock_arguments(arguments)
         self._prefix: bytes = self._lock["prefix"].encode()
@@ -199,7 +200,10 @@ class RedisBackend(BytesBackend):
         return self._get_all(client, keys) if generation is None else self._with_generation(client, keys, generation)
 
     def _get_all(self, client: Any, keys: Sequence[Any]) -> list[Any]:
-        return list(client.execute_command("MGET", *keys, keys=keys, **_AS_BYTES))
+        values = list(client.execute_command("MGET", *keys, keys=keys, **_AS_BYTES))
+        if len(values) != len(keys):
+            raise ValueError(f"the server was asked for {len(keys)} keys, and answered with {len(values)} values")
+        return values
 
     # -- writing ---------------------------------------------------------------------------------------
 
@@ -386,11 +390,12 @@ def _lock_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"Invalid `lock_prefix` submitted: `{prefix}`.  It must have 2 to 10 letters, digits or signs out of _-.:"
         )
+    patience = seconds(given.get("lock_blocking_timeout"), "lock_blocking_timeout")
     return {
         "prefix": prefix,
-        "lease": given.get("lock_timeout") or DEFAULT_LEASE,
-        "poll": given.get("lock_sleep", POLL),
-        "blocking_timeout": given.get("lock_blocking_timeout") if given.get("lock_blocking", True) else 0,
+        "lease": limit(given.get("lock_timeout") or DEFAULT_LEASE, "lock_timeout"),
+        "poll": limit(given.get("lock_sleep", POLL), "lock_sleep") or POLL,
+        "blocking_timeout": patience if given.get("lock_blocking", True) else 0,
     }
 
 
@@ -441,10 +446,10 @@ class RedisClusterBackend(RedisBackend):
 
     def _get_all(self, client: Any, keys: Sequence[Any]) -> list[Any]:
         if len(keys) == 1:
-            return [client.get(keys[0])]
+            return [client.execute_command("GET", keys[0], keys=[keys[0]], **_AS_BYTES)]
         pipe = client.pipeline()
         for key in keys:
-            pipe.get(key)
+            pipe.execute_command("GET", key, keys=[key], **_AS_BYTES)
         return list(pipe.execute())
 
     def _delete_all(self, keys: Sequence[KeyType]) -> None:

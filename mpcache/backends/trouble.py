@@ -7,12 +7,13 @@ program that asks it is not.
 from __future__ import annotations
 
 import logging
+import struct
 import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from mpcache.exception import ValidationError
+from mpcache.exception import ValidationError, ValueTooLarge
 from mpcache.mutexes.leased import REST, SLOW
 
 log = logging.getLogger("mpcache.backends")
@@ -21,6 +22,9 @@ R = TypeVar("R")
 
 QUIET = 10.0
 """Seconds between two warnings."""
+
+NONSENSE: tuple[type[Exception], ...] = (ValueError, TypeError, LookupError, AttributeError, struct.error)
+"""What comes out of a driver, none of it on purpose, when the answer is none of the server's protocol."""
 
 
 class Trouble:
@@ -45,6 +49,7 @@ class Trouble:
         self.forgives = on_error == "miss"
         self.counts: Counter[str] = Counter()
         self._store, self._errors, self._unreachable = store, (*errors, *unreachable), unreachable
+        self._forgiven = (*self._errors, *NONSENSE)
         self._asks_again = self._says_again = 0.0
 
     def forgive(self, act: Callable[[], R], otherwise: R) -> R:
@@ -57,7 +62,9 @@ class Trouble:
         began = time.monotonic()
         try:
             return act()
-        except self._errors as error:
+        except ValueTooLarge:  # a ValueError as well, and no trouble
+            raise
+        except self._forgiven as error:
             self._note(error, began)
             return otherwise
 
@@ -68,7 +75,7 @@ class Trouble:
         began = time.monotonic()
         try:
             act()
-        except self._errors as error:
+        except self._forgiven as error:
             self._rest(error, began)
             log.debug("%r left something undone that is of no importance: %s", self._store, error)
 

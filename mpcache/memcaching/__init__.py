@@ -72,10 +72,17 @@ _PLAIN = re.compile(r"[!-~]{1,250}")
 _NOT_ASCII = re.compile(rb"[!-~\x80-\xff]{1,250}")
 
 
-def plain_name(name: str | bytes) -> str:
-    """A key as memcached takes it: the same, or a digest if it is over 250 bytes, has spaces or control characters."""
+def plain_name(name: str | bytes | float) -> str:
+    """A key as memcached takes it: the same, or a digest if it is over 250 bytes, has spaces or control characters.
+
+    :raises TypeError: it is neither text nor a number, which goes by its digits.
+    """
     if isinstance(name, str) and _PLAIN.fullmatch(name):
         return name
+    if isinstance(name, (int, float)):
+        return str(name)
+    if not isinstance(name, (str, bytes, bytearray, memoryview)):
+        raise TypeError(f"key {name!r} is of type {type(name).__name__}; memcached takes str, bytes or a number")
     text = name.encode() if isinstance(name, str) else bytes(name)
     try:
         if _NOT_ASCII.fullmatch(text):

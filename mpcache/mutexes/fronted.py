@@ -12,6 +12,7 @@ import time
 from typing import ClassVar
 
 from mpcache.api import Outcome
+from mpcache.exception import NotHeld
 from mpcache.mutexes.base import Hold, Mutex
 from mpcache.mutexes.turns import Scope, Turn
 
@@ -73,6 +74,9 @@ class _Entry:
     def give(self, stored: bool) -> None:
         try:
             self.bid.free(stored)
+        except NotHeld:
+            stored = True  # another may be creating it: who waits inside looks again, and asks anew
+            raise
         finally:
             self.turn.end(stored)
 

@@ -58,9 +58,11 @@ class MemcachedBid(LeasedBid):
         return self._server.cas(self._name, self._token, self._seconds, found[1])
 
     def _return(self, stored: bool) -> bool:
-        if not stored:  # before the key is free, so that whoever sees that it is finds the note
-            self._server.set(_note(self._name, self._token), b"unstored", _NOTE)
+        told = stored
         while (found := self._server.gets(self._name)) is not None and found[0] == self._token:
+            if not told:  # before the key is free, so that whoever sees that it is finds the note; not if it was lost
+                self._server.set(_note(self._name, self._token), b"unstored", _NOTE)
+                told = True
             if self._server.cas(self._name, b"", OVER, found[1]):
                 return True  # else it was renewed in between, or it has lapsed
         return False

@@ -620,6 +620,24 @@ def test_a_directory_lost_by_their_writer_ends_the_file(
     assert one.get_serialized("a") == b"2"
 
 
+def test_values_cut_off_behind_our_back_end_the_file(
+    filename: str, dumb: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The directory is known already, and has not changed."""
+    one = store(filename)
+    one.set_serialized("key", b"value")
+    os.utime(filename + ".dir", (1, 1))  # old enough to be trusted
+    assert one.get_serialized("key") == b"value"
+    os.truncate(filename + ".dat", 3)
+    assert one.get_serialized("key") is NO_VALUE
+    assert "ends within a value" in caplog.text
+
+
+def test_a_key_that_is_no_text(filename: str) -> None:
+    with pytest.raises(TypeError, match="key 5 is of type int; a dbm file takes str or bytes"):
+        store(filename).set_serialized(5, b"value")  # type: ignore[arg-type]
+
+
 def test_random_damage_is_an_end_or_a_miss(filename: str, kind: str) -> None:
     """Whatever single stretch of the file is overwritten: no error but one that says to remove it, and a new start."""
     dice = random.Random(5)
@@ -710,6 +728,26 @@ def test_a_full_disk(folder: str) -> None:
     assert "values.dbm" in said[0]
     lost = said[1] == "NoValue.NO_VALUE"  # of a module that leaves half a file behind
     assert said[1:] == ["NoValue.NO_VALUE" if lost else "b'value'", "False", "None", "b'small'"]
+
+
+def test_an_invalidation_on_a_full_disk(folder: str) -> None:
+    fill = (
+        "with open(sys.argv[1] + '/ballast', 'wb', 0) as ballast:\n"
+        "    try:\n"
+        "        while ballast.write(bytes(4096)): pass\n"
+        "    except OSError: pass\n"
+    )
+    _, *said = in_a_small_file_system(
+        folder,
+        SCRIPT + fill + "attempt(one.invalidate)\n"
+        "attempt(lambda: [name for name in os.listdir(sys.argv[1]) if 'epochs' in name])\n"
+        "attempt(lambda: one.get_serialized('key'))\n"
+        "os.unlink(sys.argv[1] + '/ballast')\n"
+        "attempt(one.invalidate)\n",
+    )
+    assert "mpcache.dbm cannot note an invalidation: No space left on device" in said[0]
+    assert "values.dbm.epochs" in said[0]
+    assert said[1:] == ["[]", "b'value'", "None"]
 
 
 def test_a_read_only_file_system(folder: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import pickle
 import signal
@@ -235,6 +236,31 @@ def test_an_unknown_argument_is_said(make: Make) -> None:
         make("pylibmc", behaviours={})
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_number_goes_by_its_digits(make: Make, key: str, library: str) -> None:
+    region = make(library)
+    for number in (0, -1, 10**15, 1.5):
+        region.set(number, [number])
+        assert region.get(number) == region.get(str(number)) == [number]
+        assert region.get_or_create(number, lambda: "another") == [number]
+        region.delete(number)
+    for odd in (None, ("a",), [1, 2]):
+        with pytest.raises(TypeError, match="takes str, bytes or a number"):
+            region.set(odd, 1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_an_argument_that_cannot_be(make: Make, library: str) -> None:
+    for name in ("socket_timeout", "lock_timeout", "memcached_expire_time"):
+        for wrong in ("x", -5, math.nan):
+            with pytest.raises(ValidationError, match=name):
+                make(library, **{name: wrong})
+        make(library, **{name: None})
+    for name in ("socket_timeout", "lock_timeout"):
+        with pytest.raises(ValidationError, match=f"{name} is inf; it must be more than 0 seconds, and finite"):
+            make(library, **{name: math.inf})
+
+
 def test_without_url() -> None:
     with pytest.raises(ValidationError, match="needs the argument url"):
         mpcache.make_region().configure("mpcache.memcached")
@@ -344,6 +370,34 @@ def test_a_change_while_it_is_created_refuses_the_fill(make: Make, key: str, lib
         assert region.get_or_create(key, lambda: [change(), "made"][1]) == "made"  # noqa: B023
         assert region.get(key, ignore_expiration=True) == then
         assert not region.key_is_locked(key)
+
+
+def test_a_restarted_server_that_counts_to_the_same_number_again(frail: Memcached, make: Make, key: str) -> None:
+    """Whoever set the key since has one that is of the same change as the mark was."""
+    region = make(url=frail.url, distributed_lock=False)
+
+    def create() -> str:
+        guard = current_fill_of(region, key)
+        frail.kill()
+        frail.restart()
+        other = make(url=frail.url)
+        for _ in range(100):
+            other.set(key, "newer")
+            there = other.actual_backend._pool.gets(key)
+            if there is not None and there[1] >= guard[1]:
+                assert there[1] == guard[1], "it counts from elsewhere"
+                return "older"
+        raise AssertionError("it never comes there")
+
+    assert region.get_or_create(key, create) == "older"
+    assert region.get(key) == "newer"
+
+
+def current_fill_of(region: mpcache.CacheRegion, key: str) -> tuple[bytes, Any]:
+    """What stands in the place of a value that is being created, with the number of the change."""
+    mark: tuple[bytes, Any] | None = region.actual_backend._pool.gets(key)
+    assert mark is not None
+    return mark
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

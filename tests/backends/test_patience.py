@@ -15,6 +15,7 @@ import pytest
 
 import mpcache
 from mpcache import multi
+from mpcache.api import NO_VALUE
 from mpcache.exception import LockTimeout
 from mpcache.testing.rig import PATIENCE
 from mpcache.testing.servers import Memcached, Redis, Server
@@ -91,6 +92,31 @@ def test_a_server_that_talks_nonsense(client: str, answer: bytes) -> None:
         ask_each_way(client, impostor.port)
 
 
+_OF_REDIS = (
+    *(b"$x\r\n", b"*x\r\n", b":1\r\n", b",x\r\n", b"$5\r\nhello\r\n", b"-MOVED 1 2\r\n"),
+    b"*2\r\n:1\r\n$1\r\nx\r\n",
+)
+_OF_MEMCACHED = (
+    *(b"VALUE\r\n", b"VALUE key 0 x\r\n", b"VALUE key x 1\r\nv\r\nEND\r\n", b"VALUE key 0 -5\r\nEND\r\n"),
+    *(b"VALUE other 0 1\r\nv\r\nEND\r\n", b"VALUE key 0 1\r\nv\r\nEND\r\n", b"VALUE key 0 1 x\r\nv\r\nEND\r\n"),
+    *(b"\x81" + bytes(23), b"\x81" + b"\0" * 7 + b"\0\0\0\x01" + bytes(12) + b"v"),
+)
+
+
+def test_a_server_that_talks_nonsense_in_its_own_tongue(client: str) -> None:
+    """Drivers stumble over it in many ways, each with an exception that is none of their own."""
+    for answer in _OF_REDIS if client in ("redis", "valkey") else _OF_MEMCACHED:
+        with nonsense(answer) as impostor:
+            region = on(client, impostor.port, "miss")
+            with in_bounds():
+                assert region.get("key") is NO_VALUE
+                assert region.get_multi(["key", "other"]) == [NO_VALUE] * 2
+            with in_bounds(), contextlib.suppress(LockTimeout):  # some of it reads as if another had the key
+                assert region.get_or_create("key", lambda: "made") == "made"
+            with in_bounds(), contextlib.suppress(LockTimeout):
+                assert region.get_or_create_multi(KEYS[:3], made) == KEYS[:3]
+
+
 @pytest.mark.parametrize("on_error", ["raise", "miss"])
 def test_a_server_that_takes_its_time_to_say_that_another_has_it(
     client: str, server: Server, on_error: str, monkeypatch: pytest.MonkeyPatch
@@ -104,6 +130,21 @@ def test_a_server_that_takes_its_time_to_say_that_another_has_it(
         for ask in (lambda: region.get_or_create("key", never), lambda: region.get_or_create_multi(KEYS, never)):
             with in_bounds(), pytest.raises(LockTimeout, match=r"was not released within 0\.5 s"):
                 ask()
+    for mutex in held:
+        mutex.release()
+
+
+def test_a_server_that_takes_its_time_to_say_that_another_renews_them(
+    client: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multi, "GRACE", 0.0)
+    others = on(client, server.port)
+    others.set_multi(dict(zip(KEYS, KEYS, strict=True)))
+    held = [others.backend.get_mutex(key) for key in KEYS]
+    for mutex in held:
+        mutex.acquire()
+    with late(server.port, BRIEF / 2) as slow, in_bounds():
+        assert on(client, slow.port).get_or_create_multi(KEYS, never, expiration_time=-1e-9) == KEYS
     for mutex in held:
         mutex.release()
 

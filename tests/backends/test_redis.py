@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -240,6 +241,21 @@ def test_an_argument_that_is_not_there() -> None:
 def test_a_lock_prefix_that_cannot_be(wrong: Any) -> None:
     with pytest.raises(ValueError, match="Invalid `lock_prefix` submitted"):
         load_backend("mpcache.redis")({"lock_prefix": wrong})
+
+
+@pytest.mark.parametrize("name", ["socket_timeout", "socket_connect_timeout", "lock_timeout", "lock_sleep"])
+def test_a_limit_that_cannot_be(name: str) -> None:
+    """It is refused when the region is configured, and not when the first value is created."""
+    for wrong in ("x", -1, math.inf, math.nan):
+        with pytest.raises(ValidationError, match=name):
+            load_backend("mpcache.redis")({name: wrong})
+    load_backend("mpcache.redis")({name: None})
+
+
+@pytest.mark.parametrize("wrong", ["x", -5, math.nan])
+def test_an_expiration_that_cannot_be(wrong: Any) -> None:
+    with pytest.raises(ValidationError, match="redis_expiration_time"):
+        load_backend("mpcache.redis")({"redis_expiration_time": wrong})
 
 
 def test_an_on_error_that_cannot_be() -> None:

@@ -52,6 +52,17 @@ def on(nodes: list[Node], driver: str = "redis", **arguments: Any) -> mpcache.Ca
     return mpcache.make_region().configure(f"mpcache.{driver}_cluster", arguments={**where, **bounds, **arguments})
 
 
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("namespace", [None, "decoded"])
+def test_values_stay_bytes(nodes: list[Node], driver: str, namespace: str | None, keys: list[str]) -> None:
+    decoding = {"decode_responses": True, "encoding": "latin-1"}
+    region = on(nodes, driver, connection_kwargs=decoding, namespace=namespace)
+    region.set_multi(dict.fromkeys(keys, b"\xff|"))
+    assert region.get_multi([*keys, "not there"]) == [b"\xff|"] * len(keys) + [NO_VALUE]
+    assert region.get_multi(keys[:1]) == [region.get(keys[0])] == [b"\xff|"]
+    region.delete_multi(keys)
+
+
 @pytest.fixture
 def keys() -> list[str]:
     """Of all three nodes, some with braces."""

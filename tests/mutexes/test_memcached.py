@@ -59,6 +59,33 @@ def tell_of_waiting(waits: Pipe) -> None:
     MemcachedBid.wait = told  # type: ignore[method-assign]
 
 
+# -- losing it -----------------------------------------------------------------------------------------
+
+
+def test_who_has_lost_it_says_nothing_to_those_who_wait(mutex: Any, raw: Pool) -> None:
+    """That he has stored nothing is no word of the heir's, who may be about to: nobody is to create beside him."""
+    loser, waiter, heir = (mutex()._bid() for _ in range(3))
+    assert loser.take()
+    assert not waiter.take()
+    assert waiter.wait(0) is None
+    raw.delete_many([loser._name])
+    assert heir.take()
+    with pytest.raises(NotHeld):
+        loser.free(False)
+    assert waiter.wait(PATIENCE) is Outcome.RELEASED
+    heir.free(True)
+
+
+def test_who_has_lost_it_says_nothing_inside_either(mutex: Any, raw: Pool) -> None:
+    loser = mutex()
+    loser.acquire()
+    turn = loser._hold.token.turn
+    raw.delete_many([loser._name])
+    with pytest.raises(NotHeld):
+        loser.release(stored=False)
+    assert turn.wait(0) is Outcome.RELEASED
+
+
 # -- holding -------------------------------------------------------------------------------------------
 
 
