@@ -10,10 +10,11 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ _MEMCACHED = ("pymemcache", "pylibmc", "memcached", "bmemcached")
 
 EVICTS_NOTHING = frozenset({"dbm", "redis", "valkey", *_MEMCACHED, "memory", "memory_pickle", f"{ORIGINAL}memory"})
 """Stores that have more room, as the arena sets them up, than any scenario needs."""
+
+PRIVATE = frozenset({"memory", "memory_pickle"})
+"""mpcache's stores that each process has for itself, and that die with it."""
 
 PROMISED = Guarantees(processes=True, hosts=False, survives_death=True, fair=False, takeover=1.0)
 """What is asked of a mutex that does not say what it guarantees."""
@@ -90,12 +94,12 @@ class Arena:
         if self.own:
             return make_region().configure(self.full, arguments=arguments)
         return make_region().configure(
-            self.full, arguments=arguments, mutex=_kind(self.mutex), mutex_arguments={**self.mutex_arguments}
+            self.full, arguments=arguments, mutex=kind_of(self.mutex), mutex_arguments={**self.mutex_arguments}
         )
 
     def mutexes(self) -> Callable[[str], Any]:
         """What makes a mutex of a key."""
-        factory, arguments = mutexes.resolve(_kind(self.mutex)), self.mutex_arguments
+        factory, arguments = mutexes.resolve(kind_of(self.mutex)), self.mutex_arguments
         return lambda key: factory(key, **arguments)
 
     @property
@@ -118,7 +122,7 @@ class Arena:
         return cls(**json.loads(text))
 
 
-def _kind(mutex: str) -> Any:
+def kind_of(mutex: str) -> Any:
     """What the name stands for among the foreign ones; else the name."""
     return foreign.TABLE.get(mutex, mutex)
 
@@ -148,7 +152,7 @@ def set_up(settings: Settings, size: str) -> Iterator[Arena]:
         of_store = {**_store(backend, folder, name, size, start), **settings.backend_arguments}
         of_mutex = {**_mutex(mutex, folder, name, start), **settings.mutex_arguments}
         guarantees = _guarantees(mutex)
-        lease = float(of_mutex.get("lease", LEASE))
+        lease = _lease(of_mutex)
         yield Arena(
             folder=str(folder),
             name=name,
@@ -163,14 +167,22 @@ def set_up(settings: Settings, size: str) -> Iterator[Arena]:
             survives_death=guarantees.survives_death,
             fair=guarantees.fair,
         )
+        start.check()
 
 
 def _guarantees(mutex: str) -> Guarantees:
     try:
-        factory = mutexes.resolve(_kind(mutex))
+        factory = mutexes.resolve(kind_of(mutex))
     except Exception as error:
         raise Unplayable(str(error)) from error
     return getattr(factory, "guarantees", PROMISED)
+
+
+def _lease(arguments: Mapping[str, Any]) -> float:
+    try:
+        return float(arguments.get("lease", LEASE))
+    except (TypeError, ValueError):
+        raise Unplayable(f"a lease is a number of seconds, not {arguments['lease']!r}") from None
 
 
 def _store(backend: str, folder: Path, name: str, size: str, start: _Servers) -> dict[str, Any]:
@@ -214,6 +226,13 @@ class _Servers:
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
         self._urls: dict[str, str] = {}
+        self._started: list[Any] = []
+
+    def check(self) -> None:
+        """Raise Unplayable unless all of them live: what went wrong after the death of one proves nothing."""
+        for server in self._started:
+            if (ended := server.ended()) is not None:
+                raise Unplayable(f"{server.program}, which was started for it, ended with {ended}; play it again")
 
     def redis(self) -> str:
         return self._url("Redis", "unix_url")
@@ -230,6 +249,7 @@ class _Servers:
             except servers.NoServer as error:
                 raise Unplayable(str(error)) from error
             self._urls[kind] = getattr(server, url)
+            self._started.append(server)
         return self._urls[kind]
 
 
@@ -239,9 +259,14 @@ class _Servers:
 def base() -> Path:
     """The directory in which each run has its own."""
     path = Path(tempfile.gettempdir()) / f"mpcache-stress-{os.getuid()}"
-    path.mkdir(0o700, exist_ok=True)
-    if path.stat().st_uid != os.getuid():
-        raise Unplayable(f"{path} belongs to uid {path.stat().st_uid}; set TMPDIR to a directory of your own")
+    with suppress(FileExistsError):
+        path.mkdir(0o700)
+    there = path.lstat()  # a link would let another choose what sweep() removes
+    if not stat.S_ISDIR(there.st_mode) or there.st_uid != os.getuid() or there.st_mode & 0o022:
+        raise Unplayable(
+            f"{path} is not a directory of uid {os.getuid()} that nobody else writes to;"
+            " remove it, or set TMPDIR to a directory of your own"
+        )
     return path
 
 
@@ -265,7 +290,7 @@ def sweep() -> list[str]:
     """Remove what runs that were killed have left; the names of these runs."""
     swept = []
     for folder in sorted(base().iterdir()):
-        if _abandoned(folder):
+        if folder.is_dir() and not folder.is_symlink() and _abandoned(folder):
             for name in (f"{_PREFIX}{folder.name}", f"{_PREFIX}{folder.name}-locks"):
                 segment.unlink(name)
             _forget_semaphores(folder / "locks")

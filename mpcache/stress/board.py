@@ -38,7 +38,7 @@ class Board:
         size = 8 * _ROW * (1 + workers * threads + KEYS)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(fd, size)
+            os.posix_fallocate(fd, 0, size)  # what cannot be had later would be a SIGBUS
             self._words = memoryview(mmap.mmap(fd, size)).cast("Q")
         finally:
             os.close(fd)

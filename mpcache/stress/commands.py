@@ -6,10 +6,15 @@ Leans on click; the work is done by trial, faults and report.
 from __future__ import annotations
 
 import json
+import math
+import os
+import shlex
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,8 +25,8 @@ import mpcache
 from mpcache import backends, mutexes
 from mpcache.cli.screen import columns, screen
 from mpcache.stress import assay, faults, scenarios
-from mpcache.stress.arena import PROMISED, Unplayable, own_mutex
-from mpcache.stress.settings import Settings
+from mpcache.stress.arena import PRIVATE, PROMISED, Unplayable, kind_of, own_mutex
+from mpcache.stress.settings import PROGRAM, Settings
 from mpcache.stress.trial import COULD_NOT_RUN, HELD, VIOLATED, Trial
 from mpcache.stress.view import View, command, settings_of, title_of
 
@@ -39,10 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return COULD_NOT_RUN
     except (click.Abort, KeyboardInterrupt):
         print("stress: interrupted before anything was played", file=sys.stderr)
-        return COULD_NOT_RUN
     except (Unplayable, OSError) as error:
         print(f"stress: {error}", file=sys.stderr)
-        return COULD_NOT_RUN
+    except SystemExit:  # by click: nobody reads what is printed any more
+        pass
+    except Exception:  # 1 would be Python's status for it, and says that a lock was found wanting
+        traceback.print_exc()
+    return COULD_NOT_RUN
 
 
 @contextmanager
@@ -52,7 +60,8 @@ def _signals_as_ctrl_c() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before: dict[int, Any] = {one: signal.signal(one, interrupt) for one in (signal.SIGTERM, signal.SIGHUP)}
+    polite = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) != signal.SIG_IGN]  # by nohup
+    before: dict[int, Any] = {one: signal.signal(one, interrupt) for one in polite}
     try:
         yield
     finally:
@@ -90,6 +99,14 @@ def _as_json(context: click.Context, parameter: click.Parameter, text: str) -> d
     return found
 
 
+class _Finite(click.FloatRange):
+    """A range in which there is no NaN, and whose end is no number either."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)
+        return found if math.isfinite(found) else self.fail(f"{value} is no number of that kind.", param, ctx)
+
+
 _PLACE = click.Path(file_okay=False, path_type=Path)
 
 
@@ -105,9 +122,9 @@ _PLACE = click.Path(file_okay=False, path_type=Path)
 )
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes.  Default: what suits the scenario.")
 @click.option("--threads", type=click.IntRange(1, 64), help="In each of them.  [default: 1]")
-@click.option("--seconds", type=click.FloatRange(0.2), default=10.0, show_default=True, help="Of each scenario.")
-@click.option("--kills", type=click.FloatRange(0), help="SIGKILLs a second.  Default: what suits the scenario.")
-@click.option("--stops", type=click.FloatRange(0), help="SIGSTOPs a second.  Default: what suits the scenario.")
+@click.option("--seconds", type=_Finite(0.2), default=10.0, show_default=True, help="Of each scenario.")
+@click.option("--kills", type=_Finite(0), help="SIGKILLs a second.  Default: what suits the scenario.")
+@click.option("--stops", type=_Finite(0), help="SIGSTOPs a second.  Default: what suits the scenario.")
 @click.option("--delays", is_flag=True, help="With an engine that pauses at its shared stores; needs the sources.")
 @click.option("--seed", default="", help="Of all that is chosen at random.  Default: another each time.")
 @click.option("--fault", default="", help="With a known bug; 'stress faults --list' names them.")
@@ -119,13 +136,19 @@ def run(scenario: str, mutex: tuple[str, ...], report: Path | None, plain: bool,
     What is violated is written into a report, from which it can be played again.
     """
     names = scenarios.names() if scenario == ALL else [scenario]
-    view, reports = View(screen(plain)), list[dict[str, Any]]()
-    for name in names:
-        for one in mutex or ("",):
-            reports.append(_play(settings_for(name, one, given), view))
-            if reports[-1]["interrupted"]:
-                return _conclude(reports, view, report)
-    return _conclude(reports, view, report)
+    runs = [settings_for(name, one, given) for name in names for one in mutex or ("",)]
+    if report is not None:
+        _make(report)
+    view = View(screen(plain))
+    reports, missed = _play_all(runs, view)
+    return _conclude(reports, view, report) or (COULD_NOT_RUN if missed else HELD)
+
+
+def _make(folder: Path) -> None:
+    """A folder that can be written to, before anything is played for what is to be there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise Unplayable(f"{folder} cannot be written to")
 
 
 def settings_for(scenario: str, mutex: str, given: dict[str, Any]) -> Settings:
@@ -137,14 +160,45 @@ def settings_for(scenario: str, mutex: str, given: dict[str, Any]) -> Settings:
         raise Unplayable(f"there is no scenario {scenario!r}; there are {known}, and {ALL}") from None
     name = mutex or own_mutex(given["backend"])
     try:
-        guarantees = getattr(mutexes.resolve(name), "guarantees", PROMISED)
+        guarantees = getattr(mutexes.resolve(kind_of(name)), "guarantees", PROMISED)
     except mpcache.exception.PluginNotFound as error:
         raise Unplayable(str(error)) from None
     told = {name: value for name, value in given.items() if value is not None}
     suits = {**kind.trouble(guarantees), "workers": kind.workers if guarantees.processes else 1}
     if not guarantees.processes and "workers" not in told:
         suits["threads"] = kind.workers
+    if kind.store and given["backend"].removeprefix("mpcache.") in PRIVATE:
+        suits["kills"] = 0.0
     return Settings(scenario=scenario, mutex=mutex, **{**suits, **told})
+
+
+def _play_all(runs: Sequence[Settings], view: View) -> tuple[list[dict[str, Any]], bool]:
+    """The reports of all that could be played, and whether some could not.  Ctrl-C ends it with those that there are.
+
+    :raises Unplayable: none could be played.
+    :raises OSError: the same, or nobody reads what is printed.
+    """
+    for module in ("hdrh", "jinja2", "matplotlib"):
+        if find_spec(module) is None:
+            raise Unplayable(f"it needs {module}; pip install 'mpcache[stress]'")
+    reports, missed = list[dict[str, Any]](), list[Exception]()
+    for settings in runs:
+        try:
+            reports.append(_play(settings, view))
+        except (Unplayable, OSError) as error:
+            if len(runs) == 1 or isinstance(error, BrokenPipeError):
+                raise
+            missed.append(error)
+            view.line((f"- could not run  {title_of(settings)}: {error}", "yellow"))
+        except KeyboardInterrupt:
+            if not reports:
+                raise
+            reports[-1]["interrupted"] = True  # after it, if not in it
+        if reports and reports[-1]["interrupted"]:
+            break
+    if missed and not reports:
+        raise Unplayable("nothing of it could be played")
+    return reports, bool(missed)
 
 
 def _play(settings: Settings, view: View) -> dict[str, Any]:
@@ -162,10 +216,14 @@ def _conclude(reports: list[dict[str, Any]], view: View, folder: Path | None) ->
     if folder is not None:
         from mpcache.stress.report import write
 
-        page = write(reports, folder)
+        try:
+            page = write(reports, folder)
+        except OSError as error:
+            view.line((f"no report: {error}", "bold red"))
+            return VIOLATED if violated else COULD_NOT_RUN
         view.line(f"report: {page}")
         if violated:
-            view.line(f"again:  python -m stress replay {folder}")
+            view.line(f"again:  {PROGRAM} replay {shlex.quote(str(folder))}")
     elif len(reports) == 1 and not reports[0]["unfit"]:
         view.line((f"again:  {command(reports[0]['words'])}", "dim"))
     if violated:
@@ -188,17 +246,17 @@ def replay(report: Path, times: int, plain: bool) -> int:
 
     view, before = View(screen(plain)), load(report)
     again = [one for one in before if one["status"] == VIOLATED] or before
-    reports = [_play(settings_of(one), view) for one in again for _ in range(times)]
+    reports, missed = _play_all([settings_of(one) for one in again for _ in range(times)], view)
     violated = sum(one["status"] == VIOLATED for one in reports)
     view.line(f"{violated} of {len(reports)} violated")
-    return VIOLATED if violated else max(one["status"] for one in reports)
+    return VIOLATED if violated else COULD_NOT_RUN if missed else max(one["status"] for one in reports)
 
 
 @group.command("faults")
 @click.argument("names", nargs=-1, metavar="[NAME...]")
 @click.option("--list", "listed", is_flag=True, help="Say what they are, and play nothing.")
 @click.option("--controls", is_flag=True, help="Play each of the runs without its bug, too.")
-@click.option("--seconds", type=click.FloatRange(0.2), help="For each, at most.  Default: what suits it.")
+@click.option("--seconds", type=_Finite(0.2), help="For each, at most.  Default: what suits it.")
 @click.option("--seed", default="", help="Of all that is chosen at random.  Default: another each time.")
 @click.option("--plain", is_flag=True, help="No colours, nothing that moves.")
 def faults_(names: tuple[str, ...], listed: bool, controls: bool, seconds: float | None, seed: str, plain: bool) -> int:

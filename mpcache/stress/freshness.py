@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from mpcache.stress.diary import Entry, Kind, Outcome
-from mpcache.stress.judge import Story, Violation, actor, latest
+from mpcache.stress.judge import NOBODY, Story, Violation, actor, latest
 
 _ENOUGH = 100
 """Values that must have been looked for before what part of them was there says anything."""
@@ -37,12 +37,12 @@ def fills_refused(story: Story) -> Iterator[Violation]:
 
 def _stopped_since(story: Story, create: Entry) -> bool:
     life = create.actor >> 8
-    return any(one.kind == "stop" and one.life == life and one.over > create.began for one in story.signals)
+    return any(halt.life in (life, NOBODY) and halt.over > create.began for halt in story.halts)
 
 
 def newest(story: Story) -> Iterator[Violation]:
     """Who looks for what he has just set finds it, or something newer; not always, but mostly."""
-    if any(signal.kind == "stop" for signal in story.signals):
+    if story.halts:
         return  # a set that finds its place taken by one who is stopped is dropped, and may be
     acts: dict[int, list[Entry]] = {}
     for entry in story.of(Kind.WRITE, Kind.READ):

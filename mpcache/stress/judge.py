@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -38,8 +39,15 @@ class Violation(NamedTuple):
         return {**self._asdict(), "evidence": [told(entry) for entry in self.evidence]}
 
 
+HALTS = ("stop", "pause")
+"""Signals in whose times nothing can be expected of a worker; a pause is of all."""
+
+NOBODY = 0
+"""The life of a signal that is not a worker's."""
+
+
 class Signal(NamedTuple):
-    """One that was sent to a worker.
+    """One that was sent to a worker; or a time in which nothing ran, not even who sends them: a ``pause``, of nobody.
 
     :ivar sent, over: when; of a SIGSTOP until when (SIGCONT); of a SIGKILL when the worker was buried.
     :ivar life: whose: an actor number without its thread.
@@ -59,12 +67,14 @@ class Story:
     :ivar signals: in the order of their sending.
     :ivar leased: whether a mutex may lapse while its holder lives, who must learn it, then.
     :ivar takeover: seconds that a death may cost the others.
+    :ivar own: whether the mutex is the store's own, which tells those who wait that a value could not be stored.
     """
 
     entries: dict[int, list[Entry]] = field(default_factory=dict)
     signals: list[Signal] = field(default_factory=list)
     leased: bool = False
     takeover: float = 1.0
+    own: bool = True
     began: int = 0
     ended: int = NEVER
 
@@ -106,12 +116,14 @@ class Story:
         return {signal.life: signal.sent for signal in reversed(self.signals) if signal.kind in ("kill", "end")}
 
     def stopped(self, entry: Entry) -> bool:
-        """Whether its actor was stopped in it."""
-        life = entry.actor >> 8
-        return any(
-            signal.kind == "stop" and signal.life == life and signal.sent < entry.until and signal.over > entry.began
-            for signal in self.signals
-        )
+        """Whether its actor was stopped in it, or the whole machine."""
+        of = (entry.actor >> 8, NOBODY)
+        return any(halt.life in of and halt.sent < entry.until and halt.over > entry.began for halt in self.halts)
+
+    @cached_property
+    def halts(self) -> list[Signal]:
+        """The signals in whose times nothing can be expected of those whose they are."""
+        return [signal for signal in self.signals if signal.kind in HALTS]
 
 
 def told(entry: Entry) -> dict[str, Any]:
@@ -175,7 +187,7 @@ def alone(story: Story) -> Iterator[Violation]:
 
 def counted(story: Story) -> Iterator[Violation]:
     """Each holder adds one to a number, in two steps; none of these additions is lost."""
-    if story.leased and any(signal.kind == "stop" for signal in story.signals):
+    if story.leased and story.halts:
         return  # one who was stopped in between may have lost the lease, and not yet know it
     for key, holds in story.holds().items():
         for one, next_one in pairwise(holds):
@@ -265,6 +277,10 @@ def handoffs(story: Story) -> list[int]:
 # -- creators -------------------------------------------------------------------------------------------------------
 
 
+_STORED = 500_000_000
+"""ns in which a value that was created is stored, or given up; and one who is continued has let go."""
+
+
 def one_creator(story: Story) -> Iterator[Violation]:
     """Of each key exactly one creator runs, unless it dies before its value is stored.
 
@@ -296,8 +312,15 @@ def _invalidated(story: Story, low: int, high: int) -> bool:
 
 
 def _excused(story: Story, create: Entry) -> bool:
-    """Its lease may have lapsed: it was stopped."""
-    return story.leased and story.stopped(create)
+    """Its lease may have lapsed, since it was stopped; or the store refused the value, since another was.
+
+    Who is stopped keeps his guard of the key in the store, or its shard, while a lease at a server goes to others.  The
+    store's own mutex is that guard, or tells that there was none, and who comes next creates ALONE.
+    """
+    if story.leased and story.stopped(create):
+        return True
+    low, high = create.began - _STORED, create.until + _STORED
+    return not story.own and any(halt.sent < high and halt.over > low for halt in story.halts)
 
 
 def one_value(story: Story) -> Iterator[Violation]:
@@ -424,7 +447,8 @@ def _atomic(key: int, clusters: list[_Cluster]) -> Iterator[Violation]:
 def not_invalidated(story: Story) -> Iterator[Violation]:
     """What was begun before an invalidation is not read by one who began after it had returned.
 
-    A creation begins when the creator does; a set may take effect as late as when it ends.
+    A creation begins when the creator does; a set may take effect as late as when it ends, and one that is killed some
+    time after the signal was sent.
     """
     calls = latest(story.of(Kind.INVALIDATE))
     born = {entry.value: entry for entry in story.of(Kind.WRITE, Kind.CREATE) if entry.value}
@@ -435,7 +459,8 @@ def not_invalidated(story: Story) -> Iterator[Violation]:
         if write.kind == Kind.CREATE and write.actor == read.actor:
             continue
         call = calls(read.began)
-        if call is not None and (write.began if write.kind == Kind.CREATE else write.until) < call.began:
+        taken = write.began if write.kind == Kind.CREATE else write.ended or NEVER
+        if call is not None and taken < call.began:
             text = f"key {read.key}: {actor(read.actor)} was given a value that was begun before an invalidation"
             yield Violation("invalidated", text, read.key, read.began, (write, call, read))
 

@@ -1,6 +1,6 @@
 """A play: one round, in a process that does nothing else.  It bears workers, kills, stops and buries them, and watches.
 
-Leans on worker and board.  A program: ``python -m mpcache.stress.play FOLDER PARENT``.  It ends with its parent,
+Leans on worker, board and judge.  A program: ``python -m mpcache.stress.play FOLDER PARENT``.  It ends with its parent,
 and its workers with it.  Half of these have inherited an open region by fork, half have opened it themselves.
 """
 
@@ -12,21 +12,23 @@ import random
 import signal
 import sys
 import time
+import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mpcache.stress.board import BEGAN, BURIED, DONE, HOLDING, KILLS, SINCE, STOP, STOPS, Words
 from mpcache.stress.diary import now
-from mpcache.stress.worker import Part, Process, adopt, amiss, die_with, live, note, prepare
+from mpcache.stress.judge import NOBODY
+from mpcache.stress.worker import ORPHANS, Part, Process, adopt, amiss, die_with, live, note, prepare
 
 ENTRIES = 300_000
 """After so many diary entries a round is over before its time, so that judging takes seconds."""
 
 _TICK = 0.004
 
-_ORPHANS = 5.0
-"""Seconds that what a worker has borne may outlive it: it ends when it hears that its parent is gone."""
+_PAUSE = 500_000_000
+"""ns from one look at the workers to the next, from which on the machine counts as having stood still."""
 
 
 @dataclass
@@ -65,9 +67,8 @@ class Play:
         self.lives = 0
         self.signals: list[tuple[str, int, int, int]] = []
         self.born: list[tuple[int, int]] = []
-        # All others may die one after the other before it is this one's turn.
-        troubled = bool(part.settings.kills or part.settings.stops)
-        self.patience = int(1e9 * (6 + 4 * part.arena.takeover * troubled))
+        self.patience = int(1e9 * part.patience)
+        self._beat = now()
         self._tick = min(_TICK, 0.2 / (part.settings.kills or 1))
         self._kill_at = self._due(self.settings.kills, now())
         self._stop_at = self._due(self.settings.stops, now())
@@ -208,8 +209,19 @@ class Play:
 
     def _go_on(self) -> None:
         time.sleep(self._tick)
+        self._paused()
         self.bury()
         self.watch()
+
+    def _paused(self) -> int:
+        """ns for which the machine stood still, or this process alone, which cannot tell: nobody hung for so long."""
+        before, self._beat = self._beat, now()
+        if self._beat - before < _PAUSE:
+            return 0
+        self.signals.append(("pause", NOBODY, before, self._beat))
+        for worker in self.workers.values():
+            worker.exempt = self._beat
+        return self._beat - before
 
     def _enough(self) -> bool:
         """Whether it is to end before its time.  An operation writes two entries, more or less."""
@@ -237,6 +249,7 @@ class Play:
         deadline = now() + self.patience
         while self.workers and now() < deadline and not (self.part.folder / "findings").exists():
             time.sleep(_TICK)
+            deadline += self._paused()
             self.bury()
         if self.workers and not (self.part.folder / "findings").exists():
             pids = ", ".join(str(pid) for pid in self.workers)
@@ -249,13 +262,14 @@ class Play:
         self._bury_orphans()
 
     def _bury_orphans(self) -> None:
-        deadline = now() + int(1e9 * _ORPHANS)
+        deadline = now() + int(1e9 * ORPHANS)
         try:
             while os.waitpid(-1, os.WNOHANG)[0] or now() < deadline:
                 time.sleep(_TICK)
+                deadline += self._paused()
         except ChildProcessError:
             return
-        self._find("left behind", f"children of workers were alive {_ORPHANS:g} s after all workers had ended")
+        self._find("left behind", f"children of workers were alive {ORPHANS:g} s after all workers had ended")
 
     def _find(self, check: str, text: str) -> None:
         note(self.part.folder, {"check": check, "text": text, "key": None, "at": now()})
@@ -269,12 +283,18 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who watches, and says what follows
     part = Part.read(folder)
     prepare(part)
-    began, play = now(), Play(part)
+    began = now()
+    try:
+        play = Play(part)
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        sys.exit(f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})")
     try:
         play.play()
     finally:
         report = {"began": began, "ended": now(), "signals": play.signals, "born": play.born, "lives": play.lives}
-        (folder / "signals").write_text(json.dumps(report))
+        (folder / "signals.new").write_text(json.dumps(report))
+        (folder / "signals.new").rename(folder / "signals")  # which is whole, or not there
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from mpcache.stress import charts
 from mpcache.stress.arena import Unplayable
 from mpcache.stress.latency import duration
-from mpcache.stress.settings import Settings
+from mpcache.stress.settings import PROGRAM, Settings
 
 PAGE, DATA = "report.html", "report.json"
 
@@ -41,6 +42,8 @@ _NEEDED: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("took", "seconds"), (int, float)),
     **dict.fromkeys(("interrupted", "store"), bool),
 }
+
+_USUAL = Settings("")
 
 Run = Mapping[str, Any]
 
@@ -91,9 +94,17 @@ def _wrong(run: Any) -> str:
         if not isinstance(run.get(name), kind):
             return f"has no {name!r}" if name not in run else f"has a strange {name!r}"
     try:
-        Settings(**run["settings"])
+        settings = Settings(**run["settings"])
     except TypeError as error:
         return f"has settings that this mpcache does not know ({error})"
+    for each in fields(settings):
+        given, usual = getattr(settings, each.name), getattr(_USUAL, each.name)
+        if not isinstance(given, (int, float) if isinstance(usual, float) else type(usual)):
+            return f"has a strange setting: {each.name} is {given!r}"
+    if min(settings.workers, settings.threads) < 1 or not (
+        min(settings.kills, settings.stops) >= 0 and settings.seconds > 0
+    ):
+        return "has settings that cannot be played"
     return ""
 
 
@@ -111,7 +122,7 @@ def render(reports: Sequence[Run]) -> str:
     environment.filters |= {"duration": duration, "number": number, "colour": colour}
     template = environment.from_string(Path(__file__).with_name(PAGE).read_text())
     runs = [shown(run, f"run-{at}", markupsafe.Markup) for at, run in enumerate(reports, 1)]
-    tables = {"matrix": matrix(runs), "means": _MEANS, "promises": _PROMISES}
+    tables = {"matrix": matrix(runs), "means": _MEANS, "promises": _PROMISES, "program": PROGRAM}
     return template.render(runs=runs, verdict=verdict(reports), **tables)
 
 
@@ -127,7 +138,7 @@ def shown(run: Run, name: str, markup: Any) -> dict[str, Any]:
         "colour": colour(run["verdict"]),
         "title": title(run),
         "line": line(run),
-        "command": shlex.join(["python", "-m", "stress", "run", *run["words"]]),
+        "command": f"{PROGRAM} run {shlex.join(run['words'])}",
         "charts": {what: markup(chart(run, f"{name}-{what}")) for what, chart in draw.items()},
         "checks": checks,
     }

@@ -17,20 +17,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import mpcache
 from mpcache.stress import builds, diary, faults, judge, punctuality, scenarios
-from mpcache.stress.arena import Arena, Unplayable, set_up
+from mpcache.stress.arena import PRIVATE, Arena, Unplayable, set_up
 from mpcache.stress.board import BEGAN, BURIED, DONE, FINDINGS, HOLDING, KILLS, STOP, STOPS, Board
 from mpcache.stress.diary import Kind
 from mpcache.stress.judge import Signal, Story, Violation
 from mpcache.stress.latency import Latencies
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.settings import ROUND, Settings
-from mpcache.stress.worker import NO_ROOM, Part
+from mpcache.stress.worker import NO_ROOM, ORPHANS, Part
 
 HELD, VIOLATED, COULD_NOT_RUN = 0, 1, 2
 """The exit status, and what it means."""
@@ -45,6 +45,9 @@ _BEATS = 4000
 
 _LOOK = 0.1
 """Seconds between two looks at the board."""
+
+_SLACK = 30.0
+"""Seconds that a play may need for its beginning and its end, beyond what it is told to wait."""
 
 _TIMELINE = 0.25
 """Seconds of the last round that a report draws, or until the first violation."""
@@ -91,6 +94,9 @@ class Trial:
         except KeyError:
             known = ", ".join(scenarios.names())
             raise Unplayable(f"there is no scenario {self.settings.scenario!r}; there are {known}") from None
+        if self.settings.fault and self.settings.fault not in faults.TABLE:
+            known = ", ".join(faults.TABLE)
+            raise Unplayable(f"there is no known bug {self.settings.fault!r} to be seeded; there are {known}")
         if not self.settings.seed:
             self.settings = self.settings.but(seed=secrets.token_hex(4))
         self.progress = Progress(self.settings, self.settings.seconds)
@@ -131,6 +137,10 @@ class Trial:
     def _out_of_reach(self, arena: Arena) -> str:
         if self._kind.programs and arena.inherited:
             return f"programs of their own cannot have a {arena.mutex}: it is made before the fork, and inherited"
+        if self._kind.store and arena.backend in PRIVATE and (self.settings.workers > 1 or self.settings.kills):
+            return f"each process has a {arena.backend} of its own, and takes it with it: play --workers 1 --kills 0"
+        if self._kind.store and arena.backend == "null":
+            return "null keeps nothing: there is nothing to be asked"
         return ""
 
     def _left(self) -> float:
@@ -143,14 +153,18 @@ class Trial:
         folder.mkdir()
         part = Part(self.settings, arena, self.progress.rounds, seconds, folder)
         part.write()
+        before = replace(self.progress)
         try:
             self._watch(part, self._start(part))
         except KeyboardInterrupt:
             self.interrupted = True
         with _undisturbed() as caught:
-            self._judge(part)
-            shutil.rmtree(folder)
-            self.progress.rounds += 1
+            if (folder / "signals").exists():
+                self._judge(part)
+                self.progress.rounds += 1
+            else:  # who is in such a hurry gets no verdict on this round
+                self.progress = before
+            shutil.rmtree(folder, ignore_errors=True)
             self.watcher(self.progress)
         if self.interrupted or caught:
             raise KeyboardInterrupt
@@ -173,8 +187,11 @@ class Trial:
         board, progress = part.board(), self.progress
         before = (progress.seconds, progress.kills, progress.stops)
         seen = _Pulse(board)
+        latest = time.monotonic() + part.seconds + 2 * part.patience + ORPHANS + _SLACK
         try:
             while play.poll() is None:
+                if time.monotonic() > latest:
+                    raise Unplayable("the play did not come to its end: something hangs that is no worker's operation")
                 try:
                     play.wait(_LOOK)
                 except subprocess.TimeoutExpired:
@@ -192,7 +209,7 @@ class Trial:
         except KeyboardInterrupt:
             board.head[STOP] = 1
             self.interrupted = True
-            play.wait()
+            play.wait()  # a second Ctrl-C does not, see _round()
         finally:
             if play.poll() is None:
                 play.kill()
@@ -305,7 +322,7 @@ def tell(part: Part) -> _RoundStory:
     told = json.loads((part.folder / "signals").read_text())
     signals = [Signal(*one) for one in told["signals"]]
     arena = part.arena
-    story = _RoundStory({}, signals, arena.leased, arena.takeover, told["began"], told["ended"])
+    story = _RoundStory({}, signals, arena.leased, arena.takeover, arena.own, told["began"], told["ended"])
     story.lives, died = told["lives"], story.killed()
     for path in part.folder.glob("diary-*"):
         actor = int(path.name.partition("-")[2])

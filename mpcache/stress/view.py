@@ -15,7 +15,7 @@ from mpcache.stress import scenarios
 from mpcache.stress.arena import own_mutex
 from mpcache.stress.assay import CONTROL, Caught
 from mpcache.stress.latency import Latencies, duration
-from mpcache.stress.settings import Settings
+from mpcache.stress.settings import PROGRAM, Settings
 from mpcache.stress.trial import COULD_NOT_RUN, VERDICTS, Progress, Watcher
 
 _PLAIN_EVERY = 5.0
@@ -86,7 +86,7 @@ def title_of(settings: Settings) -> str:
 
 def command(words: Sequence[str]) -> str:
     """The command line that does it again."""
-    return f"python -m stress run {shlex.join(words)}"
+    return f"{PROGRAM} run {shlex.join(words)}"
 
 
 def _figures(report: Mapping[str, Any]) -> str:

@@ -30,6 +30,9 @@ from mpcache.stress.diary import Diary, Kind, Outcome, now
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.settings import Settings
 
+ORPHANS = 5.0
+"""Seconds that what a worker has borne may outlive it: it ends when it hears that its parent is gone."""
+
 
 class Part(NamedTuple):
     """What a play is told, by a file in its folder."""
@@ -51,6 +54,11 @@ class Part(NamedTuple):
         told = json.loads((folder / "part").read_text())
         settings, arena = Settings.of(told["settings"]), Arena.of(told["arena"])
         return cls(settings, arena, told["round"], told["seconds"], folder)
+
+    @property
+    def patience(self) -> float:
+        """Seconds that an operation may take.  All others may die one after the other before it is this one's turn."""
+        return 6 + 4 * self.arena.takeover * bool(self.settings.kills or self.settings.stops)
 
     def board(self) -> Board:
         """The play's board."""

@@ -100,6 +100,10 @@ class Server:
             raise NoServer(f"{self!r} has no process; start it again with restart()")
         return self._process.pid
 
+    def ended(self) -> int | None:
+        """The status of a server that has ended by itself, or by another's hand; None: it has not."""
+        return None if self._process is None else self._process.poll()
+
     def kill(self) -> None:
         """SIGKILL, also while it is paused; it is gone when this returns.  May be called again."""
         if self._process is not None and self._line >= 0:

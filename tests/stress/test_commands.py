@@ -19,7 +19,7 @@ import pytest
 
 from mpcache.cli.screen import Screen
 from mpcache.stress import assay, faults, scenarios
-from mpcache.stress.commands import main, settings_for
+from mpcache.stress.commands import _signals_as_ctrl_c, main, settings_for
 from mpcache.stress.settings import Settings
 from mpcache.stress.trial import COULD_NOT_RUN, HELD, VIOLATED
 from mpcache.stress.view import View
@@ -88,6 +88,83 @@ def test_what_cannot_be_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert "this is not JSON" in capsys.readouterr().err
     assert main(["replay", "nowhere"]) == COULD_NOT_RUN
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_what_was_played_counts_though_the_rest_could_not_be(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mpcache.testing.servers.Redis.program", "no-such-server")
+    words = ["run", "exclusion", "--mutex", "redis", *WORKING]
+    assert main([*words, "--mutex", "null"]) == VIOLATED
+    said = capsys.readouterr().out
+    assert "could not run  exclusion on redis: no-such-server is not installed" in said
+    assert "again:  python -m stress replay" in said
+    assert len(list(tmp_path.glob("*/report.html"))) == 1
+    assert main([*words, "--mutex", "file"]) == COULD_NOT_RUN
+
+
+def test_a_report_that_cannot_be_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["run", "soak", "--report", str(tmp_path / "file" / "there"), "--seconds", "600"]) == COULD_NOT_RUN
+    assert "there" in capsys.readouterr().err
+
+    def full(*_: Any) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mpcache.stress.report.write", full)
+    assert main(["run", "exclusion", "--mutex", "null", *WORKING]) == VIOLATED
+    assert "no report: [Errno 28] No space left on device" in capsys.readouterr().out
+
+
+def test_an_error_of_the_tool_is_no_violation(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mpcache.stress.scenarios.load", lambda name: 1 / 0)
+    assert main(["run", "exclusion"]) == COULD_NOT_RUN
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "value"), [("--seconds", "nan"), ("--seconds", "inf"), ("--kills", "nan")])
+def test_what_is_no_number(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "exclusion", option, value]) == COULD_NOT_RUN
+    assert "is no number of that kind" in capsys.readouterr().err
+
+
+def test_nobody_reads_what_it_says() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "stress", "list"]
+    with os.fdopen(write) as closed:
+        run = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=closed, timeout=PATIENCE)
+    assert run.returncode == COULD_NOT_RUN
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with _signals_as_ctrl_c():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_ctrl_c_ends_a_replay(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    folder = tmp_path / "there"
+    assert main(["run", "exclusion", "--report", str(folder), *WORKING]) == HELD
+    (report,) = json.loads((folder / "report.json").read_text())
+    monkeypatch.setattr("mpcache.stress.commands._play", lambda settings, view: {**report, "interrupted": True})
+    assert main(["replay", str(folder), "--times", "9"]) == HELD
+    assert "0 of 1 violated" in capsys.readouterr().out
+
+
+def test_locks_of_others_and_stores_of_one_process_go_by_their_names() -> None:
+    given: dict[str, Any] = {"backend": "shm", "workers": None, "kills": None, "stops": None, "threads": None}
+    assert settings_for("exclusion", "pidfile", given).workers == scenarios.load("exclusion").workers
+    alone = settings_for("one_creator", "", given | {"backend": "memory"})
+    assert (alone.workers, alone.kills) == (1, 0.0)
 
 
 def test_settings_are_what_was_said_and_what_suits() -> None:

@@ -14,6 +14,7 @@ import pytest
 from mpcache.stress.diary import NEVER, Entry, Kind, Outcome
 from mpcache.stress.judge import (
     EXCLUSION,
+    NOBODY,
     Check,
     Signal,
     Story,
@@ -24,6 +25,7 @@ from mpcache.stress.judge import (
     disjoint,
     fenced,
     handoffs,
+    kept,
     not_invalidated,
     one_creator,
     one_value,
@@ -73,8 +75,12 @@ def stopped(who: int, at: int, until: int) -> Signal:
     return Signal("stop", who >> 8, at, until)
 
 
-def story(*parts: Entry | Signal, leased: bool = False) -> Story:
-    told = Story(leased=leased)
+def paused(at: int, until: int) -> Signal:
+    return Signal("pause", NOBODY, at, until)
+
+
+def story(*parts: Entry | Signal, leased: bool = False, own: bool = True) -> Story:
+    told = Story(leased=leased, own=own)
     for part in parts:
         if isinstance(part, Entry):
             told.entries.setdefault(part.kind, []).append(part)
@@ -83,8 +89,8 @@ def story(*parts: Entry | Signal, leased: bool = False) -> Story:
     return told
 
 
-def found(check: Check, *parts: Entry | Signal, leased: bool = False) -> list[str]:
-    return [violation.check for violation in check(story(*parts, leased=leased))]
+def found(check: Check, *parts: Entry | Signal, leased: bool = False, own: bool = True) -> list[str]:
+    return [violation.check for violation in check(story(*parts, leased=leased, own=own))]
 
 
 # -- a mutex ------------------------------------------------------------------------------------------------------
@@ -186,6 +192,12 @@ def test_hand_offs_are_to_those_who_waited() -> None:
     assert handoffs(story(hold(A, 10, 20), hold(B, 23, 30, began=15), hold(C, 40, 50, began=35))) == [3]
 
 
+def test_nobody_keeps_a_lease_while_nothing_runs() -> None:
+    lost = [hold(who, 10, 9_000, outcome=Outcome.LOST, key=key) for key, who in enumerate((A, B))]
+    assert found(kept, *lost, leased=True) == ["not kept"] * 2
+    assert found(kept, *lost, paused(100, 8_000), leased=True) == []
+
+
 # -- creators -----------------------------------------------------------------------------------------------------
 
 
@@ -217,6 +229,15 @@ def test_a_lease_lapsed_while_its_creator_was_stopped() -> None:
     both = (create(A, 10, 40, 1), create(B, 30, 35, 2), stopped(A, 12, 38))
     assert found(one_creator, *both, leased=True) == []
     assert found(one_creator, *both) == ["two creators"]
+
+
+def test_a_value_is_refused_where_another_was_stopped_with_the_guard_of_its_key() -> None:
+    history = (create(A, 10, 20, 7), ask(A, 5, 25, 7), create(B, 30, 40, 8), ask(B, 28, 45, 8))
+    assert found(one_creator, *history, own=False) == ["created again"]
+    assert found(one_value, *history, own=False) == ["two values"]
+    assert found(one_creator, *history, stopped(C, 1, 22), own=False) == []
+    assert found(one_value, *history, stopped(C, 1, 22), own=False) == []
+    assert found(one_creator, *history, stopped(C, 1, 22)) == ["created again"]  # whose mutex would have told B
 
 
 def test_different_values_of_one_generation() -> None:
@@ -325,6 +346,11 @@ def test_what_was_begun_before_an_invalidation() -> None:
     assert found(not_invalidated, early, call, read(C, 41, 42, 1)) == ["invalidated"]
     assert found(not_invalidated, early, call, read(C, 39, 42, 1)) == []
     assert found(not_invalidated, late, call, read(C, 51, 52, 2)) == []
+
+
+def test_a_signal_is_sent_before_it_kills() -> None:
+    dying = write(A, 10, 0, 7, until=19)
+    assert found(not_invalidated, dying, killed(A, 19), invalidate(B, 20, 30), read(C, 40, 50, 7)) == []
 
 
 def test_a_fill_that_was_under_way() -> None:

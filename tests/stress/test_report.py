@@ -496,6 +496,8 @@ def test_what_is_no_report_is_refused_by_name(tmp_path: Path) -> None:
         (b'[{"verdict": "held"}]', "run 1 has no 'scenario'"),
         (json.dumps([run(), run(pulse="")]).encode(), "run 2 has a strange 'pulse'"),
         (json.dumps([run(settings={"moon": "full"})]).encode(), "does not know .*moon"),
+        (json.dumps([run(settings={"scenario": "exclusion", "kills": "x"})]).encode(), "kills is 'x'"),
+        (json.dumps([run(settings={"scenario": "exclusion", "workers": -1})]).encode(), "cannot be played"),
         (json.dumps([run()]).encode()[:-40], "damaged"),
     ]
     for text, match in wrong:

@@ -112,6 +112,8 @@ def test_what_is_wrong_is_found(
         ("eviction", {"backend": "dbm"}, "evicts nothing"),
         ("invalidate", {"backend": "dogpile.cache.dbm"}, "own process only"),
         ("frozen_holder", {"workers": 1}, "play two"),
+        ("one_creator", {"backend": "memory"}, "play --workers 1 --kills 0"),
+        ("one_creator", {"backend": "null", "workers": 1, "kills": 0.0}, "keeps nothing"),
     ],
 )
 def test_what_would_prove_nothing_is_not_played(scenario: str, settings: dict[str, Any], why: str) -> None:

@@ -21,8 +21,13 @@ from mpcache.mutexes import register_mutex
 from mpcache.shm import segment
 from mpcache.stress import arena
 from mpcache.stress.arena import Unplayable
+from mpcache.stress.board import Board
+from mpcache.stress.diary import now
+from mpcache.stress.judge import NOBODY
+from mpcache.stress.play import Play, Worker
 from mpcache.stress.settings import Settings
 from mpcache.stress.trial import COULD_NOT_RUN, HELD, VIOLATED, Progress, Trial
+from mpcache.testing import servers
 from tests.processes.support import PATIENCE, ROOT
 
 pytestmark = pytest.mark.slow
@@ -135,6 +140,63 @@ def test_unknown_names() -> None:
         played(mutex="spoon")
     with pytest.raises(Unplayable, match="nothing goes by the name 'spoon'"):
         played("whole_values", backend="spoon")
+    with pytest.raises(Unplayable, match="no known bug 'spoon' to be seeded; there are head-first,"):
+        played(fault="spoon")
+
+
+def test_arguments_that_are_wrong() -> None:
+    with pytest.raises(Unplayable, match=r"ended with 1: TypeError: .*unexpected keyword argument 'spoon'"):
+        played(mutex_arguments={"spoon": 1})
+    with pytest.raises(Unplayable, match="a lease is a number of seconds, not 'long'"):
+        played(mutex="redis", mutex_arguments={"lease": "long"})
+
+
+def test_a_server_that_dies_proves_nothing() -> None:
+    with pytest.raises(Unplayable, match="redis-server, which was started for it, ended with -9"):
+        with arena.set_up(Settings("exclusion", mutex="redis"), "4MB"):
+            started = [*servers._ours]
+            for server in started:
+                os.kill(server.pid, signal.SIGKILL)
+            wait_for(lambda: all(server.ended() is not None for server in started))
+
+
+def test_a_directory_that_another_could_choose(apart: Path) -> None:
+    (apart / "precious").mkdir()
+    place = apart / f"mpcache-stress-{os.getuid()}"
+    place.symlink_to(apart, target_is_directory=True)
+    with pytest.raises(Unplayable, match="is not a directory of uid"):
+        played()
+    place.unlink()
+    place.mkdir()
+    place.chmod(0o777)
+    with pytest.raises(Unplayable, match="that nobody else writes to"):
+        played()
+    place.chmod(0o700)
+    (place / "note").write_text("whatever")
+    assert arena.sweep() == []
+    (place / "note").unlink()
+
+
+def test_a_play_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mpcache.stress.trial._SLACK", -1000.0)
+    with pytest.raises(Unplayable, match="did not come to its end"):
+        played()
+
+
+def test_a_board_has_its_room(tmp_path: Path) -> None:
+    Board(tmp_path / "board", 6, 1)
+    told = (tmp_path / "board").stat()
+    assert told.st_blocks * 512 >= told.st_size  # else it would be a SIGBUS where there is none
+
+
+def test_while_nothing_runs_nobody_hangs() -> None:
+    play: Any = Play.__new__(Play)
+    play.signals, play.workers, play._beat = [], {7: Worker(0, 1, 7, [])}, now()
+    assert (play._paused(), play.signals) == (0, [])
+    play._beat = before = now() - 20 * 10**9
+    assert 20e9 <= play._paused() < 20e9 + PATIENCE * 1e9
+    assert play.signals == [("pause", NOBODY, before, play._beat)]
+    assert play.workers[7].exempt == play._beat
 
 
 def test_a_server_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +217,25 @@ def test_ctrl_c_ends_with_a_verdict_on_what_ran() -> None:
     report = Trial(Settings("exclusion", seconds=600.0), watcher).run()
     assert (report["verdict"], report["interrupted"]) == ("held", True)
     assert time.monotonic() - began < PATIENCE
+
+
+def test_who_says_it_twice_gets_no_verdict_on_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait = subprocess.Popen.wait
+
+    def interrupted(self: Any, timeout: float | None = None) -> int:
+        if timeout is None and self.poll() is None:
+            monkeypatch.setattr(subprocess.Popen, "wait", wait)
+            raise KeyboardInterrupt
+        return wait(self, timeout)
+
+    def watcher(progress: Progress) -> None:
+        if progress.operations:
+            monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+            raise KeyboardInterrupt
+
+    report = Trial(Settings("exclusion", mutex="redis", seconds=600.0), watcher).run()
+    assert (report["verdict"], report["interrupted"]) == ("could not run", True)
+    assert (report["rounds"], report["operations"], report["seconds"]) == (0, 0, 0.0)
 
 
 def test_nothing_ran_is_no_verdict() -> None:

@@ -99,16 +99,17 @@ class Deaf(FileMutex):
 
 
 class Unfair(FileMutex):
-    """Says that it is fair, and lets every other process look for it once in two seconds only."""
+    """Says that it is fair, and lets every other process come a second and a half late to where one waits."""
 
     guarantees = SOON._replace(fair=True)
 
     def acquire(self, wait: bool = True, timeout: float | None = None) -> bool:
         if os.getpid() % 2:
             return super().acquire(wait, timeout)
-        while not super().acquire(False):
-            time.sleep(2.0)
-        return True
+        if super().acquire(False):
+            return True
+        time.sleep(1.5)
+        return super().acquire(wait, timeout)
 
 
 class Forgetful(ShmBackend):
