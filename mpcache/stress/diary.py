@@ -61,6 +61,7 @@ class Outcome(IntEnum):
 
     DONE     as it should
     LOST     the mutex was lost meanwhile, and the holder was told
+    LEAVING  it had ended, and was being given back: who was killed then cannot say what came of that
     INTRUDED another's number stood where the holder had written his own
     ALONE    created without the mutex, since the last creator's value was not stored
     REFUSED  by an error that the contract allows: it did not happen, or not for certain
@@ -71,6 +72,7 @@ class Outcome(IntEnum):
     INTRUDED = 2
     ALONE = 3
     REFUSED = 4
+    LEAVING = 5
 
 
 class Entry(NamedTuple):

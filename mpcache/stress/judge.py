@@ -109,7 +109,8 @@ class Story:
 
     def lapsed(self, hold: Entry) -> bool:
         """Whether a lease may have ended before its holder: he was told, or was killed before he could be."""
-        return self.leased and (hold.outcome == Outcome.LOST or (not hold.ended and self.stopped(hold)))
+        untold = not hold.ended or hold.outcome == Outcome.LEAVING
+        return self.leased and (hold.outcome == Outcome.LOST or (untold and self.stopped(hold)))
 
     def killed(self) -> dict[int, int]:
         """Of each life that was killed, or ended by force when the round was over: when it was first tried."""
@@ -286,16 +287,16 @@ def one_creator(story: Story) -> Iterator[Violation]:
 
     A key of this check is one of one generation, which nobody deletes.  After an invalidation it is created again.
     """
-    asks = {(ask.actor, ask.key, ask.value): ask for ask in story.of(Kind.ASK)}
+    asks = _asks(story)
     for key, made in story.by_key(Kind.CREATE).items():
         made.sort(key=lambda create: create.began)
         for one, again in pairwise(made):
-            if Outcome.ALONE in (one.outcome, again.outcome) or _excused(story, one):
+            stored = asks.get((one.actor, key, one.value))
+            if Outcome.ALONE in (one.outcome, again.outcome) or _excused(story, one, stored):
                 continue
             if again.began < one.until:
                 text = f"key {key}: {actor(again.actor)} created it while {actor(one.actor)} did"
                 yield Violation("two creators", text, key, again.began, (one, again))
-            stored = asks.get((one.actor, key, one.value))
             if stored is None or not 0 < stored.ended < again.began:
                 continue
             if not _invalidated(story, stored.began, again.began):
@@ -311,13 +312,18 @@ def _invalidated(story: Story, low: int, high: int) -> bool:
     return any(call.began < high and call.until > low for call in story.of(Kind.INVALIDATE))
 
 
-def _excused(story: Story, create: Entry) -> bool:
-    """Its lease may have lapsed, since it was stopped; or the store refused the value, since another was.
+def _asks(story: Story) -> dict[tuple[int, int, int], Entry]:
+    """By whom, of which key, and which value was given: of a creator, the ask in which it ran."""
+    return {(ask.actor, ask.key, ask.value): ask for ask in story.of(Kind.ASK)}
+
+
+def _excused(story: Story, create: Entry, ask: Entry | None) -> bool:
+    """Its lease may have lapsed, since it was stopped in its ask; or the store refused the value, since another was.
 
     Who is stopped keeps his guard of the key in the store, or its shard, while a lease at a server goes to others.  The
     store's own mutex is that guard, or tells that there was none, and who comes next creates ALONE.
     """
-    if story.leased and story.stopped(create):
+    if story.leased and any(story.stopped(entry) for entry in (create, ask) if entry is not None):
         return True
     low, high = create.began - _STORED, create.until + _STORED
     return not story.own and any(halt.sent < high and halt.over > low for halt in story.halts)
@@ -325,7 +331,7 @@ def _excused(story: Story, create: Entry) -> bool:
 
 def one_value(story: Story) -> Iterator[Violation]:
     """All who ask for a key of one generation are given what one creator made."""
-    made = {create.value: create for create in story.of(Kind.CREATE)}
+    made, given = {create.value: create for create in story.of(Kind.CREATE)}, _asks(story)
     for key, asks in story.by_key(Kind.ASK).items():
         first: Entry | None = None
         since = min(ask.began for ask in asks)
@@ -336,7 +342,9 @@ def one_value(story: Story) -> Iterator[Violation]:
             if create is None or create.key != key:
                 text = f"key {key}: {actor(ask.actor)} was given value {ask.value:#x}, which nobody made for it"
                 yield Violation("foreign value", text, key, ask.ended, (ask,))
-            elif create.outcome != Outcome.ALONE and not _excused(story, create):
+                continue
+            own = given.get((create.actor, key, create.value))
+            if create.outcome != Outcome.ALONE and not _excused(story, create, own):
                 first = first or ask
                 later = max(made[first.value].began, create.began)
                 if first.value != ask.value and not _invalidated(story, since, later):

@@ -49,7 +49,7 @@ class View:
         """What came of a run."""
         sign, style = _SIGNS[report["verdict"]]
         title = title_of(settings_of(report))
-        self._screen.line((f"{sign} {report['verdict']:<9}", style), f"  {title:<34}", _figures(report))
+        self._screen.line((f"{sign} {report['verdict']:<9}", style), f"  {title:<38}  ", _figures(report))
         if report["unfit"]:
             self._screen.line("             ", (report["unfit"], "dim"))
         for violation in report["violations"][:3]:

@@ -194,11 +194,12 @@ class Actor:
             else:
                 outcome = Outcome.INTRUDED
             row[HOLDING] = outer
-            diary.end(at, outcome)
+            diary.end(at, Outcome.LEAVING)
             try:
                 mutex.release()
             except NotHeld:
-                diary.amend(at, Outcome.LOST)
+                outcome = Outcome.LOST
+            diary.amend(at, outcome)
 
     def read(self, kind: Kind, key: int, name: str, ask: Callable[[], Any]) -> int:
         """Write down what ``ask`` returns for a key: the number of the value; 0: none."""

@@ -125,7 +125,7 @@ def test_a_server_that_takes_its_time_to_say_that_another_has_it(
     held = [on(client, server.port).backend.get_mutex(key) for key in ("key", *KEYS)]
     for mutex in held:
         mutex.acquire()
-    with late(server.port, BRIEF / 2) as slow:
+    with late(server.port, BRIEF / 5) as slow:
         region = on(client, slow.port, on_error)
         for ask in (lambda: region.get_or_create("key", never), lambda: region.get_or_create_multi(KEYS, never)):
             with in_bounds(), pytest.raises(LockTimeout, match=r"was not released within 0\.5 s"):
@@ -143,7 +143,7 @@ def test_a_server_that_takes_its_time_to_say_that_another_renews_them(
     held = [others.backend.get_mutex(key) for key in KEYS]
     for mutex in held:
         mutex.acquire()
-    with late(server.port, BRIEF / 2) as slow, in_bounds():
+    with late(server.port, BRIEF / 5) as slow, in_bounds():
         assert on(client, slow.port).get_or_create_multi(KEYS, never, expiration_time=-1e-9) == KEYS
     for mutex in held:
         mutex.release()

@@ -240,6 +240,21 @@ def test_a_value_is_refused_where_another_was_stopped_with_the_guard_of_its_key(
     assert found(one_creator, *history, stopped(C, 1, 22)) == ["created again"]  # whose mutex would have told B
 
 
+def test_a_lease_lapsed_while_its_creator_was_stopped_after_it_had_created() -> None:
+    heir = (create(B, 60, 70, 2), ask(B, 21, 75, 2), ask(C, 22, 76, 2))
+    mine = (create(A, 10, 20, 1), ask(A, 9, 90, 1), stopped(A, 25, 80))
+    assert found(one_value, *mine, *heir, leased=True) == []
+    assert found(one_creator, *mine, *heir, leased=True) == []
+    assert found(one_value, *mine[:2], *heir, leased=True) == ["two values"] * 2
+
+
+def test_who_was_killed_while_he_let_go_cannot_say_that_he_had_lost_it() -> None:
+    leaving = hold(A, 10, 50, outcome=Outcome.LEAVING)
+    assert found(disjoint, leaving, stopped(A, 15, 45), hold(B, 30, 40), leased=True) == []
+    assert found(disjoint, leaving, hold(B, 30, 40), leased=True) == ["two holders"]
+    assert found(disjoint, leaving, stopped(A, 15, 45), hold(B, 30, 40)) == ["two holders"]
+
+
 def test_different_values_of_one_generation() -> None:
     made = (create(A, 10, 20, 1), create(B, 30, 40, 2))
     assert found(one_value, *made, ask(A, 9, 21, 1), ask(B, 29, 41, 2)) == ["two values"]
