@@ -326,9 +326,15 @@ def layers(library: Any, names: list[str]) -> list[Any]:
     mangler=st.sampled_from([None, str.upper]),
 )
 def test_programs_do_the_same(
-    name: str, program: list[Any], lifetime: Any, of_functions: Any, wrap: list[str], mangler: Any
+    request: pytest.FixtureRequest,
+    name: str,
+    program: list[Any],
+    lifetime: Any,
+    of_functions: Any,
+    wrap: list[str],
+    mangler: Any,
 ) -> None:
-    store, clock = Store(name), Clock()
+    store, clock = Store(name, request), Clock()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("time.time", clock)
         their_region = dogpile.make_region(key_mangler=mangler).configure(
