@@ -26,9 +26,9 @@ from mpcache import backends, mutexes
 from mpcache.cli.screen import columns, screen
 from mpcache.stress import assay, faults, scenarios
 from mpcache.stress.arena import PRIVATE, PROMISED, Unplayable, kind_of, own_mutex
-from mpcache.stress.settings import PROGRAM, Settings
+from mpcache.stress.settings import PROGRAM, Settings, command
 from mpcache.stress.trial import COULD_NOT_RUN, HELD, VIOLATED, Trial
-from mpcache.stress.view import View, command, settings_of, title_of
+from mpcache.stress.view import View, settings_of, title_of
 
 ALL = "all"
 

@@ -68,6 +68,7 @@ class Story:
     :ivar leased: whether a mutex may lapse while its holder lives, who must learn it, then.
     :ivar takeover: seconds that a death may cost the others.
     :ivar own: whether the mutex is the store's own, which tells those who wait that a value could not be stored.
+    :ivar lives: how many workers it had.
     """
 
     entries: dict[int, list[Entry]] = field(default_factory=dict)
@@ -77,6 +78,7 @@ class Story:
     own: bool = True
     began: int = 0
     ended: int = NEVER
+    lives: int = 0
 
     def of(self, *kinds: Kind) -> list[Entry]:
         """The entries of these kinds."""

@@ -6,7 +6,6 @@ Leans on charts, judge, settings and arena, and on jinja2, which is asked for on
 from __future__ import annotations
 
 import json
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -16,7 +15,7 @@ from typing import Any
 from mpcache.stress import charts
 from mpcache.stress.arena import Unplayable
 from mpcache.stress.latency import duration
-from mpcache.stress.settings import PROGRAM, Settings
+from mpcache.stress.settings import PROGRAM, Settings, command
 
 PAGE, DATA = "report.html", "report.json"
 
@@ -138,7 +137,7 @@ def shown(run: Run, name: str, markup: Any) -> dict[str, Any]:
         "colour": colour(run["verdict"]),
         "title": title(run),
         "line": line(run),
-        "command": f"{PROGRAM} run {shlex.join(run['words'])}",
+        "command": command(run["words"]),
         "charts": {what: markup(chart(run, f"{name}-{what}")) for what, chart in draw.items()},
         "checks": checks,
     }

@@ -6,7 +6,8 @@ Leans on nothing of mpcache.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ ROUND = 5.0
 
 PROGRAM = "python -m stress" if (Path(__file__).parents[2] / "stress" / "__main__.py").exists() else "mpcache stress"
 """What is typed: in a checkout, and where it is installed."""
+
+
+def command(words: Sequence[str]) -> str:
+    """The command line that plays a run, see :meth:`Settings.words`, again."""
+    return f"{PROGRAM} run {shlex.join(words)}"
 
 
 @dataclass(frozen=True)

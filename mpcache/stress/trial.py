@@ -298,10 +298,6 @@ class _Pulse:
         return operations / max(self._when - then, 1e-3)
 
 
-class _RoundStory(Story):
-    lives = 0
-
-
 @contextmanager
 def _undisturbed() -> Iterator[list[int]]:
     """Who has begun to judge comes to an end: signals are known when the ``with`` is over."""
@@ -317,13 +313,14 @@ def _undisturbed() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def tell(part: Part) -> _RoundStory:
+def tell(part: Part) -> Story:
     """The story of a round, from what its processes have left in its folder."""
     told = json.loads((part.folder / "signals").read_text())
     signals = [Signal(*one) for one in told["signals"]]
     arena = part.arena
-    story = _RoundStory({}, signals, arena.leased, arena.takeover, arena.own, told["began"], told["ended"])
-    story.lives, died = told["lives"], story.killed()
+    times = told["began"], told["ended"]
+    story = Story({}, signals, arena.leased, arena.takeover, arena.own, *times, told["lives"])
+    died = story.killed()
     for path in part.folder.glob("diary-*"):
         actor = int(path.name.partition("-")[2])
         for entry in diary.read(path, died.get(actor >> 8)):

@@ -5,7 +5,6 @@ Leans on trial, and on the command's screen.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +14,7 @@ from mpcache.stress import scenarios
 from mpcache.stress.arena import own_mutex
 from mpcache.stress.assay import CONTROL, Caught
 from mpcache.stress.latency import Latencies, duration
-from mpcache.stress.settings import PROGRAM, Settings
+from mpcache.stress.settings import Settings
 from mpcache.stress.trial import COULD_NOT_RUN, VERDICTS, Progress, Watcher
 
 _PLAIN_EVERY = 5.0
@@ -59,9 +58,8 @@ class View:
 
     def caught(self, one: Caught) -> None:
         """What came of a known bug."""
-        sign, style = (
-            ("✓", "green") if one.right else _SIGNS["could not run" if one.status == COULD_NOT_RUN else "violated"]
-        )
+        missed = "could not run" if one.status == COULD_NOT_RUN else "violated"
+        sign, style = _SIGNS["held" if one.right else missed]
         how = f"{one.check or VERDICTS[one.status]}, {one.seconds:.1f} s"
         self._screen.line((f"{sign} {one.name:<26}", style), f" {one.where:<13}", f"{how:<28}", (one.text, "dim"))
         if not one.right and one.said:
@@ -82,11 +80,6 @@ def title_of(settings: Settings) -> str:
     mutex = settings.mutex or own_mutex(settings.backend)
     store = scenarios.load(settings.scenario).store and settings.backend != mutex
     return f"{settings.scenario} on {f'{settings.backend}, ' if store else ''}{mutex}"
-
-
-def command(words: Sequence[str]) -> str:
-    """The command line that does it again."""
-    return f"{PROGRAM} run {shlex.join(words)}"
 
 
 def _figures(report: Mapping[str, Any]) -> str:

@@ -15,9 +15,7 @@ from mpcache.stress.diary import NEVER, Entry, Kind, Outcome
 from mpcache.stress.judge import (
     EXCLUSION,
     NOBODY,
-    Check,
     Signal,
-    Story,
     Violation,
     alone,
     apply,
@@ -32,9 +30,7 @@ from mpcache.stress.judge import (
     register,
     takeovers,
 )
-
-A, B, C = 1 << 8, 2 << 8, 3 << 8
-"""Actors: the only threads of three lives."""
+from tests.stress.histories import A, B, C, found, story
 
 
 def entry(kind: Kind, who: int, began: int, ended: int = 0, got: int | None = None, **more: Any) -> Entry:
@@ -77,20 +73,6 @@ def stopped(who: int, at: int, until: int) -> Signal:
 
 def paused(at: int, until: int) -> Signal:
     return Signal("pause", NOBODY, at, until)
-
-
-def story(*parts: Entry | Signal, leased: bool = False, own: bool = True) -> Story:
-    told = Story(leased=leased, own=own)
-    for part in parts:
-        if isinstance(part, Entry):
-            told.entries.setdefault(part.kind, []).append(part)
-        else:
-            told.signals.append(part)
-    return told
-
-
-def found(check: Check, *parts: Entry | Signal, leased: bool = False, own: bool = True) -> list[str]:
-    return [violation.check for violation in check(story(*parts, leased=leased, own=own))]
 
 
 # -- a mutex ------------------------------------------------------------------------------------------------------
