@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,7 @@ class Trial:
         self.interrupted = False
         self.unfit = ""
         self._arena: Arena | None = None
+        self._wishes: list[int] = []
 
     def run(self) -> dict[str, Any]:
         """Play and judge it all; the report, see :meth:`report`.
@@ -115,17 +116,20 @@ class Trial:
         :raises Unplayable: it cannot be played here.
         """
         began = time.time()
-        with set_up(self.settings, self._kind.size) as arena:
-            self._arena = arena
-            self.unfit = self._kind(self.settings, arena).unfit() or self._out_of_reach(arena)
-            try:
-                if not (self.unfit or self.package or (build := faults.build(self.settings)).ordinary):
-                    (self.package,) = builds.engines([build], Path(arena.folder)).values()
-                while not (self.unfit or self.violations) and self._left() > 0.05:
-                    self._round(arena, min(self._left(), ROUND))
-            except KeyboardInterrupt:
-                self.interrupted = True
-        return self.report(began)
+        with ExitStack() as last:
+            with set_up(self.settings, self._kind.size) as arena:
+                self._arena = arena
+                self.unfit = self._kind(self.settings, arena).unfit() or self._out_of_reach(arena)
+                try:
+                    if not (self.unfit or self.package or (build := faults.build(self.settings)).ordinary):
+                        (self.package,) = builds.engines([build], Path(arena.folder)).values()
+                    self._wishes = last.enter_context(_noting())
+                    while not (self.unfit or self.violations or self._wishes) and self._left() > 0.05:
+                        self._round(arena, min(self._left(), ROUND))
+                except KeyboardInterrupt:  # before the first round
+                    self.interrupted = True
+            self.interrupted |= bool(self._wishes)
+            return self.report(began)
 
     @property
     def status(self) -> int:
@@ -154,20 +158,14 @@ class Trial:
         part = Part(self.settings, arena, self.progress.rounds, seconds, folder)
         part.write()
         before = replace(self.progress)
-        try:
-            self._watch(part, self._start(part))
-        except KeyboardInterrupt:
-            self.interrupted = True
-        with _undisturbed() as caught:
-            if (folder / "signals").exists():
-                self._judge(part)
-                self.progress.rounds += 1
-            else:  # who is in such a hurry gets no verdict on this round
-                self.progress = before
-            shutil.rmtree(folder, ignore_errors=True)
-            self.watcher(self.progress)
-        if self.interrupted or caught:
-            raise KeyboardInterrupt
+        self._watch(part, self._start(part))
+        if (folder / "signals").exists():
+            self._judge(part)
+            self.progress.rounds += 1
+        else:  # who is in such a hurry gets no verdict on this round
+            self.progress = before
+        shutil.rmtree(folder, ignore_errors=True)
+        self.watcher(self.progress)
 
     def _start(self, part: Part) -> subprocess.Popen[bytes]:
         path = [str(self.package)] if self.package else []
@@ -192,10 +190,12 @@ class Trial:
             while play.poll() is None:
                 if time.monotonic() > latest:
                     raise Unplayable("the play did not come to its end: something hangs that is no worker's operation")
-                try:
+                if self._wishes:
+                    board.head[STOP] = 1
+                if len(self._wishes) > 1:
+                    play.kill()
+                with suppress(subprocess.TimeoutExpired):
                     play.wait(_LOOK)
-                except subprocess.TimeoutExpired:
-                    pass
                 played = (diary.now() - board.head[BEGAN]) / 1e9 if board.head[BEGAN] else 0.0
                 progress.seconds = before[0] + min(played, part.seconds)
                 progress.kills, progress.stops = before[1] + board.head[KILLS], before[2] + board.head[STOPS]
@@ -206,15 +206,11 @@ class Trial:
                 progress.rate = seen.rate(operations)
                 self._beat(operations)
                 self.watcher(progress)
-        except KeyboardInterrupt:
-            board.head[STOP] = 1
-            self.interrupted = True
-            play.wait()  # a second Ctrl-C does not, see _round()
         finally:
             if play.poll() is None:
                 play.kill()
                 play.wait()
-        if play.returncode:
+        if play.returncode and len(self._wishes) < 2:
             said = (part.folder / "complaints").read_text(errors="replace").strip()
             raise Unplayable(f"the play ended with {play.returncode}: {said or 'it said nothing'}")
 
@@ -299,15 +295,16 @@ class _Pulse:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[list[int]]:
-    """Who has begun to judge comes to an end: signals are known when the ``with`` is over."""
-    caught: list[int] = []
+def _noting() -> Iterator[list[int]]:
+    """From here on a signal is a wish, noted and granted between two looks; as an exception it could come anywhere."""
+    noted: list[int] = []
     before: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            before[one] = signal.signal(one, lambda number, frame: caught.append(number))
     try:
-        yield caught
+        if threading.current_thread() is threading.main_thread():
+            for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(one) != signal.SIG_IGN:  # by nohup
+                    before[one] = signal.signal(one, lambda number, frame: noted.append(number))
+        yield noted
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -203,10 +203,14 @@ def test_a_server_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None
 # -- how it ends ------------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_ends_with_a_verdict_on_what_ran() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_a_verdict_on_what_ran(number: signal.Signals) -> None:
+    signals = iter([number])
+
     def watcher(progress: Progress) -> None:
         if progress.operations > 100:
-            raise KeyboardInterrupt
+            for one in signals:
+                signal.raise_signal(one)
 
     began = time.monotonic()
     report = Trial(Settings("exclusion", seconds=600.0), watcher).run()
@@ -214,19 +218,30 @@ def test_ctrl_c_ends_with_a_verdict_on_what_ran() -> None:
     assert time.monotonic() - began < PATIENCE
 
 
-def test_who_says_it_twice_gets_no_verdict_on_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    wait = subprocess.Popen.wait
+@pytest.mark.parametrize("moment", ["_round", "_start", "_judge", "report"])
+def test_ctrl_c_may_come_at_any_moment(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two lines, too: the round that has been played gets its verdict."""
+    goes_on = getattr(Trial, moment)
+    moments = iter([signal.SIGINT])
 
-    def interrupted(self: Any, timeout: float | None = None) -> int:
-        if timeout is None and self.poll() is None:
-            monkeypatch.setattr(subprocess.Popen, "wait", wait)
-            raise KeyboardInterrupt
-        return wait(self, timeout)
+    def interrupted(self: Trial, *arguments: Any) -> Any:
+        for number in moments:
+            signal.raise_signal(number)
+        return goes_on(self, *arguments)
 
+    monkeypatch.setattr(Trial, moment, interrupted)
+    monkeypatch.setattr("mpcache.stress.trial.ROUND", 0.3)
+    report = played(seconds=0.6 if moment == "report" else 600.0)
+    assert report["verdict"] == ("held" if report["operations"] else "could not run")
+    assert report["rounds"] == (2 if moment == "report" else 1)
+    assert report["interrupted"] == (moment != "report")  # by then it was over
+
+
+def test_who_says_it_twice_gets_no_verdict_on_the_round() -> None:
     def watcher(progress: Progress) -> None:
         if progress.operations:
-            monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     report = Trial(Settings("exclusion", mutex="redis", seconds=600.0), watcher).run()
     assert (report["verdict"], report["interrupted"]) == ("could not run", True)
@@ -234,12 +249,24 @@ def test_who_says_it_twice_gets_no_verdict_on_the_round(monkeypatch: pytest.Monk
 
 
 def test_nothing_ran_is_no_verdict() -> None:
+    signals = iter([signal.SIGINT])
+
     def watcher(progress: Progress) -> None:
-        raise KeyboardInterrupt
+        for number in signals:
+            signal.raise_signal(number)
 
     report = Trial(Settings("exclusion", seconds=600.0, workers=1, mutex="redis"), watcher).run()
     assert report["status"] in (HELD, COULD_NOT_RUN)  # by whether an operation came to its end meanwhile
     assert (report["status"] == HELD) == (report["operations"] > 0)
+
+
+def test_before_the_first_round_it_is_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*whatever: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("mpcache.stress.builds.engines", interrupted)
+    report = played(fault="head-first")
+    assert (report["verdict"], report["interrupted"]) == ("could not run", True)
 
 
 RUN = "from mpcache.stress.trial import Settings, Trial; Trial(Settings('exclusion', seconds=600)).run()"
