@@ -659,6 +659,13 @@ def test_the_doctor_knows_what_a_mount_means(tmp_path: Path) -> None:
     assert doctor.mounted("/a", str(tmp_path / "none")).level is doctor.DOUBTFUL
 
 
+def test_the_doctor_tells_of_pages() -> None:
+    told = cli("doctor").stdout
+    assert ("segments get pages of 2 MiB" in told) == segment.gives_large_pages()
+    assert doctor.pages(True).level is doctor.GOOD
+    assert (doctor.pages(False).level, "Linux 6.1" in doctor.pages(False).remedy) == (doctor.DOUBTFUL, True)
+
+
 def test_the_doctor_wants_a_directory_for_one_user(tmp_path: Path) -> None:
     own, file, missing = tmp_path / "own", tmp_path / "file", tmp_path / "missing"
     own.mkdir(mode=0o700)

@@ -65,6 +65,7 @@ def examine() -> Iterator[Finding]:
     yield memory_file_system(folder)
     yield mounted(folder)
     yield space(folder)
+    yield pages(segment.gives_large_pages())
     yield own_directory(segment.directory(), os.geteuid())
     yield logout(os.geteuid(), _name_of(os.geteuid()))
     yield descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
@@ -134,6 +135,17 @@ def space(folder: str) -> Finding:
 def _remedied(text: str) -> tuple[str, str]:
     what, _, remedy = text.partition("; ")
     return what, remedy
+
+
+def pages(large: bool) -> Finding:
+    """What a segment is made of; it works with either."""
+    if large:
+        return Finding(GOOD, "segments get pages of 2 MiB")
+    return Finding(
+        DOUBTFUL,
+        "segments get small pages: keys that are not hot take longer to find",
+        "Linux 6.1 and later have large ones, unless /sys/kernel/mm/transparent_hugepage/shmem_enabled is 'deny'",
+    )
 
 
 def own_directory(path: str, user: int) -> Finding:

@@ -352,14 +352,28 @@ static PyObject *format_segment(PyObject *module, PyObject *args)
                             shards, slots, MPC_MAX_SHARDS, MPC_SLOTS);
     if (status != MPC_OK)
         return raise_status(status);
-    void *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (base == MAP_FAILED)
+    void *base = mpc_map(fd, size);
+    if (!base)
         return PyErr_SetFromErrno(PyExc_OSError);
     status = mpc_format(base, &geometry);
     munmap(base, size);
     if (status != MPC_OK)
         return raise_status(status);
     Py_RETURN_NONE;
+}
+
+static PyObject *make_large(PyObject *module, PyObject *args)
+{
+    (void)module;
+    int fd;
+    bool large;
+    unsigned long long from, to;
+    if (!PyArg_ParseTuple(args, "iKK:make_large", &fd, &from, &to))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    large = mpc_make_large(fd, from, to);
+    Py_END_ALLOW_THREADS
+    return PyBool_FromLong(large);
 }
 
 static PyObject *anyone_alive(PyObject *module, PyObject *args)
@@ -381,6 +395,7 @@ static PyObject *smallest(PyObject *module, PyObject *shards)
 static PyMethodDef functions[] = {
     {"smallest", smallest, METH_O, "Bytes of the smallest segment with so many shards."},
     {"format", format_segment, METH_VARARGS, "format(fd, size, shards, slots=1024, position_limit=2**48): write a new segment's header."},
+    {"make_large", make_large, METH_VARARGS, "make_large(fd, from, to): ask for large pages in a new file; whether there are no others."},
     {"anyone_alive", anyone_alive, METH_VARARGS, "Whether a process is attached to the segment behind fd."},
     {NULL, NULL, 0, NULL},
 };

@@ -10,6 +10,7 @@ import fcntl
 import os
 import stat
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,13 @@ BORN_ELSEWHERE = 8
 
 CHUNK = 4 << 20
 """Bytes that are allocated by one call."""
+
+LARGE_PAGE = 2 << 20
+LARGE_CHUNK = 64 << 20
+"""Bytes for which large pages are asked by one call, each of which disturbs all cores."""
+
+LARGE_PATIENCE = 1.0
+"""Seconds after which a new segment gets no more large pages: the kernel may have to move others' memory first."""
 
 
 def default_shards(size: int) -> int:
@@ -261,9 +269,26 @@ def _remove_file(path: str, found: os.stat_result) -> None:
 # -- birth --------------------------------------------------------------------------------------------------
 
 
+def gives_large_pages() -> bool:
+    """Whether this kernel has pages of 2 MiB for segments, and one of them now."""
+    with _for_the_moment(os.memfd_create("mpcache", os.MFD_CLOEXEC)) as fd:
+        os.ftruncate(fd, LARGE_PAGE)
+        return _engine.make_large(fd, 0, LARGE_PAGE)
+
+
+def _take_large_pages(fd: int, size: int) -> None:
+    """As many as the kernel has; the rest of the file stays a hole."""
+    os.ftruncate(fd, size)
+    until = time.monotonic() + LARGE_PATIENCE
+    for at in range(0, size, LARGE_CHUNK):
+        if time.monotonic() > until or not _engine.make_large(fd, at, min(at + LARGE_CHUNK, size)):
+            return
+
+
 def _fill_file(fd: int, size: int, shards: int | None, where: str) -> None:
     """Allocate every page now: a full file system is an error here, not a SIGBUS in the middle of a set."""
     try:
+        _take_large_pages(fd, size)
         for at in range(0, size, CHUNK):  # kernels begin a call anew that a timer's signal interrupts
             os.posix_fallocate(fd, at, min(CHUNK, size - at))
     except OSError as error:

@@ -626,6 +626,73 @@ def test_a_segment_that_nobody_uses_is_unmapped(name: str) -> None:
     assert segment.attach(name, "4MB").engine.stats()["processes"] == 0
 
 
+# -- pages ----------------------------------------------------------------------------------------------------------
+
+
+def mapping_of(name: str) -> tuple[int, dict[str, int]]:
+    """Where the segment of that name is mapped, and what the kernel says of it, in KiB."""
+    found = re.search(rf"^(\w+)-\w+ .*/{name}$\n((?:^\w+: .*$\n)*)", Path("/proc/self/smaps").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1], 16), {key: int(kib) for key, kib in re.findall(r"^(\w+): +(\d+) kB", found[2], re.MULTILINE)}
+
+
+@pytest.mark.parametrize("name_of", ["named", "anonymous"])
+def test_large_pages_are_mapped_as_such(name: str, name_of: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_large, given = _engine.make_large, list[bool]()
+    monkeypatch.setattr(_engine, "make_large", lambda *where: given.append(make_large(*where)) or given[-1])
+    cache = mpcache.shared(name if name_of == "named" else None, size="9MB", shards=1)
+    for number in range(400):
+        cache.set(f"key {number}", b"x" * 20_000)
+    address, kib = mapping_of(name if name_of == "named" else r"memfd:mpcache \(deleted\)")
+    assert address % (2 * MB) == 0
+    assert len(given) == 1
+    if given[0]:  # this kernel has some to give; the last megabyte is no large one
+        assert kib["ShmemPmdMapped"] == 8 * 1024
+
+
+def test_large_pages_are_asked_for_piece_by_piece_and_in_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[tuple[int, int]]()
+
+    def gives(fd: int, start: int, end: int) -> bool:
+        asked.append((start, end))
+        return start < 4 * MB
+
+    monkeypatch.setattr(_engine, "make_large", gives)
+    monkeypatch.setattr(segment, "LARGE_CHUNK", 4 * MB)
+    segment.attach(name, "15MB").unlink()
+    assert asked == [(0, 4 * MB), (4 * MB, 8 * MB)]  # who has none once is not asked again
+    asked.clear()
+    monkeypatch.setattr(segment, "LARGE_PATIENCE", -1.0)
+    segment.attach(name, "15MB")
+    assert asked == []
+
+
+@pytest.mark.parametrize("gives", [True, False])
+def test_every_page_is_there_from_the_start(name: str, gives: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not gives:
+        monkeypatch.setattr(_engine, "make_large", lambda fd, start, end: False)
+    segment.attach(name, "5MB")
+    told = path_of(name).stat()
+    assert told.st_blocks * 512 >= told.st_size == 5 * MB
+
+
+def test_what_cannot_be_made_large_is_said_and_nothing_else(name: str) -> None:
+    segment.attach(name, "4MB")
+    with open(path_of(name), "rb") as file:
+        assert not _engine.make_large(file.fileno(), 0, 4 * MB)  # it may not be written to
+        assert _engine.make_large(file.fileno(), 1, 4 * MB - 1)  # no large page lies in between
+    assert not _engine.make_large(-1, 0, 4 * MB)
+
+
+def test_a_mapping_that_cannot_be_had_is_an_error(name: str) -> None:
+    """Of the address space that was reserved for it nothing is left."""
+    segment.attach(name, "4MB")
+    before = Path("/proc/self/maps").read_text()
+    with open(path_of(name), "rb") as file, pytest.raises(PermissionError):
+        _engine.Engine(file.fileno())
+    assert Path("/proc/self/maps").read_text() == before
+
+
 # -- threads --------------------------------------------------------------------------------------------------------
 
 

@@ -18,8 +18,8 @@ static mpc_status map_segment(mpc_ctx *ctx, int fd)
         return MPC_TRUNCATED;
     ctx->dev = (u64)st.st_dev;
     ctx->ino = (u64)st.st_ino;
-    void *base = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (base == MAP_FAILED)
+    void *base = mpc_map(fd, (u64)st.st_size);
+    if (!base)
         return MPC_SYSTEM;
     mpc_status status = mpc_verify(base, (u64)st.st_size, &ctx->geometry);
     if (status == MPC_OK && (u64)st.st_size != ctx->geometry.size)
