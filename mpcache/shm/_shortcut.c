@@ -57,7 +57,9 @@ static PyObject *object_of(Shortcut *self, PyObject *bytes, u8 flags)
     return value;
 }
 
-static PyObject *peek_in(Shortcut *self, Space *space, const mpc_key *key, age_limit *limit)
+/* `made` makes the bytes: of many values that are handed out together none can be another's again. */
+static PyObject *peek_in(Shortcut *self, Space *space, const mpc_key *key, age_limit *limit,
+                         PyObject *(*made)(Py_ssize_t size))
 {
     mpc_hit hit;
     mpc_status status = mpc_find(&space->engine->ctx, key, &hit);
@@ -66,7 +68,7 @@ static PyObject *peek_in(Shortcut *self, Space *space, const mpc_key *key, age_l
     int fresh = status == MPC_OK ? is_fresh(space, &hit.record, limit) : 0;
     if (fresh <= 0)
         return fresh < 0 ? NULL : Py_NewRef(Py_NotImplemented);
-    PyObject *bytes = PyBytes_FromStringAndSize(NULL, hit.record.vlen);
+    PyObject *bytes = made(hit.record.vlen);
     if (!bytes)
         return NULL;
     PyObject *value = NULL;
@@ -98,7 +100,7 @@ static PyObject *peek_mangled(Shortcut *self, const name_of_key *name, age_limit
     Space *space = space_now(self);
     if (!space)
         Py_RETURN_NOTIMPLEMENTED;
-    PyObject *value = key_in(space, name, &key) < 0 ? NULL : peek_in(self, space, &key, limit);
+    PyObject *value = key_in(space, name, &key) < 0 ? NULL : peek_in(self, space, &key, limit, used_bytes);
     Py_DECREF(space);
     return value;
 }
@@ -133,22 +135,24 @@ static PyObject *shortcut_peek(Shortcut *self, PyObject *const *args, Py_ssize_t
     return value;
 }
 
-/* All or none: one that the long way must see sends them all there. */
+/* All or none: one that the long way must see sends them all there.  Unpickling runs code, which shall not find the list
+ * before it is whole. */
 static PyObject *peek_all(Shortcut *self, Space *space, const many_keys *many, age_limit *limit)
 {
     PyObject *values = PyList_New(many->n);
-    for (Py_ssize_t i = 0; values && i < many->n; i++) /* whole before code runs, which may find it */
-        PyList_SET_ITEM(values, i, Py_NewRef(self->no_value));
-    for (Py_ssize_t i = 0; values && i < many->n; i++) {
+    if (!values)
+        return NULL;
+    PyObject_GC_UnTrack(values);
+    for (Py_ssize_t i = 0; i < many->n; i++) {
         ask_ahead(&space->engine->ctx, many, i);
-        PyObject *value = peek_in(self, space, &many->key[i], limit);
-        if (value == Py_NotImplemented) {
+        PyObject *value = peek_in(self, space, &many->key[i], limit, new_bytes);
+        if (!value || value == Py_NotImplemented) {
             Py_DECREF(values);
             return value;
         }
-        if (!value || PyList_SetItem(values, i, value) < 0)
-            Py_CLEAR(values);
+        PyList_SET_ITEM(values, i, value);
     }
+    PyObject_GC_Track(values);
     return values;
 }
 

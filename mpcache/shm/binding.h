@@ -95,6 +95,8 @@ extern PyType_Spec Engine_Spec, Space_Spec, Lease_Spec, Guard_Spec, Seat_Spec, S
 PyObject *raise_status(mpc_status status);
 PyObject *raise_too_large(const mpc_ctx *ctx, const mpc_key *key, size_t size);
 int parse_key(const mpc_ctx *ctx, PyObject *from, u16 space, int kind, mpc_key *key);
+PyObject *new_bytes(Py_ssize_t size);
+PyObject *used_bytes(Py_ssize_t size);
 mpc_status copy_value(mpc_ctx *ctx, const mpc_hit *hit, char *to);
 int hold(PyObject *from, held_value *held, mpc_value *value);
 void let_go_of(held_value *held);

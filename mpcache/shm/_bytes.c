@@ -1,0 +1,55 @@
+/* Bytes for a value on its way out, made of those that nobody has any more.
+ *
+ * Above 512 bytes an object is malloc's, which takes as long to give and to take back as the look-up and the copy do.
+ * Programs mostly drop one value before they ask for the next but one; so the last few are kept here, and one to which no
+ * other reference is left becomes the next. */
+#include "binding.h"
+
+#define KEPT 2              /* for who assigns the new one before he drops the one before */
+#define LEAST 512           /* up to here Python has an allocator of its own */
+#define MOST (64 << 10)     /* bytes that a process may keep for nothing, KEPT times */
+#define UNUSED(room) ((room) / 8) /* of its room a value may leave that much empty for as long as it lives */
+
+typedef struct {
+    PyObject *bytes;
+    Py_ssize_t room;
+} kept_bytes;
+
+/* Python's lock guards them, and a thread that goes on without it has a reference. */
+static kept_bytes kept[KEPT];
+static unsigned turn;
+
+static PyObject *once_more(PyObject *bytes, Py_ssize_t size)
+{
+    Py_SET_SIZE(bytes, size);
+    PyBytes_AS_STRING(bytes)[size] = 0;
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    ((PyBytesObject *)bytes)->ob_shash = -1; /* not known yet */
+#pragma GCC diagnostic pop
+    return Py_NewRef(bytes);
+}
+
+PyObject *new_bytes(Py_ssize_t size)
+{
+    return PyBytes_FromStringAndSize(NULL, size);
+}
+
+/* A new reference to bytes of that size, which nobody else has and which are to be written once. */
+PyObject *used_bytes(Py_ssize_t size)
+{
+#ifdef Py_GIL_DISABLED
+    return new_bytes(size);
+#endif
+    if (size <= LEAST || size > MOST)
+        return new_bytes(size);
+    kept_bytes *one = &kept[turn++ % KEPT];
+    if (one->bytes && Py_REFCNT(one->bytes) == 1 && size <= one->room && size >= one->room - UNUSED(one->room))
+        return once_more(one->bytes, size);
+    PyObject *bytes = new_bytes(size);
+    if (bytes) {
+        Py_XSETREF(one->bytes, Py_NewRef(bytes));
+        one->room = size;
+    }
+    return bytes;
+}
