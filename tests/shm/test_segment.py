@@ -32,6 +32,7 @@ from mpcache.exception import (
     TooManyProcesses,
 )
 from mpcache.shm import _engine, room, segment
+from tests.conftest import in_time
 
 pytestmark = pytest.mark.engine
 
@@ -682,6 +683,28 @@ def test_what_cannot_be_made_large_is_said_and_nothing_else(name: str) -> None:
         assert not _engine.make_large(file.fileno(), 0, 4 * MB)  # it may not be written to
         assert _engine.make_large(file.fileno(), 1, 4 * MB - 1)  # no large page lies in between
     assert not _engine.make_large(-1, 0, 4 * MB)
+
+
+def test_a_child_that_is_forked_meanwhile_keeps_none_of_it() -> None:
+    """Else the memory of a segment that nobody uses any more would be taken until the child ends."""
+    over = threading.Event()
+
+    def ask() -> None:
+        with open(os.memfd_create("mpcache-asked"), "wb+") as file:
+            os.ftruncate(file.fileno(), 64 * MB)
+            while not over.is_set():
+                _engine.make_large(file.fileno(), 0, 64 * MB)
+
+    def flags() -> list[str]:
+        return re.findall(r" /memfd:mpcache-asked \(deleted\)\n(?:.*\n)*?VmFlags: (.*)", Path("/proc/self/smaps").read_text())
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        assert in_time(lambda: any("dc" in found.split() for found in flags()))
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_a_mapping_that_cannot_be_had_is_an_error(name: str) -> None:

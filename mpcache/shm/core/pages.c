@@ -59,6 +59,7 @@ bool mpc_make_large(int fd, u64 from, u64 to)
     void *window = first < last ? map_from(fd, first, last - first) : NULL;
     if (!window)
         return first >= last;
+    madvise(window, last - first, MADV_DONTFORK); /* a child that is forked meanwhile would keep the file's memory */
     bool large = madvise(window, last - first, MADV_COLLAPSE) == 0;
     munmap(window, last - first);
     return large;
