@@ -77,12 +77,16 @@ def play_all(
         runs += _controls(chosen, seed)
     with ExitStack() as stack:
         packages = _Packages(stack, {fault.build for fault, _ in runs})
-        for fault, settings in runs:
-            caught, interrupted = _play(fault, settings, packages, watcher)
-            if interrupted:
-                break
-            results.append(caught)
-            on_result(caught)
+        try:
+            for fault, settings in runs:
+                caught, interrupted = _play(fault, settings, packages, watcher)
+                if interrupted:
+                    break
+                results.append(caught)
+                on_result(caught)
+        except KeyboardInterrupt:  # between two of them, or while a server starts for the next
+            if not results:
+                raise
     return results
 
 

@@ -27,7 +27,7 @@ from mpcache.cli.screen import columns, screen
 from mpcache.stress import assay, faults, scenarios
 from mpcache.stress.arena import PRIVATE, PROMISED, Unplayable, kind_of, own_mutex
 from mpcache.stress.settings import PROGRAM, Settings, command
-from mpcache.stress.trial import COULD_NOT_RUN, HELD, VIOLATED, Trial
+from mpcache.stress.trial import COULD_NOT_RUN, HELD, VIOLATED, Trial, noting
 from mpcache.stress.view import View, settings_of, title_of
 
 ALL = "all"
@@ -141,7 +141,8 @@ def run(scenario: str, mutex: tuple[str, ...], report: Path | None, plain: bool,
         _make(report)
     view = View(screen(plain))
     reports, missed = _play_all(runs, view)
-    return _conclude(reports, view, report) or (COULD_NOT_RUN if missed else HELD)
+    with noting():  # a page takes a second to draw: what was found is told, whatever comes now
+        return _conclude(reports, view, report) or (COULD_NOT_RUN if missed else HELD)
 
 
 def _make(folder: Path) -> None:
@@ -184,7 +185,7 @@ def _play_all(runs: Sequence[Settings], view: View) -> tuple[list[dict[str, Any]
     reports, missed = list[dict[str, Any]](), list[Exception]()
     for settings in runs:
         try:
-            reports.append(_play(settings, view))
+            _play(settings, view, reports)
         except (Unplayable, OSError) as error:
             if len(runs) == 1 or isinstance(error, BrokenPipeError):
                 raise
@@ -201,12 +202,12 @@ def _play_all(runs: Sequence[Settings], view: View) -> tuple[list[dict[str, Any]
     return reports, bool(missed)
 
 
-def _play(settings: Settings, view: View) -> dict[str, Any]:
+def _play(settings: Settings, view: View, reports: list[dict[str, Any]]) -> None:
+    """Its report is among these as soon as there is one: Ctrl-C may come before all have seen it."""
     trial = Trial(settings)
     with view.watching(title_of(settings)) as trial.watcher:
-        report = trial.run()
-    view.verdict(report)
-    return report
+        reports.append(trial.run())
+    view.verdict(reports[-1])
 
 
 def _conclude(reports: list[dict[str, Any]], view: View, folder: Path | None) -> int:

@@ -123,7 +123,7 @@ class Trial:
                 try:
                     if not (self.unfit or self.package or (build := faults.build(self.settings)).ordinary):
                         (self.package,) = builds.engines([build], Path(arena.folder)).values()
-                    self._wishes = last.enter_context(_noting())
+                    self._wishes = last.enter_context(noting())
                     while not (self.unfit or self.violations or self._wishes) and self._left() > 0.05:
                         self._round(arena, min(self._left(), ROUND))
                 except KeyboardInterrupt:  # before the first round
@@ -295,7 +295,7 @@ class _Pulse:
 
 
 @contextmanager
-def _noting() -> Iterator[list[int]]:
+def noting() -> Iterator[list[int]]:
     """From here on a signal is a wish, noted and granted between two looks; as an exception it could come anywhere."""
     noted: list[int] = []
     before: dict[int, Any] = {}

@@ -696,7 +696,8 @@ def test_a_child_that_is_forked_meanwhile_keeps_none_of_it() -> None:
                 _engine.make_large(file.fileno(), 0, 64 * MB)
 
     def flags() -> list[str]:
-        return re.findall(r" /memfd:mpcache-asked \(deleted\)\n(?:.*\n)*?VmFlags: (.*)", Path("/proc/self/smaps").read_text())
+        smaps = Path("/proc/self/smaps").read_text()
+        return re.findall(r" /memfd:mpcache-asked \(deleted\)\n(?:.*\n)*?VmFlags: (.*)", smaps)
 
     thread = threading.Thread(target=ask)
     thread.start()

@@ -6,12 +6,14 @@ Leans on commands, in this process where nothing is played, and as a program whe
 from __future__ import annotations
 
 import json
+import operator
 import os
 import pty
 import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -155,9 +157,29 @@ def test_ctrl_c_ends_a_replay(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     folder = tmp_path / "there"
     assert main(["run", "exclusion", "--report", str(folder), *WORKING]) == HELD
     (report,) = json.loads((folder / "report.json").read_text())
-    monkeypatch.setattr("mpcache.stress.commands._play", lambda settings, view: {**report, "interrupted": True})
+    interrupted = {**report, "interrupted": True}
+    monkeypatch.setattr("mpcache.stress.commands._play", lambda settings, view, reports: reports.append(interrupted))
     assert main(["replay", str(folder), "--times", "9"]) == HELD
     assert "0 of 1 violated" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["view.View.verdict", "report.write"])
+def test_what_was_found_is_told_if_a_signal_comes_meanwhile(
+    moment: str, number: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    goes_on = operator.attrgetter(moment.partition(".")[2])(import_module(f"mpcache.stress.{moment.partition('.')[0]}"))
+
+    def interrupted(*arguments: Any) -> Any:
+        signal.raise_signal(number)
+        return goes_on(*arguments)
+
+    monkeypatch.setattr(f"mpcache.stress.{moment}", interrupted)
+    assert main(["run", "exclusion", "--mutex", "null", *WORKING]) == VIOLATED
+    said = capsys.readouterr()
+    assert ("again:  python -m stress replay" in said.out, said.err) == (True, "")
+    (folder,) = tmp_path.iterdir()
+    assert {path.name for path in folder.iterdir()} == {"report.html", "report.json"}
 
 
 def test_locks_of_others_and_stores_of_one_process_go_by_their_names() -> None:

@@ -9,11 +9,12 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mpcache.shm import segment
-from mpcache.stress import arena, builds, faults, scenarios
+from mpcache.stress import arena, assay, builds, faults, scenarios
 from mpcache.stress.arena import Unplayable
 from mpcache.stress.assay import CONTROL, Caught, play_all, status
 from mpcache.stress.builds import Build, engine
@@ -117,6 +118,21 @@ def test_the_exit_status() -> None:
     assert status([found, sound]) == HELD
     assert status([found, missed]) == status([found, accused]) == status([unplayed, missed]) == VIOLATED
     assert status([found, unplayed]) == status([]) == COULD_NOT_RUN
+
+
+def test_ctrl_c_between_two_leaves_what_came_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Caught("x", faults.MUTEX, "", Settings("exclusion"), VIOLATED, "", "", 0.0)
+    before = iter([first])
+
+    def play(*whatever: Any) -> tuple[Caught, bool]:
+        for one in before:
+            return one, False
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(assay, "_play", play)
+    assert play_all(["inherited", "keys-collide"]) == [first]
+    with pytest.raises(KeyboardInterrupt):  # nothing was played
+        play_all(["inherited", "keys-collide"])
 
 
 # -- what cannot be played -----------------------------------------------------------------------------------------
