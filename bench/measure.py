@@ -124,11 +124,22 @@ class Outcome(NamedTuple):
 
 
 def looped(act: Callable[[], object], pace: Pace) -> Sample:
-    """A sample that calls ``act`` often enough for a round: by the least of three, or a pause would pass for work."""
+    """A sample that calls ``act`` often enough for a round: by the least of three, or a pause would pass for work.
+
+    Whoever was disturbed all three times finds that his rounds are short, and makes them longer.
+    """
     number, wanted = 1, pace.seconds * 1e9
     while (took := min(_loop(act, number) for _ in range(3))) < wanted:
         number = max(number * 2, int(number * wanted / max(took, 1)))
-    return lambda: _loop(act, number) / number
+
+    def sample() -> float:
+        nonlocal number
+        took, calls = _loop(act, number), number
+        if took < wanted / 2:
+            number *= 2
+        return took / calls
+
+    return sample
 
 
 def _loop(act: Callable[[], object], number: int) -> int:

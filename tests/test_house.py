@@ -50,9 +50,10 @@ DOWN: keeper.Table = {
     "backends.trouble": ("mutexes.leased",),
     "backends.generations": ("mutexes.*", "invalidation"),
     "backends.dbm": ("backends",),
+    "backends.fills": ("mutexes.files",),
     "backends.valkey": ("backends.*",),
     "backends.*": (
-        *("backends", "backends.dbm", "backends.trouble", "backends.generations"),
+        *("backends", "backends.dbm", "backends.fills", "backends.trouble", "backends.generations"),
         *("bounded", "codec", "mutexes", "sizes"),
     ),
     "proxy": ("api",),

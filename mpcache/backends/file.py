@@ -1,6 +1,7 @@
 """The dbm store: values in a file that many processes read and one at a time writes.
 
-Leans on dbm, which sees to the file, on the file mutex, and on codec for the epoch that a value is written with.
+Leans on dbm, which sees to the file, on fills and the file mutex for those who create, and on codec for the epoch that
+a value is written with.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -29,6 +30,7 @@ from mpcache.api import (
     guard_of,
 )
 from mpcache.backends.dbm import Damaged, DbmFile
+from mpcache.backends.fills import Fill, Fills
 from mpcache.exception import ValidationError
 from mpcache.invalidation import SharedInvalidation
 from mpcache.mutexes import files
@@ -229,14 +231,23 @@ class Epochs:
 
 
 class _Guard:
-    """A fill belongs to the epoch in which its creation began."""
+    """A fill belongs to the epoch in which its creation began.
 
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
+    :param fill: None: nobody is told of it, and nobody can void it.
+    """
+
+    def __init__(self, epoch: int, fill: Fill | None) -> None:
+        self.epoch, self._fill = epoch, fill
         self.outcome: bool | None = None
         self.live = True
 
+    @property
+    def wanted(self) -> bool:
+        return self._fill is None or self._fill.wanted
+
     def close(self) -> None:
+        if self.live and self._fill is not None:
+            self._fill.end()
         self.live = False
 
 
@@ -286,6 +297,7 @@ class DBMBackend(BytesBackend):
         dogpile_lockfile = _lockfile(arguments, "dogpile_lockfile", self.filename + ".dogpile.lock")
         self._rw_lock = None if rw_lockfile is None else self.lock_factory(rw_lockfile)
         self._locks = None if dogpile_lockfile is None else dogpile_lockfile + "s"
+        self._fills = None if self._locks is None else Fills(self._locks)
         self._file = DbmFile(self.filename, alone=rw_lockfile is not None)
         self._epochs = Epochs(self.filename + ".epochs")
         if not self._is_there():
@@ -333,21 +345,25 @@ class DBMBackend(BytesBackend):
         self.set_serialized_multi({key: value})
 
     def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
-        guards: list[Any] = [guard_of(self, key) for key in mapping]
-        now = self._epochs.now()[0] if None in guards else 0
-        epochs = [now if guard is None else guard.epoch for guard in guards]
-        ready = {_bytes(key): _with_epoch(mapping[key], epoch) for key, epoch in zip(mapping, epochs, strict=True)}
-        self._write(functools.partial(_put, ready))
-        for guard in guards:
-            if guard is not None:
-                guard.outcome = True
+        guards: dict[KeyType, Any] = {key: guard for key in mapping if (guard := guard_of(self, key)) is not None}
+        now = self._epochs.now()[0] if len(guards) < len(mapping) else 0
+        ready = {key: _with_epoch(wire, guards[key].epoch if key in guards else now) for key, wire in mapping.items()}
+        self._void(key for key in mapping if key not in guards)
+        refused = self._write(functools.partial(_put, ready, guards))
+        for key, guard in guards.items():
+            guard.outcome = key not in refused
 
     def delete(self, key: KeyType) -> None:
         self.delete_multi([key])
 
     def delete_multi(self, keys: Sequence[KeyType]) -> None:
         if keys:
+            self._void(keys)
             self._write(functools.partial(_drop, [_bytes(key) for key in keys]))
+
+    def _void(self, keys: Iterable[KeyType]) -> None:
+        if self._fills is not None:
+            self._fills.void(map(_bytes, keys))
 
     # -- what is shared -------------------------------------------------------------------------------
 
@@ -355,7 +371,7 @@ class DBMBackend(BytesBackend):
         return None if self._locks is None else FileMutex(key, directory=self._locks)
 
     def begin_fill(self, key: KeyType) -> _Guard:
-        return _Guard(self._epochs.now()[0])
+        return _Guard(self._epochs.now()[0], None if self._fills is None else self._fills.begin(_bytes(key)))
 
     def invalidation(self) -> SharedInvalidation:
         return SharedInvalidation(self)
@@ -389,9 +405,12 @@ def _bytes(key: Any) -> bytes:
     return key
 
 
-def _put(ready: Mapping[bytes, bytes], values: Any) -> None:
-    for key, value in ready.items():
-        values[key] = value
+def _put(ready: Mapping[KeyType, bytes], guards: Mapping[KeyType, _Guard], values: Any) -> list[KeyType]:
+    """Store what is wanted; the keys of what is not."""
+    refused = [key for key, guard in guards.items() if not guard.wanted]
+    for key in ready.keys() - refused:
+        values[_bytes(key)] = ready[key]
+    return refused
 
 
 def _drop(keys: list[bytes], values: Any) -> None:

@@ -421,6 +421,93 @@ def test_epochs_that_vanish_hide_everything(filename: str, damage: str) -> None:
     assert (here.get("key"), region(filename).get("key")) == (2, 2)
 
 
+# -- fills ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [None, "stale"])
+@pytest.mark.parametrize("mutex", [None, "file"])
+def test_a_change_while_it_is_created_refuses_the_fill(filename: str, before: Any, mutex: Any) -> None:
+    here, elsewhere = region(filename, expiration_time=-0.5, mutex=mutex), region(filename)
+    for change, then in (
+        (lambda: elsewhere.set("key", "newer"), "newer"),
+        (lambda: elsewhere.delete("key"), NO_VALUE),
+        (lambda: elsewhere.set_multi({"key": "newer", "other": 1}), "newer"),
+        (lambda: elsewhere.delete_multi(["other", "key"]), NO_VALUE),
+        (lambda: here.set("key", "newer"), "newer"),
+        (lambda: elsewhere.set("other", "newer"), "made"),
+        (lambda: elsewhere.delete("other"), "made"),
+    ):
+        here.delete("key")
+        if before is not None:
+            here.set("key", before)
+        assert here.get_or_create("key", lambda: [change(), "made"][1]) == "made"  # noqa: B023
+        assert elsewhere.get("key") == then
+        assert not here.key_is_locked("key")
+
+
+def test_of_many_only_that_one_is_refused(filename: str) -> None:
+    here = region(filename)
+    made = here.get_or_create_multi(["a", "b", "c"], lambda *keys: [here.delete("b"), *keys][1:])
+    assert made == ["a", "b", "c"]
+    assert here.get_multi(["a", "b", "c"]) == ["a", NO_VALUE, "c"]
+
+
+def test_a_change_by_another_process(filename: str) -> None:
+    def creator() -> str:
+        assert Child(lambda: region(filename).delete("key")).wait() == 0
+        return "of old data"
+
+    assert region(filename).get_or_create("key", creator) == "of old data"
+    assert region(filename).get("key") is NO_VALUE
+
+
+def test_what_a_killed_creator_left_is_in_nobodys_way(filename: str) -> None:
+    def create() -> None:
+        region(filename).get_or_create("key", lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+    assert Child(create).wait() == -signal.SIGKILL
+    assert sorted(name[-5:] for name in os.listdir(f"{filename}.dogpile.locks")) == [".fill", ".lock"]
+    here = region(filename)
+    assert here.get_or_create("key", lambda: "new") == "new"
+    assert here.get("key") == "new"
+    assert os.listdir(f"{filename}.dogpile.locks") == []
+
+
+def test_of_two_creators_the_later_one_stores(filename: str) -> None:
+    """Where the mutex keeps nobody out, or the first one took too long."""
+    here = region(filename, mutex="null")
+
+    def slow() -> str:
+        assert here.get_or_create("key", lambda: "later") == "later"
+        return "sooner"
+
+    assert here.get_or_create("key", slow) == "sooner"
+    assert here.get("key") == "later"
+
+
+def test_a_child_that_was_forked_while_one_creates_does_not_store_it(filename: str) -> None:
+    here = region(filename)
+    guard: Any = here.actual_backend.begin_fill("key")  # type: ignore[attr-defined]
+
+    def store_it() -> None:
+        assert not guard.wanted
+        guard.close()
+
+    assert Child(store_it).wait() == 0
+    assert guard.wanted
+    guard.close()
+    assert os.listdir(f"{filename}.dogpile.locks") == []
+
+
+def test_without_lock_files_fills_go_by_epochs_alone(filename: str) -> None:
+    here = mpcache.make_region().configure(
+        "mpcache.dbm", arguments={"filename": filename, "dogpile_lockfile": False}, mutex="file"
+    )
+    assert here.get_or_create("key", lambda: [here.delete("key"), "made"][1]) == "made"
+    assert here.get("key") == "made"
+    assert not os.path.exists(f"{filename}.dogpile.locks")
+
+
 # -- many at once ----------------------------------------------------------------------------------------
 
 
