@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import threading
@@ -30,6 +31,11 @@ SHARED = [name for name in STORES if not name.startswith("memory")]
 
 PATIENCE = 20.0
 """Seconds until a test that waits for something says that it will not come."""
+
+
+for ignored in {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}:
+    if signal.getsignal(ignored) == signal.SIG_IGN:  # inherited: by what a shell runs behind its back, or under nohup
+        signal.signal(ignored, signal.default_int_handler if ignored == signal.SIGINT else signal.SIG_DFL)
 
 
 class Store:
