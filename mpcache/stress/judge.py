@@ -284,6 +284,10 @@ _STORED = 500_000_000
 """ns in which a value that was created is stored, or given up; and one who is continued has let go."""
 
 
+_GIVES_UP = 100_000_000
+"""ns for which the shm store waits for a shard, or for its table of creators, whose owner does not go on."""
+
+
 def one_creator(story: Story) -> Iterator[Violation]:
     """Of each key exactly one creator runs, unless it dies before its value is stored.
 
@@ -327,8 +331,18 @@ def _excused(story: Story, create: Entry, ask: Entry | None) -> bool:
     """
     if story.leased and any(story.stopped(entry) for entry in (create, ask) if entry is not None):
         return True
+    if ask is not None and _given_up(story, create, ask):
+        return True
     low, high = create.began - _STORED, create.until + _STORED
     return not story.own and any(halt.sent < high and halt.over > low for halt in story.halts)
+
+
+def _given_up(story: Story, create: Entry, ask: Entry) -> bool:
+    """The store may have dropped the value, or had no guard for it: somebody was stopped in the midst of a change."""
+    if ask.until - create.until >= _GIVES_UP:
+        return True
+    waited = create.began - ask.began >= _GIVES_UP
+    return waited and any(halt.sent < create.began and halt.over > ask.began for halt in story.halts)
 
 
 def one_value(story: Story) -> Iterator[Violation]:
