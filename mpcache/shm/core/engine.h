@@ -33,6 +33,7 @@ typedef struct mpc_ctx {
     char *path;       /* where another descriptor can be had; NULL: an anonymous segment */
     a64 looked_ns;    /* when its descriptor was last looked at */
     a64 crowded_ns;   /* when every process slot was last found taken */
+    a32 lines;        /* that the last record had which was read; the next may be as long */
     struct mpc_ctx *next;
 } mpc_ctx;
 
@@ -153,7 +154,6 @@ u64 mpc_hash(const u64 seed[2], u64 salt, const void *bytes, size_t n);
 
 /* -- the store: store.c --------------------------------------------------------------------------------------- */
 void mpc_ask_for_slot(const mpc_ctx *ctx, const mpc_key *key);
-void mpc_ask_for_record(const mpc_ctx *ctx, const mpc_key *key);
 void mpc_ask_for_slot(const mpc_ctx *ctx, const mpc_key *key);
 void mpc_ask_for_record(const mpc_ctx *ctx, const mpc_key *key);
 mpc_status mpc_find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit);

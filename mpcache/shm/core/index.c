@@ -8,6 +8,7 @@
  * record for ever, and a compare-and-swap from a word that was looked up cannot hit another record's. */
 #include "store.h"
 
+#define LINES_AHEAD 20 /* at most: of more, the processor sees coming what follows */
 #define LOOKUPS 8 /* look-ups that may be lapped before a reader settles for a miss */
 
 /* Range reduction by multiplication; the second bucket from bits that the first does not use much. */
@@ -18,16 +19,13 @@ a64 *mpc_bucket(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, int which
     return (a64 *)((u8 *)shard + ctx->geometry.index_at + bucket * MPC_LINE);
 }
 
-static bool sound(const struct mpc_record *record, u64 position, u64 place, u64 capacity, u64 head)
-{
-    return record->position == position && (record->flags & MPC_PAD) == 0 &&
-           record->units == mpc_units(record->klen, record->vlen) && record->units <= capacity &&
-           place + record->units <= capacity && position + record->units <= head;
-}
+/* Where the record lies that a slot word names, as far as the ring's tail and head allow it to be there. */
+struct spot {
+    u64 position, place, capacity, head; /* in units */
+    const u8 *at;
+};
 
-/* A private copy of the header of the record that `word` names; false when it is gone or not sound.  What the
- * copy says is believed only once mpc_still_valid() has confirmed that the tail had not passed it. */
-bool mpc_record_at(const mpc_ctx *ctx, struct mpc_shard *shard, u64 word, struct mpc_record *record, const u8 **at)
+static bool locate(const mpc_ctx *ctx, struct mpc_shard *shard, u64 word, struct spot *spot)
 {
     unsigned which = mpc_word_ring(word);
     u64 position = mpc_word_position(word);
@@ -37,13 +35,31 @@ bool mpc_record_at(const mpc_ctx *ctx, struct mpc_shard *shard, u64 word, struct
     if (position < tail || position + MPC_RECORD_UNITS > head || position % MPC_ALIGN_UNITS != 0 ||
         place + MPC_RECORD_UNITS > capacity)
         return false;
-    *at = mpc_ring_base(ctx, shard, which) + place * MPC_UNIT;
-    mpc_copy_out(record, *at, sizeof *record);
-#ifndef MPC_FAULT_NO_BOUNDS
-    if (!sound(record, position, place, capacity, head))
-        return false;
-#endif
+    *spot = (struct spot){position, place, capacity, head, mpc_ring_base(ctx, shard, which) + place * MPC_UNIT};
     return true;
+}
+
+/* A private copy of its header; false when it is not sound. */
+static bool read_header(const struct spot *spot, struct mpc_record *record)
+{
+    mpc_copy_out(record, spot->at, sizeof *record);
+#ifdef MPC_FAULT_NO_BOUNDS
+    return true;
+#endif
+    return record->position == spot->position && (record->flags & MPC_PAD) == 0 &&
+           record->units == mpc_units(record->klen, record->vlen) && record->units <= spot->capacity &&
+           spot->place + record->units <= spot->capacity && spot->position + record->units <= spot->head;
+}
+
+/* A private copy of the header of the record that `word` names; false when it is gone or not sound.  What the
+ * copy says is believed only once mpc_still_valid() has confirmed that the tail had not passed it. */
+bool mpc_record_at(const mpc_ctx *ctx, struct mpc_shard *shard, u64 word, struct mpc_record *record, const u8 **at)
+{
+    struct spot spot;
+    if (!locate(ctx, shard, word, &spot))
+        return false;
+    *at = spot.at;
+    return read_header(&spot, record);
 }
 
 static bool is_key(const struct mpc_record *record, const mpc_key *key, const u8 *at)
@@ -53,21 +69,26 @@ static bool is_key(const struct mpc_record *record, const mpc_key *key, const u8
 }
 
 /* MPC_OK: found.  MPC_ABSENT: this slot is another's.  MPC_LAPPED: it changed while it was looked at. */
-static mpc_status try_slot(mpc_ctx *ctx, struct mpc_shard *shard, a64 *slot, u64 word, const mpc_key *key, mpc_hit *hit)
+static inline mpc_status try_slot(mpc_ctx *ctx, struct mpc_shard *shard, a64 *slot, u64 word, const mpc_key *key,
+                                  mpc_hit *hit, u32 lines)
 {
-    const u8 *at;
-    bool found = mpc_record_at(ctx, shard, word, &hit->record, &at) && is_key(&hit->record, key, at);
+    struct spot spot;
+    bool found = locate(ctx, shard, word, &spot);
+    if (found) {
+        mpc_ask_for_lines(spot.at, lines);
+        found = read_header(&spot, &hit->record) && is_key(&hit->record, key, spot.at);
+    }
     MPC_POINT();
     if (!found)
         return mpc_same_place(mpc_load_acquire(slot), word) ? MPC_ABSENT : MPC_LAPPED;
     hit->slot = slot;
     hit->word = word;
     hit->ring = &shard->ring[mpc_word_ring(word)];
-    hit->value = at + mpc_value_at(hit->record.klen);
+    hit->value = spot.at + mpc_value_at(hit->record.klen);
     return mpc_still_valid(hit) ? MPC_OK : MPC_LAPPED;
 }
 
-static mpc_status scan(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit)
+static inline mpc_status scan(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit, u32 lines)
 {
     u64 tag = mpc_tag(key->hash);
     mpc_status status = MPC_ABSENT;
@@ -77,7 +98,7 @@ static mpc_status scan(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key
             u64 word = mpc_load_acquire(&bucket[i]);
             if (word == 0 || word >> MPC_TAG_SHIFT != tag)
                 continue;
-            mpc_status one = try_slot(ctx, shard, &bucket[i], word, key, hit);
+            mpc_status one = try_slot(ctx, shard, &bucket[i], word, key, hit, lines);
             if (one == MPC_OK)
                 return MPC_OK;
             if (one == MPC_LAPPED)
@@ -89,15 +110,31 @@ static mpc_status scan(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key
 
 /* A miss counts only when no slot that might have been the key's moved meanwhile: without that, a value that is
  * being overwritten is now and then not found. */
-mpc_status mpc_look_up(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit)
+static inline mpc_status look_up(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit, u32 lines)
 {
     for (int i = 0; i < LOOKUPS; i++) {
-        mpc_status status = scan(ctx, shard, key, hit);
+        mpc_status status = scan(ctx, shard, key, hit, lines);
         if (status != MPC_LAPPED)
             return status;
         mpc_count(ctx, MPC_COUNT_LAPS);
     }
     return MPC_LAPPED;
+}
+
+mpc_status mpc_look_up(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit)
+{
+    return look_up(ctx, shard, key, hit, 0);
+}
+
+/* The same for who will read the whole record: its lines are asked for as if it were as long as the last one. */
+mpc_status mpc_look_up_to_copy(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit)
+{
+    mpc_status status = look_up(ctx, shard, key, hit, mpc_load(&ctx->lines));
+    if (status == MPC_OK) {
+        u64 lines = hit->record.units * MPC_UNIT / MPC_LINE + 2; /* it begins and ends within one */
+        mpc_store(&ctx->lines, (u32)(lines < LINES_AHEAD ? lines : LINES_AHEAD));
+    }
+    return status;
 }
 
 /* The slot whose word names this place, ring and position, of a key with this hash; NULL: none does. */

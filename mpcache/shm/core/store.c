@@ -28,7 +28,7 @@ mpc_status mpc_find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
     mpc_status status = mpc_enter(ctx);
     if (status != MPC_OK && status != MPC_NO_SLOT && status != MPC_NO_DESCRIPTOR)
         return status; /* a process that cannot register may read */
-    status = mpc_look_up(ctx, mpc_shard_of(ctx, key), key, hit); /* lapped again and again: a miss */
+    status = mpc_look_up_to_copy(ctx, mpc_shard_of(ctx, key), key, hit); /* lapped again and again: a miss */
     if (status == MPC_OK && mpc_is_gone(ctx, &hit->record))
         status = MPC_ABSENT;
     if (status == MPC_OK) {
@@ -96,7 +96,6 @@ mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 space, mpc_hit *hi
 
 /* -- asking for memory ------------------------------------------------------------------------------------------- */
 
-#define LINES_READ 16    /* of a record whose length nobody knows yet */
 #define LINES_WRITTEN 32 /* at most: of more, the processor sees coming what follows */
 
 static const u8 *at_position(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring, u64 position)
@@ -120,9 +119,7 @@ void mpc_ask_for_record(const mpc_ctx *ctx, const mpc_key *key)
         u64 word = mpc_load(&bucket[i]);
         if (word >> MPC_TAG_SHIFT != mpc_tag(key->hash))
             continue;
-        const u8 *at = at_position(ctx, shard, mpc_word_ring(word), mpc_word_position(word));
-        for (unsigned line = 0; line < LINES_READ; line++)
-            __builtin_prefetch(at + line * MPC_LINE);
+        mpc_ask_for_lines(at_position(ctx, shard, mpc_word_ring(word), mpc_word_position(word)), mpc_load(&ctx->lines));
         return;
     }
 }
