@@ -32,6 +32,7 @@ from mpcache.exception import (
     TooManyProcesses,
 )
 from mpcache.shm import _engine, room, segment
+from tests.processes.support import wait_until
 from tests.conftest import in_time
 
 pytestmark = pytest.mark.engine
@@ -898,6 +899,31 @@ def test_a_set_that_was_stopped_brings_nothing_old_back(name: str, fork: Fork) -
             break
     words.close()
     assert caught, "never stopped inside a set"
+
+
+def test_who_was_stopped_while_he_waited_for_a_shard_looks_once_more(name: str, fork: Fork) -> None:
+    """His time is over when he goes on, and the shard has long been free."""
+    found = segment.attach(name, "4MB", shards=1)
+    space = found.engine.space("")
+    space.set("k", b"old")
+    with open(path_of(name), "r+b") as file:
+        words = mmap.mmap(file.fileno(), 0)
+    slots, _, shard = struct.unpack_from("<QQQ", words, 16 + 24 + 8)  # geometry.slots_at, leases_at, shards_at
+    ids = [struct.unpack_from("<QQQ", words, slots + 256 * slot) for slot in range(8)]
+    (me,) = (id for id, _, pid in ids if pid == os.getpid() and id)
+    words[shard : shard + 4] = struct.pack("<I", (me >> 16 & 0xFFFFF) << 11 | (me & 0xFFFF) + 1)  # taken, by who lives
+    child = fork(lambda send: (space.get("k"), send("ready"), space.set("k", b"new"))[-1])
+    child.next()
+    wait_until(lambda: words[shard + 3] & 0x80 != 0, "waiter")
+    child.signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+    words[shard : shard + 4] = bytes(4)
+    over = time.monotonic() + 0.11
+    wait_until(lambda: time.monotonic() > over, "end of his time")
+    child.signal(signal.SIGCONT)
+    assert child.next() is True
+    assert space.get("k")[0] == b"new"
+    words.close()
 
 
 def test_F2_values_and_creators_are_shared_by_processes(name: str, fork: Fork) -> None:

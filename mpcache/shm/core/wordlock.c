@@ -79,7 +79,8 @@ static void sleep_on(a32 *lock, u32 seen, u64 ns)
     mpc_futex_wait(lock, seen | WAITERS, ns);
 }
 
-/* Take the lock within `wait_ns`; 0 only tries and spins a little.  The caller is registered. */
+/* Take the lock within `wait_ns`; 0 only tries and spins a little.  The caller is registered.  The last look comes after
+ * the time is over: who was stopped himself has waited for nobody meanwhile. */
 bool mpc_lock(mpc_ctx *ctx, a32 *lock, u64 wait_ns)
 {
     u32 me = mpc_load(&ctx->self->word), seen = 0;
@@ -90,7 +91,7 @@ bool mpc_lock(mpc_ctx *ctx, a32 *lock, u64 wait_ns)
         return false;
     u64 start = mpc_mono_ns(), now = start, since = start;
     u32 watched = 0;
-    do {
+    for (;; now = mpc_mono_ns()) {
         seen = mpc_load(lock);
         if ((seen & ~WAITERS) != watched) {
             watched = seen & ~WAITERS;
@@ -99,13 +100,13 @@ bool mpc_lock(mpc_ctx *ctx, a32 *lock, u64 wait_ns)
         bool judge = seen != 0 && now - since >= MPC_TAKEOVER_NS;
         if (take_or_steal(ctx, lock, seen, me, judge))
             return true;
+        if (now - start >= wait_ns)
+            return false;
         if (judge)
             since = now;
         if (seen != 0)
             sleep_on(lock, seen, MPC_TAKEOVER_NS < wait_ns ? MPC_TAKEOVER_NS : wait_ns);
-        now = mpc_mono_ns();
-    } while (now - start < wait_ns);
-    return false;
+    }
 }
 
 /* One waiter is woken; should it die or be stopped before it takes the lock, the others wake by themselves. */
