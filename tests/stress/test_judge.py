@@ -32,6 +32,9 @@ from mpcache.stress.judge import (
 )
 from tests.stress.histories import A, B, C, found, story
 
+MS = 1_000_000
+"""ns."""
+
 
 def entry(kind: Kind, who: int, began: int, ended: int = 0, got: int | None = None, **more: Any) -> Entry:
     """One entry, of key 0 if no other is said; it lasts until its end, or for ever."""
@@ -220,6 +223,25 @@ def test_a_value_is_refused_where_another_was_stopped_with_the_guard_of_its_key(
     assert found(one_creator, *history, stopped(C, 1, 22), own=False) == []
     assert found(one_value, *history, stopped(C, 1, 22), own=False) == []
     assert found(one_creator, *history, stopped(C, 1, 22)) == ["created again"]  # whose mutex would have told B
+
+
+def test_a_value_whose_creator_waited_too_long_for_its_shard_was_dropped() -> None:
+    def history(waited: int) -> tuple[Entry, ...]:
+        mine = create(A, 10, 20, 7), ask(A, 5, 20 + waited, 7)
+        return (*mine, create(B, 30 + waited, 40 + waited, 8), ask(B, 28, 45 + waited, 8))
+
+    for check, wrong in ((one_creator, "created again"), (one_value, "two values")):
+        assert found(check, *history(100 * MS)) == []
+        assert found(check, *history(99 * MS)) == [wrong]
+
+
+def test_a_creator_who_waited_too_long_for_his_guard_had_none() -> None:
+    at = 150 * MS
+    history = create(A, at, at + 10, 7), ask(A, 5, at + 15, 7), create(B, at + 20, at + 30, 8), ask(B, 28, at + 35, 8)
+    for check, wrong in ((one_creator, "created again"), (one_value, "two values")):
+        assert found(check, *history) == [wrong]  # who waits for nobody but a creator has one
+        assert found(check, *history, stopped(C, 1, at - 5)) == []
+        assert found(check, *history, stopped(C, at + 40, at + 50)) == [wrong]
 
 
 def test_a_lease_lapsed_while_its_creator_was_stopped_after_it_had_created() -> None:
