@@ -1,13 +1,15 @@
 /* Bytes for a value on its way out, made of those that nobody has any more.
  *
  * Above 512 bytes an object is malloc's, which takes as long to give and to take back as the look-up and the copy do.
- * Programs mostly drop one value before they ask for the next but one; so the last few are kept here, and one to which no
- * other reference is left becomes the next. */
+ * Programs mostly drop one value before they ask for the next but one, and many before they ask for as many again; so
+ * the last ones are kept here, and one to which no other reference is left becomes the next. */
 #include "binding.h"
 
-#define KEPT 2              /* for who assigns the new one before he drops the one before */
 #define LEAST 512           /* up to here Python has an allocator of its own */
-#define MOST (64 << 10)     /* bytes that a process may keep for nothing, KEPT times */
+#define SINGLES 2           /* for who assigns the new one before he drops the one before */
+#define MOST (64 << 10)     /* bytes of each, which a process may keep for nothing */
+#define MANY 64             /* of those that were asked for together, */
+#define MOST_OF_MANY (4 << 10) /* of so many bytes each */
 #define UNUSED(room) ((room) / 8) /* of its room a value may leave that much empty for as long as it lives */
 
 typedef struct {
@@ -16,7 +18,7 @@ typedef struct {
 } kept_bytes;
 
 /* Python's lock guards them, and a thread that goes on without it has a reference. */
-static kept_bytes kept[KEPT];
+static kept_bytes singles[SINGLES], many[MANY];
 static unsigned turn;
 
 static PyObject *once_more(PyObject *bytes, Py_ssize_t size)
@@ -30,20 +32,13 @@ static PyObject *once_more(PyObject *bytes, Py_ssize_t size)
     return Py_NewRef(bytes);
 }
 
-PyObject *new_bytes(Py_ssize_t size)
+static PyObject *new_bytes(Py_ssize_t size)
 {
     return PyBytes_FromStringAndSize(NULL, size);
 }
 
-/* A new reference to bytes of that size, which nobody else has and which are to be written once. */
-PyObject *used_bytes(Py_ssize_t size)
+static PyObject *used_or_new(kept_bytes *one, Py_ssize_t size)
 {
-#ifdef Py_GIL_DISABLED
-    return new_bytes(size);
-#endif
-    if (size <= LEAST || size > MOST)
-        return new_bytes(size);
-    kept_bytes *one = &kept[turn++ % KEPT];
     if (one->bytes && Py_REFCNT(one->bytes) == 1 && size <= one->room && size >= one->room - UNUSED(one->room))
         return once_more(one->bytes, size);
     PyObject *bytes = new_bytes(size);
@@ -52,4 +47,16 @@ PyObject *used_bytes(Py_ssize_t size)
         one->room = size;
     }
     return bytes;
+}
+
+/* A new reference to bytes of that size, which nobody else has and which are to be written once.  `place`: the value's
+ * among those that were asked for together, or ASKED_ALONE. */
+PyObject *used_bytes(Py_ssize_t size, Py_ssize_t place)
+{
+#ifdef Py_GIL_DISABLED
+    return new_bytes(size);
+#endif
+    if (size <= LEAST || size > (place < 0 ? MOST : MOST_OF_MANY) || place >= MANY)
+        return new_bytes(size);
+    return used_or_new(place < 0 ? &singles[turn++ % SINGLES] : &many[place], size);
 }

@@ -57,18 +57,17 @@ static PyObject *object_of(Shortcut *self, PyObject *bytes, u8 flags)
     return value;
 }
 
-/* `made` makes the bytes: of many values that are handed out together none can be another's again. */
-static PyObject *peek_in(Shortcut *self, Space *space, const mpc_key *key, age_limit *limit,
-                         PyObject *(*made)(Py_ssize_t size))
+/* `place`: of one among many, whose memory was asked for; ASKED_ALONE: of no such. */
+static PyObject *peek_in(Shortcut *self, Space *space, const mpc_key *key, age_limit *limit, Py_ssize_t place)
 {
     mpc_hit hit;
-    mpc_status status = mpc_find(&space->engine->ctx, key, &hit);
+    mpc_status status = (place < 0 ? mpc_find : mpc_find_asked)(&space->engine->ctx, key, &hit);
     if (status == MPC_ABSENT)
         return Py_NewRef(self->no_value);
     int fresh = status == MPC_OK ? is_fresh(space, &hit.record, limit) : 0;
     if (fresh <= 0)
         return fresh < 0 ? NULL : Py_NewRef(Py_NotImplemented);
-    PyObject *bytes = made(hit.record.vlen);
+    PyObject *bytes = used_bytes(hit.record.vlen, place);
     if (!bytes)
         return NULL;
     PyObject *value = NULL;
@@ -100,7 +99,7 @@ static PyObject *peek_mangled(Shortcut *self, const name_of_key *name, age_limit
     Space *space = space_now(self);
     if (!space)
         Py_RETURN_NOTIMPLEMENTED;
-    PyObject *value = key_in(space, name, &key) < 0 ? NULL : peek_in(self, space, &key, limit, used_bytes);
+    PyObject *value = key_in(space, name, &key) < 0 ? NULL : peek_in(self, space, &key, limit, ASKED_ALONE);
     Py_DECREF(space);
     return value;
 }
@@ -139,13 +138,15 @@ static PyObject *shortcut_peek(Shortcut *self, PyObject *const *args, Py_ssize_t
  * before it is whole. */
 static PyObject *peek_all(Shortcut *self, Space *space, const many_keys *many, age_limit *limit)
 {
+    if (mpc_may_read(&space->engine->ctx) != MPC_OK)
+        Py_RETURN_NOTIMPLEMENTED;
     PyObject *values = PyList_New(many->n);
     if (!values)
         return NULL;
     PyObject_GC_UnTrack(values);
     for (Py_ssize_t i = 0; i < many->n; i++) {
         ask_ahead(&space->engine->ctx, many, i);
-        PyObject *value = peek_in(self, space, &many->key[i], limit, new_bytes);
+        PyObject *value = peek_in(self, space, &many->key[i], limit, i);
         if (!value || value == Py_NotImplemented) {
             Py_DECREF(values);
             return value;

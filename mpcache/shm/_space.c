@@ -26,7 +26,7 @@ static PyObject *read_value(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
             Py_RETURN_NONE;
         if (status != MPC_OK)
             return raise_status(status);
-        PyObject *value = used_bytes(hit->record.vlen);
+        PyObject *value = used_bytes(hit->record.vlen, ASKED_ALONE);
         if (!value)
             return NULL;
         if (copy_value(ctx, hit, PyBytes_AS_STRING(value)) == MPC_OK)

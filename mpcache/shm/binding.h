@@ -14,6 +14,9 @@ enum { TYPE_STR = 0, TYPE_BYTES = 1 };
  * them; and the three that need no serializer.  An integer has 8 bytes in this machine's order: incr() adds to it. */
 enum { KEPT_PAYLOAD, KEPT_WIRE, KEPT_BYTES, KEPT_TEXT, KEPT_INT };
 
+/* The place of a value among those that are asked for together, if it is none of such. */
+enum { ASKED_ALONE = -1 };
+
 /* One attached segment.  Unmapped when the last object that refers to it goes. */
 typedef struct {
     PyObject_HEAD
@@ -95,8 +98,7 @@ extern PyType_Spec Engine_Spec, Space_Spec, Lease_Spec, Guard_Spec, Seat_Spec, S
 PyObject *raise_status(mpc_status status);
 PyObject *raise_too_large(const mpc_ctx *ctx, const mpc_key *key, size_t size);
 int parse_key(const mpc_ctx *ctx, PyObject *from, u16 space, int kind, mpc_key *key);
-PyObject *new_bytes(Py_ssize_t size);
-PyObject *used_bytes(Py_ssize_t size);
+PyObject *used_bytes(Py_ssize_t size, Py_ssize_t place);
 mpc_status copy_value(mpc_ctx *ctx, const mpc_hit *hit, char *to);
 int hold(PyObject *from, held_value *held, mpc_value *value);
 void let_go_of(held_value *held);

@@ -43,6 +43,11 @@ def hold_and_compare(cache: Any, seed: int, rounds: int) -> list[str]:
         if value != expected or hash(value) != hash(expected) or bytes(memoryview(value)) != expected:
             wrong.append(key)
         held[dice.randrange(6)] = (key, value if dice.random() < 0.5 else memoryview(value))
+        if dice.random() < 0.1:
+            keys = dice.choices(KEYS, k=dice.randrange(100))
+            some = dict(zip(keys, cache.get_multi(keys), strict=True))
+            wrong += [key for key, value in some.items() if value != value_of(key)]
+            held |= {number: dice.choice(list(some.items())) for number in range(6, 6 + min(len(some), 9))}
         wrong += [key for key, value in held.values() if value != value_of(key)]
     return wrong
 
@@ -101,6 +106,21 @@ def test_no_memory_is_asked_for_in_a_loop(cache: Any, holds: bool) -> None:
     assert asked < 4000
 
 
+def test_no_memory_is_asked_for_where_many_are_asked_for_again(cache: Any) -> None:
+    cache.set_multi({f"k{number}": b"x" * (1000 + number) for number in range(64)})
+    keys = [f"k{number}" for number in range(64)]
+    values = cache.get_multi(keys)
+    del values
+    tracemalloc.start()
+    try:
+        for _ in range(20):
+            cache.get_multi(keys)
+        asked = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert asked < 20_000
+
+
 def test_little_is_kept_for_nothing(cache: Any) -> None:
     """Once its reader has dropped it a value costs no more than the next ones need."""
     tracemalloc.start()
@@ -108,10 +128,11 @@ def test_little_is_kept_for_nothing(cache: Any) -> None:
         for size in SIZES:
             for number in range(4):
                 cache.get(f"{size}-{number}")
+            cache.get_multi([f"{size}-{number % 4}" for number in range(200)])
         kept = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert kept < 2 * 65_536 + 10_000
+    assert kept < 2 * 65_536 + 64 * 4_096 + 20_000
 
 
 def test_a_short_value_does_not_occupy_the_room_of_a_long_one(cache: Any) -> None:

@@ -32,8 +32,8 @@ from mpcache.exception import (
     TooManyProcesses,
 )
 from mpcache.shm import _engine, room, segment
-from tests.processes.support import wait_until
 from tests.conftest import in_time
+from tests.processes.support import wait_until
 
 pytestmark = pytest.mark.engine
 

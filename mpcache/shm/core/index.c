@@ -8,7 +8,6 @@
  * record for ever, and a compare-and-swap from a word that was looked up cannot hit another record's. */
 #include "store.h"
 
-#define LINES_AHEAD 20 /* at most: of more, the processor sees coming what follows */
 #define LOOKUPS 8 /* look-ups that may be lapped before a reader settles for a miss */
 
 /* Range reduction by multiplication; the second bucket from bits that the first does not use much. */
@@ -126,15 +125,10 @@ mpc_status mpc_look_up(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key
     return look_up(ctx, shard, key, hit, 0);
 }
 
-/* The same for who will read the whole record: its lines are asked for as if it were as long as the last one. */
-mpc_status mpc_look_up_to_copy(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit)
+/* The same for who will read the whole record: so many lines of it are asked for at once. */
+mpc_status mpc_look_up_ahead(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit, u32 lines)
 {
-    mpc_status status = look_up(ctx, shard, key, hit, mpc_load(&ctx->lines));
-    if (status == MPC_OK) {
-        u64 lines = hit->record.units * MPC_UNIT / MPC_LINE + 2; /* it begins and ends within one */
-        mpc_store(&ctx->lines, (u32)(lines < LINES_AHEAD ? lines : LINES_AHEAD));
-    }
-    return status;
+    return look_up(ctx, shard, key, hit, lines);
 }
 
 /* The slot whose word names this place, ring and position, of a key with this hash; NULL: none does. */

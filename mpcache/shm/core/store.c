@@ -7,6 +7,7 @@
  *     delete   void the key's lease, let a fill end | look up and empty the slot, until the key is not found */
 #include "store.h"
 
+#define LINES_READ 20    /* at most: of more, the processor sees coming what follows */
 #define SLOT_READS 64     /* moves of one record, each by a lap of its ring, while its key is copied */
 #define DELETE_ROUNDS 1024 /* each round lost means that another process got its own set through */
 
@@ -21,22 +22,46 @@ static void bump(const mpc_hit *hit)
                                                 memory_order_relaxed);
 }
 
-/* Look the key up.  MPC_OK: hit->record is a validated copy, and mpc_copy() may be asked for the value.  Needs no
- * lock and never waits. */
-mpc_status mpc_find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
+/* Lines that the next record is likely to have. */
+static void remember_length(mpc_ctx *ctx, const struct mpc_record *record)
 {
-    mpc_status status = mpc_enter(ctx);
-    if (status != MPC_OK && status != MPC_NO_SLOT && status != MPC_NO_DESCRIPTOR)
-        return status; /* a process that cannot register may read */
-    status = mpc_look_up_to_copy(ctx, mpc_shard_of(ctx, key), key, hit); /* lapped again and again: a miss */
+    u64 lines = record->units * MPC_UNIT / MPC_LINE + 2; /* it begins and ends within one */
+    mpc_store(&ctx->lines, (u32)(lines < LINES_READ ? lines : LINES_READ));
+}
+
+static inline mpc_status find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit, u32 lines)
+{
+    mpc_status status = mpc_look_up_ahead(ctx, mpc_shard_of(ctx, key), key, hit, lines); /* lapped again and again: a miss */
     if (status == MPC_OK && mpc_is_gone(ctx, &hit->record))
         status = MPC_ABSENT;
     if (status == MPC_OK) {
+        remember_length(ctx, &hit->record);
         bump(hit);
         return MPC_OK;
     }
     mpc_count(ctx, MPC_COUNT_MISSES);
     return mpc_look(ctx) == MPC_RETIRED ? MPC_RETIRED : MPC_ABSENT;
+}
+
+/* Whether the segment may be read, by one who looks for a key, or for many. */
+mpc_status mpc_may_read(mpc_ctx *ctx)
+{
+    mpc_status status = mpc_enter(ctx);
+    return status == MPC_NO_SLOT || status == MPC_NO_DESCRIPTOR ? MPC_OK : status; /* who cannot register may */
+}
+
+/* Look the key up.  MPC_OK: hit->record is a validated copy, and mpc_copy() may be asked for the value.  Needs no
+ * lock and never waits. */
+mpc_status mpc_find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
+{
+    mpc_status status = mpc_may_read(ctx);
+    return status == MPC_OK ? find(ctx, key, hit, mpc_load(&ctx->lines)) : status;
+}
+
+/* One of many, by one who may read, and has called mpc_ask_for_record(). */
+mpc_status mpc_find_asked(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
+{
+    return find(ctx, key, hit, 0);
 }
 
 /* Copy the value that was found.  MPC_LAPPED: it was overwritten meanwhile, what was copied is waste; look up again. */

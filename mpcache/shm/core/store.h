@@ -33,7 +33,7 @@ a64 *mpc_bucket(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, int which
 bool mpc_record_at(const mpc_ctx *ctx, struct mpc_shard *shard, u64 word, struct mpc_record *record, const u8 **at);
 a64 *mpc_slot_naming(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, u64 place, u64 *word);
 mpc_status mpc_look_up(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit);
-mpc_status mpc_look_up_to_copy(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit);
+mpc_status mpc_look_up_ahead(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit, u32 lines);
 bool mpc_retarget(a64 *slot, u64 seen, u64 want);
 void mpc_publish_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_hit *old, u64 place,
                         mpc_hit *put);
@@ -98,8 +98,12 @@ static inline u64 mpc_ring_units(const mpc_ctx *ctx, unsigned ring)
  * the others would be to wait twice. */
 static inline void mpc_ask_for_lines(const u8 *at, u32 lines)
 {
-    for (u32 line = 0; line < lines; line++)
+    for (u32 line = 0; line < lines; line += 4) {
         __builtin_prefetch(at + line * MPC_LINE);
+        __builtin_prefetch(at + (line + 1) * MPC_LINE);
+        __builtin_prefetch(at + (line + 2) * MPC_LINE);
+        __builtin_prefetch(at + (line + 3) * MPC_LINE);
+    }
 }
 
 /* The other half of a read.  The bytes of a record change only after its tail has passed it, and head falls below
