@@ -80,6 +80,11 @@ class Arena:
         return self.backend.startswith(ORIGINAL)
 
     @property
+    def gives_up(self) -> bool:
+        """Whether its store drops what it cannot store in time; others wait, or raise."""
+        return self.backend == "shm"
+
+    @property
     def full(self) -> str:
         """The store's name as configure() knows it."""
         return full if (full := f"mpcache.{self.backend}") in backends.names() else self.backend

@@ -69,6 +69,7 @@ class Story:
     :ivar takeover: seconds that a death may cost the others.
     :ivar own: whether the mutex is the store's own, which tells those who wait that a value could not be stored.
     :ivar lives: how many workers it had.
+    :ivar gives_up: whether the store drops a value for which it has waited too long, as shared memory does.
     """
 
     entries: dict[int, list[Entry]] = field(default_factory=dict)
@@ -79,6 +80,7 @@ class Story:
     began: int = 0
     ended: int = NEVER
     lives: int = 0
+    gives_up: bool = True
 
     def of(self, *kinds: Kind) -> list[Entry]:
         """The entries of these kinds."""
@@ -339,6 +341,8 @@ def _excused(story: Story, create: Entry, ask: Entry | None) -> bool:
 
 def _given_up(story: Story, create: Entry, ask: Entry) -> bool:
     """The store may have dropped the value, or had no guard for it: somebody was stopped in the midst of a change."""
+    if not story.gives_up:
+        return False
     if ask.until - create.until >= _GIVES_UP:
         return True
     waited = create.began - ask.began >= _GIVES_UP

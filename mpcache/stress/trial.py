@@ -316,7 +316,7 @@ def tell(part: Part) -> Story:
     signals = [Signal(*one) for one in told["signals"]]
     arena = part.arena
     times = told["began"], told["ended"]
-    story = Story({}, signals, arena.leased, arena.takeover, arena.own, *times, told["lives"])
+    story = Story({}, signals, arena.leased, arena.takeover, arena.own, *times, told["lives"], arena.gives_up)
     died = story.killed()
     for path in part.folder.glob("diary-*"):
         actor = int(path.name.partition("-")[2])

@@ -233,6 +233,7 @@ def test_a_value_whose_creator_waited_too_long_for_its_shard_was_dropped() -> No
     for check, wrong in ((one_creator, "created again"), (one_value, "two values")):
         assert found(check, *history(100 * MS)) == []
         assert found(check, *history(99 * MS)) == [wrong]
+        assert found(check, *history(100 * MS), gives_up=False) == [wrong]
 
 
 def test_a_creator_who_waited_too_long_for_his_guard_had_none() -> None:
