@@ -37,10 +37,14 @@ class Fills:
         """Note that the key's value is about to be created.  Of two that have begun the later is wanted.
 
         :raises MutexError: the directory is not this user's alone, or cannot be made.
-        :raises OSError: the file cannot be made; it is named.
+        :raises OSError: the file cannot be made, or written; it is named.
         """
         files.see_to(self._folder)
-        return Fill(self._path(key))
+        try:
+            return Fill(self._path(key))
+        except FileNotFoundError:  # somebody has tidied up since
+            files.see_to(self._folder, again=True)
+            return Fill(self._path(key))
 
     def void(self, keys: Iterable[bytes]) -> None:
         """What is being created for these keys is not wanted any more.
@@ -48,8 +52,13 @@ class Fills:
         :raises OSError: somebody's fill cannot be voided; its file is named.
         """
         for key in keys:
-            with suppress(*_NOT_THERE):
+            try:
                 os.unlink(self._path(key))
+            except _NOT_THERE:
+                pass
+            except OSError as error:
+                text = f"mpcache.dbm cannot tell a creator that his key is being changed: {error.strerror}"
+                raise OSError(error.errno, text, error.filename) from error
 
     def _path(self, key: bytes) -> str:
         return os.path.join(self._folder, files.digest("", key).hex() + ".fill")
@@ -61,25 +70,35 @@ class Fill:
     def __init__(self, path: str) -> None:
         self._path, self._pid = path, os.getpid()
         self._token = secrets.token_bytes(16)
-        file = os.open(path, _NEW, 0o600)
+        try:
+            self._write()
+        except OSError as error:  # of a full disk, say, which names no file
+            text = f"mpcache.dbm cannot note that a key is being created: {error.strerror}"
+            raise OSError(error.errno, text, path) from error
+
+    def _write(self) -> None:
+        file = os.open(self._path, _NEW, 0o600)
         try:
             os.write(file, self._token)
+        except OSError:
+            os.unlink(self._path)
+            raise
         finally:
             os.close(file)
 
     @property
     def wanted(self) -> bool:
-        """Whether nobody has changed the key since it began."""
+        """Whether nobody has changed the key since it began; no, where that cannot be told."""
         if os.getpid() != self._pid:
             return False
         try:
             with open(self._path, "rb") as file:
                 return file.read(len(self._token) + 1) == self._token
-        except _NOT_THERE:
+        except OSError:
             return False
 
     def end(self) -> None:
         """It was stored, or will not be."""
         if self.wanted:
-            with suppress(*_NOT_THERE):
+            with suppress(OSError):  # if the directory cannot be written to any more, the file stays, in nobody's way
                 os.unlink(self._path)

@@ -42,12 +42,13 @@ def folder_of(directory: str | None) -> str:
     return os.path.abspath(default_directory() if directory is None else directory)
 
 
-def see_to(path: str) -> None:
+def see_to(path: str, *, again: bool = False) -> None:
     """Make a directory, or see, once in a process, that it is of this user alone: others could hold any key in it.
 
+    :param again: although that was seen, since a file in it could not be made.
     :raises MutexError: it is not, or cannot be made.
     """
-    if (os.geteuid(), path) not in _checked:
+    if again or (os.geteuid(), path) not in _checked:
         _make_or_check(path)
         _checked.add((os.geteuid(), path))
 
@@ -216,7 +217,7 @@ def own_or_make(path: str) -> OwnFile:
             make = False
         except FileNotFoundError as error:
             if make:
-                _make_or_check(os.path.dirname(path))
+                see_to(os.path.dirname(path), again=True)
             elif os.path.islink(path):  # it leads nowhere
                 raise _trouble(error, path, "open", "it is a symbolic link: remove it") from error
             make = True

@@ -499,6 +499,33 @@ def test_a_child_that_was_forked_while_one_creates_does_not_store_it(filename: s
     assert os.listdir(f"{filename}.dogpile.locks") == []
 
 
+def test_a_change_that_its_creator_cannot_be_told_of_is_refused(filename: str) -> None:
+    here = region(filename, mutex="null")
+
+    def creator() -> str:
+        (fill,) = Path(f"{filename}.dogpile.locks").iterdir()
+        fill.unlink()
+        fill.mkdir()  # stands for a directory of another user
+        for change in (lambda: here.set("key", "newer"), lambda: here.delete("key")):
+            with pytest.raises(OSError, match=f"cannot tell a creator that his key is being changed: .*{fill.name}"):
+                change()
+        fill.rmdir()
+        return "made"
+
+    here.set("key", "old")
+    assert here.get_or_create("key", creator, expiration_time=-0.5) == "made"
+    assert here.get("key") == "old"
+
+
+@pytest.mark.parametrize("mutex", [None, "null"])
+def test_a_directory_that_somebody_tidied_away_is_made_again(filename: str, mutex: Any) -> None:
+    here = region(filename, mutex=mutex)
+    for number in range(2):
+        assert here.get_or_create(f"key {number}", lambda: "made") == "made"
+        assert here.get(f"key {number}") == "made"
+        os.rmdir(f"{filename}.dogpile.locks")
+
+
 def test_without_lock_files_fills_go_by_epochs_alone(filename: str) -> None:
     here = mpcache.make_region().configure(
         "mpcache.dbm", arguments={"filename": filename, "dogpile_lockfile": False}, mutex="file"
@@ -817,16 +844,18 @@ def test_a_full_disk(folder: str) -> None:
     assert said[1:] == ["NoValue.NO_VALUE" if lost else "b'value'", "False", "None", "b'small'"]
 
 
+BALLAST = """
+with open(sys.argv[1] + "/ballast", "wb", 0) as ballast:
+    try:
+        while ballast.write(bytes(4096)): pass
+    except OSError: pass
+"""
+
+
 def test_an_invalidation_on_a_full_disk(folder: str) -> None:
-    fill = (
-        "with open(sys.argv[1] + '/ballast', 'wb', 0) as ballast:\n"
-        "    try:\n"
-        "        while ballast.write(bytes(4096)): pass\n"
-        "    except OSError: pass\n"
-    )
     _, *said = in_a_small_file_system(
         folder,
-        SCRIPT + fill + "attempt(one.invalidate)\n"
+        SCRIPT + BALLAST + "attempt(one.invalidate)\n"
         "attempt(lambda: [name for name in os.listdir(sys.argv[1]) if 'epochs' in name])\n"
         "attempt(lambda: one.get_serialized('key'))\n"
         "os.unlink(sys.argv[1] + '/ballast')\n"
@@ -835,6 +864,36 @@ def test_an_invalidation_on_a_full_disk(folder: str) -> None:
     assert "mpcache.dbm cannot note an invalidation: No space left on device" in said[0]
     assert "values.dbm.epochs" in said[0]
     assert said[1:] == ["[]", "b'value'", "None"]
+
+
+def test_a_creation_on_a_full_disk(folder: str) -> None:
+    _, *said = in_a_small_file_system(
+        folder,
+        SCRIPT + BALLAST + "attempt(lambda: one.begin_fill('key'))\n"
+        "attempt(lambda: os.listdir(sys.argv[1] + '/values.dbm.dogpile.locks'))\n"
+        "os.unlink(sys.argv[1] + '/ballast')\n"
+        "attempt(lambda: one.begin_fill('key').wanted)\n",
+    )
+    assert "mpcache.dbm cannot note that a key is being created: No space left on device" in said[0]
+    assert "values.dbm.dogpile.locks" in said[0]
+    assert said[1:] == ["[]", "True"]
+
+
+def test_locks_that_become_read_only_while_one_creates(folder: str) -> None:
+    """What he made is stored and returned; what stays of it is in nobody's way."""
+    said = in_a_small_file_system(
+        folder,
+        "import mpcache, os, subprocess, sys\n"
+        "def mount(how): subprocess.run(['mount', '-o', 'remount,' + how, sys.argv[1]], check=True)\n"
+        "arguments = {'filename': sys.argv[1] + '.dbm', 'dogpile_lockfile': sys.argv[1] + '/lock'}\n"
+        "here = mpcache.make_region().configure('mpcache.dbm', arguments=arguments, mutex='null')\n"
+        "print(here.get_or_create('key', lambda: [mount('ro'), 'made'][1]), here.get('key'))\n"
+        "print(len(os.listdir(sys.argv[1] + '/locks')))\n"
+        "mount('rw')\n"
+        "here.delete('key')\n"
+        "print(here.get_or_create('key', lambda: 'again'), os.listdir(sys.argv[1] + '/locks'))\n",
+    )
+    assert said == ["made made", "1", "again []"]
 
 
 def test_a_read_only_file_system(folder: str) -> None:
