@@ -31,8 +31,8 @@ LARGE_PAGE = 2 << 20
 LARGE_CHUNK = 64 << 20
 """Bytes for which large pages are asked by one call, each of which disturbs all cores."""
 
-LARGE_PATIENCE = 1.0
-"""Seconds after which a new segment gets no more large pages: the kernel may have to move others' memory first."""
+LARGE_PATIENCE = 0.3
+"""Seconds after which a new segment gets no more large pages: the kernel, or a host, may have to find memory first."""
 
 
 def default_shards(size: int) -> int:
