@@ -216,21 +216,31 @@ def test_no_place_of_one_machine_is_named() -> None:
 IMPORTING = """
 import sys, time
 before, start = set(sys.modules), time.process_time()
-import mpcache
+import {}
 print(time.process_time() - start, *sorted(set(sys.modules) - before))
 """
 
 
+def imported(name: str) -> tuple[float, set[str]]:
+    """Seconds of the processor that it takes, and the modules that it loads."""
+    fresh = subprocess.run([sys.executable, "-c", IMPORTING.format(name)], capture_output=True, check=True, text=True)
+    took, *loaded = fresh.stdout.split()
+    return float(took), set(loaded)
+
+
 def test_importing_is_cheap() -> None:
-    """In processor time, and the least of some: what is over it, a busy machine has added."""
-    seconds: list[float] = []
-    while len(seconds) < 3 or (min(seconds) >= 0.050 and len(seconds) < 40):
-        fresh = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, check=True, text=True)
-        took, *loaded = fresh.stdout.split()
-        seconds.append(float(took))
-        assert "mpcache" in loaded
-        assert set(loaded) & (DRIVERS | {"multiprocessing", "mpcache.shm._engine"}) == set()
-    assert min(seconds) < 0.050, seconds
+    """The least of some: what is over it, a busy machine has added.  A slow one is known by what asyncio takes there."""
+    ours, theirs = [imported("mpcache")[0]], [imported("asyncio")[0]]
+    while min(ours) >= max(0.050, 1.5 * min(theirs)) and len(ours) < 40:
+        ours.append(imported("mpcache")[0])
+        theirs.append(imported("asyncio")[0])
+    assert min(ours) < max(0.050, 1.5 * min(theirs)), (ours, theirs)
+
+
+def test_importing_loads_no_driver() -> None:
+    _, loaded = imported("mpcache")
+    assert "mpcache" in loaded
+    assert loaded & (DRIVERS | {"multiprocessing", "mpcache.shm._engine"}) == set()
 
 
 # The keeper is kept, too: here is a house in which each rule is broken once.

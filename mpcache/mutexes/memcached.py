@@ -133,7 +133,9 @@ class MemcachedMutex(LeasedMutex):
     more; while the holder lives, the lease is renewed.  A key's lock lives on one server, chosen by the key, and there
     is no second one for it: if that server cannot be reached, nobody gets it, and the library's error is raised; where
     a release, or ``owned()``, would ask a server that has just been waited for in vain, TimeoutError at once.  A server
-    that restarts, or evicts, forgets who held what: the holder learns it from its ``owned()`` or its release.
+    that restarts, or evicts, forgets who held what: the holder learns it from its ``owned()`` or its release.  Where an
+    acquire is cut short by a signal's exception, the key may stay taken until the lease lapses: the server may read
+    the connection that was cut after the one by which the key is given back.
 
     :param key: str, bytes, or a number, which is the same as its digits; whatever memcached does not take as a key goes
         by its digest.

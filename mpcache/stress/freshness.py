@@ -22,7 +22,7 @@ def fills_refused(story: Story) -> Iterator[Violation]:
     then; for one who is stopped at it, it does not.
     """
     asked = story.by_key(Kind.READ, Kind.ASK)
-    created = {create.value: create for create in story.of(Kind.CREATE)}
+    created = {create.value: create for create in story.of(Kind.CREATE) if create.value}  # 0: killed before it had one
     for key, writes in story.by_key(Kind.WRITE).items():
         changes = latest(write for write in writes if write.outcome == Outcome.DONE)
         for read in asked.get(key, ()):

@@ -219,7 +219,8 @@ class MutexConformance(_AmongProcesses):
         assert self._puppet().ask("play", scenes.interrupted_while_waiting, self.key, 10) == []
 
     def test_an_exception_at_any_moment_leaves_nothing_taken(self) -> None:
-        assert self._puppet().ask("play", scenes.interrupted_at_any_moment, self.key, 40) == []
+        wrong = self._puppet().ask("play", scenes.interrupted_at_any_moment, self.key, 40)
+        assert wrong == [], wrong
 
     @asks(threads=True)
     def test_signals_change_no_wait(self) -> None:

@@ -36,6 +36,11 @@ def test_nobody_waits_for_a_creator_who_is_stopped() -> None:
     assert found(fills_refused, made, deleted, read(C, 5, 6, 7), stopped(A, 0.1, 0.2)) == ["late fill"]
 
 
+def test_who_was_killed_before_he_had_a_value_made_none() -> None:
+    made, deleted = create(A, 1, None, 0, died=1.5), write(B, 2, 3, 0)
+    assert found(fills_refused, made, killed(A, 1.5), deleted, read(C, 5, 6, 0)) == []
+
+
 def looks(number: int, missed: int) -> list:
     return [
         part
@@ -65,7 +70,7 @@ def test_a_set_may_take_effect_at_its_end() -> None:
 
 
 def test_after_an_invalidation_it_is_created_again() -> None:
-    first, again = (create(A, 1, 2, 7), ask(A, 0.5, 3, 7)), (create(B, 5, 6, 8), ask(B, 4, 7, 8))
+    first, again = (create(A, 1, 2, 7), ask(A, 0.5, 2.05, 7)), (create(B, 5, 6, 8), ask(B, 4, 6.05, 8))
     assert found(one_creator, *first, *again) == ["created again"]
     assert found(one_value, *first, *again) == ["two values"]
     for call in (invalidate(C, 3.5, 3.6), invalidate(C, 3.5, None, died=3.6), invalidate(C, 0, 0.7)):
