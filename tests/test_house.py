@@ -229,7 +229,7 @@ def imported(name: str) -> tuple[float, set[str]]:
 
 
 def test_importing_is_cheap() -> None:
-    """The least of some: what is over it, a busy machine has added.  A slow one is known by what asyncio takes there."""
+    """The least of some: what is over it, a busy machine has added.  A slow one is known by what asyncio takes."""
     ours, theirs = [imported("mpcache")[0]], [imported("asyncio")[0]]
     while min(ours) >= max(0.050, 1.5 * min(theirs)) and len(ours) < 40:
         ours.append(imported("mpcache")[0])
