@@ -347,8 +347,11 @@ class DBMBackend(BytesBackend):
     def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
         guards: dict[KeyType, Any] = {key: guard for key in mapping if (guard := guard_of(self, key)) is not None}
         now = self._epochs.now()[0] if len(guards) < len(mapping) else 0
-        ready = {key: _with_epoch(wire, guards[key].epoch if key in guards else now) for key, wire in mapping.items()}
-        self._void(key for key in mapping if key not in guards)
+        ready = {
+            key: (_bytes(key), _with_epoch(wire, guards[key].epoch if key in guards else now))
+            for key, wire in mapping.items()
+        }
+        self._void(name for key, (name, _) in ready.items() if key not in guards)
         refused = self._write(functools.partial(_put, ready, guards))
         for key, guard in guards.items():
             guard.outcome = key not in refused
@@ -358,12 +361,13 @@ class DBMBackend(BytesBackend):
 
     def delete_multi(self, keys: Sequence[KeyType]) -> None:
         if keys:
-            self._void(keys)
-            self._write(functools.partial(_drop, [_bytes(key) for key in keys]))
+            names = [_bytes(key) for key in keys]
+            self._void(names)
+            self._write(functools.partial(_drop, names))
 
-    def _void(self, keys: Iterable[KeyType]) -> None:
+    def _void(self, names: Iterable[bytes]) -> None:
         if self._fills is not None:
-            self._fills.void(map(_bytes, keys))
+            self._fills.void(names)
 
     # -- what is shared -------------------------------------------------------------------------------
 
@@ -405,11 +409,14 @@ def _bytes(key: Any) -> bytes:
     return key
 
 
-def _put(ready: Mapping[KeyType, bytes], guards: Mapping[KeyType, _Guard], values: Any) -> list[KeyType]:
+def _put(
+    ready: Mapping[KeyType, tuple[bytes, bytes]], guards: Mapping[KeyType, _Guard], values: Any
+) -> list[KeyType]:
     """Store what is wanted; the keys of what is not."""
     refused = [key for key, guard in guards.items() if not guard.wanted]
-    for key in ready.keys() - refused:
-        values[_bytes(key)] = ready[key]
+    for key, (name, wire) in ready.items():
+        if key not in refused:
+            values[name] = wire
     return refused
 
 

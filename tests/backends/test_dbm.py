@@ -752,6 +752,18 @@ def test_a_key_that_is_no_text(filename: str) -> None:
         store(filename).set_serialized(5, b"value")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("locks", [None, False])
+def test_a_key_that_is_no_text_leaves_its_neighbours_alone(filename: str, kind: str, locks: Any) -> None:
+    ours = store(filename, dogpile_lockfile=locks)
+    ours.set_serialized("b", b"old")
+    keys: list[Any] = ["a", "b", 5, "c"]
+    with pytest.raises(TypeError, match="key 5 is of type int"):
+        ours.set_serialized_multi(dict.fromkeys(keys, b"new"))
+    with pytest.raises(TypeError, match="key 5 is of type int"):
+        ours.delete_multi(keys)
+    assert ours.get_serialized_multi(["a", "b", "c"]) == [NO_VALUE, b"old", NO_VALUE]
+
+
 def test_random_damage_is_an_end_or_a_miss(filename: str, kind: str) -> None:
     """Whatever single stretch of the file is overwritten: no error but one that says to remove it, and a new start."""
     dice = random.Random(5)
