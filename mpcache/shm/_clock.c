@@ -57,9 +57,11 @@ int now_ns(i64 *now)
         *now = mpc_wall_ns();
         return 0;
     }
+    Py_XINCREF(clock); /* a clock may put another one in its place while it runs */
     PyObject *seconds = clock ? PyObject_CallNoArgs(clock) : NULL;
     *now = seconds ? ns_of_seconds(PyFloat_AsDouble(seconds)) : 0;
     Py_XDECREF(seconds);
+    Py_XDECREF(clock);
     return PyErr_Occurred() ? -1 : 0;
 }
 

@@ -38,16 +38,16 @@ static PyObject *read_value(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
 }
 
 /* The value, which is taken over, and what is known of it; built by hand, as to read a format takes longer than the
- * look-up. */
+ * look-up.  The tuple is made last: the collector shows it to other code, which must not find it half filled. */
 static PyObject *told(PyObject *value, const struct mpc_record *record)
 {
-    PyObject *tuple = PyTuple_New(6);
     PyObject *items[] = {value,
                          PyFloat_FromDouble(seconds_of_ns(record->created)),
                          PyLong_FromUnsignedLongLong(record->epoch),
                          PyLong_FromLong(record->flags),
                          PyFloat_FromDouble(seconds_of_ns(record->expires)),
                          PyLong_FromUnsignedLongLong(record->version)};
+    PyObject *tuple = PyTuple_New(6);
     for (Py_ssize_t i = 0; i < 6; i++)
         if (tuple)
             PyTuple_SET_ITEM(tuple, i, items[i]);
@@ -273,10 +273,37 @@ void free_keys(many_keys *many)
     PyMem_Free(many->key);
 }
 
+/* Make a tuple of what an iterable yields.  Unlike PySequence_Tuple() it shows no half-filled tuple to the code that
+ * yields: a list grows item by item, and a tuple of a list is filled before the collector knows it. */
+static PyObject *tuple_of(PyObject *iterable)
+{
+    PyObject *list = PySequence_List(iterable), *tuple = list ? PyList_AsTuple(list) : NULL;
+    Py_XDECREF(list);
+    return tuple;
+}
+
+/* Return a list of n NULLs that the collector does not know, so that no other code can find it; release_list() when it
+ * is full.  The GIL may be released, and code may run, while it is being filled. */
+PyObject *hidden_list(Py_ssize_t n)
+{
+    PyObject *list = PyList_New(n);
+    if (list)
+        PyObject_GC_UnTrack(list);
+    return list;
+}
+
+/* Hand out a list that is full; NULL stays NULL. */
+PyObject *release_list(PyObject *list)
+{
+    if (list)
+        PyObject_GC_Track(list);
+    return list;
+}
+
 /* All or none: one that is no key keeps the others from being touched. */
 int parse_keys(Space *self, PyObject *names, many_keys *many)
 {
-    *many = (many_keys){.names = PySequence_Tuple(names)};
+    *many = (many_keys){.names = tuple_of(names)};
     if (!many->names)
         return -1;
     many->n = PyTuple_GET_SIZE(many->names);
@@ -297,7 +324,7 @@ static PyObject *space_get_multi(Space *self, PyObject *names)
     many_keys many;
     if (parse_keys(self, names, &many) < 0)
         return NULL;
-    PyObject *list = PyList_New(many.n);
+    PyObject *list = hidden_list(many.n);
     for (Py_ssize_t i = 0; list && i < many.n; i++) {
         ask_ahead(&self->engine->ctx, &many, i);
         PyObject *found = get(self, &many.key[i]);
@@ -307,7 +334,7 @@ static PyObject *space_get_multi(Space *self, PyObject *names)
             Py_CLEAR(list);
     }
     free_keys(&many);
-    return list;
+    return release_list(list);
 }
 
 /* True: stored; False: its shard stayed busy; None: it is too large.  A value that fits is stored whatever became of
@@ -326,7 +353,7 @@ static PyObject *set_one(Space *self, PyObject *args)
 
 static PyObject *space_set_multi(Space *self, PyObject *rows)
 {
-    PyObject *all = PySequence_Tuple(rows), *list = all ? PyList_New(PyTuple_GET_SIZE(all)) : NULL;
+    PyObject *all = tuple_of(rows), *list = all ? hidden_list(PyTuple_GET_SIZE(all)) : NULL;
     for (Py_ssize_t i = 0; list && i < PyTuple_GET_SIZE(all); i++) {
         PyObject *outcome = set_one(self, PyTuple_GET_ITEM(all, i));
         if (outcome)
@@ -335,7 +362,7 @@ static PyObject *space_set_multi(Space *self, PyObject *rows)
             Py_CLEAR(list);
     }
     Py_XDECREF(all);
-    return list;
+    return release_list(list);
 }
 
 /* How many of them were there. */
