@@ -13,6 +13,8 @@ static PyObject *time_dict, *time_name, *genuine_time;
 
 int init_time(void)
 {
+    if (time_dict)
+        return 0;
     PyObject *module = PyImport_ImportModule("time");
     time_name = PyUnicode_InternFromString("time");
     if (!module || !time_name)
