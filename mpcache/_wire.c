@@ -119,7 +119,29 @@ static PyObject *unwire(PyObject *module, PyObject *const *args, Py_ssize_t n)
     return both;
 }
 
+/* Keep a piece of a pickle as it is at this moment: code that the pickler runs later may change what is no bytes. */
+static PyObject *write_piece(PyObject *pieces, PyObject *piece)
+{
+    PyObject *own = PyBytes_CheckExact(piece) ? Py_NewRef(piece) : PyBytes_FromObject(piece);
+    int status = own ? PyList_Append(pieces, own) : -1;
+    Py_XDECREF(own);
+    return status < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyMethodDef writing = {"write", write_piece, METH_O, "Append a piece; a copy of it, unless it is bytes."};
+
+static PyObject *writer_to(PyObject *module, PyObject *pieces)
+{
+    (void)module;
+    if (!PyList_Check(pieces)) {
+        PyErr_SetString(PyExc_TypeError, "writer_to(list of pieces)");
+        return NULL;
+    }
+    return PyCFunction_New(&writing, pieces);
+}
+
 static PyMethodDef functions[] = {
+    {"writer_to", writer_to, METH_O, "A function that appends to a list: see mpcache.codec, which has the same in Python."},
     {"unwire", (PyCFunction)(void (*)(void))unwire, METH_FASTCALL,
      "(wires, now, longest, loads, nothing): see mpcache.codec.unwire, which does the same."},
     {NULL, NULL, 0, NULL},

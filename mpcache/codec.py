@@ -1,6 +1,6 @@
 """A value and what is known of it, to bytes and back.
 
-Leans on nothing of mpcache.  The bytes are those of dogpile.cache, both ways::
+Leans on _wire, for speed.  The bytes are those of dogpile.cache, both ways::
 
     {"ct": 1795289673.26, "v": 2}|<payload>    ct  when its creation ended, seconds since the Unix epoch
                                                v   the version of this format
@@ -11,6 +11,7 @@ Leans on nothing of mpcache.  The bytes are those of dogpile.cache, both ways::
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -29,24 +30,43 @@ Payload: TypeAlias = "bytes | tuple[Any, ...]"
 """What is stored of a value: bytes; or pieces that make them up, bytes and other buffers, the large ones not copied."""
 
 
-class _Pieces(list[Any]):
+def _writer_to(pieces: list[Any]) -> Callable[[Any], None]:
+    """Return a function that appends what it is given; a copy of it, unless it is bytes."""
+    return lambda piece: pieces.append(piece if type(piece) is bytes else bytes(piece))
+
+
+try:
+    from mpcache._wire import writer_to
+except ImportError:  # it was not compiled here
+    writer_to = _writer_to
+
+
+class _File:
     """A file for a pickler, which writes bytes, bytearrays and arrays from 64 KiB on as they are, between the rest."""
 
-    write = list.append
+    def __init__(self, write: Callable[[Any], None]) -> None:
+        self.write = write
 
 
-def pickling() -> tuple[Callable[[Any], None], Callable[[], None], list[Any]]:
-    """(dump, forget, pieces), to be used by one at a time: ``dump(value)`` adds to the pieces, ``forget()`` lets go of
-    what the pickler has seen.  Who uses them again clears the pieces, and begins anew after an exception."""
-    pieces = _Pieces()
-    pickler = pickle.Pickler(pieces, 5)
+def pickling(still: bool = False) -> tuple[Callable[[Any], None], Callable[[], None], list[Any]]:
+    """Return (dump, forget, pieces), for one thread: ``dump(value)`` adds to the pieces, ``forget()`` drops what the
+    pickler has seen.  To use them again, clear the pieces; after an exception, make new ones.
+
+    :param still: the value is an array, after whose memory no code runs that could change it: it is not copied.
+    """
+    pieces: list[Any] = []
+    pickler = pickle.Pickler(_File(pieces.append if still else writer_to(pieces)), 5)
     return pickler.dump, pickler.clear_memo, pieces
 
 
 def pickled(value: Any) -> Payload:
     """What ``pickle.dumps(value, 5)`` returns, or a tuple of its pieces; raises what that raises."""
-    dump, _, pieces = pickling()
+    still = type(value) is getattr(sys.modules.get("numpy"), "ndarray", None)
+    still = still and not value.dtype.hasobject and value.flags.forc
+    dump, _, pieces = pickling(still)
     dump(value)
+    if still:  # what the pickler wrote points into the array, and does not keep it alive
+        pieces = [pickle.PickleBuffer(value).raw() if type(piece) is memoryview else piece for piece in pieces]
     return pieces[0] if len(pieces) == 1 else tuple(pieces)
 
 

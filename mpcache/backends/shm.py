@@ -318,6 +318,7 @@ def _kept(payload: Payload, created: float, expires: float | None, kept: int) ->
 
 def _parts(wire: bytes) -> tuple[Any, ...]:
     """The same of bytes in the wire format, and of bytes in none."""
+    wire = bytes(wire)  # what is looked at is what is stored
     found = _split(wire)
     if found is None:
         return wire, time.time(), -1, 0.0, WIRE

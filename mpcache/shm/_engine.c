@@ -37,6 +37,8 @@ static PyObject *exception_class(mpc_status status)
 
 PyObject *raise_status(mpc_status status)
 {
+    if (status == MPC_SYSTEM && PyErr_Occurred())
+        return NULL; /* the binding's own: there was no memory */
     if (status == MPC_SYSTEM)
         return PyErr_SetFromErrno(PyExc_OSError);
     PyObject *type = exception_class(status);

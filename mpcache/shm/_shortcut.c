@@ -328,7 +328,7 @@ mpc_status put(Space *space, PyObject *name, PyObject *bytes, u64 epoch, i64 cre
     mpc_value value = {.created = created, .epoch = epoch, .flags = flags};
     if (parse_key(ctx, name, space->number, KIND_RECORD, &key) < 0 || hold(bytes, &held, &value) < 0)
         return MPC_SYSTEM;
-    mpc_status status = set_value(ctx, &key, &value);
+    mpc_status status = set_value(ctx, &key, &value, &held);
     let_go_of(&held);
     return status;
 }

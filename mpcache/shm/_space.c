@@ -140,22 +140,26 @@ static mpc_status write_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *v
     return mpc_set(ctx, key, value, wait_ns);
 }
 
-/* At once if the shard is free; else with the GIL released, for as long as a set may wait. */
-static mpc_status store_value(mpc_ctx *ctx, write_fn write, const mpc_key *key, const mpc_value *value,
+/* At once if the shard is free; else with the GIL released, for as long as a set may wait.  What others can change is
+ * copied with the GIL held: into the segment, or to be waited with.  MPC_SYSTEM: an exception may be set. */
+static mpc_status store_value(mpc_ctx *ctx, write_fn write, const mpc_key *key, mpc_value *value, held_value *held,
                               const mpc_hold *guard)
 {
-    mpc_status status = value->len < MPC_LONG_COPY ? write(ctx, key, value, guard, 0) : MPC_BUSY;
+    bool at_once = value->len < MPC_LONG_COPY || held->can_change;
+    mpc_status status = at_once ? write(ctx, key, value, guard, 0) : MPC_BUSY;
     if (status != MPC_BUSY)
         return status;
+    if (own_copy(held, value) < 0)
+        return MPC_SYSTEM;
     Py_BEGIN_ALLOW_THREADS
     status = write(ctx, key, value, guard, MPC_SHARD_WAIT_NS);
     Py_END_ALLOW_THREADS
     return status;
 }
 
-mpc_status set_value(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value)
+mpc_status set_value(mpc_ctx *ctx, const mpc_key *key, mpc_value *value, held_value *held)
 {
-    return store_value(ctx, write_set, key, value, NULL);
+    return store_value(ctx, write_set, key, value, held, NULL);
 }
 
 /* NULL stands for what the caller left out.  The epoch is the caller's business. */
@@ -210,7 +214,7 @@ static mpc_status set(Space *self, PyObject *const *args, Py_ssize_t n, mpc_key 
         PyErr_Format(PyExc_TypeError, "expected key, value[, created, epoch, expires, flags], not %zd arguments", n);
     else if (parse_key(ctx, args[0], self->number, KIND_RECORD, key) == 0 &&
              parse_value(self, args + 1, n - 1, &held, value) == 0) {
-        mpc_status status = set_value(ctx, key, value);
+        mpc_status status = set_value(ctx, key, value, &held);
         let_go_of(&held);
         return status;
     }
@@ -226,11 +230,11 @@ static PyObject *space_set(Space *self, PyObject *const *args, Py_ssize_t n)
 }
 
 /* A guard of another segment (this one's predecessor, perhaps) proves nothing here. */
-static mpc_status fill_under(Space *self, const Guard *guard, const mpc_key *key, const mpc_value *value)
+static mpc_status fill_under(Space *self, const Guard *guard, const mpc_key *key, mpc_value *value, held_value *held)
 {
     if (guard->refused || guard->space->engine != self->engine)
         return MPC_REFUSED;
-    return store_value(&self->engine->ctx, mpc_fill, key, value, &guard->hold);
+    return store_value(&self->engine->ctx, mpc_fill, key, value, held, &guard->hold);
 }
 
 /* args: guard, key, value, created, expires, flags */
@@ -247,7 +251,7 @@ static PyObject *space_fill(Space *self, PyObject *const *args, Py_ssize_t n)
         parse_parts(args[2], args[3], args[4], args[5], &held, &value) < 0)
         return NULL;
     value.epoch = guard->epoch;
-    mpc_status status = fill_under(self, guard, &key, &value);
+    mpc_status status = fill_under(self, guard, &key, &value, &held);
     let_go_of(&held);
     PyObject *outcome = outcome_of(ctx, status, &key, &value);
     Py_XSETREF(guard->outcome, Py_NewRef(outcome ? outcome : Py_False));
