@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "_foreign.h"
+
 static const char BEFORE[] = "{\"ct\": ", PLAIN[] = ", \"v\": 2}|";
 enum { CREATED = sizeof BEFORE - 1, PAYLOAD = sizeof PLAIN - 1 };
 enum { DIGITS = 15, LONGEST_NUMBER = 32 }; /* the former fit into a double, every one of them */
@@ -72,8 +74,8 @@ static PyObject *served(PyObject *wire, double now, double longest, PyObject *lo
     PyObject *payload = PyBytes_FromStringAndSize(text + start, size - start);
     PyObject *value = payload ? PyObject_CallOneArg(loads, payload) : NULL;
     Py_XDECREF(payload);
-    if (value == NULL && PyErr_ExceptionMatches(PyExc_Exception))
-        PyErr_Clear(); /* it is met again, by one who knows what to say of it */
+    if (value == NULL)
+        clear_foreign_error(); /* it is met again, by one who knows what to say of it */
     return value;
 }
 

@@ -15,6 +15,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from mpcache.signal_handlers import raised_by_signal_handler
+
 value_version = 2
 
 # What stands before and after the time in nearly all values, of which nothing else is known; and where that begins.
@@ -123,7 +125,9 @@ def unwire(
                     left.append(index)
                 elif not now - float(wire[_CREATED:end]) > longest:  # a nan is not old
                     value = loads(wire[end + len(_PLAIN) :])
-            except Exception:  # it is met again, by one who knows what to say of it
+            except Exception as error:  # it is met again, by one who knows what to say of it
+                if raised_by_signal_handler(error):
+                    raise
                 left.append(index)
         values.append(value)
     return values, left

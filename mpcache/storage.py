@@ -31,6 +31,7 @@ from mpcache.api import (
 from mpcache.exception import CantSerializeException, ValueTooLarge
 from mpcache.invalidation import is_over
 from mpcache.mishaps import Mishaps
+from mpcache.signal_handlers import raised_by_signal_handler
 
 try:
     from mpcache._wire import unwire
@@ -239,6 +240,8 @@ def packed(storage: Storage, key: KeyType, value: Any, created: float, expires: 
     try:
         return storage.pack(value, created, expires)
     except Exception as error:
+        if raised_by_signal_handler(error):
+            raise
         raise CantSerializeException(
             f"the value of key {key!r}, a {type(value).__qualname__}, cannot be stored; its serializer:"
             f" {type(error).__name__}: {error}; cache plain data, or give the region another serializer"
@@ -283,6 +286,8 @@ def _one_by_one(write: Callable[[KeyType, Any], None], mapping: Mapping[KeyType,
 
 
 def _unreadable(key: KeyType, error: Exception, mishaps: Mishaps) -> NoValueType:
+    if raised_by_signal_handler(error):
+        raise error
     if not isinstance(error, CantDeserializeException):  # that one is said on purpose
         mishaps.undecodable(key, error)
     return NO_VALUE

@@ -52,8 +52,8 @@ static PyObject *object_of(Shortcut *self, PyObject *bytes, u8 flags)
         value = integer_of(bytes);
     else if (flags == KEPT_PAYLOAD)
         value = PyObject_CallOneArg(self->loads, bytes);
-    if (!value && PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_Exception))
-        PyErr_Clear();
+    if (!value && PyErr_Occurred())
+        clear_foreign_error();
     return value;
 }
 
@@ -304,8 +304,8 @@ PyObject *bytes_of(Shortcut *self, PyObject *value, u8 *flags)
         *flags = KEPT_PAYLOAD;
         bytes = pickled(self, value);
     }
-    if (!bytes && PyErr_ExceptionMatches(PyExc_Exception))
-        PyErr_Clear();
+    if (!bytes && PyErr_Occurred())
+        clear_foreign_error();
     return bytes;
 }
 

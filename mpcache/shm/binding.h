@@ -5,6 +5,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "../_foreign.h"
 #include "core/engine.h"
 
 enum { KIND_RECORD = 0, KIND_MUTEX = 1 };
