@@ -10,10 +10,11 @@ Leans on _wire, for speed.  The bytes are those of dogpile.cache, both ways::
 
 from __future__ import annotations
 
+import math
 import pickle
 import sys
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from mpcache.signal_handlers import raised_by_signal_handler
 
@@ -82,7 +83,7 @@ def join(payload: bytes, created: float, expires: float | None = None) -> bytes:
 def split(wire: bytes) -> tuple[bytes, float, int | None, int, float | None]:
     """Take them apart: payload, created, epoch or None, version of the format, expires or None.
 
-    :raises ValueError, KeyError, TypeError: these are not such bytes.
+    :raises ValueError: these are not such bytes.
     """
     end = wire.find(_PLAIN, 0, _NEAR)
     # What nearly all of them look like, at a tenth of the price of JSON.
@@ -94,10 +95,10 @@ def split(wire: bytes) -> tuple[bytes, float, int | None, int, float | None]:
         more = rest[len(_AFTER) :]
         if b"," not in more[1:]:
             if more.startswith(_EXPIRES):
-                return payload, float(created), None, value_version, float(more[len(_EXPIRES) :])
+                return payload, float(created), None, value_version, _end(more[len(_EXPIRES) :])
             if more.startswith(_EPOCH) and more[len(_EPOCH) :].isdigit():
                 return payload, float(created), int(more[len(_EPOCH) :]), value_version, None
-    metadata = _json(head)
+    metadata = _known(head)
     return payload, metadata["ct"], metadata.get("e"), metadata["v"], metadata.get("x")
 
 
@@ -136,19 +137,50 @@ def unwire(
 def metadata_and_payload(wire: bytes) -> tuple[dict[str, Any], bytes]:
     """Take them apart, with all that is known.
 
-    :raises ValueError, KeyError, TypeError: these are not such bytes.
+    :raises ValueError: these are not such bytes.
     """
     head, _, payload = wire.partition(b"|")
-    return _json(head), payload
+    return _known(head), payload
 
 
-def _json(head: bytes) -> dict[str, Any]:
+def json_object(head: bytes) -> dict[str, Any]:
+    """Return the JSON object that these bytes are.
+
+    :raises ValueError: they are none, or one that this interpreter cannot read: it may be too deep for its stack.
+    """
     import json  # milliseconds of `import mpcache`, for those who never come here
 
-    metadata = json.loads(head)
+    try:
+        metadata = json.loads(head)
+    except Exception as error:
+        _refuse(head, error)
     if not isinstance(metadata, dict):
         raise ValueError(f"what stands before the first '|' is no JSON object: {head[:60]!r}")
-    known = {"ct": float(metadata["ct"]), "v": int(metadata["v"])}
-    if metadata.get("x") is not None:
-        known["x"] = float(metadata["x"])
+    return metadata
+
+
+def _known(head: bytes) -> dict[str, Any]:
+    metadata = json_object(head)
+    try:
+        known = {"ct": float(metadata["ct"]), "v": int(metadata["v"])}
+        if metadata.get("x") is not None:
+            known["x"] = _end(metadata["x"])
+        if metadata.get("e") is not None:
+            known["e"] = int(metadata["e"])
+    except Exception as error:
+        _refuse(head, error)
     return {**metadata, **known}
+
+
+def _end(given: Any) -> float:
+    end = float(given)
+    if math.isnan(end):
+        raise ValueError("a value whose time to live ends at no time")
+    return end
+
+
+def _refuse(head: bytes, error: Exception) -> NoReturn:
+    """Raise a ValueError instead of the error that these bytes led to."""
+    if raised_by_signal_handler(error):
+        raise error
+    raise ValueError(f"{head[:60]!r} cannot be read: {type(error).__name__}: {error}") from error

@@ -166,10 +166,12 @@ class DirectStorage(WireStorage):
     def read(self, key: KeyType) -> Found | NoValueType:
         return self._judged(key, self._backend.fetch(key))
 
-    def _judged(self, key: KeyType, found: tuple[bytes, float, int] | None) -> Found | NoValueType:
+    def _judged(self, key: KeyType, found: tuple[bytes | None, float, int] | None) -> Found | NoValueType:
         if found is None:
             return NO_VALUE
         payload, created, epoch = found
+        if payload is None:
+            return _unreadable(key, ValueError("its bytes are damaged, or another program's"), self._mishaps)
         try:
             return self.deserializer(payload), created, epoch, codec.value_version  # type: ignore[misc]
         except Exception as error:
