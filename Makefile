@@ -6,7 +6,7 @@ BACKEND ?= shm
 VENV    := .venv
 BIN     := $(VENV)/bin
 COMMA   := ,
-ENGINE  := $(wildcard mpcache/*.c mpcache/shm/*.[ch] mpcache/shm/core/*.[ch])
+ENGINE  := $(wildcard mpcache/*.[ch] mpcache/shm/*.[ch] mpcache/shm/core/*.[ch])
 RECIPE  := setup.py setup.cfg pyproject.toml
 
 .PHONY: help demo test build lint docs bench stress test-asan long coverage mutants prove sdist wheel clean
