@@ -1,6 +1,7 @@
 """The director of a fuzz: makes clean segments, starts the two processes, watches them, and tells what they found.
 
-Depends on worker.  A process that dies or hangs is a finding; the director starts it again behind that episode.
+Depends on board, layout and worker.  A process that dies or hangs is a finding; the director starts it again behind
+that episode.
 """
 
 from __future__ import annotations
@@ -161,7 +162,7 @@ class Director:
                 for other in processes.values():
                     os.kill(other, signal.SIGKILL)
                     os.waitpid(other, 0)
-                processes.clear()
+                return processes.clear()
 
     def _go_on(self, processes: dict[int, int], row: int, episodes: range) -> None:
         self.board.put(row, Word.STARTED, 0)

@@ -30,7 +30,7 @@ from mpcache.shm import _engine, segment
 KEYS: list[str | bytes] = [f"key-{i}" for i in range(36)] + [b"bytes", "schlüssel", "k" * 3000, ""]
 NUMBERS = ["count-0", "count-1"]
 SIZES = (0, 1, 7, 8, 100, 400, 1000, 3000, 9000, 40_000, 70_000, 200_000)
-PATIENCE = 1.0
+PATIENCE = 0.3
 """Seconds after which a creation is interrupted that waits for a key which a living process seems to hold."""
 
 
@@ -47,6 +47,7 @@ def unpickled(payload: bytes) -> Any:
 
 def prepare() -> None:
     """Make this process one that unpickles nothing and whose creations can be interrupted."""
+    gc.freeze()  # what is there already need not be looked at after each episode
     ShmBackend.deserializer = staticmethod(unpickled)
     signal.signal(signal.SIGALRM, _interrupt)
 

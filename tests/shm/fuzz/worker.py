@@ -1,7 +1,7 @@
 """The two processes of a fuzz: one damages the segment between its operations, the other is in the middle of its own.
 
-Depends on board, damage and operations.  Each writes what it does into a log of its own, and where it stands onto a board that
-the watchdog reads.
+Depends on board, damage and operations.  Each writes what it does into a log of its own, and onto the board where it
+stands, which the director reads.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from .operations import OPERATIONS, Victim, perform, prepare
 NAMES = [name for name, _ in OPERATIONS]
 STRIKES = (1, 4, 16, 30, 50)
 """Corruptions of one episode."""
+
+LONGEST = 1.0
+"""Seconds after which an episode ends early: each operation on a shard waits that a living process seems to hold."""
 
 TOLD = 25
 """Lines of each log that a finding shows."""
@@ -169,12 +172,13 @@ class Striker(Worker):
         view.close()
 
     def strike(self, victim: Victim, view: View) -> None:
-        damage, dice = Damage(view, victim.dice), victim.dice
+        dice = random.Random(f"{self.job.seed}/{self.episode}/damage")
+        damage, until = Damage(view, dice), time.monotonic() + LONGEST
         slots, size = view.geometry["slots_at"], view.layout.sizes["slot"]
         left = dice.choice(STRIKES)
-        while left > 0:
+        while left > 0 and time.monotonic() < until:
             damage.owners = [owner for slot in range(3) if (owner := view.read(slots + slot * size, 8))]
-            for _ in range(min(left, dice.choice((1, 1, 2, 5)))):
+            for _ in range(min(left, dice.choice((1, 2, 3, 6)))):
                 self.note("  " + damage.strike())
                 self.board.add(self.row, Word.STRUCK)
                 left -= 1
