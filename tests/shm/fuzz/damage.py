@@ -15,6 +15,8 @@ from .layout import Field, Layout
 
 CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 UNIT = 8
+NEARBY = 512
+"""Words among which one is looked for that is not 0."""
 
 
 class View:
@@ -58,10 +60,14 @@ class View:
         rings = self.shard(shard) + fields["shard"]["ring"].at
         return rings + ring * self.layout.sizes["ring"] + fields["ring"][name].at
 
-    def slots(self, shard: int) -> tuple[int, list[int]]:
-        """Where the index begins, and its slot words."""
-        at = self.shard(shard) + self.geometry["index_at"]
-        return at, self.words[8][at // 8 : at // 8 + self.geometry["index_buckets"] * 8].tolist()
+    def used(self, at: int, step: int, count: int, dice: random.Random) -> int | None:
+        """Where one of `count` words stands that is not 0: the next one from anywhere; None: there is none nearby."""
+        first = dice.randrange(count)
+        words = self.words[8][at // 8 + first * (step // 8) : (at + min(first + NEARBY, count) * step) // 8]
+        for number, word in enumerate(words[:: step // 8].tolist()):
+            if word:
+                return at + (first + number) * step
+        return None
 
     def is_same_birth(self) -> bool:
         """Whether the immutable part of the header is as it was: nothing ever writes there."""
@@ -137,10 +143,9 @@ class Damage:
         """Where a lease bucket stands: one that was used, if there is any."""
         view, size = self.view, self.layout.sizes["lease_bucket"]
         start, count = view.geometry["leases_at"], view.geometry["lease_buckets"]
-        keys = view.words[8][start // 8 : (start + count * size) // 8]
-        first = (self.layout.fields["lease_bucket"]["lease"].at + self.layout.fields["lease"]["key"].at) // 8
-        used = [number for number, key in enumerate(keys[first :: size // 8].tolist()) if key]
-        return start + (self.dice.choice(used) if used else self.dice.randrange(count)) * size
+        key = self.layout.fields["lease_bucket"]["lease"].at + self.layout.fields["lease"]["key"].at
+        used = view.used(start + key, size, count, self.dice)
+        return start + self.dice.randrange(count) * size if used is None else used - key
 
     def _lease(self) -> int:
         return self._bucket() + self.layout.fields["lease_bucket"]["lease"].at + 64 * self.dice.choice((0, 0, 0, 1, 15))
@@ -148,16 +153,17 @@ class Damage:
     def _record(self) -> tuple[int, int, int, int] | None:
         """A record that a slot names: slot's place, shard, ring, and where the record stands."""
         shard = self._shard()
-        index, words = self.view.slots(shard)
-        used = [number for number, word in enumerate(words) if word]
-        if not used:
+        view = self.view
+        index = view.shard(shard) + view.geometry["index_at"]
+        slot = view.used(index, 8, view.geometry["index_buckets"] * 8, self.dice)
+        if slot is None:
             return None
-        slot = self.dice.choice(used)
-        ring = words[slot] >> self.constants["MPC_RING_SHIFT"] & 1
-        place = (words[slot] & self.constants["MPC_POSITION_MASK"]) % self.view.capacity(ring)
+        word = view.read(slot, 8)
+        ring = word >> self.constants["MPC_RING_SHIFT"] & 1
+        place = (word & self.constants["MPC_POSITION_MASK"]) % view.capacity(ring)
         at = self.view.log(shard, ring) + place * UNIT
         limit = self.view.log(shard, ring) + self.view.capacity(ring) * UNIT - self.layout.sizes["record"]
-        return index + slot * 8, shard, ring, min(at, limit)
+        return slot, shard, ring, min(at, limit)
 
     def _at_tail(self) -> tuple[int, int, int, int]:
         """What a writer looks at next: shard, ring, position, and where it stands."""

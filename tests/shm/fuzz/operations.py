@@ -370,4 +370,4 @@ _NOT = ("detach", "step", "key", "keys", "bytes", "stored", "end", "value")
 OPERATIONS: list[tuple[str, Callable[[Victim], Any]]] = [
     (name, act) for name, act in vars(Victim).items() if not name.startswith("_") and name not in _NOT
 ]
-WEIGHTS = [4 if name in _OFTEN else 0.5 if name in _RARE else 1.5 for name, _ in OPERATIONS]
+WEIGHTS = [4 if name in _OFTEN else 0.2 if name in _RARE else 1.5 for name, _ in OPERATIONS]
