@@ -150,11 +150,11 @@ static PyObject *engine_namespaces(Engine *self, PyObject *unused)
     (void)unused;
     PyObject *list = PyList_New(0);
     for (u16 i = 0; list && i < MPC_NAMESPACES; i++) {
-        struct mpc_space *space = mpc_space_at(&self->ctx, i);
-        u32 len = space->name_bytes;
-        if (mpc_load_acquire(&space->used) == 0 || len > MPC_NAME_BYTES)
+        char bytes[MPC_NAME_BYTES];
+        u32 len = mpc_space_name(&self->ctx, i, bytes);
+        if (len == MPC_NO_NAME)
             continue;
-        PyObject *name = PyUnicode_DecodeUTF8(space->name, len, "replace");
+        PyObject *name = PyUnicode_DecodeUTF8(bytes, len, "replace");
         if (!name || PyList_Append(list, name) < 0)
             Py_CLEAR(list);
         Py_XDECREF(name);
@@ -348,8 +348,10 @@ static PyObject *format_segment(PyObject *module, PyObject *args)
     struct mpc_geometry geometry;
     mpc_status status = mpc_plan(&geometry, size, shards, slots, limit);
     if (status == MPC_BAD_HEADER)
-        return PyErr_Format(PyExc_ValueError, "shards=%u, slots=%u: shards must be a power of two up to %u, slots at most %u",
-                            shards, slots, MPC_MAX_SHARDS, MPC_SLOTS);
+        return PyErr_Format(PyExc_ValueError,
+                            "size=%llu, shards=%u, slots=%u: shards must be a power of two up to %u, of at most 1 TiB "
+                            "each; a segment has at most 16 TiB and %u slots",
+                            size, shards, slots, MPC_MAX_SHARDS, MPC_SLOTS);
     if (status != MPC_OK)
         return raise_status(status);
     void *base = mpc_map(fd, size);

@@ -3,6 +3,8 @@
 #include "binding.h"
 
 #define READS 16              /* look-ups of one get that may be overtaken by writers before it is a miss */
+#define KEYS_AT_ONCE 8192     /* keys that are listed before the GIL is taken, */
+#define KEY_BYTES_AT_ONCE (512u << 10) /* or bytes of them */
 
 /* -- reading -------------------------------------------------------------------------------------------------------- */
 
@@ -94,39 +96,82 @@ static int space_contains(Space *self, PyObject *name)
     return find_shown(self, name, &hit);
 }
 
-static PyObject *key_object(const mpc_hit *hit, const u8 *bytes)
-{
-    if ((hit->record.sort & 15) == TYPE_STR)
-        return PyUnicode_DecodeUTF8((const char *)bytes, hit->record.klen, "replace");
-    return PyBytes_FromStringAndSize((const char *)bytes, hit->record.klen);
-}
+/* Keys that a scan found, copied out while it goes on without the GIL: to find few among many slots takes long, and to
+ * take the GIL for each of many may take longer still. */
+typedef struct {
+    u32 n;
+    u64 used; /* of `bytes` */
+    struct {
+        u64 at;
+        u16 len;
+        u8 type;
+    } key[KEYS_AT_ONCE];
+    u8 bytes[KEY_BYTES_AT_ONCE + MPC_MAX_KEY]; /* the longest key fits behind all others */
+} found_keys;
 
-/* A dict, since one that is deleted and set anew meanwhile may be seen in both its places. */
-static PyObject *collect_keys(Space *self, u8 bytes[MPC_MAX_KEY])
+/* Whether the scan goes on. */
+static bool find_keys(mpc_ctx *ctx, u16 space, u64 hard_at, mpc_cursor *cursor, found_keys *found)
 {
-    mpc_cursor cursor = {0};
     mpc_hit hit;
-    PyObject *found = PyDict_New();
-    u64 hard_at = mpc_load_acquire(&mpc_space_at(&self->engine->ctx, self->number)->hard_at);
-    while (found && mpc_next_key(&self->engine->ctx, &cursor, self->number, &hit, bytes) == MPC_OK) {
+    found->n = 0;
+    found->used = 0;
+    while (found->n < KEYS_AT_ONCE && found->used < KEY_BYTES_AT_ONCE) {
+        if (mpc_next_key(ctx, cursor, space, &hit, found->bytes + found->used) != MPC_OK)
+            return false;
         if (hit.record.epoch < hard_at || hit.record.sort >> 4 != KIND_RECORD)
             continue;
-        PyObject *key = key_object(&hit, bytes);
-        if (!key || PyDict_SetItem(found, key, Py_None) < 0)
-            Py_CLEAR(found);
+        found->key[found->n].at = found->used;
+        found->key[found->n].len = hit.record.klen;
+        found->key[found->n++].type = hit.record.sort & 15;
+        found->used += hit.record.klen;
+    }
+    return true;
+}
+
+static PyObject *key_object(const found_keys *found, u32 i)
+{
+    const char *bytes = (const char *)found->bytes + found->key[i].at;
+    if (found->key[i].type == TYPE_STR)
+        return PyUnicode_DecodeUTF8(bytes, found->key[i].len, "replace");
+    return PyBytes_FromStringAndSize(bytes, found->key[i].len);
+}
+
+static int put_keys(PyObject *dict, const found_keys *found)
+{
+    int failed = 0;
+    for (u32 i = 0; !failed && i < found->n; i++) {
+        PyObject *key = key_object(found, i);
+        failed = !key || PyDict_SetItem(dict, key, Py_None) < 0;
         Py_XDECREF(key);
     }
-    return found;
+    return failed ? -1 : 0;
+}
+
+/* A dict, since a key that is deleted and set again meanwhile may be seen in both its places. */
+static PyObject *collect_keys(Space *self, found_keys *found)
+{
+    mpc_ctx *ctx = &self->engine->ctx;
+    mpc_cursor cursor = {0};
+    PyObject *dict = PyDict_New();
+    u64 hard_at = mpc_load_acquire(&mpc_space_at(ctx, self->number)->hard_at);
+    for (bool goes_on = true; dict && goes_on;) {
+        Py_BEGIN_ALLOW_THREADS
+        goes_on = find_keys(ctx, self->number, hard_at, &cursor, found);
+        Py_END_ALLOW_THREADS
+        if (put_keys(dict, found) < 0)
+            Py_CLEAR(dict);
+    }
+    return dict;
 }
 
 static PyObject *space_keys(Space *self, PyObject *unused)
 {
     (void)unused;
-    u8 *bytes = PyMem_Malloc(MPC_MAX_KEY);
-    PyObject *found = bytes ? collect_keys(self, bytes) : PyErr_NoMemory();
-    PyObject *list = found ? PyDict_Keys(found) : NULL;
-    Py_XDECREF(found);
-    PyMem_Free(bytes);
+    found_keys *found = PyMem_Malloc(sizeof *found);
+    PyObject *dict = found ? collect_keys(self, found) : PyErr_NoMemory();
+    PyObject *list = dict ? PyDict_Keys(dict) : NULL;
+    Py_XDECREF(dict);
+    PyMem_Free(found);
     return list;
 }
 
@@ -259,7 +304,12 @@ static PyObject *space_delete(Space *self, PyObject *name)
     mpc_key key;
     if (parse_key(&self->engine->ctx, name, self->number, KIND_RECORD, &key) < 0)
         return NULL;
-    mpc_status status = mpc_delete(&self->engine->ctx, &key);
+    mpc_status status = mpc_delete(&self->engine->ctx, &key, 0);
+    if (status == MPC_BUSY) {
+        Py_BEGIN_ALLOW_THREADS
+        status = mpc_delete(&self->engine->ctx, &key, MPC_SHARD_WAIT_NS);
+        Py_END_ALLOW_THREADS
+    }
     if (status != MPC_OK && status != MPC_ABSENT)
         return raise_status(status);
     return PyBool_FromLong(status == MPC_OK);
@@ -348,7 +398,7 @@ static PyObject *space_delete_multi(Space *self, PyObject *names)
         return NULL;
     Py_BEGIN_ALLOW_THREADS
     for (Py_ssize_t i = 0; i < many.n && (status == MPC_OK || status == MPC_ABSENT); i++) {
-        status = mpc_delete(&self->engine->ctx, &many.key[i]);
+        status = mpc_delete(&self->engine->ctx, &many.key[i], MPC_SHARD_WAIT_NS);
         deleted += status == MPC_OK;
     }
     Py_END_ALLOW_THREADS
