@@ -10,6 +10,9 @@
  * A waiter gives up when the owner makes no progress, not when time has passed: a long copy, or a queue of other
  * writers, is progress.  The owner shows it in its process slot: `steps` moves at each unlock, and every so often in
  * what takes long.  An owner without progress that wants a core is slow, and is waited for; one that is stopped is not.
+ * Nor is an owner that unlocks again and again, for long, while the word never changes: a damaged word names a process
+ * that is at work elsewhere.  An owner that a process has given up on is given up on at once until it moves, so that a
+ * call of many keys waits for it once.
  *
  * The holder of a word lock runs C only: no Python, no malloc, no page that could fault for want of memory.  Waiters
  * judge by elapsed monotonic time, never by errno: with a timer every 2 ms each sleep ends in EINTR. */
@@ -23,6 +26,7 @@
 #define INCARNATION_MASK 0xfffffu
 #define SPINS 200
 #define SLOW_NS MPC_NS_PER_S /* so much longer an owner is waited for that does nothing but wants a core */
+#define ELSEWHERE_NS MPC_NS_PER_S /* of unlocks by an owner whose word stays: it holds something else */
 
 static u32 slot_of(u32 word)
 {
@@ -93,6 +97,7 @@ struct watch {
     u32 word;
     u64 steps, looked_ns;
     u64 idle_ns, judged_ns; /* judged_ns: how idle the owner was when it was last judged */
+    u64 elsewhere_ns;       /* for how long it has unlocked something, and not this */
 };
 
 static u64 steps_of(const mpc_ctx *ctx, u32 word)
@@ -108,11 +113,15 @@ static bool watch(const mpc_ctx *ctx, struct watch *watch, u32 seen)
     u64 now = mpc_mono_ns(), steps = steps_of(ctx, seen), passed = now - watch->looked_ns;
     u32 word = seen & ~WAITERS;
     watch->looked_ns = now;
+    if (passed > MPC_TAKEOVER_NS)
+        passed = MPC_TAKEOVER_NS;
     if (word == watch->word && steps == watch->steps) {
-        watch->idle_ns += passed < MPC_TAKEOVER_NS ? passed : MPC_TAKEOVER_NS;
+        watch->idle_ns += passed;
         return false;
     }
-    *watch = (struct watch){.word = word, .steps = steps, .looked_ns = now};
+    bool unlocked = word == watch->word && steps / MPC_UNLOCKED != watch->steps / MPC_UNLOCKED;
+    *watch = (struct watch){.word = word, .steps = steps, .looked_ns = now,
+                            .elsewhere_ns = word == watch->word ? watch->elsewhere_ns + (unlocked ? passed : 0) : 0};
     return true;
 }
 
@@ -126,12 +135,32 @@ static bool is_time_to_judge(struct watch *watch, u32 seen)
 
 static bool is_worth_waiting(mpc_ctx *ctx, const struct watch *watch, u32 seen, u64 patience_ns)
 {
+    if (watch->elsewhere_ns >= ELSEWHERE_NS)
+        return false;
     if (seen == 0 || watch->idle_ns < patience_ns)
         return true;
     return watch->idle_ns < patience_ns + SLOW_NS && mpc_wants_to_run(ctx, owner_of(ctx, seen));
 }
 
-static bool take(mpc_ctx *ctx, a32 *lock, u64 patience_ns, bool nested)
+/* Remember the owner that was waited for in vain. */
+static bool give_up(struct mpc_given_up *on, const struct watch *watch)
+{
+    if (on) {
+        mpc_store(&on->steps, watch->steps);
+        mpc_store(&on->until_ns, watch->elsewhere_ns < ELSEWHERE_NS ? 0 : mpc_mono_ns() + ELSEWHERE_NS);
+        mpc_store(&on->word, watch->word);
+    }
+    return false;
+}
+
+/* Whether that owner has the lock still, and has not moved since, or only a moment has passed. */
+static bool was_given_up(const mpc_ctx *ctx, const struct mpc_given_up *on, u32 seen)
+{
+    return on && seen != 0 && mpc_load(&on->word) == (seen & ~WAITERS) &&
+           (mpc_load(&on->steps) == steps_of(ctx, seen) || mpc_mono_ns() < mpc_load(&on->until_ns));
+}
+
+static bool take(mpc_ctx *ctx, a32 *lock, u64 patience_ns, bool nested, struct mpc_given_up *on)
 {
     u32 me = mpc_load(&ctx->self->word), seen = 0;
     MPC_POINT();
@@ -139,6 +168,9 @@ static bool take(mpc_ctx *ctx, a32 *lock, u64 patience_ns, bool nested)
         return true;
     if (patience_ns == 0)
         return false;
+    seen = mpc_load(lock);
+    if (was_given_up(ctx, on, seen))
+        return take_or_steal(ctx, lock, seen, me, true);
     struct watch watched = {0};
     for (;;) {
         seen = mpc_load(lock);
@@ -147,7 +179,7 @@ static bool take(mpc_ctx *ctx, a32 *lock, u64 patience_ns, bool nested)
         if (take_or_steal(ctx, lock, seen, me, is_time_to_judge(&watched, seen)))
             return true;
         if (!is_worth_waiting(ctx, &watched, seen, patience_ns))
-            return false;
+            return give_up(on, &watched);
         if (seen != 0)
             sleep_on(lock, seen, MPC_TAKEOVER_NS < patience_ns ? MPC_TAKEOVER_NS : patience_ns);
     }
@@ -157,14 +189,21 @@ static bool take(mpc_ctx *ctx, a32 *lock, u64 patience_ns, bool nested)
  * and spins a little.  The caller is registered.  Every look is followed by an attempt, the last one, too. */
 bool mpc_lock(mpc_ctx *ctx, a32 *lock, u64 patience_ns)
 {
-    return take(ctx, lock, patience_ns, false);
+    return take(ctx, lock, patience_ns, false, NULL);
+}
+
+/* The same for a shard, whose owner is not waited for again after it was waited for in vain. */
+bool mpc_lock_shard(mpc_ctx *ctx, struct mpc_shard *shard, u64 patience_ns)
+{
+    u64 which = (u64)((u8 *)shard - ctx->base - ctx->geometry.shards_at) / ctx->geometry.shard_bytes;
+    return take(ctx, &shard->lock, patience_ns, false, &ctx->given_up[which % MPC_MAX_SHARDS]);
 }
 
 /* The same for a caller that holds another word lock: the progress of the owner that it waits for is its own progress in
  * the eyes of those who wait for that other lock. */
 bool mpc_lock_nested(mpc_ctx *ctx, a32 *lock, u64 patience_ns)
 {
-    return take(ctx, lock, patience_ns, true);
+    return take(ctx, lock, patience_ns, true, NULL);
 }
 
 /* One waiter is woken; should it die or be stopped before it takes the lock, the others wake by themselves.  The yield
@@ -173,7 +212,8 @@ bool mpc_lock_nested(mpc_ctx *ctx, a32 *lock, u64 patience_ns)
 void mpc_unlock(mpc_ctx *ctx, a32 *lock)
 {
     u32 seen = mpc_load(&ctx->self->word);
-    mpc_step(mpc_steps_of(ctx));
+    a64 *steps = mpc_steps_of(ctx);
+    mpc_store(steps, mpc_load(steps) + MPC_UNLOCKED);
     MPC_POINT();
     if (mpc_cas32(lock, &seen, 0))
         return;
