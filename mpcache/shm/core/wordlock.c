@@ -11,8 +11,8 @@
  * writers, is progress.  The owner shows it in its process slot: `steps` moves at each unlock, and every so often in
  * what takes long.  An owner without progress that wants a core is slow, and is waited for; one that is stopped is not.
  * Nor is an owner that unlocks again and again, for long, while the word never changes: a damaged word names a process
- * that is at work elsewhere.  An owner that a process has given up on is given up on at once until it moves, so that a
- * call of many keys waits for it once.
+ * that is at work elsewhere.  An owner that a process has given up on is given up on at once until it moves, and soon
+ * for a while after: a call of many keys shall not wait for it with each of them.
  *
  * The holder of a word lock runs C only: no Python, no malloc, no page that could fault for want of memory.  Waiters
  * judge by elapsed monotonic time, never by errno: with a timer every 2 ms each sleep ends in EINTR. */
@@ -26,6 +26,7 @@
 #define INCARNATION_MASK 0xfffffu
 #define SPINS 200
 #define SLOW_NS MPC_NS_PER_S /* so much longer an owner is waited for that does nothing but wants a core */
+#define MOMENT_NS (5 * MPC_NS_PER_MS) /* for which one is waited for that was given up on, and has moved since */
 #define ELSEWHERE_NS MPC_NS_PER_S /* of unlocks by an owner whose word stays: it holds something else */
 
 static u32 slot_of(u32 word)
@@ -133,12 +134,14 @@ static bool is_time_to_judge(struct watch *watch, u32 seen)
     return true;
 }
 
-static bool is_worth_waiting(mpc_ctx *ctx, const struct watch *watch, u32 seen, u64 patience_ns)
+static bool is_worth_waiting(mpc_ctx *ctx, const struct watch *watch, u32 seen, u64 patience_ns, bool was_given_up)
 {
-    if (watch->elsewhere_ns >= ELSEWHERE_NS)
+    if (watch->elsewhere_ns >= (was_given_up ? patience_ns : ELSEWHERE_NS))
         return false;
     if (seen == 0 || watch->idle_ns < patience_ns)
         return true;
+    if (was_given_up)
+        return false;
     return watch->idle_ns < patience_ns + SLOW_NS && mpc_wants_to_run(ctx, owner_of(ctx, seen));
 }
 
@@ -147,17 +150,25 @@ static bool give_up(struct mpc_given_up *on, const struct watch *watch)
 {
     if (on) {
         mpc_store(&on->steps, watch->steps);
-        mpc_store(&on->until_ns, watch->elsewhere_ns < ELSEWHERE_NS ? 0 : mpc_mono_ns() + ELSEWHERE_NS);
+        mpc_store(&on->until_ns, mpc_mono_ns() + ELSEWHERE_NS);
         mpc_store(&on->word, watch->word);
     }
     return false;
 }
 
-/* Whether that owner has the lock still, and has not moved since, or only a moment has passed. */
-static bool was_given_up(const mpc_ctx *ctx, const struct mpc_given_up *on, u32 seen)
+/* Whether that owner seems to have the lock still, */
+static bool is_given_up(const struct mpc_given_up *on, u32 seen)
 {
-    return on && seen != 0 && mpc_load(&on->word) == (seen & ~WAITERS) &&
-           (mpc_load(&on->steps) == steps_of(ctx, seen) || mpc_mono_ns() < mpc_load(&on->until_ns));
+    return on && seen != 0 && mpc_load(&on->word) == (seen & ~WAITERS);
+}
+
+/* and if so, for how long it is worth to be waited for again. */
+static u64 patience_left(const mpc_ctx *ctx, const struct mpc_given_up *on, u32 seen, u64 patience_ns)
+{
+    if (mpc_load(&on->steps) == steps_of(ctx, seen))
+        return 0;
+    bool lately = mpc_mono_ns() < mpc_load(&on->until_ns);
+    return lately && patience_ns > MOMENT_NS ? MOMENT_NS : patience_ns;
 }
 
 static bool take(mpc_ctx *ctx, a32 *lock, u64 patience_ns, bool nested, struct mpc_given_up *on)
@@ -169,7 +180,8 @@ static bool take(mpc_ctx *ctx, a32 *lock, u64 patience_ns, bool nested, struct m
     if (patience_ns == 0)
         return false;
     seen = mpc_load(lock);
-    if (was_given_up(ctx, on, seen))
+    u64 patience = is_given_up(on, seen) ? patience_left(ctx, on, seen, patience_ns) : patience_ns;
+    if (patience == 0)
         return take_or_steal(ctx, lock, seen, me, true);
     struct watch watched = {0};
     for (;;) {
@@ -178,10 +190,10 @@ static bool take(mpc_ctx *ctx, a32 *lock, u64 patience_ns, bool nested, struct m
             mpc_step(mpc_steps_of(ctx));
         if (take_or_steal(ctx, lock, seen, me, is_time_to_judge(&watched, seen)))
             return true;
-        if (!is_worth_waiting(ctx, &watched, seen, patience_ns))
+        if (!is_worth_waiting(ctx, &watched, seen, patience, patience < patience_ns))
             return give_up(on, &watched);
         if (seen != 0)
-            sleep_on(lock, seen, MPC_TAKEOVER_NS < patience_ns ? MPC_TAKEOVER_NS : patience_ns);
+            sleep_on(lock, seen, MPC_TAKEOVER_NS < patience ? MPC_TAKEOVER_NS : patience);
     }
 }
 
