@@ -20,10 +20,11 @@ KEYS = [f"key-{i}" for i in range(40)]
 ROUNDS = 60
 
 
-def segment_in(fd: int) -> _engine.Engine:
+def segment_in(fd: int, slots: int = 4) -> _engine.Engine:
+    """With 1024 slots its shard has the last 256 KiB."""
     size = _engine.smallest(1)
     os.posix_fallocate(fd, 0, size)
-    _engine.format(fd, size, 1, 4)
+    _engine.format(fd, size, 1, slots)
     return _engine.Engine(fd)
 
 
@@ -126,11 +127,12 @@ def test_a_writer_says_what_is_wrong_and_a_reader_misses() -> None:
 def test_a_lock_word_of_nobody_is_taken_over() -> None:
     """Rubbish in the shard's lock names a process that never was: it is dead."""
     fd = os.memfd_create("damaged")
-    engine = segment_in(fd)
+    engine = segment_in(fd, 1024)
     space = engine.space("")
     space.set("a", b"v")
     shard = engine.size - 256 * 1024
     for word in (0x7FFFFFFF, 0xFFFFFFFF, 0x00000003, 0x80000000):
+        assert os.pread(fd, 4, shard) == bytes(4)
         os.pwrite(fd, word.to_bytes(4, "little"), shard)
         start = time.monotonic()
         try:
@@ -170,3 +172,55 @@ def test_a_ring_whose_ends_make_no_sense_is_refused_before_its_bytes_are_read(wh
         assert child.next(patience=60) == "survived"
     finally:
         child.kill()
+
+
+def word_of(owner: int) -> bytes:
+    """How the lock words of a segment name the process with this id (core/wordlock.c)."""
+    return ((owner >> 16 & 0xFFFFF) << 11 | (owner & 0xFFFF) + 1).to_bytes(4, "little")
+
+
+class TwoShards:
+    """A segment of two shards, and keys of each: a set moves a head of its key's shard."""
+
+    def __init__(self) -> None:
+        self.fd = os.memfd_create("damaged")
+        size = _engine.smallest(2)
+        os.posix_fallocate(self.fd, 0, size)
+        _engine.format(self.fd, size, 2)
+        self.engine = _engine.Engine(self.fd)
+        self.space = self.engine.space("")
+        self.shards = [size - (2 - i) * 256 * 1024 for i in range(2)]
+        self.keys: list[list[str]] = [[], []]
+        for i in range(200):
+            before = self.heads(0)
+            self.space.set(f"key-{i}", b"value")
+            self.keys[self.heads(0) == before].append(f"key-{i}")
+
+    def heads(self, shard: int) -> bytes:
+        return os.pread(self.fd, 32, self.shards[shard] + 64)
+
+    def lock(self, shard: int, word: bytes) -> None:
+        os.pwrite(self.fd, word, self.shards[shard])
+
+
+@pytest.mark.parametrize("works", [False, True], ids=["rests", "works elsewhere"])
+def test_a_lock_word_of_a_process_that_does_not_hold_it_is_not_waited_for_long(fork: Any, works: bool) -> None:
+    """Nor for each value of a call of many: who was waited for in vain is not waited for again."""
+    two = TwoShards()
+
+    def other(send: Any) -> None:
+        two.space.set(two.keys[1][0], b"mine")
+        send(two.engine.owner)
+        while works:
+            two.space.set(two.keys[1][0], b"mine")
+        time.sleep(60)
+
+    two.lock(0, word_of(fork(other).next()))
+    start = time.monotonic()
+    outcomes = two.space.set_multi([(key, b"value") for key in two.keys[0][:40]])
+    took = time.monotonic() - start
+    assert outcomes == [False] * 40
+    assert two.space.get_multi(two.keys[0][:40]) == [None] * 40
+    assert took < 2.0
+    two.lock(0, bytes(4))
+    assert two.space.set(two.keys[0][0], b"value")

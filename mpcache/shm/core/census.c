@@ -102,7 +102,7 @@ static mpc_status check_shard(mpc_ctx *ctx, u32 which, char *why, size_t room)
     static const char *const places[] = {"small ring", "main ring", "index"};
     char what[160] = "";
     struct mpc_shard *shard = mpc_shard_at(ctx, which);
-    if (!mpc_lock(ctx, &shard->lock, CHECK_WAIT_NS))
+    if (!mpc_lock_shard(ctx, shard, CHECK_WAIT_NS))
         return MPC_BUSY;
     unsigned place = 0;
     mpc_status status = MPC_OK;
@@ -112,7 +112,7 @@ static mpc_status check_shard(mpc_ctx *ctx, u32 which, char *why, size_t room)
         place--;
     else
         status = check_index(ctx, shard, what, sizeof what);
-    mpc_unlock(ctx, &shard->lock);
+    mpc_unlock_shard(ctx, shard);
     if (status != MPC_OK)
         snprintf(why, room, "shard %u, %s: %s", which, places[place], what);
     return status;

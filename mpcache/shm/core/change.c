@@ -91,10 +91,10 @@ static mpc_status make_change(mpc_ctx *ctx, struct change *change, enum mpc_coun
     mpc_hit early;
     change->from = mpc_look_up(ctx, shard, change->key, &early) == MPC_OK ? *(const i64 *)early.value : 0;
 #endif
-    if (!mpc_lock(ctx, &shard->lock, wait_ns))
+    if (!mpc_lock_shard(ctx, shard, wait_ns))
         return MPC_BUSY;
     status = change_locked(ctx, shard, change, drops);
-    mpc_unlock(ctx, &shard->lock);
+    mpc_unlock_shard(ctx, shard);
     if (status == MPC_OK)
         mpc_count(ctx, what);
     return status == MPC_DROPPED ? MPC_BUSY : status;

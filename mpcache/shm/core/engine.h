@@ -19,6 +19,12 @@ struct mpc_self {
     a32 state; /* nobody, registering, registered */
 };
 
+/* The owner of a shard that this process has waited for in vain, and what it had done by then (wordlock.c). */
+struct mpc_given_up {
+    a32 word, unlocks;
+    a64 steps, elsewhere_ns;
+};
+
 typedef struct mpc_ctx {
     u8 *base;
     struct mpc_header *header;
@@ -37,6 +43,7 @@ typedef struct mpc_ctx {
     a32 hits_allowed, hits_left; /* until one looks: as counted then, and now */
     a64 crowded_ns;   /* when every process slot was last found taken */
     a32 lines;        /* that the last record had which was read; the next may be as long */
+    struct mpc_given_up given_up[MPC_MAX_SHARDS];
     struct mpc_ctx *next;
 } mpc_ctx;
 
@@ -148,9 +155,11 @@ static inline mpc_status mpc_enter(mpc_ctx *ctx)
 }
 
 /* -- word locks: wordlock.c --------------------------------------------------------------------------------- */
-bool mpc_lock(mpc_ctx *ctx, a32 *lock, u64 patience_ns);
-bool mpc_lock_nested(mpc_ctx *ctx, a32 *lock, u64 patience_ns);
+bool mpc_lock(mpc_ctx *ctx, a32 *word, u64 patience_ns);
+bool mpc_lock_shard(mpc_ctx *ctx, struct mpc_shard *shard, u64 patience_ns);
+bool mpc_lock_nested(mpc_ctx *ctx, a32 *word, u64 patience_ns);
 void mpc_unlock(mpc_ctx *ctx, a32 *lock);
+void mpc_unlock_shard(mpc_ctx *ctx, struct mpc_shard *shard);
 void mpc_free_word_of(a32 *lock, u32 slot);
 u32 mpc_word_of(u64 owner);
 
@@ -254,6 +263,7 @@ static inline void mpc_tally_locked(a64 *counter)
     mpc_store(counter, mpc_load(counter) + 1);
 }
 
+#define MPC_UNLOCKED (1ull << 32) /* steps of one unlock: more than long work under one lock has */
 #define MPC_TAKEOVER_NS (20 * MPC_NS_PER_MS) /* a waiter judges the holder each time that this has passed */
 #define MPC_SHARD_WAIT_NS (100 * MPC_NS_PER_MS) /* a set gives up when a shard's owner did nothing for so long */
 #define MPC_LONG_COPY (64u << 10) /* bytes from which a copy is worth a release of the GIL */

@@ -259,14 +259,14 @@ mpc_status mpc_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64
     u32 drops = mpc_load_acquire(mpc_drops_of(shard, key));
     mpc_ask_for(ctx, shard, key);
     mpc_lease_void(ctx, key);
-    if (!mpc_lock(ctx, &shard->lock, wait_ns)) {
+    if (!mpc_lock_shard(ctx, shard, wait_ns)) {
         if (wait_ns == 0)
             return MPC_BUSY;
         mpc_drop(ctx, key);
         return MPC_DROPPED;
     }
     status = mpc_put_fresh_locked(ctx, shard, key, value, drops);
-    mpc_unlock(ctx, &shard->lock);
+    mpc_unlock_shard(ctx, shard);
     if (status == MPC_OK)
         mpc_count(ctx, MPC_COUNT_SETS);
     return status;
@@ -311,10 +311,10 @@ static mpc_status fill_under_lock(mpc_ctx *ctx, const mpc_key *key, const mpc_va
                                   u64 wait_ns)
 {
     struct mpc_shard *shard = mpc_shard_of(ctx, key);
-    if (!mpc_lock(ctx, &shard->lock, wait_ns))
+    if (!mpc_lock_shard(ctx, shard, wait_ns))
         return wait_ns == 0 ? MPC_BUSY : MPC_DROPPED;
     mpc_status status = fill_locked(ctx, shard, key, value, guard, wait_ns);
-    mpc_unlock(ctx, &shard->lock);
+    mpc_unlock_shard(ctx, shard);
     return status;
 }
 
