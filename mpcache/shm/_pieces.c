@@ -34,6 +34,8 @@ static int hold_one(PyObject *from, held_value *held, Py_buffer *buffer, const v
 
 void let_go_of(held_value *held)
 {
+    if (held->n == 0 && !held->many && !held->pieces && !held->copy)
+        return; /* bytes, which are only borrowed */
     for (Py_ssize_t i = 0; i < held->n; i++)
         PyBuffer_Release(held->many ? &held->many[i] : &held->one);
     PyMem_Free(held->many);

@@ -331,6 +331,10 @@ void free_keys(many_keys *many)
  * yields: a list grows item by item, and a tuple of a list is filled before the collector knows it. */
 static PyObject *tuple_of(PyObject *iterable)
 {
+    if (PyList_CheckExact(iterable))
+        return PyList_AsTuple(iterable);
+    if (PyTuple_CheckExact(iterable))
+        return Py_NewRef(iterable);
     PyObject *list = PySequence_List(iterable), *tuple = list ? PyList_AsTuple(list) : NULL;
     Py_XDECREF(list);
     return tuple;
