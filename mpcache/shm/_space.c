@@ -106,15 +106,20 @@ static PyObject *collect_keys(Space *self, u8 bytes[MPC_MAX_KEY])
 {
     mpc_cursor cursor = {0};
     mpc_hit hit;
+    mpc_status status = MPC_ABSENT;
     PyObject *found = PyDict_New();
     u64 hard_at = mpc_load_acquire(&mpc_space_at(&self->engine->ctx, self->number)->hard_at);
-    while (found && mpc_next_key(&self->engine->ctx, &cursor, self->number, &hit, bytes) == MPC_OK) {
+    while (found && (status = mpc_next_key(&self->engine->ctx, &cursor, self->number, &hit, bytes)) == MPC_OK) {
         if (hit.record.epoch < hard_at || hit.record.sort >> 4 != KIND_RECORD)
             continue;
         PyObject *key = key_object(&hit, bytes);
         if (!key || PyDict_SetItem(found, key, Py_None) < 0)
             Py_CLEAR(found);
         Py_XDECREF(key);
+    }
+    if (found && status != MPC_ABSENT) {
+        Py_CLEAR(found);
+        raise_status(status);
     }
     return found;
 }

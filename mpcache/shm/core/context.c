@@ -47,18 +47,17 @@ static bool make_self(mpc_ctx *ctx)
 /* The caller's descriptor may be closed, and the liveness lock belongs to the description behind it. */
 static bool own_descriptor(mpc_ctx *ctx, int fd)
 {
-    ctx->fd = mpc_reopen(fd);
-    ctx->fd_pid = (u64)getpid();
-    return ctx->fd >= 0;
+    ctx->shared_fd = mpc_duplicate(fd);
+    return ctx->shared_fd >= 0 && mpc_own_description(ctx);
 }
 
 /* `path` is the segment's name in the file system, NULL for one that has none.  On failure nothing is left; errno is the system's word where the status is MPC_SYSTEM. */
 mpc_status mpc_open(mpc_ctx *ctx, int fd, const char *path)
 {
     memset(ctx, 0, sizeof *ctx);
-    ctx->fd = ctx->fd_for_child = -1;
+    ctx->fd = ctx->shared_fd = ctx->fd_for_child = -1;
     mpc_status status = map_segment(ctx, fd);
-    if (status == MPC_OK && (!make_self(ctx) || !own_descriptor(ctx, fd) || (path && !(ctx->path = strdup(path)))))
+    if (status == MPC_OK && (!make_self(ctx) || (path && !(ctx->path = strdup(path))) || !own_descriptor(ctx, fd)))
         status = MPC_SYSTEM;
     if (status != MPC_OK) {
         int saved = errno;
@@ -77,8 +76,7 @@ void mpc_close(mpc_ctx *ctx)
     if (ctx->base && ctx->self && ctx->fd >= 0)
         mpc_unregister(ctx);
     mpc_unpin(ctx);
-    if (mpc_is_our_inode(ctx, ctx->fd)) /* else the program closed it, and the number may be another file's */
-        close(ctx->fd);
+    mpc_close_descriptors(ctx);
     if (ctx->self)
         munmap(ctx->self, (size_t)sysconf(_SC_PAGESIZE));
     if (ctx->base)
@@ -88,17 +86,6 @@ void mpc_close(mpc_ctx *ctx)
     ctx->base = NULL;
     ctx->self = NULL;
     ctx->fd = -1;
-}
-
-/* All processes move to the next segment of the name at their next call. */
-void mpc_retire(mpc_ctx *ctx)
-{
-    mpc_store_release(&ctx->header->retired, 1);
-}
-
-bool mpc_retired(mpc_ctx *ctx)
-{
-    return mpc_load_acquire(&ctx->header->retired) != 0;
 }
 
 /* What nobody tells us, asked at most once in MPC_LOOK_NS: whether the program has closed our descriptor, and whether

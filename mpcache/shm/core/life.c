@@ -9,6 +9,11 @@
  * one, opened beforehand by the parent (it may have changed its user by the time it needs it); the child closes the
  * inherited one, which does not unlock, and does not inherit the pin.
  *
+ * Who may not open the file (its process has dropped its privileges and forks again, or sees neither /proc nor the path
+ * any more) uses the description that the segment was mapped through, which all children share.  Its lock is then one of
+ * the process (F_SETLK), whose death frees it, too; other processes see no difference.  But such a lock is also lost when
+ * the process closes any descriptor of the file.
+ *
  * A raw clone() runs no fork handler, so who I am stands in a page that the kernel wipes for the child. */
 #include "engine.h"
 
@@ -32,6 +37,13 @@ static pthread_mutex_t contexts_lock = PTHREAD_MUTEX_INITIALIZER; /* held while 
 
 /* -- the descriptor ------------------------------------------------------------------------------------------- */
 
+/* Another descriptor of the same description. */
+int mpc_duplicate(int fd)
+{
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR);
+    return high < 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : high; /* the limit of descriptors may be lower than that */
+}
+
 static int to_high(int fd)
 {
     int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR);
@@ -41,8 +53,9 @@ static int to_high(int fd)
     return high;
 }
 
-/* Another open file description of the same inode: works across setuid, chroot and unlink. */
-int mpc_reopen(int fd)
+/* Another open file description of the same inode, also of one that has no name any more: it takes /proc and the
+ * permission to open the file. */
+static int reopen(int fd)
 {
     char path[32];
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
@@ -62,16 +75,10 @@ static struct flock life_lock(short type, u32 slot, u32 count)
     return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = MPC_LIFE_AT + slot, .l_len = count};
 }
 
-static bool lock_life(int fd, u32 slot)
+static bool set_life(const mpc_ctx *ctx, short type, u32 slot)
 {
-    struct flock lock = life_lock(F_WRLCK, slot, 1);
-    return fcntl(fd, F_OFD_SETLK, &lock) == 0;
-}
-
-static void unlock_life(int fd, u32 slot)
-{
-    struct flock lock = life_lock(F_UNLCK, slot, 1);
-    fcntl(fd, F_OFD_SETLK, &lock);
+    struct flock lock = life_lock(type, slot, 1);
+    return fcntl(ctx->fd, ctx->by_process ? F_SETLK : F_OFD_SETLK, &lock) == 0;
 }
 
 /* Whether any process is attached to the segment behind fd; an error counts as yes. */
@@ -201,18 +208,21 @@ static void move_in(mpc_ctx *ctx, u32 which)
 static bool take_a_slot(mpc_ctx *ctx)
 {
     for (u32 i = 0; i < ctx->geometry.slots; i++)
-        if (lock_life(ctx->fd, i)) {
+        if (set_life(ctx, F_WRLCK, i)) {
             move_in(ctx, i);
             return true;
         }
     return false;
 }
 
-/* Through the inherited descriptor; or by name, where the program has closed that (daemons close all they find). */
+/* Through a descriptor that is there; or by name, where the program has closed those (daemons close all they find), or
+ * there is no /proc. */
 static int another_descriptor(const mpc_ctx *ctx)
 {
-    if (mpc_is_our_inode(ctx, ctx->fd))
-        return mpc_reopen(ctx->fd);
+    int known = mpc_is_our_inode(ctx, ctx->fd) ? ctx->fd : ctx->shared_fd;
+    int again = mpc_is_our_inode(ctx, known) ? reopen(known) : -1;
+    if (again >= 0)
+        return again;
     int fd = ctx->path ? open(ctx->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW) : -1;
     if (fd < 0 || mpc_is_our_inode(ctx, fd))
         return fd < 0 ? -1 : to_high(fd);
@@ -241,28 +251,45 @@ void mpc_unpin(mpc_ctx *ctx)
     ctx->pin = NULL;
 }
 
-/* For a new life: a description that is mine, and not the parent's.  What is closed here is the parent's; a number that
- * stands for another file by now is left alone. */
-static bool own_description(mpc_ctx *ctx)
+/* `own` < 0: none could be opened. */
+static void use_description(mpc_ctx *ctx, int own)
 {
-    u64 pid = (u64)getpid();
-    bool ours = mpc_is_our_inode(ctx, ctx->fd);
-    if (ctx->fd_pid == pid && ours)
+    ctx->by_process = own < 0;
+    ctx->fd = own < 0 ? ctx->shared_fd : own;
+    ctx->fd_pid = (u64)getpid();
+}
+
+/* What is closed here is the parent's; a number that stands for another file by now is left alone. */
+static void close_description(mpc_ctx *ctx)
+{
+    if (ctx->fd != ctx->shared_fd && mpc_is_our_inode(ctx, ctx->fd))
+        close(ctx->fd);
+}
+
+void mpc_close_descriptors(mpc_ctx *ctx)
+{
+    close_description(ctx);
+    if (mpc_is_our_inode(ctx, ctx->shared_fd))
+        close(ctx->shared_fd);
+}
+
+/* For a new life: a description that is mine, and not the parent's; or else the shared one. */
+bool mpc_own_description(mpc_ctx *ctx)
+{
+    if (ctx->fd_pid == (u64)getpid() && mpc_is_our_inode(ctx, ctx->fd))
         return true;
     int mine = another_descriptor(ctx);
-    if (mine < 0)
+    if (mine < 0 && !mpc_is_our_inode(ctx, ctx->shared_fd))
         return false;
-    if (ours)
-        close(ctx->fd);
+    close_description(ctx);
     mpc_unpin(ctx);
-    ctx->fd = mine;
-    ctx->fd_pid = pid;
+    use_description(ctx, mine);
     return true;
 }
 
 static mpc_status become_somebody(mpc_ctx *ctx)
 {
-    if (!own_description(ctx))
+    if (!mpc_own_description(ctx))
         return MPC_NO_DESCRIPTOR;
     mpc_store(&ctx->self->owner, 0);
     u64 now = mpc_mono_coarse_ns();
@@ -282,8 +309,12 @@ static mpc_status become_somebody(mpc_ctx *ctx)
 static mpc_status see_again(mpc_ctx *ctx)
 {
     int fd = mpc_is_our_inode(ctx, ctx->fd) ? -1 : another_descriptor(ctx);
-    if (fd >= 0)
-        ctx->fd = fd;
+    if (fd < 0)
+        return MPC_OK;
+    bool lost = ctx->by_process; /* its lock went with the descriptor */
+    use_description(ctx, fd);
+    if (lost)
+        set_life(ctx, F_WRLCK, (u32)(mpc_load(&ctx->self->owner) & 0xffff));
     return MPC_OK;
 }
 
@@ -319,7 +350,7 @@ void mpc_unregister(mpc_ctx *ctx)
         mpc_cas64(&mpc_slot_at(ctx, which)->id, &owner, 0);
     }
     mpc_store(&ctx->self->owner, 0);
-    unlock_life(ctx->fd, which);
+    set_life(ctx, F_UNLCK, which);
 }
 
 /* -- fork -------------------------------------------------------------------------------------------------------- */
@@ -345,16 +376,13 @@ static void after_fork_in_parent(void)
 
 static void after_fork_in_child(void)
 {
-    u64 pid = (u64)getpid();
     for (mpc_ctx *ctx = contexts; ctx; ctx = ctx->next) {
         ctx->pin = NULL;
-        if (ctx->fd_for_child < 0)
+        if (ctx->fd_for_child < 0 && !mpc_is_our_inode(ctx, ctx->shared_fd))
             continue;
-        if (mpc_is_our_inode(ctx, ctx->fd))
-            close(ctx->fd);
-        ctx->fd = ctx->fd_for_child;
+        close_description(ctx);
+        use_description(ctx, ctx->fd_for_child);
         ctx->fd_for_child = -1;
-        ctx->fd_pid = pid;
     }
     pthread_mutex_unlock(&contexts_lock);
 }
