@@ -314,6 +314,12 @@ static PyObject *engine_get_shards(Engine *self, void *unused)
     return PyLong_FromUnsignedLong(self->ctx.geometry.shards);
 }
 
+static PyObject *engine_get_shard_bytes(Engine *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(self->ctx.geometry.shard_bytes);
+}
+
 static PyObject *engine_get_owner(Engine *self, void *unused)
 {
     (void)unused;
@@ -344,6 +350,7 @@ static PyGetSetDef engine_getset[] = {
     {"size", (getter)engine_get_size, NULL, "Bytes of the segment.", NULL},
     {"born", (getter)engine_get_born, NULL, "When it was made: seconds since the Unix epoch.", NULL},
     {"shards", (getter)engine_get_shards, NULL, "Into how many parts it is divided.", NULL},
+    {"shard_bytes", (getter)engine_get_shard_bytes, NULL, "How many bytes each part has.", NULL},
     {"owner", (getter)engine_get_owner, NULL, "This process's id in the segment; 0 before its first operation.", NULL},
     {"fd", (getter)engine_get_fd, NULL, "A descriptor of the segment, which the engine keeps open.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
