@@ -61,8 +61,8 @@ class ShmBackend(BytesBackend):
     Arguments: ``name`` (None: an anonymous segment, for forked children), ``size`` (bytes or ``"64MB"``), ``mode``
     (0o600), ``shards`` (None: by cores and size), ``namespace`` (keeps the keys of programs apart that share a
     segment), ``strict_size`` (refuse a segment of another size), ``segment`` (an attached one, instead of a name),
-    ``on_error`` (``"miss"``: while the segment is out of reach reads miss, sets are dropped and counted in ``errors``, and
-    creators run; ``"raise"``: SegmentError).  Whatever ``on_error`` is, deletes and invalidations raise.
+    ``on_error`` (``"miss"``: while the segment is out of reach reads miss, sets are dropped and counted in ``errors``,
+    and creators run; ``"raise"``: SegmentError).  Whatever ``on_error`` is, deletes and invalidations raise.
 
     :raises SegmentError: as in :func:`mpcache.shm.segment.attach`, and in its methods as ``on_error`` says.
     """
@@ -276,8 +276,8 @@ class ShmBackend(BytesBackend):
         return ShmMutex(key, place=self._place, tolerate=self._outage.note if self._outage.tolerated else None)
 
     def begin_fill(self, key: KeyType) -> Guard | NoFill:
-        begin: Callable[[Space], Guard | NoFill] = lambda space: space.guard(key)  # noqa: E731  # to give it a type
-        return self._read(begin, NO_FILL)
+        begun: Guard | NoFill = self._read(lambda space: space.guard(key), NO_FILL)
+        return begun
 
     def invalidation(self) -> SharedInvalidation:
         return SharedInvalidation(self)

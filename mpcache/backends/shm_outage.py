@@ -86,4 +86,4 @@ class NoFill:
         """Do nothing: no lease is held."""
 
 
-NO_FILL = NoFill()
+NO_FILL: Any = NoFill()

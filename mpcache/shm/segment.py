@@ -322,16 +322,19 @@ def unlink(name: str) -> bool:
     Processes that use it go on in a new segment at their next call.
 
     :raises SegmentError: this process may not remove it; nothing was changed.
+    :raises IsADirectoryError: it is a directory.
     """
     path = path_of(name)
     segment = _find_any(name, path)
     if segment is not None:
         segment.unlink()
         return True
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return False
+    if os.path.isdir(path) and not os.path.islink(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    with explained(path, "remove"):
+        os.unlink(path)
     return True
 
 

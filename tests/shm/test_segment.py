@@ -812,7 +812,7 @@ def test_a_segment_over_half_of_the_file_system_can_be_replaced(
 
 
 def no_room_beside(name: str) -> int:
-    """Fill the file system of a segment with a file that keeps the memory which a removal gives back; its descriptor."""
+    """Take all memory that the file system of a segment has left; the descriptor that keeps it."""
     fd = os.open(path_of(name).parent, os.O_TMPFILE | os.O_RDWR, 0o600)
     there = os.statvfs(path_of(name).parent)
     os.posix_fallocate(fd, 0, there.f_bavail * there.f_frsize)
