@@ -236,7 +236,7 @@ def check(name: str) -> None:
 @group.command()
 @click.argument("names", nargs=-1, metavar="NAME...")
 @click.option("--force", is_flag=True, help="Do not ask, also if living processes hold keys.")
-@click.option("--size", metavar="SIZE", help="Create it again with this size, such as 256MB, before any other process can.")
+@click.option("--size", metavar="SIZE", help="Create it again with this size, such as 256MB.")
 @click.option("--locks", is_flag=True, help="Also what mutexes have left: lock files and bells; not what is held.")
 def rm(names: Sequence[str], force: bool, size: str | None, locks: bool) -> int:
     """Remove segments, also damaged ones.

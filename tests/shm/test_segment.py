@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from mpcache.exception import (
     TooManyProcesses,
 )
 from mpcache.shm import _engine, room, segment
-from tests.conftest import in_time
+from tests.conftest import in_time, needs_mount
 from tests.processes.support import wait_until
 
 pytestmark = pytest.mark.engine
@@ -106,24 +106,6 @@ def test_shards_by_size() -> None:
 
 
 # -- no room ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small_tmpfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """``small_tmpfs("6m")``: segments go to a tmpfs of that size."""
-    mounted: list[Path] = []
-
-    def mount(size: str) -> None:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=1777", "tmpfs", tmp_path], check=True)
-        mounted.append(tmp_path)
-        monkeypatch.setenv("MPCACHE_SHM", str(tmp_path))
-
-    yield mount
-    for path in mounted:
-        subprocess.run(["umount", "-l", path], check=True)
-
-
-needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a tmpfs")
 
 
 @needs_mount
