@@ -39,6 +39,8 @@ static PyObject *exception_class(mpc_status status)
 PyObject *raise_status(mpc_status status)
 {
     int number = errno;
+    if (status == MPC_SYSTEM && PyErr_Occurred())
+        return NULL; /* the binding's own: there was no memory */
     PyObject *type = exception_class(status);
     if (type) {
         if (status == MPC_SYSTEM)
@@ -156,11 +158,11 @@ static PyObject *engine_namespaces(Engine *self, PyObject *unused)
     (void)unused;
     PyObject *list = PyList_New(0);
     for (u16 i = 0; list && i < MPC_NAMESPACES; i++) {
-        struct mpc_space *space = mpc_space_at(&self->ctx, i);
-        u32 len = space->name_bytes;
-        if (mpc_load_acquire(&space->used) == 0 || len > MPC_NAME_BYTES)
+        char bytes[MPC_NAME_BYTES];
+        u32 len = mpc_space_name(&self->ctx, i, bytes);
+        if (len == MPC_NO_NAME)
             continue;
-        PyObject *name = PyUnicode_DecodeUTF8(space->name, len, "replace");
+        PyObject *name = PyUnicode_DecodeUTF8(bytes, len, "replace");
         if (!name || PyList_Append(list, name) < 0)
             Py_CLEAR(list);
         Py_XDECREF(name);
@@ -387,8 +389,10 @@ static PyObject *format_segment(PyObject *module, PyObject *args)
     struct mpc_geometry geometry;
     mpc_status status = mpc_plan(&geometry, size, shards, slots, limit);
     if (status == MPC_BAD_HEADER)
-        return PyErr_Format(PyExc_ValueError, "shards=%u, slots=%u: shards must be a power of two up to %u, slots at most %u",
-                            shards, slots, MPC_MAX_SHARDS, MPC_SLOTS);
+        return PyErr_Format(PyExc_ValueError,
+                            "size=%llu, shards=%u, slots=%u: shards must be a power of two up to %u, of at most 1 TiB "
+                            "each; a segment has at most 16 TiB and %u slots",
+                            size, shards, slots, MPC_MAX_SHARDS, MPC_SLOTS);
     if (status != MPC_OK)
         return raise_status(status);
     void *base = mpc_map(fd, size);
@@ -452,30 +456,69 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* An interpreter that imports the module again gets the same types: objects of the first import go on. */
 static int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type)
 {
-    *type = (PyTypeObject *)PyType_FromSpec(spec);
+    if (!*type)
+        *type = (PyTypeObject *)PyType_FromSpec(spec);
     return *type ? PyModule_AddType(module, *type) : -1;
 }
+
+/* Let the first interpreter of the process have the engine, and no other.  Its types, and the bytes that it keeps for
+ * the next value, belong to one interpreter.  The mark lies in what the interpreter keeps for modules, which goes when
+ * the interpreter does: another one at the same address, or with the same number, has none. */
+static int claim_interpreter(void)
+{
+    static atomic_flag taken = ATOMIC_FLAG_INIT;
+    PyObject *marks = PyInterpreterState_GetDict(PyInterpreterState_Get());
+    PyObject *name = marks ? PyUnicode_FromString("mpcache.shm._engine") : NULL;
+    PyObject *mine = name ? PyDict_GetItemWithError(marks, name) : NULL;
+    int status = mine ? 0 : -1;
+    if (name && !mine && !PyErr_Occurred()) {
+        if (!atomic_flag_test_and_set(&taken))
+            status = PyDict_SetItem(marks, name, Py_True);
+        else
+            PyErr_SetString(PyExc_ImportError,
+                            "mpcache's shared-memory engine is in use by another interpreter of this process, and works in "
+                            "one interpreter of a process only; run the programs in processes of their own, or in the same "
+                            "interpreter (mod_wsgi: WSGIApplicationGroup %{GLOBAL})");
+    }
+    Py_XDECREF(name);
+    return status;
+}
+
+static int fill_module(PyObject *module)
+{
+    return claim_interpreter() < 0 || add_type(module, &Engine_Spec, &Engine_Type) < 0 ||
+                   add_type(module, &Space_Spec, &Space_Type) < 0 || add_type(module, &Lease_Spec, &Lease_Type) < 0 ||
+                   add_type(module, &Guard_Spec, &Guard_Type) < 0 || add_type(module, &Seat_Spec, &Seat_Type) < 0 ||
+                   add_type(module, &Shortcut_Spec, &Shortcut_Type) < 0 || init_time() < 0 ||
+                   PyModule_AddIntConstant(module, "LAYOUT", MPC_LAYOUT) < 0 ||
+                   PyModule_AddIntConstant(module, "MAX_KEY", MPC_MAX_KEY) < 0 ||
+                   PyModule_AddIntConstant(module, "MAX_SHARDS", MPC_MAX_SHARDS) < 0
+               ? -1
+               : 0;
+}
+
+/* An interpreter with a GIL of its own may be the first; fill_module() refuses every other, and says why. */
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, fill_module},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+    {0, NULL},
+};
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "mpcache.shm._engine",
     .m_doc = "The shared-memory engine.  Use it through mpcache.shm.segment.",
-    .m_size = -1,
+    .m_size = 0,
     .m_methods = functions,
+    .m_slots = module_slots,
 };
 
 PyMODINIT_FUNC PyInit__engine(void)
 {
-    PyObject *module = PyModule_Create(&definition);
-    if (module && (add_type(module, &Engine_Spec, &Engine_Type) < 0 || add_type(module, &Space_Spec, &Space_Type) < 0 ||
-                   add_type(module, &Lease_Spec, &Lease_Type) < 0 || add_type(module, &Guard_Spec, &Guard_Type) < 0 ||
-                   add_type(module, &Seat_Spec, &Seat_Type) < 0 ||
-                   add_type(module, &Shortcut_Spec, &Shortcut_Type) < 0 || init_time() < 0 ||
-                   PyModule_AddIntConstant(module, "LAYOUT", MPC_LAYOUT) < 0 ||
-                   PyModule_AddIntConstant(module, "MAX_KEY", MPC_MAX_KEY) < 0 ||
-                   PyModule_AddIntConstant(module, "MAX_SHARDS", MPC_MAX_SHARDS) < 0))
-        Py_CLEAR(module);
-    return module;
+    return PyModuleDef_Init(&definition);
 }

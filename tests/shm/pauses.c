@@ -109,7 +109,7 @@ static bool is_there(mpc_ctx *ctx)
 static void delete(mpc_ctx *ctx)
 {
     mpc_key key = the_key(ctx);
-    mpc_delete(ctx, &key);
+    mpc_delete(ctx, &key, MPC_SHARD_WAIT_NS);
 }
 
 static void die(mpc_ctx *ctx)
@@ -134,7 +134,7 @@ static void first_deletes(void)
 
 static void next_hold_is_voided(void)
 {
-    mpc_lease_release(&third, &held, true);
+    mpc_lease_release(&third, &held, true, MPC_SHARD_WAIT_NS);
     if (take(&third, &held) != MPC_OK)
         abort();
     delete(&other);
@@ -150,7 +150,7 @@ static void look_at_late_void(void)
 static void prepare_old_token(void)
 {
     take(&first, &before);
-    mpc_lease_release(&first, &before, true);
+    mpc_lease_release(&first, &before, true, MPC_SHARD_WAIT_NS);
 }
 
 static void first_takes(void)
@@ -160,7 +160,7 @@ static void first_takes(void)
 
 static void old_token_is_given_back(void)
 {
-    what_other_got = mpc_lease_release(&first, &before, true);
+    what_other_got = mpc_lease_release(&first, &before, true, MPC_SHARD_WAIT_NS);
 }
 
 static void look_at_old_token(void)

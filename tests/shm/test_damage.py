@@ -139,3 +139,34 @@ def test_a_lock_word_of_nobody_is_taken_over() -> None:
             pytest.fail(f"lock word {word:#x} is never free")
         assert time.monotonic() - start < 0.1
     os.close(fd)
+
+
+RINGS_AT = 64
+"""From the start of a shard: tail and head of the small ring, tail and head of the main ring."""
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_a_ring_whose_ends_make_no_sense_is_refused_before_its_bytes_are_read(which: int) -> None:
+    """The main ring ends where the mapping ends: a record that seems to start on its last bytes leads out of it."""
+
+    def act(send: Any) -> str:
+        fd = os.memfd_create("damaged")
+        engine = segment_in(fd)
+        space = engine.space("")
+        space.set("key", b"v")
+        at = engine.size - 256 * 1024 + RINGS_AT + 8 * which
+        whole = int.from_bytes(os.pread(fd, 8, at), "little")
+        main = int.from_bytes(os.pread(fd, 8, engine.size - 256 * 1024 + RINGS_AT + 16), "little")  # one capacity
+        odd = [whole + 1, main - 1, 2 * main - 1, main + whole - 1, 2**48 - 1, 2**48, 2**63, 2**64 - 1, 0]
+        for word in (*odd, *(word - 5 * main for word in odd)):
+            os.pwrite(fd, (word % 2**64).to_bytes(8, "little"), at)
+            use(space)
+            os.pwrite(fd, whole.to_bytes(8, "little"), at)
+        os.close(fd)
+        return "survived"
+
+    child = Child(act)
+    try:
+        assert child.next(patience=60) == "survived"
+    finally:
+        child.kill()

@@ -781,9 +781,7 @@ def test_a_fork_in_the_midst_of_a_birth_locks_nobody_out(
 
 
 @needs_mount
-def test_a_segment_over_half_of_the_file_system_can_be_replaced(
-    small_tmpfs: Callable[[str], None], name: str
-) -> None:
+def test_a_segment_over_half_of_the_file_system_can_be_replaced(small_tmpfs: Callable[[str], None], name: str) -> None:
     """Its successor needs the room that this process's own mapping of the old one takes."""
     small_tmpfs("6m")
     cache = mpcache.shared(name, size="4MB")

@@ -28,6 +28,7 @@ static mpc_status check_record(const mpc_ctx *ctx, const struct mpc_log *log, u6
                                size_t room)
 {
     struct mpc_record record;
+    mpc_step(log->steps);
     if (!mpc_log_record(log, at, &record))
         return broken(why, room, "what lies at %llu is no record: position %llu, %u units, key of %u and value of %u bytes",
                       LL(at), LL(record.position), record.units, record.klen, record.vlen);
@@ -85,6 +86,7 @@ static mpc_status check_index(mpc_ctx *ctx, struct mpc_shard *shard, char *why, 
     a64 *slots = (a64 *)((u8 *)shard + ctx->geometry.index_at);
     for (u64 i = 0; i < (u64)ctx->geometry.index_buckets * MPC_SLOTS_PER_BUCKET; i++) {
         u64 word = mpc_load_acquire(&slots[i]);
+        mpc_step(mpc_steps_of(ctx));
         if (is_stale_slot(shard, word))
             continue;
         mpc_status status = check_slot(ctx, shard, i, word, why, room);

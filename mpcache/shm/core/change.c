@@ -59,7 +59,7 @@ static mpc_status replace_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct c
                : MPC_ABSENT;
 }
 
-static mpc_status change_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct change *change, u64 drops)
+static mpc_status change_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct change *change, u32 drops)
 {
     for (int i = 0; i < DECISIONS; i++) {
         mpc_hit there;
@@ -85,7 +85,7 @@ static mpc_status make_change(mpc_ctx *ctx, struct change *change, enum mpc_coun
     if (status != MPC_OK)
         return status;
     struct mpc_shard *shard = mpc_shard_of(ctx, change->key);
-    u64 drops = mpc_load_acquire(&shard->drops);
+    u32 drops = mpc_load_acquire(mpc_drops_of(shard, change->key));
     mpc_ask_for(ctx, shard, change->key);
 #ifdef MPC_FAULT_STALE_COUNT
     mpc_hit early;

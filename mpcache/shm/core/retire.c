@@ -94,7 +94,7 @@ mpc_status mpc_remove(mpc_ctx *ctx, u64 grace_ns, u32 *kept)
     mpc_retire(ctx);
     MPC_POINT();
     mpc_status status = mpc_register(ctx);
-    if (status != MPC_OK || !mpc_is_our_inode(ctx, ctx->fd))
+    if (status != MPC_OK || !mpc_is_our_description(ctx, ctx->fd))
         return status;
     if (mpc_anyone_alive(ctx->fd, ctx->geometry.slots, &error))
         wait_for(grace_ns);

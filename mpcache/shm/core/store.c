@@ -25,8 +25,19 @@ static void bump(const mpc_hit *hit)
 /* Lines that the next record is likely to have. */
 static void remember_length(mpc_ctx *ctx, const struct mpc_record *record)
 {
-    u64 lines = record->units * MPC_UNIT / MPC_LINE + 2; /* it begins and ends within one */
+    u64 lines = record->units * MPC_UNIT / MPC_LINE + 2; /* it begins and ends within a line */
     mpc_store(&ctx->lines, (u32)(lines < LINES_READ ? lines : LINES_READ));
+}
+
+/* A clock costs a tenth of a hit, so that only some hits look whether the segment was removed (context.c). */
+static inline bool is_time_to_look(mpc_ctx *ctx)
+{
+#ifdef MPC_FAULT_HITS_NEVER_LOOK
+    return false;
+#endif
+    u32 left = mpc_load(&ctx->hits_left);
+    mpc_store(&ctx->hits_left, left - 1);
+    return left == 0;
 }
 
 static inline mpc_status find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit, u32 lines)
@@ -37,7 +48,7 @@ static inline mpc_status find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit, u3
     if (status == MPC_OK) {
         remember_length(ctx, &hit->record);
         bump(hit);
-        return MPC_OK;
+        return is_time_to_look(ctx) && mpc_look_after_hits(ctx) == MPC_RETIRED ? MPC_RETIRED : MPC_OK;
     }
     mpc_count(ctx, MPC_COUNT_MISSES);
     return mpc_look(ctx) == MPC_RETIRED ? MPC_RETIRED : MPC_ABSENT;
@@ -210,8 +221,9 @@ static mpc_status put_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_ke
  * the newest. */
 void mpc_drop(mpc_ctx *ctx, const mpc_key *key)
 {
-    atomic_fetch_add(&mpc_shard_of(ctx, key)->drops, 1); /* before the look-up: a stopped writer publishes after it */
-    mpc_delete(ctx, key);
+    /* before the look-up: a stopped writer publishes after it */
+    atomic_fetch_add(mpc_drops_of(mpc_shard_of(ctx, key), key), 1);
+    mpc_delete(ctx, key, MPC_SHARD_WAIT_NS);
     mpc_count(ctx, MPC_COUNT_DROPPED);
 }
 
@@ -225,28 +237,29 @@ static void unpublish(const mpc_hit *put)
  * newer, perhaps of this key, so what was begun before them is taken back.  Either this look sees the drop, or the
  * dropper's look-up, which comes after its count, sees what was published here. */
 mpc_status mpc_put_fresh_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
-                                u64 drops)
+                                u32 drops)
 {
     mpc_hit put;
     mpc_status status = put_locked(ctx, shard, key, value, &put);
     if (status != MPC_OK)
         return status;
     atomic_thread_fence(memory_order_seq_cst);
-    if (mpc_load(&shard->drops) == drops)
+    if (mpc_load(mpc_drops_of(shard, key)) == drops)
         return MPC_OK;
     unpublish(&put);
     mpc_count(ctx, MPC_COUNT_DROPPED);
     return MPC_DROPPED;
 }
 
-/* Store the value.  `wait_ns` 0 only tries: MPC_BUSY, nothing has happened.  Else MPC_DROPPED after that time. */
+/* Store the value.  `wait_ns` 0 only tries: MPC_BUSY, nothing has happened.  Else MPC_DROPPED if the shard's owner made
+ * no progress for that time (wordlock.c). */
 mpc_status mpc_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64 wait_ns)
 {
     mpc_status status = mpc_may_write(ctx, key, value);
     if (status != MPC_OK)
         return status;
     struct mpc_shard *shard = mpc_shard_of(ctx, key);
-    u64 drops = mpc_load_acquire(&shard->drops);
+    u32 drops = mpc_load_acquire(mpc_drops_of(shard, key));
     mpc_ask_for(ctx, shard, key);
     mpc_lease_void(ctx, key);
     status = mpc_lock_shard(ctx, shard, wait_ns);
@@ -327,16 +340,17 @@ mpc_status mpc_fill(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, co
     return status;
 }
 
-/* Needs no lock: a writer publishes by compare-and-swap from the word that it saw.  MPC_OK: it was there. */
-mpc_status mpc_delete(mpc_ctx *ctx, const mpc_key *key)
+/* Needs no lock: a writer publishes by compare-and-swap from the word that it saw.  MPC_OK: it was there.  `wait_ns` 0
+ * does not wait for a fill that is just being published: MPC_BUSY, the key is not deleted. */
+mpc_status mpc_delete(mpc_ctx *ctx, const mpc_key *key, u64 wait_ns)
 {
     mpc_status status = mpc_enter(ctx);
     if (status == MPC_OK)
         status = mpc_look(ctx);
     if (status != MPC_OK)
         return status;
-    if (mpc_lease_void(ctx, key))
-        mpc_lease_settle(ctx, key);
+    if (mpc_lease_void(ctx, key) && !mpc_lease_settle(ctx, key, wait_ns))
+        return MPC_BUSY;
     struct mpc_shard *shard = mpc_shard_of(ctx, key);
     bool was_there = false;
     for (int i = 0; i < DELETE_ROUNDS; i++) {
