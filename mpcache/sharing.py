@@ -9,7 +9,7 @@ from typing import Any
 
 from mpcache.region import CacheRegion
 
-_ARGUMENTS = ("mode", "shards", "namespace", "strict_size")
+_ARGUMENTS = ("mode", "shards", "namespace", "strict_size", "on_error")
 _NOT_TO_CHOOSE = {"self", "name", "backend", "arguments", "replace_existing_backend"}
 
 

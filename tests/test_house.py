@@ -49,12 +49,14 @@ DOWN: keeper.Table = {
     # keep: one store a file.  It may build a mutex, never back, and tells how its epochs invalidate
     "backends": ("api",),
     "backends.trouble": ("mutexes.leased",),
+    "backends.shm_outage": ("exception",),
     "backends.generations": ("mutexes.*", "invalidation"),
     "backends.dbm": ("backends",),
     "backends.fills": ("mutexes.files",),
     "backends.valkey": ("backends.*",),
     "backends.*": (
         *("backends", "backends.dbm", "backends.fills", "backends.trouble", "backends.generations"),
+        "backends.shm_outage",
         *("bounded", "codec", "mutexes", "sizes"),
     ),
     "proxy": ("api",),

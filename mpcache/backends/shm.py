@@ -12,6 +12,7 @@ import pickle
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -32,8 +33,9 @@ from mpcache.api import (
     current_fill,
     guard_of,
 )
+from mpcache.backends.shm_outage import EVERYTHING_HIDDEN, NO_FILL, NoFill, Outage
 from mpcache.codec import Payload
-from mpcache.exception import SegmentRetired, ValueTooLarge
+from mpcache.exception import SegmentError, SegmentRetired, ValueTooLarge
 from mpcache.invalidation import SharedInvalidation, end_of, is_over
 from mpcache.mutexes.shm import ShmMutex
 from mpcache.shm._engine import Guard, Shortcut, Space
@@ -50,7 +52,7 @@ Fetched: TypeAlias = "tuple[bytes | None, float, int]"
 
 TimeToLive: TypeAlias = "float | timedelta | None"
 
-_ARGUMENTS = {"name", "size", "mode", "shards", "namespace", "strict_size", "segment"}
+_ARGUMENTS = {"name", "size", "mode", "shards", "namespace", "strict_size", "segment", "on_error"}
 
 SUCCESSORS = 8
 """How often a segment may be removed while one operation looks for the next one."""
@@ -61,9 +63,11 @@ class ShmBackend(BytesBackend):
 
     Arguments: ``name`` (None: an anonymous segment, for forked children), ``size`` (bytes or ``"64MB"``), ``mode``
     (0o600), ``shards`` (None: by cores and size), ``namespace`` (keeps the keys of programs apart that share a
-    segment), ``strict_size`` (refuse a segment of another size), ``segment`` (an attached one, instead of a name).
+    segment), ``strict_size`` (refuse a segment of another size), ``segment`` (an attached one, instead of a name),
+    ``on_error`` (``"miss"``: while the segment is out of reach reads miss, sets are dropped and counted in ``errors``,
+    and creators run; ``"raise"``: SegmentError).  Whatever ``on_error`` is, deletes and invalidations raise.
 
-    :raises SegmentError: as in :func:`mpcache.shm.segment.attach`.
+    :raises SegmentError: as in :func:`mpcache.shm.segment.attach`, and in its methods as ``on_error`` says.
     """
 
     shared = True
@@ -76,6 +80,7 @@ class ShmBackend(BytesBackend):
         how = {name: arguments[name] for name in ("name", "size", "mode", "shards", "strict_size") if name in arguments}
         how.setdefault("name", None)
         self._arguments = dict(arguments)
+        self._outage = Outage(self, arguments.get("on_error", "miss"))
         self._place = Place(arguments.get("namespace", ""), arguments.get("segment"), **how)
 
     @property
@@ -101,11 +106,22 @@ class ShmBackend(BytesBackend):
 
     def fetch(self, key: KeyType) -> Fetched | None:
         """(payload, created, epoch) of a key, or None; the payload is None if its bytes are damaged."""
-        try:
-            found = self._place.space.get(key)
-        except SegmentRetired:
-            found = self._here(lambda space: space.get(key))
+        found = self._get(key)
         return None if found is None else _fetched(found)
+
+    def _get(self, key: KeyType) -> Record | None:
+        try:  # as _read(), without its price
+            return self._place.space.get(key)
+        except SegmentError:
+            return self._read(lambda space: space.get(key), None)
+
+    def _read(self, act: Callable[[Space], R], nothing: R) -> R:
+        """Do what may be missed; return nothing while the segment is out of reach."""
+        return self._outage.or_default(lambda: self._here(act), nothing)
+
+    def _change(self, act: Callable[[Space], R], dropped: R) -> R:
+        """Do what may be dropped while the segment is out of reach; but not if it will never come back."""
+        return self._outage.or_default(lambda: self._here(act), dropped, SegmentRetired)
 
     def store(
         self, key: KeyType, payload: Payload, created: float, expires: float | None = None, kept: int = PAYLOAD
@@ -115,8 +131,12 @@ class ShmBackend(BytesBackend):
 
     def fetch_multi(self, keys: Sequence[KeyType]) -> list[Fetched | None]:
         """The same for many keys, in their order."""
-        found = self._here(lambda space: space.get_multi(keys))
+        found = self._get_multi(keys)
         return [None if record is None else _fetched(record) for record in found]
+
+    def _get_multi(self, keys: Sequence[KeyType]) -> list[Record | None]:
+        nothing: list[Record | None] = [None] * len(keys)
+        return self._read(lambda space: space.get_multi(keys), nothing)
 
     def shortcut(self, serializer: Any, deserializer: Any, mangler: Any, lifetime: Any) -> Shortcut | None:
         """What gets and sets in one call each, for a region with these; None: there is only the long way."""
@@ -128,11 +148,11 @@ class ShmBackend(BytesBackend):
     # -- for everybody else -----------------------------------------------------------------------------
 
     def get_serialized(self, key: KeyType) -> SerializedReturnType:
-        found = self._here(lambda space: space.get(key))
+        found = self._get(key)
         return NO_VALUE if found is None else _wire(found)
 
     def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
-        found = self._here(lambda space: space.get_multi(keys))
+        found = self._get_multi(keys)
         return [NO_VALUE if record is None else _wire(record) for record in found]
 
     def set_serialized(self, key: KeyType, value: bytes) -> None:
@@ -146,7 +166,8 @@ class ShmBackend(BytesBackend):
                 rows.append((key, *_parts(value)))
             else:
                 self._unless_too_large(key, value, refused)
-        for row, stored in zip(rows, self._here(lambda space: space.set_multi(rows)), strict=True):
+        told: list[bool | None] = [True] * len(rows)  # of those that an outage dropped there is nothing more to say
+        for row, stored in zip(rows, self._change(lambda space: space.set_multi(rows), told), strict=True):
             if stored is None:
                 self._unless_too_large(row[0], mapping[row[0]], refused)
             elif not stored:
@@ -168,16 +189,23 @@ class ShmBackend(BytesBackend):
 
     def _write(self, key: KeyType, payload: Payload, created: float, epoch: int, end: float, kept: int) -> None:
         guard = guard_of(self, key)
+        if guard is NO_FILL:
+            return
         if guard is not None:
             self._fill(guard, key, payload, created, end, kept)
-        elif not self._here(lambda space: space.set(key, payload, created, epoch, end, kept)):
+        elif not self._change(lambda space: space.set(key, payload, created, epoch, end, kept), True):
             _say_dropped(key)
 
     def _fill(self, guard: Any, key: KeyType, payload: Payload, created: float, end: float, kept: int) -> None:
         try:
             stored = self._place.space.fill(guard, key, payload, created, end, kept)
         except SegmentRetired:
-            stored = False  # begun in a segment that is no more: nobody can say what happened to the key since
+            stored = False  # begun in a segment that is no more: nothing says what happened to the key since
+        except SegmentError as error:
+            if not self._outage.tolerated:
+                raise
+            self._outage.note(error)
+            return
         if not stored:
             log.debug("the value created for key %r was not stored: the key was changed meanwhile", key)
 
@@ -248,26 +276,37 @@ class ShmBackend(BytesBackend):
     # -- what is shared ---------------------------------------------------------------------------------
 
     def get_mutex(self, key: KeyType) -> ShmMutex:
-        return ShmMutex(key, place=self._place)
+        return ShmMutex(key, place=self._place, tolerate=self._outage.note if self._outage.tolerated else None)
 
-    def begin_fill(self, key: KeyType) -> Guard:
-        return self._here(lambda space: space.guard(key))
+    def begin_fill(self, key: KeyType) -> Guard | NoFill:
+        begun: Guard | NoFill = self._read(lambda space: space.guard(key), NO_FILL)
+        return begun
 
     def invalidation(self) -> SharedInvalidation:
         return SharedInvalidation(self)
 
     def epochs(self) -> tuple[int, int, int]:
-        """(epoch, hard_at, soft_at) of the namespace."""
-        try:  # as _here(), without its price: every hit asks
+        """(epoch, hard_at, soft_at) of the namespace.
+
+        Whoever asks has read a value.  Where its segment was removed meanwhile the successor's epochs say nothing about
+        it: then it counts as invalidated.
+        """
+        try:  # every hit asks: no closure, no loop
             return self._place.space.epochs()
         except SegmentRetired:
-            return self._here(lambda space: space.epochs())
+            self._read(lambda space: space.epochs(), EVERYTHING_HIDDEN)
+            return EVERYTHING_HIDDEN
 
     def invalidate(self, hard: bool = True) -> None:
         """Hide what was begun before, or make it stale, in all processes."""
         self._here(lambda space: space.invalidate(hard))
 
     # -- the whole --------------------------------------------------------------------------------------
+
+    @property
+    def errors(self) -> Counter[str]:
+        """How often ``on_error="miss"`` has tolerated what, in this process."""
+        return self._outage.counts
 
     def keys(self) -> list[str | bytes]:
         """The keys, in no order; those that come or go meanwhile may be in it or not."""
@@ -286,7 +325,12 @@ class ShmBackend(BytesBackend):
         self.segment.engine.check()
 
     def unlink(self) -> None:
-        """Remove the segment; whoever uses it goes on in a new one of its name."""
+        """Remove the segment, and give its memory back; the processes that use it go on in a new one of its name.
+
+        Where other processes are attached it takes a quarter of a second.
+
+        :raises SegmentError: this process may not remove it; nothing was changed.
+        """
         self.segment.unlink()
 
     def __repr__(self) -> str:

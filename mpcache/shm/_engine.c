@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <structmember.h>
 #include <sys/mman.h>
+#include <sys/vfs.h>
 
 PyTypeObject *Engine_Type, *Space_Type, *Lease_Type, *Guard_Type, *Seat_Type, *Shortcut_Type;
 
@@ -37,13 +38,15 @@ static PyObject *exception_class(mpc_status status)
 
 PyObject *raise_status(mpc_status status)
 {
+    int number = errno;
     if (status == MPC_SYSTEM && PyErr_Occurred())
         return NULL; /* the binding's own: there was no memory */
-    if (status == MPC_SYSTEM)
-        return PyErr_SetFromErrno(PyExc_OSError);
     PyObject *type = exception_class(status);
     if (type) {
-        PyErr_SetString(type, mpc_status_text(status));
+        if (status == MPC_SYSTEM)
+            PyErr_Format(type, "%s: %s", mpc_status_text(status), strerror(number));
+        else
+            PyErr_SetString(type, mpc_status_text(status));
         Py_DECREF(type);
     }
     return NULL;
@@ -118,7 +121,10 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     self->open = status == MPC_OK;
     if (self->open)
         return (PyObject *)self;
-    raise_status(status);
+    if (status == MPC_SYSTEM)
+        PyErr_SetFromErrno(PyExc_OSError); /* the caller knows the path, and words it */
+    else
+        raise_status(status);
     Py_DECREF(self);
     return NULL;
 }
@@ -264,6 +270,28 @@ static PyObject *engine_retire(Engine *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* How many shards keep their memory. */
+static PyObject *engine_remove(Engine *self, PyObject *unused)
+{
+    (void)unused;
+    u32 kept;
+    mpc_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = mpc_remove(&self->ctx, MPC_GRACE_NS, &kept);
+    Py_END_ALLOW_THREADS
+    return status == MPC_OK || status == MPC_NO_SLOT ? PyLong_FromUnsignedLong(kept) : raise_status(status);
+}
+
+static PyObject *engine_leases_of_others(Engine *self, PyObject *unused)
+{
+    (void)unused;
+    u32 held;
+    Py_BEGIN_ALLOW_THREADS
+    held = mpc_leases_of_others(&self->ctx);
+    Py_END_ALLOW_THREADS
+    return PyLong_FromUnsignedLong(held);
+}
+
 static PyObject *engine_get_retired(Engine *self, void *unused)
 {
     (void)unused;
@@ -288,6 +316,12 @@ static PyObject *engine_get_shards(Engine *self, void *unused)
     return PyLong_FromUnsignedLong(self->ctx.geometry.shards);
 }
 
+static PyObject *engine_get_shard_bytes(Engine *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(self->ctx.geometry.shard_bytes);
+}
+
 static PyObject *engine_get_owner(Engine *self, void *unused)
 {
     (void)unused;
@@ -306,6 +340,10 @@ static PyMethodDef engine_methods[] = {
     {"check", (PyCFunction)engine_check, METH_NOARGS, "Walk everything; SegmentDamaged names the first broken invariant."},
     {"stats", (PyCFunction)engine_stats, METH_NOARGS, "Sums over all processes that ever were, and what is there now."},
     {"retire", (PyCFunction)engine_retire, METH_NOARGS, "Send every process away at its next call."},
+    {"remove", (PyCFunction)engine_remove, METH_NOARGS,
+     "Retire the segment and give the memory of its shards back; return how many shards keep theirs."},
+    {"leases_of_others", (PyCFunction)engine_leases_of_others, METH_NOARGS,
+     "Return how many keys other living processes hold."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -314,6 +352,7 @@ static PyGetSetDef engine_getset[] = {
     {"size", (getter)engine_get_size, NULL, "Bytes of the segment.", NULL},
     {"born", (getter)engine_get_born, NULL, "When it was made: seconds since the Unix epoch.", NULL},
     {"shards", (getter)engine_get_shards, NULL, "Into how many parts it is divided.", NULL},
+    {"shard_bytes", (getter)engine_get_shard_bytes, NULL, "How many bytes each part has.", NULL},
     {"owner", (getter)engine_get_owner, NULL, "This process's id in the segment; 0 before its first operation.", NULL},
     {"fd", (getter)engine_get_fd, NULL, "A descriptor of the segment, which the engine keeps open.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -380,6 +419,18 @@ static PyObject *make_large(PyObject *module, PyObject *args)
     return PyBool_FromLong(large);
 }
 
+static PyObject *kind_of_file_system(PyObject *module, PyObject *path)
+{
+    (void)module;
+    struct statfs found;
+    const char *name = PyUnicode_AsUTF8(path);
+    if (!name)
+        return NULL;
+    if (statfs(name, &found) != 0)
+        return PyErr_SetFromErrnoWithFilename(PyExc_OSError, name);
+    return PyLong_FromUnsignedLong((u32)found.f_type);
+}
+
 static PyObject *anyone_alive(PyObject *module, PyObject *args)
 {
     (void)module;
@@ -397,6 +448,7 @@ static PyObject *smallest(PyObject *module, PyObject *shards)
 }
 
 static PyMethodDef functions[] = {
+    {"kind_of_file_system", kind_of_file_system, METH_O, "Return the f_type (statfs(2)) of the file system of a path."},
     {"smallest", smallest, METH_O, "Bytes of the smallest segment with so many shards."},
     {"format", format_segment, METH_VARARGS, "format(fd, size, shards, slots=1024, position_limit=2**48): write a new segment's header."},
     {"make_large", make_large, METH_VARARGS, "make_large(fd, from, to): ask for large pages in a new file; whether there are no others."},

@@ -109,15 +109,16 @@ typedef struct {
     u8 bytes[KEY_BYTES_AT_ONCE + MPC_MAX_KEY]; /* the longest key fits behind all others */
 } found_keys;
 
-/* Whether the scan goes on. */
-static bool find_keys(mpc_ctx *ctx, u16 space, u64 hard_at, mpc_cursor *cursor, found_keys *found)
+/* MPC_OK: the scan goes on; MPC_ABSENT: it is at its end. */
+static mpc_status find_keys(mpc_ctx *ctx, u16 space, u64 hard_at, mpc_cursor *cursor, found_keys *found)
 {
     mpc_hit hit;
     found->n = 0;
     found->used = 0;
     while (found->n < KEYS_AT_ONCE && found->used < KEY_BYTES_AT_ONCE) {
-        if (mpc_next_key(ctx, cursor, space, &hit, found->bytes + found->used) != MPC_OK)
-            return false;
+        mpc_status status = mpc_next_key(ctx, cursor, space, &hit, found->bytes + found->used);
+        if (status != MPC_OK)
+            return status;
         if (hit.record.epoch < hard_at || hit.record.sort >> 4 != KIND_RECORD)
             continue;
         found->key[found->n].at = found->used;
@@ -125,7 +126,7 @@ static bool find_keys(mpc_ctx *ctx, u16 space, u64 hard_at, mpc_cursor *cursor, 
         found->key[found->n++].type = hit.record.sort & 15;
         found->used += hit.record.klen;
     }
-    return true;
+    return MPC_OK;
 }
 
 static PyObject *key_object(const found_keys *found, u32 i)
@@ -154,11 +155,13 @@ static PyObject *collect_keys(Space *self, found_keys *found)
     mpc_cursor cursor = {0};
     PyObject *dict = PyDict_New();
     u64 hard_at = mpc_load_acquire(&mpc_space_at(ctx, self->number)->hard_at);
-    for (bool goes_on = true; dict && goes_on;) {
+    for (mpc_status status = MPC_OK; dict && status == MPC_OK;) {
         Py_BEGIN_ALLOW_THREADS
-        goes_on = find_keys(ctx, self->number, hard_at, &cursor, found);
+        status = find_keys(ctx, self->number, hard_at, &cursor, found);
         Py_END_ALLOW_THREADS
-        if (put_keys(dict, found) < 0)
+        if (put_keys(dict, found) == 0 && status != MPC_OK && status != MPC_ABSENT)
+            raise_status(status);
+        if (PyErr_Occurred())
             Py_CLEAR(dict);
     }
     return dict;

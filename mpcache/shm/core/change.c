@@ -91,8 +91,9 @@ static mpc_status make_change(mpc_ctx *ctx, struct change *change, enum mpc_coun
     mpc_hit early;
     change->from = mpc_look_up(ctx, shard, change->key, &early) == MPC_OK ? *(const i64 *)early.value : 0;
 #endif
-    if (!mpc_lock_shard(ctx, shard, wait_ns))
-        return MPC_BUSY;
+    status = mpc_lock_shard(ctx, shard, wait_ns);
+    if (status != MPC_OK)
+        return status;
     status = change_locked(ctx, shard, change, drops);
     mpc_unlock_shard(ctx, shard);
     if (status == MPC_OK)

@@ -63,7 +63,7 @@ static bool choose_mark(mpc_ctx *ctx)
 mpc_status mpc_open(mpc_ctx *ctx, int fd, const char *path)
 {
     memset(ctx, 0, sizeof *ctx);
-    ctx->fd = ctx->fd_for_child = -1;
+    ctx->fd = ctx->shared_fd = ctx->fd_for_child = -1;
     mpc_status status = map_segment(ctx, fd);
     mpc_store(&ctx->looked_ns, mpc_mono_coarse_ns());
     if (status == MPC_OK && (!make_self(ctx) || !choose_mark(ctx) || (path && !(ctx->path = strdup(path))) ||
@@ -83,8 +83,7 @@ void mpc_close(mpc_ctx *ctx)
     if (ctx->base && ctx->self && ctx->fd >= 0)
         mpc_unregister(ctx);
     mpc_unpin(ctx);
-    if (mpc_is_our_description(ctx, ctx->fd)) /* else the program closed it, and the number may be another's */
-        close(ctx->fd);
+    mpc_close_descriptors(ctx);
     if (ctx->self)
         munmap(ctx->self, (size_t)sysconf(_SC_PAGESIZE));
     if (ctx->base)
@@ -93,18 +92,6 @@ void mpc_close(mpc_ctx *ctx)
     ctx->path = NULL;
     ctx->base = NULL;
     ctx->self = NULL;
-    ctx->fd = -1;
-}
-
-/* All processes move to the next segment of the name at their next call. */
-void mpc_retire(mpc_ctx *ctx)
-{
-    mpc_store_release(&ctx->header->retired, 1);
-}
-
-bool mpc_retired(mpc_ctx *ctx)
-{
-    return mpc_load_acquire(&ctx->header->retired) != 0;
 }
 
 /* What nobody tells us, asked at most once in MPC_LOOK_NS: whether the program has closed our descriptor, and whether

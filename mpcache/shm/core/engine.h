@@ -32,6 +32,8 @@ typedef struct mpc_ctx {
     u64 seed[4];
     struct mpc_self *self;
     int fd;           /* one open file description of this process: its liveness lock stands on it */
+    int shared_fd;    /* one that children share, so that no lock of a description stands on it; */
+    bool by_process;  /* where no other can be opened fd is this one, and the lock is the process's (life.c) */
     int fd_for_child; /* made before fork() for the child, -1 otherwise */
     u64 fd_pid;       /* the process that fd's description belongs to */
     void *pin;        /* a page mapped through it, so that the description outlives its descriptor */
@@ -121,8 +123,6 @@ mpc_status mpc_format(u8 *base, const struct mpc_geometry *geometry);
 mpc_status mpc_verify(const u8 *base, u64 mapped, struct mpc_geometry *geometry);
 mpc_status mpc_open(mpc_ctx *ctx, int fd, const char *path);
 void mpc_close(mpc_ctx *ctx);
-void mpc_retire(mpc_ctx *ctx);
-bool mpc_retired(mpc_ctx *ctx);
 mpc_status mpc_look(mpc_ctx *ctx);
 mpc_status mpc_look_after_hits(mpc_ctx *ctx);
 
@@ -132,6 +132,7 @@ void mpc_unregister(mpc_ctx *ctx);
 bool mpc_is_dead(mpc_ctx *ctx, u64 owner);
 bool mpc_wants_to_run(mpc_ctx *ctx, u64 owner);
 bool mpc_anyone_alive(int fd, u32 slots, int *system_error);
+void mpc_close_descriptors(mpc_ctx *ctx);
 bool mpc_is_our_description(const mpc_ctx *ctx, int fd);
 bool mpc_join_fork_list(mpc_ctx *ctx, int fd);
 void mpc_leave_fork_list(mpc_ctx *ctx);
@@ -142,7 +143,14 @@ u64 mpc_start_time(u64 pid);
 u64 mpc_namespace_of(const char *path);
 bool mpc_is_runnable(u64 pid);
 
-/* Every operation begins with it: registers a process that is new, or new since a fork. */
+/* -- removal: retire.c --------------------------------------------------------------------------------------- */
+void mpc_retire(mpc_ctx *ctx);
+bool mpc_retired(mpc_ctx *ctx);
+mpc_status mpc_lock_shard(mpc_ctx *ctx, struct mpc_shard *shard, u64 wait_ns);
+mpc_status mpc_remove(mpc_ctx *ctx, u64 grace_ns, u32 *kept);
+
+/* Every operation begins with it: registers a process that is new, or new since a fork.  A process that registers looks
+ * at `retired` once more: either it sees that, or the remover sees its liveness byte and waits for it. */
 static inline mpc_status mpc_enter(mpc_ctx *ctx)
 {
     if (mpc_load(&ctx->header->retired))
@@ -151,12 +159,13 @@ static inline mpc_status mpc_enter(mpc_ctx *ctx)
     struct mpc_slot *slots = (struct mpc_slot *)(ctx->base + ctx->geometry.slots_at);
     if (owner != 0 && mpc_load(&slots[owner & 0xffff].id) == owner)
         return MPC_OK;
-    return mpc_register(ctx);
+    mpc_status status = mpc_register(ctx);
+    return status == MPC_OK && mpc_load_acquire(&ctx->header->retired) ? MPC_RETIRED : status;
 }
 
 /* -- word locks: wordlock.c --------------------------------------------------------------------------------- */
 bool mpc_lock(mpc_ctx *ctx, a32 *word, u64 patience_ns);
-bool mpc_lock_shard(mpc_ctx *ctx, struct mpc_shard *shard, u64 patience_ns);
+bool mpc_take_shard(mpc_ctx *ctx, struct mpc_shard *shard, u64 patience_ns);
 bool mpc_lock_nested(mpc_ctx *ctx, a32 *word, u64 patience_ns);
 void mpc_unlock(mpc_ctx *ctx, a32 *lock);
 void mpc_unlock_shard(mpc_ctx *ctx, struct mpc_shard *shard);
@@ -212,6 +221,7 @@ void mpc_lease_free_slot(mpc_ctx *ctx, u32 slot);
 /* -- looking at the whole: census.c ------------------------------------------------------------------------------- */
 void mpc_stats_read(mpc_ctx *ctx, mpc_stats *stats);
 mpc_status mpc_check(mpc_ctx *ctx, char *why, size_t room);
+u32 mpc_leases_of_others(mpc_ctx *ctx);
 
 /* -- small shared helpers ------------------------------------------------------------------------------------------ */
 static inline struct mpc_space *mpc_space_at(const mpc_ctx *ctx, u16 space)
@@ -267,6 +277,7 @@ static inline void mpc_tally_locked(a64 *counter)
 #define MPC_TAKEOVER_NS (20 * MPC_NS_PER_MS) /* a waiter judges the holder each time that this has passed */
 #define MPC_SHARD_WAIT_NS (100 * MPC_NS_PER_MS) /* a set gives up when a shard's owner did nothing for so long */
 #define MPC_LONG_COPY (64u << 10) /* bytes from which a copy is worth a release of the GIL */
+#define MPC_GRACE_NS (250 * MPC_NS_PER_MS) /* a remover lets operations end that began before; longer than any waits */
 #define MPC_LOOK_NS (250 * MPC_NS_PER_MS) /* a look at the descriptor: is it still ours, has the file a name? */
 
 #endif

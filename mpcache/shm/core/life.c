@@ -9,6 +9,11 @@
  * one, opened beforehand by the parent (it may have changed its user by the time it needs it); the child closes the
  * inherited one, which does not unlock, and does not inherit the pin.
  *
+ * Who may not open the file (its process has dropped its privileges and forks again, or sees neither /proc nor the path
+ * any more) uses a description that all children share, and that no lock of this kind ever stands on.  Its lock is then
+ * one of the process (F_SETLK), whose death frees it, too; other processes see no difference.  But such a lock is also
+ * lost when the process closes any descriptor of the file.
+ *
  * A raw clone() runs no fork handler, so who I am stands in a page that the kernel wipes for the child. */
 #include "engine.h"
 
@@ -57,7 +62,8 @@ static int put_mark(const mpc_ctx *ctx, int fd)
     return -1;
 }
 
-/* Another open file description of the same inode: works across setuid, chroot and unlink. */
+/* Another open file description of the same inode, also of one that has no name any more: it takes /proc and the
+ * permission to open the file. */
 static int reopen(const mpc_ctx *ctx, int fd)
 {
     char path[32];
@@ -79,16 +85,10 @@ static struct flock life_lock(short type, u32 slot, u32 count)
     return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = MPC_LIFE_AT + slot, .l_len = count};
 }
 
-static bool lock_life(int fd, u32 slot)
+static bool set_life(const mpc_ctx *ctx, short type, u32 slot)
 {
-    struct flock lock = life_lock(F_WRLCK, slot, 1);
-    return fcntl(fd, F_OFD_SETLK, &lock) == 0;
-}
-
-static void unlock_life(int fd, u32 slot)
-{
-    struct flock lock = life_lock(F_UNLCK, slot, 1);
-    fcntl(fd, F_OFD_SETLK, &lock);
+    struct flock lock = life_lock(type, slot, 1);
+    return fcntl(ctx->fd, ctx->by_process ? F_SETLK : F_OFD_SETLK, &lock) == 0;
 }
 
 /* Whether any process is attached to the segment behind fd; an error counts as yes. */
@@ -208,20 +208,22 @@ static void move_in(mpc_ctx *ctx, u32 which)
 static bool take_a_slot(mpc_ctx *ctx)
 {
     for (u32 i = 0; i < ctx->geometry.slots; i++)
-        if (lock_life(ctx->fd, i)) {
+        if (set_life(ctx, F_WRLCK, i)) {
             move_in(ctx, i);
             return true;
         }
     return false;
 }
 
-/* Through the inherited descriptor; or by name, where the program has closed that (daemons close all they find).  The
+/* Through a descriptor that is there; or by name, where the program has closed those (daemons close all they find).  The
  * caller holds contexts_lock until the result is where the fork handlers find it: a fork in between would leave the
  * description to the child, and the liveness lock held for as long as the child lives. */
 static int another_descriptor_locked(const mpc_ctx *ctx)
 {
-    if (is_our_inode(ctx, ctx->fd))
-        return reopen(ctx, ctx->fd);
+    int known = is_our_inode(ctx, ctx->fd) ? ctx->fd : ctx->shared_fd;
+    int again = is_our_inode(ctx, known) ? reopen(ctx, known) : -1;
+    if (again >= 0)
+        return again;
     int fd = ctx->path ? open(ctx->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW) : -1;
     if (fd < 0 || is_our_inode(ctx, fd))
         return fd < 0 ? -1 : put_mark(ctx, to_high(fd));
@@ -250,29 +252,48 @@ void mpc_unpin(mpc_ctx *ctx)
     ctx->pin = NULL;
 }
 
-/* What is closed here is the parent's; a number that stands for another description by now is left alone. */
-static bool take_description_locked(mpc_ctx *ctx, u64 pid, bool ours)
+/* `own` < 0: none could be opened. */
+static void use_description(mpc_ctx *ctx, int own)
+{
+    ctx->by_process = own < 0;
+    ctx->fd = own < 0 ? ctx->shared_fd : own;
+    ctx->fd_pid = (u64)getpid();
+}
+
+/* A number that stands for another description by now is left alone. */
+static void close_description(mpc_ctx *ctx)
+{
+    if (ctx->fd != ctx->shared_fd && mpc_is_our_description(ctx, ctx->fd))
+        close(ctx->fd);
+}
+
+void mpc_close_descriptors(mpc_ctx *ctx)
+{
+    close_description(ctx);
+    if (mpc_is_our_description(ctx, ctx->shared_fd))
+        close(ctx->shared_fd);
+    ctx->fd = ctx->shared_fd = -1;
+}
+
+/* What is closed here is the parent's. */
+static bool take_description_locked(mpc_ctx *ctx)
 {
     int mine = another_descriptor_locked(ctx);
-    if (mine < 0)
+    if (mine < 0 && !mpc_is_our_description(ctx, ctx->shared_fd))
         return false;
-    if (ours)
-        close(ctx->fd);
+    close_description(ctx);
     mpc_unpin(ctx);
-    ctx->fd = mine;
-    ctx->fd_pid = pid;
+    use_description(ctx, mine);
     return true;
 }
 
 /* Make sure of a description that belongs to this process and not to its parent, before registering. */
 static bool own_description(mpc_ctx *ctx)
 {
-    u64 pid = (u64)getpid();
-    bool ours = mpc_is_our_description(ctx, ctx->fd);
-    if (ctx->fd_pid == pid && ours)
+    if (ctx->fd_pid == (u64)getpid() && mpc_is_our_description(ctx, ctx->fd))
         return true;
     pthread_mutex_lock(&contexts_lock);
-    bool taken = take_description_locked(ctx, pid, ours);
+    bool taken = take_description_locked(ctx);
     pthread_mutex_unlock(&contexts_lock);
     return taken;
 }
@@ -300,9 +321,12 @@ static mpc_status see_again(mpc_ctx *ctx)
 {
     pthread_mutex_lock(&contexts_lock);
     int fd = mpc_is_our_description(ctx, ctx->fd) ? -1 : another_descriptor_locked(ctx);
+    bool lost = fd >= 0 && ctx->by_process; /* its lock went with the descriptor */
     if (fd >= 0)
-        ctx->fd = fd;
+        use_description(ctx, fd);
     pthread_mutex_unlock(&contexts_lock);
+    if (lost)
+        set_life(ctx, F_WRLCK, (u32)(mpc_load(&ctx->self->owner) & 0xffff));
     return MPC_OK;
 }
 
@@ -344,7 +368,7 @@ void mpc_unregister(mpc_ctx *ctx)
     if (!mpc_is_our_description(ctx, ctx->fd))
         return;
 #endif
-    unlock_life(ctx->fd, which);
+    set_life(ctx, F_UNLCK, which);
 }
 
 /* -- fork -------------------------------------------------------------------------------------------------------- */
@@ -370,16 +394,13 @@ static void after_fork_in_parent(void)
 
 static void after_fork_in_child(void)
 {
-    u64 pid = (u64)getpid();
     for (mpc_ctx *ctx = contexts; ctx; ctx = ctx->next) {
         ctx->pin = NULL;
-        if (ctx->fd_for_child < 0)
+        if (ctx->fd_for_child < 0 && !mpc_is_our_description(ctx, ctx->shared_fd))
             continue;
-        if (mpc_is_our_description(ctx, ctx->fd))
-            close(ctx->fd);
-        ctx->fd = ctx->fd_for_child;
+        close_description(ctx);
+        use_description(ctx, ctx->fd_for_child);
         ctx->fd_for_child = -1;
-        ctx->fd_pid = pid;
     }
     pthread_mutex_unlock(&contexts_lock);
 }
@@ -389,20 +410,28 @@ static void install(void)
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-/* Give the context a description of its own, made from the caller's descriptor, and let every fork from now on know of
- * it.  Both under the lock that fork() takes: no child can inherit a description that its fork handler does not close. */
+/* Another descriptor of the caller's description, where none can be opened. */
+static int duplicate(const mpc_ctx *ctx, int fd)
+{
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR);
+    return put_mark(ctx, high < 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : high);
+}
+
+/* Give the context two descriptions, one of its own and one that its children share, made from the caller's descriptor,
+ * and let every fork from now on know of them.  Both under the lock that fork() takes: no child can inherit a description that its fork handler does not close. */
 bool mpc_join_fork_list(mpc_ctx *ctx, int fd)
 {
     pthread_once(&once, install);
     pthread_mutex_lock(&contexts_lock);
-    ctx->fd = reopen(ctx, fd);
-    ctx->fd_pid = (u64)getpid();
-    if (ctx->fd >= 0) {
+    int shared = reopen(ctx, fd);
+    ctx->shared_fd = shared < 0 ? duplicate(ctx, fd) : shared;
+    bool taken = take_description_locked(ctx);
+    if (taken) {
         ctx->next = contexts;
         contexts = ctx;
     }
     pthread_mutex_unlock(&contexts_lock);
-    return ctx->fd >= 0;
+    return taken;
 }
 
 void mpc_leave_fork_list(mpc_ctx *ctx)

@@ -72,7 +72,7 @@ mpc_status mpc_find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
 /* One of many, by one who may read, and has called mpc_ask_for_record(). */
 mpc_status mpc_find_asked(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
 {
-    return find(ctx, key, hit, 0);
+    return mpc_retired(ctx) ? MPC_RETIRED : find(ctx, key, hit, 0); /* many keys may take longer than a remover waits */
 }
 
 /* Copy the value that was found.  MPC_LAPPED: it was overwritten meanwhile, what was copied is waste; look up again. */
@@ -123,9 +123,12 @@ mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 space, mpc_hit *hi
     for (; cursor->shard < ctx->geometry.shards; cursor->shard++, cursor->slot = 0) {
         struct mpc_shard *shard = mpc_shard_at(ctx, cursor->shard);
         a64 *index = (a64 *)((u8 *)shard + ctx->geometry.index_at);
-        while (cursor->slot < slots)
+        while (cursor->slot < slots) {
+            if (mpc_retired(ctx))
+                return MPC_RETIRED; /* a remover does not wait for the end of a scan */
             if (read_slot(ctx, shard, &index[cursor->slot++], space, hit, key))
                 return MPC_OK;
+        }
     }
     return MPC_ABSENT;
 }
@@ -259,12 +262,13 @@ mpc_status mpc_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64
     u32 drops = mpc_load_acquire(mpc_drops_of(shard, key));
     mpc_ask_for(ctx, shard, key);
     mpc_lease_void(ctx, key);
-    if (!mpc_lock_shard(ctx, shard, wait_ns)) {
-        if (wait_ns == 0)
-            return MPC_BUSY;
+    status = mpc_lock_shard(ctx, shard, wait_ns);
+    if (status == MPC_BUSY && wait_ns != 0) {
         mpc_drop(ctx, key);
         return MPC_DROPPED;
     }
+    if (status != MPC_OK)
+        return status;
     status = mpc_put_fresh_locked(ctx, shard, key, value, drops);
     mpc_unlock_shard(ctx, shard);
     if (status == MPC_OK)
@@ -311,9 +315,10 @@ static mpc_status fill_under_lock(mpc_ctx *ctx, const mpc_key *key, const mpc_va
                                   u64 wait_ns)
 {
     struct mpc_shard *shard = mpc_shard_of(ctx, key);
-    if (!mpc_lock_shard(ctx, shard, wait_ns))
-        return wait_ns == 0 ? MPC_BUSY : MPC_DROPPED;
-    mpc_status status = fill_locked(ctx, shard, key, value, guard, wait_ns);
+    mpc_status status = mpc_lock_shard(ctx, shard, wait_ns);
+    if (status != MPC_OK)
+        return status == MPC_BUSY && wait_ns != 0 ? MPC_DROPPED : status;
+    status = fill_locked(ctx, shard, key, value, guard, wait_ns);
     mpc_unlock_shard(ctx, shard);
     return status;
 }

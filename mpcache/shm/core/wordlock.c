@@ -230,7 +230,7 @@ bool mpc_lock_nested(mpc_ctx *ctx, a32 *word, u64 patience_ns)
 }
 
 /* The same for a shard. */
-bool mpc_lock_shard(mpc_ctx *ctx, struct mpc_shard *shard, u64 patience_ns)
+bool mpc_take_shard(mpc_ctx *ctx, struct mpc_shard *shard, u64 patience_ns)
 {
     u64 which = (u64)((u8 *)shard - ctx->base - ctx->geometry.shards_at) / ctx->geometry.shard_bytes;
     const struct lock lock = {&shard->lock, &shard->unlocks, &ctx->given_up[which % MPC_MAX_SHARDS]};
