@@ -61,7 +61,7 @@ compiling, linking = chosen()
 engine = Extension(
     "mpcache.shm._engine",
     sources=sorted(glob("mpcache/shm/*.c") + glob("mpcache/shm/core/*.c")),
-    depends=sorted(glob("mpcache/shm/*.h") + glob("mpcache/shm/core/*.h")),
+    depends=sorted(glob("mpcache/*.h") + glob("mpcache/shm/*.h") + glob("mpcache/shm/core/*.h")),
     include_dirs=["mpcache/shm"],
     extra_compile_args=C11 + compiling,
     extra_link_args=linking,
@@ -70,6 +70,7 @@ engine = Extension(
 wire = Extension(
     "mpcache._wire",
     sources=["mpcache/_wire.c"],
+    depends=["mpcache/_foreign.h"],
     extra_compile_args=C11 + compiling,
     extra_link_args=linking,
 )

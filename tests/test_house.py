@@ -20,8 +20,9 @@ HOUSES = ("tests", "stress", "bench")
 # Each room and the rooms just below it: it may lean on those and on all that is below them.
 DOWN: keeper.Table = {
     "exception": (),
-    "api": ("exception",),
+    "api": ("exception", "signal_handlers"),
     "sizes": (),
+    "signal_handlers": (),  # below all that catches Exception around foreign code
     # pure: they decide, they know no storage
     "keys": ("api",),
     "_wire": (),  # the codec's quick look, in C

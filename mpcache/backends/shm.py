@@ -22,6 +22,7 @@ from mpcache.api import (
     INT,
     NO_VALUE,
     PAYLOAD,
+    TEXT,
     WIRE,
     BytesBackend,
     Keeping,
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
+
+Fetched: TypeAlias = "tuple[bytes | None, float, int]"
 
 TimeToLive: TypeAlias = "float | timedelta | None"
 
@@ -96,8 +99,8 @@ class ShmBackend(BytesBackend):
 
     # -- for regions with nothing in between ----------------------------------------------------------
 
-    def fetch(self, key: KeyType) -> tuple[bytes, float, int] | None:
-        """(payload, created, epoch) of a key, or None."""
+    def fetch(self, key: KeyType) -> Fetched | None:
+        """(payload, created, epoch) of a key, or None; the payload is None if its bytes are damaged."""
         try:
             found = self._place.space.get(key)
         except SegmentRetired:
@@ -110,7 +113,7 @@ class ShmBackend(BytesBackend):
         """Keep a payload that was made at ``created``, and until ``expires`` (seconds since the Unix epoch)."""
         self._write(key, *_kept(payload, created, expires, kept))
 
-    def fetch_multi(self, keys: Sequence[KeyType]) -> list[tuple[bytes, float, int] | None]:
+    def fetch_multi(self, keys: Sequence[KeyType]) -> list[Fetched | None]:
         """The same for many keys, in their order."""
         found = self._here(lambda space: space.get_multi(keys))
         return [None if record is None else _fetched(record) for record in found]
@@ -291,7 +294,8 @@ class ShmBackend(BytesBackend):
 
 
 def _a_time(given: Any) -> float | None:
-    return float(given) if isinstance(given, (int, float)) else None
+    """Seconds since the Unix epoch; None: it is no number, or not one of a time."""
+    return float(given) if isinstance(given, (int, float)) and 0 <= given <= sys.float_info.max else None
 
 
 def _by_the_kernels_clock(expires: float) -> float:
@@ -312,20 +316,27 @@ def _kept(payload: Payload, created: float, expires: float | None, kept: int) ->
     if isinstance(payload, tuple):
         wire: Payload = (codec.join(b"", created, expires), *payload)
     else:
-        wire = codec.join(payload if kept == PAYLOAD else _pickled(payload, kept), created, expires)
+        raw = payload if kept == PAYLOAD else _pickled(payload, kept)
+        assert raw is not None  # it comes from as_it_is()
+        wire = codec.join(raw, created, expires)
     return wire, created, -1, _by_the_kernels_clock(expires), WIRE
 
 
 def _parts(wire: bytes) -> tuple[Any, ...]:
     """The same of bytes in the wire format, and of bytes in none."""
+    wire = bytes(wire)  # what is looked at is what is stored
     found = _split(wire)
     if found is None:
         return wire, time.time(), -1, 0.0, WIRE
     payload, metadata = found
-    if metadata.keys() - {"e"} == {"ct", "v"} and metadata["v"] == 2:
-        return payload, metadata["ct"], metadata.get("e", -1), 0.0, PAYLOAD
     created, expires = (_a_time(metadata.get(name)) for name in ("ct", "x"))
-    return wire, created or time.time(), metadata.get("e", -1), _end(expires), WIRE
+    epoch = metadata.get("e")
+    sound = metadata.keys() - {"e"} == {"ct", "v"} and metadata["v"] == 2 and created is not None
+    sound = sound and isinstance(epoch, int | None)
+    epoch = epoch if isinstance(epoch, int) and -1 <= epoch < 1 << 63 else -1
+    if sound:
+        return payload, created, epoch, 0.0, PAYLOAD
+    return wire, created or time.time(), epoch, _end(expires), WIRE
 
 
 def _touched(space: Space, key: KeyType, expires: float | None) -> bool:
@@ -350,45 +361,54 @@ def _say_dropped(key: KeyType) -> None:
     log.warning("the shard of key %r stayed busy for 100 ms; its value was dropped", key)
 
 
-def _pickled(raw: bytes, kept: int) -> bytes:
-    if kept == INT:
-        return pickle.dumps(int.from_bytes(raw, sys.byteorder, signed=True))
-    return pickle.dumps(raw if kept == BYTES else raw.decode())
+def _pickled(raw: bytes, kept: int) -> bytes | None:
+    """What pickle would have made of the value; None: these bytes cannot be what they are kept as."""
+    try:
+        if kept == INT and len(raw) == 8:
+            return pickle.dumps(int.from_bytes(raw, sys.byteorder, signed=True))
+        if kept == TEXT:
+            return pickle.dumps(raw.decode())
+    except UnicodeDecodeError:
+        return None
+    return pickle.dumps(raw) if kept == BYTES else None
 
 
-def _fetched(found: Record) -> tuple[bytes, float, int] | None:
+def _fetched(found: Record) -> Fetched | None:
     payload, created, epoch, kept, _, _ = found
     if kept == PAYLOAD:
         return payload, created, epoch
     return _unpacked(payload, created, epoch) if kept == WIRE else (_pickled(payload, kept), created, epoch)
 
 
-def _wire(found: Record) -> bytes:
-    payload, created, epoch, kept, _, _ = found
+def _wire(found: Record) -> SerializedReturnType:
+    raw, created, epoch, kept, _, _ = found
+    payload = raw if kept in (PAYLOAD, WIRE) else _pickled(raw, kept)
+    if payload is None:
+        return NO_VALUE
     if kept != WIRE:
-        payload = payload if kept == PAYLOAD else _pickled(payload, kept)
         return b'{"ct": %s, "v": 2, "e": %d}|' % (repr(created).encode(), epoch) + payload
-    wire = _split(payload)
-    return payload if wire is None else json.dumps({**wire[1], "e": epoch}).encode() + b"|" + wire[0]
+    try:
+        metadata, value = codec.metadata_and_payload(payload)
+    except ValueError:
+        return payload
+    return json.dumps({**metadata, "e": epoch}).encode() + b"|" + value
 
 
-def _unpacked(wire: bytes, created: float, epoch: int) -> tuple[bytes, float, int] | None:
+def _unpacked(wire: bytes, created: float, epoch: int) -> Fetched | None:
     """What :meth:`ShmBackend.fetch` returns of bytes as somebody handed them."""
     try:
         payload, created, _, _, expires = codec.split(wire)
-    except (ValueError, KeyError, TypeError):
-        found = _split(wire)
-        return None if found is None else (found[0], created, epoch)
+    except ValueError:
+        return None, created, epoch
     return None if is_over(expires) else (payload, created, epoch)
 
 
 def _split(wire: bytes) -> tuple[bytes, dict[str, Any]] | None:
     head, bar, payload = bytes(wire).partition(b"|")
     try:
-        metadata = json.loads(head) if bar else None
+        return (payload, codec.json_object(head)) if bar else None
     except ValueError:
         return None
-    return (payload, metadata) if isinstance(metadata, dict) else None
 
 
 def _warn_of_unknown(arguments: Mapping[str, Any]) -> None:

@@ -37,6 +37,8 @@ static PyObject *exception_class(mpc_status status)
 
 PyObject *raise_status(mpc_status status)
 {
+    if (status == MPC_SYSTEM && PyErr_Occurred())
+        return NULL; /* the binding's own: there was no memory */
     if (status == MPC_SYSTEM)
         return PyErr_SetFromErrno(PyExc_OSError);
     PyObject *type = exception_class(status);
@@ -402,30 +404,69 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* An interpreter that imports the module again gets the same types: objects of the first import go on. */
 static int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type)
 {
-    *type = (PyTypeObject *)PyType_FromSpec(spec);
+    if (!*type)
+        *type = (PyTypeObject *)PyType_FromSpec(spec);
     return *type ? PyModule_AddType(module, *type) : -1;
 }
+
+/* Let the first interpreter of the process have the engine, and no other.  Its types, and the bytes that it keeps for
+ * the next value, belong to one interpreter.  The mark lies in what the interpreter keeps for modules, which goes when
+ * the interpreter does: another one at the same address, or with the same number, has none. */
+static int claim_interpreter(void)
+{
+    static atomic_flag taken = ATOMIC_FLAG_INIT;
+    PyObject *marks = PyInterpreterState_GetDict(PyInterpreterState_Get());
+    PyObject *name = marks ? PyUnicode_FromString("mpcache.shm._engine") : NULL;
+    PyObject *mine = name ? PyDict_GetItemWithError(marks, name) : NULL;
+    int status = mine ? 0 : -1;
+    if (name && !mine && !PyErr_Occurred()) {
+        if (!atomic_flag_test_and_set(&taken))
+            status = PyDict_SetItem(marks, name, Py_True);
+        else
+            PyErr_SetString(PyExc_ImportError,
+                            "mpcache's shared-memory engine is in use by another interpreter of this process, and works in "
+                            "one interpreter of a process only; run the programs in processes of their own, or in the same "
+                            "interpreter (mod_wsgi: WSGIApplicationGroup %{GLOBAL})");
+    }
+    Py_XDECREF(name);
+    return status;
+}
+
+static int fill_module(PyObject *module)
+{
+    return claim_interpreter() < 0 || add_type(module, &Engine_Spec, &Engine_Type) < 0 ||
+                   add_type(module, &Space_Spec, &Space_Type) < 0 || add_type(module, &Lease_Spec, &Lease_Type) < 0 ||
+                   add_type(module, &Guard_Spec, &Guard_Type) < 0 || add_type(module, &Seat_Spec, &Seat_Type) < 0 ||
+                   add_type(module, &Shortcut_Spec, &Shortcut_Type) < 0 || init_time() < 0 ||
+                   PyModule_AddIntConstant(module, "LAYOUT", MPC_LAYOUT) < 0 ||
+                   PyModule_AddIntConstant(module, "MAX_KEY", MPC_MAX_KEY) < 0 ||
+                   PyModule_AddIntConstant(module, "MAX_SHARDS", MPC_MAX_SHARDS) < 0
+               ? -1
+               : 0;
+}
+
+/* An interpreter with a GIL of its own may be the first; fill_module() refuses every other, and says why. */
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, fill_module},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+    {0, NULL},
+};
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "mpcache.shm._engine",
     .m_doc = "The shared-memory engine.  Use it through mpcache.shm.segment.",
-    .m_size = -1,
+    .m_size = 0,
     .m_methods = functions,
+    .m_slots = module_slots,
 };
 
 PyMODINIT_FUNC PyInit__engine(void)
 {
-    PyObject *module = PyModule_Create(&definition);
-    if (module && (add_type(module, &Engine_Spec, &Engine_Type) < 0 || add_type(module, &Space_Spec, &Space_Type) < 0 ||
-                   add_type(module, &Lease_Spec, &Lease_Type) < 0 || add_type(module, &Guard_Spec, &Guard_Type) < 0 ||
-                   add_type(module, &Seat_Spec, &Seat_Type) < 0 ||
-                   add_type(module, &Shortcut_Spec, &Shortcut_Type) < 0 || init_time() < 0 ||
-                   PyModule_AddIntConstant(module, "LAYOUT", MPC_LAYOUT) < 0 ||
-                   PyModule_AddIntConstant(module, "MAX_KEY", MPC_MAX_KEY) < 0 ||
-                   PyModule_AddIntConstant(module, "MAX_SHARDS", MPC_MAX_SHARDS) < 0))
-        Py_CLEAR(module);
-    return module;
+    return PyModuleDef_Init(&definition);
 }

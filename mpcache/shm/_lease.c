@@ -2,6 +2,7 @@
  * belong to the process that took them: a forked child's copy is inert. */
 #include "binding.h"
 
+#define FEW_HELD 8 /* which need no memory of their own */
 #define FULL_PAUSE_NS (2 * MPC_NS_PER_MS)
 
 /* The values of mpcache.shm.segment's outcome table. */
@@ -79,15 +80,16 @@ static int wait_and_take(Lease *self, u64 timeout_ns, int early, const mpc_hold 
 static int acquire(Lease *self, u64 timeout_ns, int early, PyObject *leases)
 {
     mpc_ctx *ctx = &self->space->engine->ctx;
-    mpc_hold *held = PyMem_New(mpc_hold, PyTuple_GET_SIZE(leases));
-    if (!held) {
+    mpc_hold few[FEW_HELD], *held = few;
+    if (PyTuple_GET_SIZE(leases) > FEW_HELD && !(held = PyMem_New(mpc_hold, PyTuple_GET_SIZE(leases)))) {
         PyErr_NoMemory();
         return -1;
     }
     u32 count = collect_held(leases, ctx, held);
     int outcome = wait_and_take(self, timeout_ns, early, held, count);
     mpc_lease_waited(ctx, held, count);
-    PyMem_Free(held);
+    if (held != few)
+        PyMem_Free(held);
     return outcome;
 }
 

@@ -40,16 +40,16 @@ static PyObject *read_value(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
 }
 
 /* The value, which is taken over, and what is known of it; built by hand, as to read a format takes longer than the
- * look-up. */
+ * look-up.  The tuple is made last: the collector shows it to other code, which must not find it half filled. */
 static PyObject *told(PyObject *value, const struct mpc_record *record)
 {
-    PyObject *tuple = PyTuple_New(6);
     PyObject *items[] = {value,
                          PyFloat_FromDouble(seconds_of_ns(record->created)),
                          PyLong_FromUnsignedLongLong(record->epoch),
                          PyLong_FromLong(record->flags),
                          PyFloat_FromDouble(seconds_of_ns(record->expires)),
                          PyLong_FromUnsignedLongLong(record->version)};
+    PyObject *tuple = PyTuple_New(6);
     for (Py_ssize_t i = 0; i < 6; i++)
         if (tuple)
             PyTuple_SET_ITEM(tuple, i, items[i]);
@@ -185,22 +185,26 @@ static mpc_status write_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *v
     return mpc_set(ctx, key, value, wait_ns);
 }
 
-/* At once if the shard is free; else with the GIL released, for as long as a set may wait. */
-static mpc_status store_value(mpc_ctx *ctx, write_fn write, const mpc_key *key, const mpc_value *value,
+/* At once if the shard is free; else with the GIL released, for as long as a set may wait.  What others can change is
+ * copied with the GIL held: into the segment, or to be waited with.  MPC_SYSTEM: an exception may be set. */
+static mpc_status store_value(mpc_ctx *ctx, write_fn write, const mpc_key *key, mpc_value *value, held_value *held,
                               const mpc_hold *guard)
 {
-    mpc_status status = value->len < MPC_LONG_COPY ? write(ctx, key, value, guard, 0) : MPC_BUSY;
+    bool at_once = value->len < MPC_LONG_COPY || held->can_change;
+    mpc_status status = at_once ? write(ctx, key, value, guard, 0) : MPC_BUSY;
     if (status != MPC_BUSY)
         return status;
+    if (own_copy(held, value) < 0)
+        return MPC_SYSTEM;
     Py_BEGIN_ALLOW_THREADS
     status = write(ctx, key, value, guard, MPC_SHARD_WAIT_NS);
     Py_END_ALLOW_THREADS
     return status;
 }
 
-mpc_status set_value(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value)
+mpc_status set_value(mpc_ctx *ctx, const mpc_key *key, mpc_value *value, held_value *held)
 {
-    return store_value(ctx, write_set, key, value, NULL);
+    return store_value(ctx, write_set, key, value, held, NULL);
 }
 
 /* NULL stands for what the caller left out.  The epoch is the caller's business. */
@@ -255,7 +259,7 @@ static mpc_status set(Space *self, PyObject *const *args, Py_ssize_t n, mpc_key 
         PyErr_Format(PyExc_TypeError, "expected key, value[, created, epoch, expires, flags], not %zd arguments", n);
     else if (parse_key(ctx, args[0], self->number, KIND_RECORD, key) == 0 &&
              parse_value(self, args + 1, n - 1, &held, value) == 0) {
-        mpc_status status = set_value(ctx, key, value);
+        mpc_status status = set_value(ctx, key, value, &held);
         let_go_of(&held);
         return status;
     }
@@ -271,11 +275,11 @@ static PyObject *space_set(Space *self, PyObject *const *args, Py_ssize_t n)
 }
 
 /* A guard of another segment (this one's predecessor, perhaps) proves nothing here. */
-static mpc_status fill_under(Space *self, const Guard *guard, const mpc_key *key, const mpc_value *value)
+static mpc_status fill_under(Space *self, const Guard *guard, const mpc_key *key, mpc_value *value, held_value *held)
 {
     if (guard->refused || guard->space->engine != self->engine)
         return MPC_REFUSED;
-    return store_value(&self->engine->ctx, mpc_fill, key, value, &guard->hold);
+    return store_value(&self->engine->ctx, mpc_fill, key, value, held, &guard->hold);
 }
 
 /* args: guard, key, value, created, expires, flags */
@@ -292,7 +296,7 @@ static PyObject *space_fill(Space *self, PyObject *const *args, Py_ssize_t n)
         parse_parts(args[2], args[3], args[4], args[5], &held, &value) < 0)
         return NULL;
     value.epoch = guard->epoch;
-    mpc_status status = fill_under(self, guard, &key, &value);
+    mpc_status status = fill_under(self, guard, &key, &value, &held);
     let_go_of(&held);
     PyObject *outcome = outcome_of(ctx, status, &key, &value);
     Py_XSETREF(guard->outcome, Py_NewRef(outcome ? outcome : Py_False));
@@ -323,10 +327,37 @@ void free_keys(many_keys *many)
     PyMem_Free(many->key);
 }
 
+/* Make a tuple of what an iterable yields.  Unlike PySequence_Tuple() it shows no half-filled tuple to the code that
+ * yields: a list grows item by item, and a tuple of a list is filled before the collector knows it. */
+static PyObject *tuple_of(PyObject *iterable)
+{
+    PyObject *list = PySequence_List(iterable), *tuple = list ? PyList_AsTuple(list) : NULL;
+    Py_XDECREF(list);
+    return tuple;
+}
+
+/* Return a list of n NULLs that the collector does not know, so that no other code can find it; release_list() when it
+ * is full.  The GIL may be released, and code may run, while it is being filled. */
+PyObject *hidden_list(Py_ssize_t n)
+{
+    PyObject *list = PyList_New(n);
+    if (list)
+        PyObject_GC_UnTrack(list);
+    return list;
+}
+
+/* Hand out a list that is full; NULL stays NULL. */
+PyObject *release_list(PyObject *list)
+{
+    if (list)
+        PyObject_GC_Track(list);
+    return list;
+}
+
 /* All or none: one that is no key keeps the others from being touched. */
 int parse_keys(Space *self, PyObject *names, many_keys *many)
 {
-    *many = (many_keys){.names = PySequence_Tuple(names)};
+    *many = (many_keys){.names = tuple_of(names)};
     if (!many->names)
         return -1;
     many->n = PyTuple_GET_SIZE(many->names);
@@ -347,7 +378,7 @@ static PyObject *space_get_multi(Space *self, PyObject *names)
     many_keys many;
     if (parse_keys(self, names, &many) < 0)
         return NULL;
-    PyObject *list = PyList_New(many.n);
+    PyObject *list = hidden_list(many.n);
     for (Py_ssize_t i = 0; list && i < many.n; i++) {
         ask_ahead(&self->engine->ctx, &many, i);
         PyObject *found = get(self, &many.key[i]);
@@ -357,7 +388,7 @@ static PyObject *space_get_multi(Space *self, PyObject *names)
             Py_CLEAR(list);
     }
     free_keys(&many);
-    return list;
+    return release_list(list);
 }
 
 /* True: stored; False: its shard stayed busy; None: it is too large.  A value that fits is stored whatever became of
@@ -376,7 +407,7 @@ static PyObject *set_one(Space *self, PyObject *args)
 
 static PyObject *space_set_multi(Space *self, PyObject *rows)
 {
-    PyObject *all = PySequence_Tuple(rows), *list = all ? PyList_New(PyTuple_GET_SIZE(all)) : NULL;
+    PyObject *all = tuple_of(rows), *list = all ? hidden_list(PyTuple_GET_SIZE(all)) : NULL;
     for (Py_ssize_t i = 0; list && i < PyTuple_GET_SIZE(all); i++) {
         PyObject *outcome = set_one(self, PyTuple_GET_ITEM(all, i));
         if (outcome)
@@ -385,7 +416,7 @@ static PyObject *space_set_multi(Space *self, PyObject *rows)
             Py_CLEAR(list);
     }
     Py_XDECREF(all);
-    return list;
+    return release_list(list);
 }
 
 /* How many of them were there. */

@@ -358,7 +358,7 @@ def perform(act: Callable[[], Any]) -> bool:
     """Do it; whether it raised an error of mpcache."""
     try:
         act()
-    except (DogpileCacheException, UnicodeDecodeError):  # the latter until undecodable text counts as absent
+    except DogpileCacheException:
         return True
     return False
 
