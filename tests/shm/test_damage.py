@@ -205,7 +205,7 @@ class TwoShards:
 
 @pytest.mark.parametrize("works", [False, True], ids=["rests", "works elsewhere"])
 def test_a_lock_word_of_a_process_that_does_not_hold_it_is_not_waited_for_long(fork: Any, works: bool) -> None:
-    """Nor for each value of a call of many: who was waited for in vain is not waited for again."""
+    """Nor for each value of a call of many: a process that was waited for in vain is not waited for again."""
     two = TwoShards()
 
     def other(send: Any) -> None:

@@ -26,7 +26,7 @@
 #define INCARNATION_MASK 0xfffffu
 #define SPINS 200
 #define SLOW_NS MPC_NS_PER_S /* so much longer an owner is waited for that does nothing but wants a core */
-#define MOMENT_NS (5 * MPC_NS_PER_MS) /* for which one is waited for that was given up on, and has moved since */
+#define MOMENT_NS (5 * MPC_NS_PER_MS) /* of waiting for an owner that was given up on lately, and has moved since */
 #define ELSEWHERE_NS MPC_NS_PER_S /* of unlocks by an owner whose word stays: it holds something else */
 
 static u32 slot_of(u32 word)
