@@ -203,16 +203,18 @@ class TwoShards:
         os.pwrite(self.fd, word, self.shards[shard])
 
 
-@pytest.mark.parametrize("works", [False, True], ids=["rests", "works elsewhere"])
-def test_a_lock_word_of_a_process_that_does_not_hold_it_is_not_waited_for_long(fork: Any, works: bool) -> None:
-    """Nor for each value of a call of many: who was waited for in vain is not waited for again."""
+@pytest.mark.parametrize("state", ["rests", "runs", "works elsewhere"])
+def test_a_lock_word_of_a_process_that_does_not_hold_it_is_not_waited_for_long(fork: Any, state: str) -> None:
+    """Nor for each value of a call of many: a process that was waited for in vain is not waited for again."""
     two = TwoShards()
 
     def other(send: Any) -> None:
         two.space.set(two.keys[1][0], b"mine")
         send(two.engine.owner)
-        while works:
+        while state == "works elsewhere":
             two.space.set(two.keys[1][0], b"mine")
+        while state == "runs":
+            pass
         time.sleep(60)
 
     two.lock(0, word_of(fork(other).next()))
@@ -224,3 +226,19 @@ def test_a_lock_word_of_a_process_that_does_not_hold_it_is_not_waited_for_long(f
     assert took < 2.0
     two.lock(0, bytes(4))
     assert two.space.set(two.keys[0][0], b"value")
+
+
+def test_a_check_gives_up_on_a_shard_that_a_running_process_seems_to_hold(fork: Any) -> None:
+    two = TwoShards()
+
+    def other(send: Any) -> None:
+        two.space.set(two.keys[1][0], b"mine")
+        send(two.engine.owner)
+        while True:
+            pass
+
+    two.lock(0, word_of(fork(other).next()))
+    start = time.monotonic()
+    with pytest.raises(ShardBusy):
+        two.engine.check()
+    assert time.monotonic() - start < 2.0

@@ -16,7 +16,7 @@ from .layout import Field, Layout
 CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 UNIT = 8
 NEARBY = 512
-"""Words among which one is looked for that is not 0."""
+"""Words among which a word other than 0 is looked for."""
 
 
 class View:
@@ -55,13 +55,13 @@ class View:
         return self.shard(shard) + self.geometry["main_at" if ring else "small_at"]
 
     def end_of_ring(self, shard: int, ring: int, name: str) -> int:
-        """Where the ring's head or tail stands in the segment."""
+        """Return where the ring's head or tail stands in the segment."""
         fields = self.layout.fields
         rings = self.shard(shard) + fields["shard"]["ring"].at
         return rings + ring * self.layout.sizes["ring"] + fields["ring"][name].at
 
     def used(self, at: int, step: int, count: int, dice: random.Random) -> int | None:
-        """Where one of `count` words stands that is not 0: the next one from anywhere; None: there is none nearby."""
+        """Find a word other than 0 among `count`, from a random place on; None: there is none nearby."""
         first = dice.randrange(count)
         words = self.words[8][at // 8 + first * (step // 8) : (at + min(first + NEARBY, count) * step) // 8]
         for number, word in enumerate(words[:: step // 8].tolist()):
@@ -70,7 +70,7 @@ class View:
         return None
 
     def is_same_birth(self) -> bool:
-        """Whether the immutable part of the header is as it was: nothing ever writes there."""
+        """Return whether the immutable part of the header is as it was: nothing ever writes there."""
         return bytes(self.map[: self.immutable]) == self.birth
 
 
@@ -87,7 +87,7 @@ class Damage:
         self._told: list[str] = []
 
     def strike(self) -> str:
-        """Corrupt something; what was done."""
+        """Corrupt something; return what was done."""
         self._told = []
         kinds, weights = zip(*KINDS, strict=True)
         kind = self.dice.choices(kinds, weights)[0]
@@ -110,7 +110,7 @@ class Damage:
         )
 
     def _hint(self) -> int:
-        """A number that means something in this segment, or a neighbour of one."""
+        """Choose a number that means something in this segment, or a neighbour of it."""
         view, dice = self.view, self.dice
         ring = dice.randrange(2)
         shard = self._shard()
@@ -140,7 +140,7 @@ class Damage:
         return self.dice.randrange(self.view.geometry["shards"])
 
     def _bucket(self) -> int:
-        """Where a lease bucket stands: one that was used, if there is any."""
+        """Choose a lease bucket, of those that were used if there are any; return where it stands."""
         view, size = self.view, self.layout.sizes["lease_bucket"]
         start, count = view.geometry["leases_at"], view.geometry["lease_buckets"]
         key = self.layout.fields["lease_bucket"]["lease"].at + self.layout.fields["lease"]["key"].at
@@ -151,7 +151,7 @@ class Damage:
         return self._bucket() + self.layout.fields["lease_bucket"]["lease"].at + 64 * self.dice.choice((0, 0, 0, 1, 15))
 
     def _record(self) -> tuple[int, int, int, int] | None:
-        """A record that a slot names: slot's place, shard, ring, and where the record stands."""
+        """Choose a record that a slot names: where the slot stands, shard, ring, and where the record stands."""
         shard = self._shard()
         view = self.view
         index = view.shard(shard) + view.geometry["index_at"]
@@ -166,7 +166,7 @@ class Damage:
         return slot, shard, ring, min(at, limit)
 
     def _at_tail(self) -> tuple[int, int, int, int]:
-        """What a writer looks at next: shard, ring, position, and where it stands."""
+        """Choose what a writer looks at next: shard, ring, position, and where it stands."""
         shard, ring = self._shard(), self.dice.randrange(2)
         position = self.view.read(self.view.end_of_ring(shard, ring, "tail"), 8)
         capacity = self.view.capacity(ring)
@@ -208,7 +208,7 @@ class Damage:
         self._put("ring", at, 8, self._value(self.view.read(at, 8), 8))
 
     def _ring_state(self) -> None:
-        """Head and tail together, in the states that the code tells apart."""
+        """Change head and tail together, to states that the code tells apart."""
         shard, ring = self._shard(), self.dice.randrange(2)
         capacity, limit = self.view.capacity(ring), self.view.geometry["position_limit"]
         at = {name: self.view.end_of_ring(shard, ring, name) for name in ("head", "tail")}
@@ -227,7 +227,7 @@ class Damage:
         self._put("ring.tail", at["tail"], 8, new_tail)
 
     def _slot_word(self) -> None:
-        """One part of a slot word: tag, uses, ring, or a position that might be a record's."""
+        """Change a part of a slot word: tag, uses, ring, or the position, to what might be a record's."""
         found = self._record()
         if found is None:
             return
@@ -259,7 +259,7 @@ class Damage:
         self._field("record", self._at_tail()[3])
 
     def _lengths(self, at: int, left: int) -> None:
-        """Lengths that agree with each other, and with what is left of the ring or nearly so."""
+        """Write lengths that agree with each other, and with what is left of the ring or nearly so."""
         fields = self.layout.fields["record"]
         klen = self.dice.choice((0, 1, self.view.read(at + fields["klen"].at, 2), 255, 4096, 65535))
         some = self.dice.randrange(2, max(4, left))
@@ -277,7 +277,7 @@ class Damage:
             self._lengths(at, (self.view.log(shard, ring) - at) // UNIT + self.view.capacity(ring))
 
     def _pad(self) -> None:
-        """What lies at a tail becomes a pad, or ends to be one, of a length that may be right."""
+        """Make a pad of what lies at a tail, or a record of a pad, of a length that may be right."""
         shard, ring, position, at = self._at_tail()
         fields = self.layout.fields["record"]
         left = (self.view.log(shard, ring) - at) // UNIT + self.view.capacity(ring)
@@ -287,7 +287,7 @@ class Damage:
         self._put("record.flags", at + fields["flags"].at, 1, flags ^ self.constants["MPC_PAD"])
 
     def _forged_record(self) -> None:
-        """A record's header inside another's value, with its own position, and the slot that names it."""
+        """Write a record's header, with its own position, into another's value, and let a slot name it."""
         found = self._record()
         if found is None:
             return
@@ -326,7 +326,7 @@ class Damage:
         self._told.append(f"lines @{first:#x} and @{second:#x}")
 
     def _copied_record(self) -> None:
-        """Another record's header and value over this one; at times with the position that it ought to have."""
+        """Copy a record's header and value over another record, at times with the position that is right there."""
         found, other = self._record(), self._record()
         if found is None or other is None or other[3] < self.view.immutable:
             return
@@ -340,7 +340,7 @@ class Damage:
             self._put("record.position", to, 8, position)
 
     def _lock_word(self) -> None:
-        """A word lock that names nobody, a process that is gone, or one that lives."""
+        """Lock a word lock in the name of no process, of a process that is gone, or of a process that lives."""
         lock = self.dice.choice(
             (
                 self.view.shard(self._shard()) + self.layout.fields["shard"]["lock"].at,
@@ -359,14 +359,14 @@ class Damage:
         self._put("ghost", at, 2, self._value(self.view.read(at, 2), 2))
 
     def _bytes_of_record(self) -> None:
-        """Bytes of a key or of a value."""
+        """Change a byte of a key or of a value."""
         found = self._record()
         if found is not None:
             at = min(found[3] + self.layout.sizes["record"] + self.dice.randrange(200), self.view.geometry["size"] - 1)
             self._put("byte", at, 1, self._value(self.view.read(at, 1), 1))
 
     def _wiped(self) -> None:
-        """A line or a page of one byte, behind the header."""
+        """Fill a line or a page behind the header with a byte."""
         size = self.dice.choice((64, 64, 64, 512, 4096))
         at = self.dice.randrange(self.view.geometry["spaces_at"], self.view.geometry["size"] - size) & ~63
         byte = self.dice.choice((0, 0, 0xFF, self.dice.getrandbits(8)))

@@ -25,7 +25,7 @@ from .layout import compile_birth, plain_environment, read_layout
 from .worker import NAMES, Job, last_lines, start
 
 HANG = 15.0
-"""Seconds after which a call is taken for one that never returns."""
+"""Seconds after which the director no longer waits for a call to return."""
 
 KEYS_AT_BIRTH = 60
 
@@ -52,7 +52,7 @@ class Outcome:
 
 
 def make_births(folder: Path, seed: int) -> list[Path]:
-    """Clean segments: small ones of one and of two shards, a larger one, and one whose rings soon begin again."""
+    """Make clean segments: small, of 1 and of 2 shards; larger; and small, with rings that soon begin again."""
     birth = compile_birth(folder)
     plans = []
     for shards, more, laps in ((1, 0, 0), (2, 0, 0), (1, 1 << 20, 0), (1, 0, 9)):
@@ -73,7 +73,7 @@ def make_births(folder: Path, seed: int) -> list[Path]:
 
 
 def _fill(path: Path, dice: random.Random) -> None:
-    """Records in both rings, read and unread, of a process that has left."""
+    """Store records in both rings, read and unread, from a process that then ends."""
     child = os.fork()
     if child == 0:
         with open(path, "r+b") as file:
@@ -92,7 +92,7 @@ def _fill(path: Path, dice: random.Random) -> None:
 
 
 class Director:
-    """One run.
+    """A run.
 
     :param limit: seconds that a call may take.
     """
@@ -106,7 +106,7 @@ class Director:
         self.told = 0
 
     def run(self, episodes: range, corruptions: int, seconds: float, findings: int) -> Outcome:
-        """Play until one of these is reached: the episodes, the corruptions, the seconds, or so many findings."""
+        """Play until the first of these is reached: the episodes, the corruptions, the seconds, the findings."""
         begun = time.monotonic()
         self.board.put(0, Word.DONE, episodes.start)
         self.board.put(0, Word.READY, episodes.start)
@@ -182,7 +182,7 @@ class Director:
     # -- telling ------------------------------------------------------------------------------------------
 
     def _collect(self) -> None:
-        """What the processes have told, and what the sanitizers have written."""
+        """Take up what the processes have told, and what the sanitizers have written."""
         path = self.folder / "findings"
         lines = path.read_text().splitlines()[self.told :] if path.exists() else []
         for line in lines:

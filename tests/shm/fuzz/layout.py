@@ -37,12 +37,12 @@ def _compile(source: str, target: Path, *more: Path) -> None:
 
 
 def plain_environment() -> dict[str, str]:
-    """The environment without a sanitizer's runtime, which would be loaded into the compiler, too."""
+    """Return the environment without a sanitizer's runtime, which would be loaded into the compiler, too."""
     return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
 
 
 def _declared(text: str) -> dict[str, list[tuple[str, bool]]]:
-    """The names in each struct, and whether each is an array.
+    """Read the names in each struct, and whether each is an array.
 
     :raises ValueError: a declaration is of a form that this function cannot read.
     """
@@ -71,7 +71,7 @@ def _printing(structs: dict[str, list[tuple[str, bool]]], constants: list[str]) 
 
 
 def _check_whole(layout: Layout, aligned: set[str]) -> None:
-    """Each struct is its fields and what aligns them: a gap of a word is a field that was missed."""
+    """Raise ValueError if a struct has bytes beside its fields and what aligns them: a field was missed."""
     for struct, fields in layout.fields.items():
         longest, end = 64 if struct in aligned else 8, 0
         for at, size, _ in [*sorted(fields.values()), (layout.sizes[struct], 0, 0)]:
@@ -99,6 +99,6 @@ def read_layout(folder: Path) -> Layout:
 
 
 def compile_birth(folder: Path) -> Path:
-    """Compile the program that formats segments from a seed; its path."""
+    """Compile the program that formats segments from a seed; return its path."""
     _compile(BIRTH.read_text(), folder / "birth", CORE / "format.c", CORE / "hash.c")
     return folder / "birth"

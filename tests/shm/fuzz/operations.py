@@ -69,7 +69,7 @@ def interrupted() -> Iterator[None]:
 
 
 class Victim:
-    """One process's use of the segment of that name.
+    """A process's use of the segment of that name.
 
     :ivar fence: called with the engine after each attachment.
     """
@@ -110,7 +110,7 @@ class Victim:
         gc.collect()
 
     def step(self) -> tuple[str, Callable[[], Any]]:
-        """The next operation, and its name."""
+        """Choose the next operation; return its name, too."""
         if self.engine is None:
             return "attach", self.attach
         name, act = self.dice.choices(OPERATIONS, WEIGHTS)[0]
@@ -128,16 +128,16 @@ class Victim:
         return self.dice.randbytes(1) * self.dice.choice(SIZES)
 
     def stored(self) -> Any:
-        """Bytes, or pieces of them."""
+        """Choose bytes, or pieces of them."""
         whole = self.bytes()
         return self.dice.choice((whole, whole, bytearray(whole), (whole, b"more"), (memoryview(whole), b"", whole)))
 
     def end(self) -> float:
-        """When a value ends: never, soon, or long ago."""
+        """Choose when a value ends: never, soon, or long ago."""
         return self.dice.choice((0.0, 0.0, time.time() + 0.05, 1.0, time.time() + 3600))
 
     def value(self) -> Any:
-        """What a region keeps without pickling it."""
+        """Choose what a region keeps without pickling it."""
         return self.dice.choice((self.bytes(), "text" * self.dice.choice((1, 200, 9000)), self.dice.getrandbits(62)))
 
     # -- keys ---------------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ class Victim:
         self.space.set(self.key(), self.stored(), 0.0, -1, self.end(), self.dice.choice((0, 0, 1, 2, 3, 4)))
 
     def set_fill(self) -> None:
-        """Enough of one size to make the rings turn."""
+        """Set enough values of a size to make the rings turn."""
         size = self.dice.choice(SIZES[3:10])
         self.plain.set_multi([(f"fill-{self.dice.randrange(999)}", bytes(size)) for _ in range(40)])
 
@@ -217,7 +217,7 @@ class Victim:
         self.segment.engine.space(f"space-{self.dice.randrange(6)}")
 
     def fork(self) -> None:
-        """A child goes on with what its parent has, for a few operations."""
+        """Let a child go on with what its parent has, for a few operations."""
         seed = self.dice.getrandbits(32)
         child = os.fork()
         if child == 0:
@@ -229,7 +229,7 @@ class Victim:
     # -- leases and guards ----------------------------------------------------------------------------------
 
     def lease(self) -> None:
-        """Taken, and kept for a while or given back."""
+        """Take a lease, and keep it for a while or give it back."""
         lease = self.space.lease(self.key(), self.dice.random() < 0.5)
         lease.acquire(self.dice.choice((0.0, 0.0, 0.001, 0.06)), self.dice.random() < 0.3, tuple(self.held))
         if self.dice.random() < 0.5:
@@ -247,7 +247,7 @@ class Victim:
         self.space.holder(self.key(), self.dice.random() < 0.5)
 
     def guard(self) -> None:
-        """Begun, and filled now or later."""
+        """Begin a fill that ends later."""
         self.guards.append(self.space.guard(self.key()))
 
     def fill(self) -> None:
@@ -312,7 +312,7 @@ class Victim:
             self.decorated_multi(*range(self.dice.randrange(1, 6)))
 
     def region_backend(self) -> None:
-        """What depends on the value that is there, by the backend."""
+        """Do what depends on the value that is there, by the backend."""
         backend, key = self.region.actual_backend, self.key()
         self.dice.choice(
             (
@@ -339,7 +339,7 @@ def _created_multi(*numbers: int) -> list[str]:
 
 
 def _be_the_child(victim: Victim, seed: int) -> None:
-    """A few operations, each of which may fail as it may in the parent; never returns."""
+    """Do a few operations, each of which may fail as it may in the parent, and end."""
     status = 1
     try:
         victim.dice = random.Random(seed)
@@ -355,10 +355,10 @@ def _be_the_child(victim: Victim, seed: int) -> None:
 
 
 def perform(act: Callable[[], Any]) -> bool:
-    """Do it; whether it raised an error of mpcache."""
+    """Do it; return whether it raised an error of mpcache."""
     try:
         act()
-    except (DogpileCacheException, UnicodeDecodeError):  # the latter until undecodable text counts as absent
+    except DogpileCacheException:
         return True
     return False
 

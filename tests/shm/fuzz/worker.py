@@ -54,12 +54,12 @@ class Job(NamedTuple):
 
 
 def name_of(episode: int) -> str:
-    """The segment of an episode."""
+    """Return the name of an episode's segment."""
     return f"fuzz-{episode}"
 
 
 def last_lines(folder: Path) -> str:
-    """What both processes have done last."""
+    """Return what both processes have done last."""
     text = ""
     for row in (1, 2):
         path = folder / f"log-{row}"
@@ -69,7 +69,7 @@ def last_lines(folder: Path) -> str:
 
 
 def _not_run() -> float:
-    """Seconds that this thread was ready to run, and the machine ran something else."""
+    """Return the seconds in which this thread was ready to run, and the machine ran something else."""
     with open("/proc/thread-self/schedstat", "rb", buffering=0) as file:
         return int(file.read(64).split()[1]) / 1e9
 
@@ -128,7 +128,7 @@ class Worker:
             file.write(json.dumps(told) + "\n")
 
     def call(self, name: str, act: Callable[[], Any]) -> None:
-        """One operation.  The time that it may take is without that in which it waited for a processor."""
+        """Do an operation.  Of the time that it may take does not count what it waited for a processor."""
         self.note(name)
         self.board.put(self.row, Word.CALL, NAMES.index(name) if name in NAMES else len(NAMES))
         before, start = _not_run(), time.monotonic_ns()
@@ -210,7 +210,7 @@ class Bystander(Worker):
 
 
 def start(row: int, job: Job, board: Board, episodes: range) -> int:
-    """Fork one of the two; its process id."""
+    """Fork the process of that row; return its process id."""
     child = os.fork()
     if child:
         return child
