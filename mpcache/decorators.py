@@ -1,6 +1,6 @@
 """A function whose results are kept by its arguments.
 
-Leans on keys; the region is handed in.
+Leans on keys and invalidation; the region is handed in.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, overload
 
 from mpcache.api import NO_VALUE, NoValueType
+from mpcache.invalidation import seconds
 from mpcache.keys import BOUND_NAMES
 
 if TYPE_CHECKING:
@@ -45,9 +46,22 @@ class Options(NamedTuple):
     should_cache_fn: Callable[[Any], bool] | None
     to_str: Callable[[Any], str]
 
+    def checked(self, verb: str) -> Options:
+        """Return the options with the expiration time in seconds; a callable one is checked at each call.
+
+        :param verb: the decorator's name, for the error's text.
+        :raises TypeError: the namespace is the function, since the decorator was written without its parentheses.
+        :raises ValidationError: the expiration time is none.
+        """
+        if callable(self.namespace):
+            raise TypeError(f"{verb} got the function as its namespace; write @region.{verb}(), with parentheses")
+        expires = self.expiration_time
+        return self if callable(expires) else self._replace(expiration_time=seconds(expires))
+
 
 def decorator(region: CacheRegion, options: Options, key_generator: Callable[..., Callable[..., Any]]) -> Decorator:
     """See :meth:`.CacheRegion.cache_on_arguments`."""
+    options = options.checked("cache_on_arguments")
     more = () if options.to_str is str else (options.to_str,)  # a generator of the user's may take two arguments only
 
     def decorate(fn: Any) -> Any:

@@ -26,6 +26,7 @@ def decorator(
     region: CacheRegion, options: Options, key_generator: Callable[..., Callable[..., Any]], asdict: bool
 ) -> Callable[[Any], Any]:
     """What :meth:`.CacheRegion.cache_multi_on_arguments` returns."""
+    options = options.checked("cache_multi_on_arguments")
 
     def decorate(fn: Any) -> Any:
         if isinstance(fn, (staticmethod, classmethod)):

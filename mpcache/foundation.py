@@ -24,7 +24,8 @@ from mpcache.proxy import chain_of, layers_of
 from mpcache.shortcut import ShortCut
 from mpcache.storage import Storage, storage_for
 
-Expiration: TypeAlias = "float | timedelta | None"
+Expiration: TypeAlias = "float | timedelta | str | None"
+"""Seconds, a timedelta, a text such as ``"5m"``; -1: for ever."""
 
 _F = TypeVar("_F", bound="Foundation")
 

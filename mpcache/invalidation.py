@@ -1,6 +1,6 @@
 """Whether a value may still be served: hard and soft invalidation, age, and a time to live of its own.
 
-Leans on api.  Pure: it decides, and knows no storage.
+Leans on api and durations.  Pure: it decides, and knows no storage.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from numbers import Number
 from typing import Any
 
 from mpcache.api import Freshness
+from mpcache.durations import parse_duration
 from mpcache.exception import ValidationError
 
 Judge = Callable[[float, "int | None"], Freshness]
@@ -33,16 +34,23 @@ def freshness(created: float, epoch: int | None, lifetime: float | None, judge: 
 
 
 def seconds(given: Any, what: str = "expiration_time") -> float | None:
-    """A time as users give it: a number of seconds, a timedelta, or None.
+    """Return a time as users give it in seconds; None stays None.
 
+    :param given: a number of seconds, a timedelta, a text such as ``"5m"`` or ``"1h30m"``, or None.
     :param what: the option that it was given for.
     :raises ValidationError: it is something else.
     """
     if isinstance(given, timedelta):
         return given.total_seconds()
-    if given is None or (isinstance(given, Number) and given == given):  # a nan is neither more nor less than anything
+    if given is None or (isinstance(given, Number) and not isinstance(given, complex) and given == given):  # no nan
         return given  # type: ignore[return-value]  # Number is what Decimal and numpy's floats have in common
-    raise ValidationError(f"{what} is not a number or timedelta.  It is {given!r}.")
+    text = f"{what} is not a number or timedelta.  It is {given!r}."
+    if not isinstance(given, str):
+        raise ValidationError(text)
+    try:
+        return parse_duration(given)
+    except ValueError:
+        raise ValidationError(f"{text}  A duration has numbers with units, such as '90s', '5m' or '1h30m'.") from None
 
 
 def limit(given: Any, what: str) -> float | None:

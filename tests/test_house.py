@@ -22,12 +22,13 @@ DOWN: keeper.Table = {
     "exception": (),
     "api": ("exception",),
     "sizes": (),
+    "durations": (),
     # pure: they decide, they know no storage
     "keys": ("api",),
     "_wire": (),  # the codec's quick look, in C
     "codec": ("api", "_wire"),
     "config": ("api",),
-    "invalidation": ("api",),
+    "invalidation": ("api", "durations"),
     "lock": ("api",),
     "mishaps": ("api",),
     "bounded": ("api",),
@@ -60,7 +61,7 @@ DOWN: keeper.Table = {
     # the region, in rooms that are handed one and never make one
     "storage": ("codec", "invalidation", "mishaps"),
     "creation": ("lock", "keys", "storage"),
-    "decorators": ("keys",),
+    "decorators": ("keys", "invalidation"),
     "decorators_multi": ("decorators",),
     "aio": ("creation",),
     "multi": ("creation",),

@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
-TimeToLive: TypeAlias = "float | timedelta | None"
+TimeToLive: TypeAlias = "float | timedelta | str | None"
 
 _ARGUMENTS = {"name", "size", "mode", "shards", "namespace", "strict_size", "segment"}
 
