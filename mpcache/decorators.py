@@ -1,6 +1,6 @@
 """A function whose results are kept by its arguments.
 
-Leans on keys and invalidation; the region is handed in.
+Leans on keys, invalidation and refresh; the region is handed in.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSp
 from mpcache.api import NO_VALUE, NoValueType
 from mpcache.invalidation import seconds
 from mpcache.keys import BOUND_NAMES
+from mpcache.refresh import refresh
 
 if TYPE_CHECKING:
     from mpcache.region import CacheRegion
@@ -242,10 +243,15 @@ class CachedFunction(Cached[P, R], Generic[P, R]):
         return value  # type: ignore[no-any-return]
 
     def refresh(self, /, *args: P.args, **kw: P.kwargs) -> R:
-        """Call the function now, and store what it returns; asks neither the mutex nor should_cache_fn."""
+        """Call the function now, and store what it returns, whatever should_cache_fn says of it.
+
+        A creation that is under way is waited for; others wait for this one.  If the key is set, deleted or
+        invalidated meanwhile, the value is returned and not stored.
+
+        :raises LockTimeout: the creation under way did not come to an end within ``creation_wait``.
+        """
         args_, kw_ = self._arguments.bind(args, kw)
-        value: R = self._fn(*args_, **kw_)
-        self._region.set(self._key(*args_, **kw_), value)
+        value: R = refresh(self._region, self._key(*args_, **kw_), functools.partial(self._fn, *args_, **kw_))
         return value
 
     @overload
@@ -354,10 +360,12 @@ class AsyncCachedFunction(Cached[P, T], Generic[P, T]):
         return value
 
     async def refresh(self, /, *args: P.args, **kw: P.kwargs) -> T:
-        """Call the function now, and store what it returns; asks neither the mutex nor should_cache_fn."""
+        """As :meth:`CachedFunction.refresh`, without blocking the loop."""
+        from mpcache.aio import refresh  # leans on asyncio
+
         args_, kw_ = self._arguments.bind(args, kw)
-        value: T = await self._fn(*args_, **kw_)
-        self._region.set(self._key(*args_, **kw_), value)
+        create = functools.partial(self._fn, *args_, **kw_)
+        value: T = await refresh(self._region, self._key(*args_, **kw_), create)
         return value
 
     @overload

@@ -147,11 +147,15 @@ class DefaultInvalidationStrategy(RegionInvalidationStrategy):
     hard one ends the soft one before it, since all that was stale then is forbidden now.
     """
 
+    count = 0
+    """How many invalidations there were."""
+
     def __init__(self) -> None:
         self._hard_at: float | None = None
         self._soft_at: float | None = None
 
     def invalidate(self, hard: bool = True) -> None:
+        self.count += 1
         if hard:
             self._hard_at, self._soft_at = time.time(), None
         else:
@@ -226,3 +230,37 @@ class SharedInvalidation(RegionInvalidationStrategy):
 
     def was_hard_invalidated(self) -> bool:
         return bool(self._counter.epochs()[1])
+
+
+class Begin:
+    """When a creation began: by the clock, and by the invalidations so far, of a strategy that counts no epochs.
+
+    A value is as old as what its creator has read, but it carries the time of its storing.  Where the region was
+    invalidated in between, it gets the time of the begin, so that each strategy judges it as what it is.
+    """
+
+    __slots__ = ("_at", "_count", "_fresh", "_strategy")
+
+    def __init__(self, strategy: Any) -> None:
+        self._strategy, self._at = strategy, time.time()
+        self._count = getattr(strategy, "count", None)
+        self._fresh = self._judges_by_itself and self._judgement
+
+    @property
+    def created(self) -> float:
+        """The time to store a value with that was created since: now, or just before the begin."""
+        changed = getattr(self._strategy, "count", None) != self._count
+        if changed or (self._fresh and not self._judgement):
+            return math.nextafter(self._at, 0.0)
+        return time.time()
+
+    @property
+    def _judges_by_itself(self) -> bool:
+        """Whether it is a strategy of the user's, which need not call ours when it invalidates."""
+        return type(self._strategy) is not DefaultInvalidationStrategy and not isinstance(
+            self._strategy, SharedInvalidation
+        )
+
+    @property
+    def _judgement(self) -> bool:
+        return judge_of(self._strategy)(self._at, None) is Freshness.FRESH

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
@@ -25,7 +24,7 @@ from mpcache.api import (
 )
 from mpcache.backends import register_backend
 from mpcache.codec import value_version
-from mpcache.creation import Creation, no_expiration_time
+from mpcache.creation import Creation, created_now, no_expiration_time
 from mpcache.exception import ValidationError, ValueTooLarge
 from mpcache.foundation import Expiration, Foundation
 from mpcache.invalidation import (
@@ -182,7 +181,9 @@ class CacheRegion(Foundation):
             self.delete(key)
         else:
             expires = None if ttl is None else end_of(ttl)
-            self._storage.write(self._mangled(key), packed(self._storage, key, value, time.time(), expires))
+            mangled = self._mangled(key)
+            ready = packed(self._storage, key, value, created_now(self, (mangled,)), expires)
+            self._storage.write(mangled, ready)
 
     def set_multi(self, mapping: Mapping[KeyType, Any], ttl: Expiration = None) -> None:
         """As :meth:`set`, for many keys in one write.
@@ -192,8 +193,9 @@ class CacheRegion(Foundation):
         """
         if self._poke_multi is not None and self._poke_multi(mapping, ttl) is True:
             return
-        created, expires, storage = time.time(), end_of(ttl), self._storage
+        expires, storage = end_of(ttl), self._storage
         mangled = {key: self._mangled(key) for key in mapping}
+        created = created_now(self, mangled.values())
         ready = {
             mangled[key]: packed(storage, key, value, created, expires)
             for key, value in mapping.items()
@@ -382,7 +384,7 @@ class CacheRegion(Foundation):
 
     def _lifetime(self, given: Expiration) -> float | None:
         """Seconds that a value is fresh; None: for ever."""
-        chosen = self.expiration_time if given is None else given
+        chosen: Any = self.expiration_time if given is None else given
         if type(chosen) not in _PLAIN_TIMES:
             chosen = _checked(chosen)
         return None if chosen == -1 else chosen
@@ -411,5 +413,5 @@ def _checked(given: Any) -> float | None:
     try:
         return seconds(given)
     except ValidationError as error:
-        remedy = "  Of get(), the second argument is expiration_time; a key without a value has NO_VALUE, and no default."
-        raise ValidationError(f"{error}{remedy}") from None
+        remedy = "the second argument of get() is expiration_time, and the result without a value is NO_VALUE"
+        raise ValidationError(f"{error}  Of a default: {remedy}.") from None

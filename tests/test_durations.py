@@ -31,7 +31,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "10", "m", "5 parsecs", "one hour", "5m!", "-5m", "1h30", "30m1h", "1m1m", "1e3s", "nan s", "inf", "5m,3s"],
+    ["", " ", "10", "m", "5 parsecs", "one hour", "5m!", "-5m", "1h30", "30m1h", "1m1m", "1e3s", "nan s", "5m,3s"],
 )
 def test_other_texts_are_no_durations(text: str) -> None:
     with pytest.raises(ValueError, match="is no duration; write a number with a unit"):

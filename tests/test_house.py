@@ -21,6 +21,7 @@ HOUSES = ("tests", "stress", "bench")
 DOWN: keeper.Table = {
     "exception": (),
     "api": ("exception",),
+    "values": ("exception",),  # what is none
     "sizes": (),
     "durations": (),
     # pure: they decide, they know no storage
@@ -39,7 +40,8 @@ DOWN: keeper.Table = {
     "memcaching.*": ("memcaching",),
     # exclude: one primitive a file; the folder itself is the table of names
     "mutexes": ("api",),
-    "mutexes.base": ("api",),
+    "mutexes.greenlets": (),
+    "mutexes.base": ("api", "mutexes.greenlets"),
     "mutexes.turns": ("mutexes.base",),
     "mutexes.fronted": ("mutexes.turns",),
     "mutexes.leased": ("mutexes.fronted",),
@@ -52,18 +54,21 @@ DOWN: keeper.Table = {
     "backends.generations": ("mutexes.*", "invalidation"),
     "backends.dbm": ("backends",),
     "backends.fills": ("mutexes.files",),
+    "backends.memory_fills": ("backends", "bounded"),
     "backends.valkey": ("backends.*",),
     "backends.*": (
         *("backends", "backends.dbm", "backends.fills", "backends.trouble", "backends.generations"),
+        "backends.memory_fills",
         *("bounded", "codec", "mutexes", "sizes"),
     ),
     "proxy": ("api",),
     # the region, in rooms that are handed one and never make one
-    "storage": ("codec", "invalidation", "mishaps"),
-    "creation": ("lock", "keys", "storage"),
-    "decorators": ("keys", "invalidation"),
-    "decorators_multi": ("decorators",),
-    "aio": ("creation",),
+    "storage": ("codec", "invalidation", "mishaps", "values"),
+    "creation": ("lock", "keys", "storage", "invalidation"),
+    "refresh": ("multi",),
+    "decorators": ("keys", "invalidation", "refresh", "aio"),
+    "decorators_multi": ("decorators", "values"),
+    "aio": ("creation", "refresh"),
     "multi": ("creation",),
     # the only room that sees both staircases, by their tables of names
     "shortcut": ("invalidation",),

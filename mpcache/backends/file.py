@@ -34,9 +34,9 @@ from mpcache.backends.fills import Fill, Fills
 from mpcache.exception import ValidationError
 from mpcache.invalidation import SharedInvalidation
 from mpcache.mutexes import files
-from mpcache.mutexes.base import cooperative
 from mpcache.mutexes.file import FileMutex
 from mpcache.mutexes.fronted import POLL_FIRST, POLL_LAST
+from mpcache.mutexes.greenlets import sleep_of_hub
 
 __all__ = ["AbstractFileLock", "DBMBackend", "FileLock"]
 
@@ -158,7 +158,8 @@ class FileLock(AbstractFileLock):
 
 def _flock(file: files.OwnFile, how: int, wait: bool) -> bool:
     pause = POLL_FIRST
-    polls = not wait or cooperative()  # to wait in C would stop every greenlet
+    sleep = sleep_of_hub(cooperates=False)
+    polls = not wait or sleep is not None  # to wait in C would stop every greenlet
     while True:
         try:
             fcntl.flock(file.fileno(), how | fcntl.LOCK_NB if polls else how)
@@ -167,7 +168,7 @@ def _flock(file: files.OwnFile, how: int, wait: bool) -> bool:
                 return False
         else:
             return True
-        time.sleep(pause)
+        (sleep or time.sleep)(pause)
         pause = min(pause * 1.5, POLL_LAST)
 
 
