@@ -22,24 +22,25 @@ DOWN: keeper.Table = {
     "exception": (),
     "api": ("exception",),
     "values": ("exception",),  # what is none
+    "hints": (),
     "sizes": (),
     "durations": (),
     # pure: they decide, they know no storage
     "keys": ("api",),
     "_wire": (),  # the codec's quick look, in C
     "codec": ("api", "_wire"),
-    "config": ("api",),
+    "config": ("api", "hints"),
     "invalidation": ("api", "durations"),
     "lock": ("api",),
     "mishaps": ("api",),
     "bounded": ("api",),
     # the floor both staircases stand on
-    "shm": ("api", "sizes"),
+    "shm": ("api", "hints", "sizes"),
     # memcached servers, whichever library speaks to them; stores and mutexes do
     "memcaching": ("api",),
     "memcaching.*": ("memcaching",),
     # exclude: one primitive a file; the folder itself is the table of names
-    "mutexes": ("api",),
+    "mutexes": ("api", "hints"),
     "mutexes.greenlets": (),
     "mutexes.base": ("api", "mutexes.greenlets"),
     "mutexes.turns": ("mutexes.base",),
@@ -49,16 +50,17 @@ DOWN: keeper.Table = {
     "mutexes.clients": (),
     "mutexes.*": ("mutexes.leased", "mutexes.files", "mutexes.clients", "shm", "memcaching.*"),
     # keep: one store a file.  It may build a mutex, never back, and tells how its epochs invalidate
-    "backends": ("api",),
+    "backends": ("api", "hints"),
     "backends.trouble": ("mutexes.leased",),
     "backends.generations": ("mutexes.*", "invalidation"),
     "backends.dbm": ("backends",),
     "backends.fills": ("mutexes.files",),
+    "backends.own_client": ("mutexes.base",),
     "backends.memory_fills": ("backends", "bounded"),
     "backends.valkey": ("backends.*",),
     "backends.*": (
         *("backends", "backends.dbm", "backends.fills", "backends.trouble", "backends.generations"),
-        "backends.memory_fills",
+        *("backends.memory_fills", "backends.own_client"),
         *("bounded", "codec", "mutexes", "sizes"),
     ),
     "proxy": ("api",),
@@ -72,9 +74,9 @@ DOWN: keeper.Table = {
     "multi": ("creation",),
     # the only room that sees both staircases, by their tables of names
     "shortcut": ("invalidation",),
-    "foundation": ("config", "storage", "shortcut", "backends", "mutexes", "proxy"),
+    "foundation": ("config", "hints", "storage", "shortcut", "backends", "mutexes", "proxy"),
     "region": ("foundation", "aio", "multi", "decorators_multi"),
-    "sharing": ("region",),
+    "sharing": ("region", "hints"),
     "util": ("keys", "config", "backends"),
     "": ("sharing", "util"),
     "core": ("",),

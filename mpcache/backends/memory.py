@@ -91,6 +91,9 @@ class MemoryBackend(CacheBackend):
     def begin_fill(self, key: KeyType) -> MemoryGuard:
         return self._fills.begin(key)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self._cache)} values>"
+
 
 class MemoryPickleBackend(DefaultSerialization, MemoryBackend):
     """Keeps pickles: every look-up makes the value anew, so that nobody can change the cached one."""

@@ -42,8 +42,9 @@ class MemoryGuard:
     """The right to store one value that is being created."""
 
     def __init__(self, fills: MemoryFills, key: KeyType) -> None:
+        self._fills, self._key = fills, key
         self.outcome: bool | None = None
-        self._fills, self._key, self._token = fills, key, object()
+        self._token = object()
         fills.under_way[key] = self._token
 
     @property
@@ -71,7 +72,8 @@ class MemoryGuard:
         return self._fills.under_way.get(self._key) is self._token
 
     def __del__(self) -> None:
-        self.close()
+        if hasattr(self, "_token"):  # else an exception arrived before it was made
+            self.close()
 
 
 _of_dicts: WeakValueDictionary[int, MemoryFills] = WeakValueDictionary()

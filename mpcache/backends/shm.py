@@ -5,13 +5,11 @@ Leans on shm, on its mutex, and on codec for the wire format that proxies and fo
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import pickle
 import sys
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -33,6 +31,7 @@ from mpcache.api import (
 )
 from mpcache.codec import Payload
 from mpcache.exception import SegmentRetired, ValueTooLarge
+from mpcache.hints import warn, warn_of_unknown
 from mpcache.invalidation import SharedInvalidation, end_of, is_over
 from mpcache.mutexes.shm import ShmMutex
 from mpcache.shm._engine import Guard, Shortcut, Space
@@ -56,9 +55,10 @@ SUCCESSORS = 8
 class ShmBackend(BytesBackend):
     """``mpcache.shm``.
 
-    Arguments: ``name`` (None: an anonymous segment, for forked children), ``size`` (bytes or ``"64MB"``), ``mode``
-    (0o600), ``shards`` (None: by cores and size), ``namespace`` (keeps the keys of programs apart that share a
-    segment), ``strict_size`` (refuse a segment of another size), ``segment`` (an attached one, instead of a name).
+    Arguments: ``name`` (None: an anonymous segment, for forked children), ``size`` (bytes or a text; left out: that of
+    the segment that is there, else ``"64MB"``), ``mode`` (0o600), ``shards`` (None: by cores and size), ``namespace``
+    (keeps the keys of programs apart that share a segment), ``strict_size`` (refuse a segment of another size),
+    ``segment`` (an attached one, instead of a name).
 
     :raises SegmentError: as in :func:`mpcache.shm.segment.attach`.
     """
@@ -69,7 +69,10 @@ class ShmBackend(BytesBackend):
     raw = True
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
-        _warn_of_unknown(arguments)
+        warn_of_unknown("mpcache.shm", arguments, _ARGUMENTS)
+        if not {"name", "segment"} & arguments.keys():
+            text = "without a name, only children that are forked from this process share it"
+            warn(f"mpcache.shm: {text}; name the segment in arguments, or say name=None")
         how = {name: arguments[name] for name in ("name", "size", "mode", "shards", "strict_size") if name in arguments}
         how.setdefault("name", None)
         self._arguments = dict(arguments)
@@ -389,10 +392,3 @@ def _split(wire: bytes) -> tuple[bytes, dict[str, Any]] | None:
     except ValueError:
         return None
     return (payload, metadata) if isinstance(metadata, dict) else None
-
-
-def _warn_of_unknown(arguments: Mapping[str, Any]) -> None:
-    for name in arguments.keys() - _ARGUMENTS:
-        near = difflib.get_close_matches(str(name), _ARGUMENTS, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        warnings.warn(f"mpcache.shm takes no argument {name!r}{hint} It is ignored.", UserWarning, stacklevel=4)
