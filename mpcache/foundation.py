@@ -104,13 +104,7 @@ class Foundation(ShortCut):
         :raises TypeError: there is no such argument; those of the store go into ``arguments``.
         :raises RegionAlreadyConfigured, PluginNotFound, ValidationError: and whatever the store raises.
         """
-        if unknown:
-            raise TypeError(_unknown(unknown))
-        if self.is_configured and not replace_existing_backend:
-            raise RegionAlreadyConfigured(
-                f"This region is already configured with backend: {self.backend}.  "
-                "Specify replace_existing_backend=True to replace."
-            )
+        self._refuse(unknown, replace_existing_backend)
         kind = load_backend(backend)
         given = None if expiration_time == "" else expiration_time  # an ini file with nothing after the "="
         lifetime, patience = seconds(given), seconds(creation_wait, "creation_wait")
@@ -139,6 +133,15 @@ class Foundation(ShortCut):
         }
         _warn_of_a_weak_mutex(store, mutex)
         return self
+
+    def _refuse(self, unknown: Mapping[str, Any], replace: bool) -> None:
+        if unknown:
+            raise TypeError(_unknown(unknown))
+        if self.is_configured and not replace:
+            raise RegionAlreadyConfigured(
+                f"This region is already configured with backend: {self.backend}.  "
+                "Specify replace_existing_backend=True to replace."
+            )
 
     def configure_from_config(self: _F, config_dict: Mapping[str, Any], prefix: str) -> _F:
         """Configure from those items whose names begin with a prefix, as :mod:`mpcache.config` tells.

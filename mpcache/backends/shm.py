@@ -222,8 +222,7 @@ class ShmBackend(BytesBackend):
         :param initial: what a key without a value counts from, so that the first sum is ``initial + delta``; None:
             nothing is stored, and the answer is None.
         :param ttl: the time to live of a count that begins.
-        :raises TypeError: the value is no int of 64 bits, or a region stored it with a time to live or by a serializer
-            of its own.
+        :raises TypeError: the value is no int of 64 bits, or a region stored it by a serializer of its own.
         :raises OverflowError: the sum has more than 64 bits.
         :raises ShardBusy: as :meth:`add`.
         """
