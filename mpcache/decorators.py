@@ -1,6 +1,6 @@
 """A function whose results are kept by its arguments.
 
-Leans on keys; the region is handed in.
+Leans on keys, invalidation and refresh; the region is handed in.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, overload
 
 from mpcache.api import NO_VALUE, NoValueType
+from mpcache.invalidation import seconds
 from mpcache.keys import BOUND_NAMES
+from mpcache.refresh import refresh
 
 if TYPE_CHECKING:
     from mpcache.region import CacheRegion
@@ -45,9 +47,22 @@ class Options(NamedTuple):
     should_cache_fn: Callable[[Any], bool] | None
     to_str: Callable[[Any], str]
 
+    def checked(self, verb: str) -> Options:
+        """Return the options with the expiration time in seconds; a callable one is checked at each call.
+
+        :param verb: the decorator's name, for the error's text.
+        :raises TypeError: the namespace is the function, since the decorator was written without its parentheses.
+        :raises ValidationError: the expiration time is none.
+        """
+        if callable(self.namespace):
+            raise TypeError(f"{verb} got the function as its namespace; write @region.{verb}(), with parentheses")
+        expires = self.expiration_time
+        return self if callable(expires) else self._replace(expiration_time=seconds(expires))
+
 
 def decorator(region: CacheRegion, options: Options, key_generator: Callable[..., Callable[..., Any]]) -> Decorator:
     """See :meth:`.CacheRegion.cache_on_arguments`."""
+    options = options.checked("cache_on_arguments")
     more = () if options.to_str is str else (options.to_str,)  # a generator of the user's may take two arguments only
 
     def decorate(fn: Any) -> Any:
@@ -228,10 +243,15 @@ class CachedFunction(Cached[P, R], Generic[P, R]):
         return value  # type: ignore[no-any-return]
 
     def refresh(self, /, *args: P.args, **kw: P.kwargs) -> R:
-        """Call the function now, and store what it returns; asks neither the mutex nor should_cache_fn."""
+        """Call the function now, and store what it returns, whatever should_cache_fn says of it.
+
+        A creation that is under way is waited for; others wait for this one.  If the key is set, deleted or
+        invalidated meanwhile, the value is returned and not stored.
+
+        :raises LockTimeout: the creation under way did not come to an end within ``creation_wait``.
+        """
         args_, kw_ = self._arguments.bind(args, kw)
-        value: R = self._fn(*args_, **kw_)
-        self._region.set(self._key(*args_, **kw_), value)
+        value: R = refresh(self._region, self._key(*args_, **kw_), functools.partial(self._fn, *args_, **kw_))
         return value
 
     @overload
@@ -340,10 +360,12 @@ class AsyncCachedFunction(Cached[P, T], Generic[P, T]):
         return value
 
     async def refresh(self, /, *args: P.args, **kw: P.kwargs) -> T:
-        """Call the function now, and store what it returns; asks neither the mutex nor should_cache_fn."""
+        """As :meth:`CachedFunction.refresh`, without blocking the loop."""
+        from mpcache.aio import refresh  # leans on asyncio
+
         args_, kw_ = self._arguments.bind(args, kw)
-        value: T = await self._fn(*args_, **kw_)
-        self._region.set(self._key(*args_, **kw_), value)
+        create = functools.partial(self._fn, *args_, **kw_)
+        value: T = await refresh(self._region, self._key(*args_, **kw_), create)
         return value
 
     @overload

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSp
 
 from mpcache.api import NO_VALUE, NoValueType
 from mpcache.decorators import Arguments, Bound, Decorated, Options, plain_and_given
+from mpcache.refresh import ManyRefresh
+from mpcache.values import by_key, in_order
 
 if TYPE_CHECKING:
     from mpcache.region import CacheRegion
@@ -26,6 +28,7 @@ def decorator(
     region: CacheRegion, options: Options, key_generator: Callable[..., Callable[..., Any]], asdict: bool
 ) -> Callable[[Any], Any]:
     """What :meth:`.CacheRegion.cache_multi_on_arguments` returns."""
+    options = options.checked("cache_multi_on_arguments")
 
     def decorate(fn: Any) -> Any:
         if isinstance(fn, (staticmethod, classmethod)):
@@ -91,13 +94,19 @@ class CachedManyFunction(Decorated, Generic[P, R, V]):
     def refresh(self, /, *args: P.args, **kw: P.kwargs) -> R:
         """Call the function for all these things now, and store what it returns.
 
+        As :meth:`.CachedFunction.refresh`: things that another creates are waited for, and refreshed by a call of their
+        own.
+
         :raises KeyError: it returns a dict, and has left one of them out.
         """
         call = self._read(args, kw)
-        made = self._fn(*call.receiver, *call.things, **call.kw)
-        values = self._all_of(made, call.things)
-        self._region.set_multi(dict(zip(call.keys, values, strict=False)))
-        return self._result(call.things, values)  # type: ignore[no-any-return]
+        thing_of = dict(zip(call.keys, call.things, strict=True))
+
+        def create(*keys: Any) -> Any:
+            things = [thing_of[key] for key in keys]
+            return self._all_of(self._fn(*call.receiver, *things, **call.kw), things)
+
+        return self._result(call.things, ManyRefresh(self._region, call.keys, create).run())  # type: ignore[no-any-return]
 
     def _set(self, receiver: tuple[Any, ...], mapping: Mapping[Any, V]) -> None:
         call = self._read((*receiver, *mapping), {})
@@ -110,10 +119,10 @@ class CachedManyFunction(Decorated, Generic[P, R, V]):
         return _Call(args[:cut], things, keys[len(keys) - len(things) :], kw)  # some make a key of the receiver, too
 
     def _in_order(self, made: Any, things: list[Any]) -> Any:
-        return made
+        return in_order(made, self.__qualname__)
 
-    def _all_of(self, made: Any, things: tuple[Any, ...]) -> list[Any]:
-        return list(made)
+    def _all_of(self, made: Any, things: list[Any]) -> list[Any]:
+        return list(self._in_order(made, things))
 
     def _result(self, things: tuple[Any, ...], values: list[Any]) -> Any:
         return values
@@ -136,10 +145,12 @@ class CachedDictFunction(CachedManyFunction[P, R, V]):
     __slots__ = ()
 
     def _in_order(self, made: Any, things: list[Any]) -> Any:
-        return [made.get(thing, NO_VALUE) for thing in things]
+        found = by_key(made, self.__qualname__)
+        return [found.get(thing, NO_VALUE) for thing in things]
 
-    def _all_of(self, made: Any, things: tuple[Any, ...]) -> list[Any]:
-        return [made[thing] for thing in things]
+    def _all_of(self, made: Any, things: list[Any]) -> list[Any]:
+        found = by_key(made, self.__qualname__)
+        return [found[thing] for thing in things]
 
     def _result(self, things: tuple[Any, ...], values: list[Any]) -> Any:
         return {thing: value for thing, value in zip(things, values, strict=True) if value is not NO_VALUE}

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
 from mpcache import keys as key_makers
@@ -26,14 +24,15 @@ from mpcache.api import (
 )
 from mpcache.backends import register_backend
 from mpcache.codec import value_version
-from mpcache.creation import Creation, no_expiration_time
-from mpcache.exception import ValueTooLarge
+from mpcache.creation import Creation, created_now, no_expiration_time
+from mpcache.exception import ValidationError, ValueTooLarge
 from mpcache.foundation import Expiration, Foundation
 from mpcache.invalidation import (
     DefaultInvalidationStrategy,
     RegionInvalidationStrategy,
     end_of,
     freshness,
+    seconds,
 )
 from mpcache.lock import Seen, adapt, elect
 from mpcache.multi import ManyCreation
@@ -71,6 +70,8 @@ AsyncCreator: TypeAlias = "Callable[[CacheRegion, KeyType, Callable[[], ValuePay
 
 FRESH, STALE, ABSENT = Freshness.FRESH, Freshness.STALE, Freshness.ABSENT
 
+_PLAIN_TIMES = (int, float, type(None))
+
 
 def make_region(*arg: Any, **kw: Any) -> CacheRegion:
     """A new region; the arguments are those of :class:`CacheRegion`."""
@@ -80,7 +81,7 @@ def make_region(*arg: Any, **kw: Any) -> CacheRegion:
 class CacheRegion(Foundation):
     """A cache with one configuration.  Made at import time, configured when the program knows how.
 
-    Times are seconds, or timedeltas; -1 is for ever, 0 is always stale.
+    Times are seconds, timedeltas or texts such as ``"5m"``; -1 is for ever, 0 is always stale.
 
     :param name: for you to tell regions apart.
     :param function_key_generator: makes the keys of :meth:`cache_on_arguments`, see :mod:`mpcache.keys`.
@@ -125,12 +126,12 @@ class CacheRegion(Foundation):
         mangled = self.key_mangler(key) if self.key_mangler else key
         if ignore_expiration or getattr(self._invalidator, "quiet", False):
             return self._storage.value(mangled, None if ignore_expiration else self._lifetime(expiration_time))
+        lifetime = self._lifetime(expiration_time)
         found = self._storage.read(mangled)
         if not found:
             return NO_VALUE
         value, created, epoch, _ = found
-        fresh = freshness(created, epoch, self._lifetime(expiration_time), self._judge) is FRESH
-        return value if fresh else NO_VALUE
+        return value if freshness(created, epoch, lifetime, self._judge) is FRESH else NO_VALUE
 
     def get_multi(
         self, keys: Iterable[KeyType], expiration_time: Expiration = None, ignore_expiration: bool = False
@@ -157,11 +158,12 @@ class CacheRegion(Foundation):
         self, key: KeyType, expiration_time: Expiration = None, ignore_expiration: bool = False
     ) -> CachedValue | None:
         """As :meth:`get`, with what is known of the value; None for NO_VALUE."""
+        lifetime = None if ignore_expiration else self._lifetime(expiration_time)
         cached = self._storage.cached(self._mangled(key))
         if not cached:
             return None
         created, epoch = cached.metadata["ct"], cached.metadata.get("e")
-        if ignore_expiration or freshness(created, epoch, self._lifetime(expiration_time), self._judge) is FRESH:
+        if ignore_expiration or freshness(created, epoch, lifetime, self._judge) is FRESH:
             return cached
         return None
 
@@ -179,7 +181,9 @@ class CacheRegion(Foundation):
             self.delete(key)
         else:
             expires = None if ttl is None else end_of(ttl)
-            self._storage.write(self._mangled(key), packed(self._storage, key, value, time.time(), expires))
+            mangled = self._mangled(key)
+            ready = packed(self._storage, key, value, created_now(self, (mangled,)), expires)
+            self._storage.write(mangled, ready)
 
     def set_multi(self, mapping: Mapping[KeyType, Any], ttl: Expiration = None) -> None:
         """As :meth:`set`, for many keys in one write.
@@ -189,8 +193,9 @@ class CacheRegion(Foundation):
         """
         if self._poke_multi is not None and self._poke_multi(mapping, ttl) is True:
             return
-        created, expires, storage = time.time(), end_of(ttl), self._storage
+        expires, storage = end_of(ttl), self._storage
         mangled = {key: self._mangled(key) for key in mapping}
+        created = created_now(self, mangled.values())
         ready = {
             mangled[key]: packed(storage, key, value, created, expires)
             for key, value in mapping.items()
@@ -379,9 +384,9 @@ class CacheRegion(Foundation):
 
     def _lifetime(self, given: Expiration) -> float | None:
         """Seconds that a value is fresh; None: for ever."""
-        chosen = self.expiration_time if given is None else given
-        if isinstance(chosen, timedelta):
-            chosen = chosen.total_seconds()
+        chosen: Any = self.expiration_time if given is None else given
+        if type(chosen) not in _PLAIN_TIMES:
+            chosen = _checked(chosen)
         return None if chosen == -1 else chosen
 
     def _look(self, mangled: KeyType, key: KeyType, lifetime: float | None) -> Seen:
@@ -402,3 +407,11 @@ class CacheRegion(Foundation):
         elif worth is STALE and lifetime is None:
             raise no_expiration_time()
         return value, worth
+
+
+def _checked(given: Any) -> float | None:
+    try:
+        return seconds(given)
+    except ValidationError as error:
+        remedy = "the second argument of get() is expiration_time, and the result without a value is NO_VALUE"
+        raise ValidationError(f"{error}  Of a default: {remedy}.") from None

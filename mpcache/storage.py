@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 from mpcache import codec
 from mpcache.api import (
+    INT,
     NO_VALUE,
     CachedValue,
     CantDeserializeException,
@@ -32,6 +33,7 @@ from mpcache.exception import CantSerializeException, ValueTooLarge
 from mpcache.invalidation import is_over
 from mpcache.mishaps import Mishaps
 from mpcache.signal_handlers import raised_by_signal_handler
+from mpcache.values import refuse_used_up
 
 try:
     from mpcache._wire import unwire
@@ -190,10 +192,9 @@ class DirectStorage(WireStorage):
         return _values(self.read_multi(keys), lifetime)
 
     def pack(self, value: Any, created: float, expires: float | None) -> Any:
-        if self._raw and expires is None:
-            raw = as_it_is(value)
-            if raw is not None:
-                return raw[0], created, None, raw[1]
+        raw = as_it_is(value) if self._raw else None
+        if raw is not None and (expires is None or raw[1] == INT):  # incr() goes on with an int, until that ends
+            return raw[0], created, expires, raw[1]
         payload = codec.pickled(value) if self._raw else self.serializer(value)  # type: ignore[misc]
         return (payload, created) if expires is None else (payload, created, expires)
 
@@ -237,8 +238,9 @@ def packed(storage: Storage, key: KeyType, value: Any, created: float, expires: 
     :param key: the user's, for the error's text.
     :param created: now, in seconds since the Unix epoch.
     :param expires: when its time to live ends, likewise; None: never.
-    :raises CantSerializeException: the serializer refuses it.
+    :raises CantSerializeException: the serializer refuses it, or it could be used once only.
     """
+    refuse_used_up(key, value)
     try:
         return storage.pack(value, created, expires)
     except Exception as error:

@@ -100,7 +100,8 @@ cache.set("k", 1, ttl=timedelta(seconds=1))
 cache.set_multi({"k": 1}, ttl=1.5)
 cache.get_or_create_multi((key for key in "ab"), lambda *keys: [1 for _ in keys])
 subclass: mpcache.CacheRegion = mpcache.CacheRegion("n").configure("mpcache.memory")
-cache.set("k", 1, ttl="1")  # wrong
+cache.set("k", 1, ttl="5m")
+cache.set("k", 1, ttl=[1])  # wrong
 cache.get_multi(1)  # wrong
 """
 

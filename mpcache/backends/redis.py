@@ -123,6 +123,7 @@ class RedisBackend(BytesBackend):
             self._generation = Generation(namespace, lambda: self.writer_client, self._trouble.forgive)
         self._living: Incarnation | None = None
         self._clients: tuple[Any, Any] = (None, None)
+        self._prepare_subclass(arguments)
 
     # -- connections -----------------------------------------------------------------------------------
 
@@ -131,16 +132,51 @@ class RedisBackend(BytesBackend):
         """The driver's client, of this process."""
         return self._connected()[0]
 
+    @writer_client.setter
+    def writer_client(self, client: Any) -> None:
+        self._clients = client, self._clients[1]
+
     @property
     def reader_client(self) -> Any:
         """The same, or one of a replica."""
         return self._connected()[1]
 
+    @reader_client.setter
+    def reader_client(self, client: Any) -> None:
+        self._clients = self._clients[0], client
+
     def _connected(self) -> tuple[Any, Any]:
         if self._living is not incarnation():  # what the parent has connected is never used by its child
-            self._clients = self._connect()
+            if self._has_own("writer_client") or self._has_own("reader_client"):
+                return self.writer_client, self.reader_client
+            self._create_client()
             self._living = incarnation()
         return self._clients
+
+    def _create_client(self) -> None:
+        """Set ``writer_client`` and ``reader_client``; a subclass may make its own."""
+        self.writer_client, self.reader_client = self._connect()
+
+    def _has_own(self, name: str) -> bool:
+        """Whether a subclass has overridden it."""
+        return getattr(type(self), name, None) is not getattr(RedisBackend, name, None)
+
+    def _prepare_subclass(self, arguments: Mapping[str, Any]) -> None:
+        """Give a subclass that makes its client what it has in dogpile.cache; refuse one that we could not obey."""
+        makes = any(self._has_own(name) for name in ("_create_client", "writer_client", "reader_client"))
+        for name in ("client", "_imports"):
+            if self._has_own(name) and not makes:
+                raise TypeError(
+                    f"{type(self).__name__} overrides {name!r}, by which mpcache does not come to its client; override"
+                    " _create_client(), which sets self.writer_client and self.reader_client"
+                )
+        if makes:
+            usual = {"host": "localhost", "port": 6379, "db": 0, "connection_kwargs": {}}
+            for name in (*self.more, *_EVERYWHERE):
+                if not hasattr(self, name):
+                    setattr(self, name, arguments.get(name, usual.get(name)))
+            if self._has_own("_imports"):
+                self._imports()  # type: ignore[attr-defined]  # the subclass has it
 
     def _connect(self) -> tuple[Any, Any]:
         """Clients for writing and for reading; of one that is up or down."""

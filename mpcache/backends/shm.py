@@ -5,13 +5,11 @@ Leans on shm, on its mutex, and on codec for the wire format that proxies and fo
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import pickle
 import sys
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -36,6 +34,7 @@ from mpcache.api import (
 from mpcache.backends.shm_outage import EVERYTHING_HIDDEN, NO_FILL, NoFill, Outage
 from mpcache.codec import Payload
 from mpcache.exception import SegmentError, SegmentRetired, ValueTooLarge
+from mpcache.hints import warn, warn_of_unknown
 from mpcache.invalidation import SharedInvalidation, end_of, is_over
 from mpcache.mutexes.shm import ShmMutex
 from mpcache.shm._engine import Guard, Shortcut, Space
@@ -50,7 +49,7 @@ R = TypeVar("R")
 
 Fetched: TypeAlias = "tuple[bytes | None, float, int]"
 
-TimeToLive: TypeAlias = "float | timedelta | None"
+TimeToLive: TypeAlias = "float | timedelta | str | None"
 
 _ARGUMENTS = {"name", "size", "mode", "shards", "namespace", "strict_size", "segment", "on_error"}
 
@@ -61,11 +60,12 @@ SUCCESSORS = 8
 class ShmBackend(BytesBackend):
     """``mpcache.shm``.
 
-    Arguments: ``name`` (None: an anonymous segment, for forked children), ``size`` (bytes or ``"64MB"``), ``mode``
-    (0o600), ``shards`` (None: by cores and size), ``namespace`` (keeps the keys of programs apart that share a
-    segment), ``strict_size`` (refuse a segment of another size), ``segment`` (an attached one, instead of a name),
-    ``on_error`` (``"miss"``: while the segment is out of reach reads miss, sets are dropped and counted in ``errors``,
-    and creators run; ``"raise"``: SegmentError).  Whatever ``on_error`` is, deletes and invalidations raise.
+    Arguments: ``name`` (None: an anonymous segment, for forked children), ``size`` (bytes or a text; left out: that of
+    the segment that is there, else ``"64MB"``), ``mode`` (0o600), ``shards`` (None: by cores and size), ``namespace``
+    (keeps the keys of programs apart that share a segment), ``strict_size`` (refuse a segment of another size),
+    ``segment`` (an attached one, instead of a name), ``on_error`` (``"miss"``: while the segment is out of reach reads
+    miss, sets are dropped and counted in ``errors``, and creators run; ``"raise"``: SegmentError).  Whatever
+    ``on_error`` is, deletes and invalidations raise.
 
     :raises SegmentError: as in :func:`mpcache.shm.segment.attach`, and in its methods as ``on_error`` says.
     """
@@ -76,7 +76,10 @@ class ShmBackend(BytesBackend):
     raw = True
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
-        _warn_of_unknown(arguments)
+        warn_of_unknown("mpcache.shm", arguments, _ARGUMENTS)
+        if not {"name", "segment"} & arguments.keys():
+            text = "without a name, only children that are forked from this process share it"
+            warn(f"mpcache.shm: {text}; name the segment in arguments, or say name=None")
         how = {name: arguments[name] for name in ("name", "size", "mode", "shards", "strict_size") if name in arguments}
         how.setdefault("name", None)
         self._arguments = dict(arguments)
@@ -250,8 +253,7 @@ class ShmBackend(BytesBackend):
         :param initial: what a key without a value counts from, so that the first sum is ``initial + delta``; None:
             nothing is stored, and the answer is None.
         :param ttl: the time to live of a count that begins.
-        :raises TypeError: the value is no int of 64 bits, or a region stored it with a time to live or by a serializer
-            of its own.
+        :raises TypeError: the value is no int of 64 bits, or a region stored it by a serializer of its own.
         :raises OverflowError: the sum has more than 64 bits.
         :raises ShardBusy: as :meth:`add`.
         """
@@ -453,10 +455,3 @@ def _split(wire: bytes) -> tuple[bytes, dict[str, Any]] | None:
         return (payload, codec.json_object(head)) if bar else None
     except ValueError:
         return None
-
-
-def _warn_of_unknown(arguments: Mapping[str, Any]) -> None:
-    for name in arguments.keys() - _ARGUMENTS:
-        near = difflib.get_close_matches(str(name), _ARGUMENTS, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        warnings.warn(f"mpcache.shm takes no argument {name!r}{hint} It is ignored.", UserWarning, stacklevel=4)

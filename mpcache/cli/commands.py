@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import click
 
 import mpcache
-from mpcache.api import BYTES, TEXT
+from mpcache import codec
+from mpcache.api import BYTES, INT, TEXT, WIRE
 from mpcache.cli.guest import ANY_MODE, user_name
 from mpcache.cli.screen import columns
 from mpcache.exception import DogpileCacheException, SegmentError
@@ -317,6 +318,10 @@ def keys(name: str, namespace: str) -> None:
 def _value(stored: bytes, kept: int) -> object:
     if kept == BYTES:
         return stored
+    if kept == INT:
+        return int.from_bytes(stored, sys.byteorder, signed=True)
+    if kept == WIRE:  # with a time to live, or through a proxy: what is known of it stands before the pickle
+        stored = codec.split(stored)[0]
     return stored.decode() if kept == TEXT else pickle.loads(stored)
 
 

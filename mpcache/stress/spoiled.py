@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
-from mpcache import creation, foundation, lock, multi
+from mpcache import creation, foundation, lock, multi, refresh
 from mpcache.api import Freshness, Outcome
 from mpcache.backends.shm import ShmBackend
 from mpcache.exception import NotHeld
@@ -196,6 +196,10 @@ def many_let_go_early() -> None:
 
 def fills_unguarded() -> None:
     _put(creation, "begin_fill", lambda region, mangled: None)
+
+
+def refresh_unguarded() -> None:
+    _put(refresh, "begin_fill", lambda region, mangled: None)
 
 
 def invalidates_at_home() -> None:
