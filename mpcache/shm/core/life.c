@@ -423,9 +423,10 @@ bool mpc_join_fork_list(mpc_ctx *ctx, int fd)
 {
     pthread_once(&once, install);
     pthread_mutex_lock(&contexts_lock);
-    int shared = reopen(ctx, fd);
+    int own = reopen(ctx, fd), shared = reopen(ctx, fd);
     ctx->shared_fd = shared < 0 ? duplicate(ctx, fd) : shared;
-    bool taken = take_description_locked(ctx);
+    use_description(ctx, own < 0 ? another_descriptor_locked(ctx) : own);
+    bool taken = ctx->fd >= 0;
     if (taken) {
         ctx->next = contexts;
         contexts = ctx;
