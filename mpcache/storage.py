@@ -18,7 +18,6 @@ from typing import Any, TypeAlias
 
 from mpcache import codec
 from mpcache.api import (
-    INT,
     NO_VALUE,
     CachedValue,
     CantDeserializeException,
@@ -192,9 +191,10 @@ class DirectStorage(WireStorage):
         return _values(self.read_multi(keys), lifetime)
 
     def pack(self, value: Any, created: float, expires: float | None) -> Any:
-        raw = as_it_is(value) if self._raw else None
-        if raw is not None and (expires is None or raw[1] == INT):  # incr() goes on with an int, until that ends
-            return raw[0], created, expires, raw[1]
+        if self._raw and expires is None:
+            raw = as_it_is(value)
+            if raw is not None:
+                return raw[0], created, None, raw[1]
         payload = codec.pickled(value) if self._raw else self.serializer(value)  # type: ignore[misc]
         return (payload, created) if expires is None else (payload, created, expires)
 

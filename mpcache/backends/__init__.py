@@ -110,15 +110,16 @@ def load_backend(name: str) -> Any:
         except PluginLoader.NotFound as error:
             missing = error
     theirs = getattr(sys.modules.get("dogpile.cache.backends"), "_backend_loader", None)
-    if theirs is not None and theirs is not _backend_loader and name in theirs.impls:
-        return theirs.load(name)
+    if any(name in getattr(theirs, known, ()) for known in ("_unloaded", "impls")):
+        return theirs.load(name)  # type: ignore[union-attr]  # nothing is in None
     raise PluginNotFound(f"Couldn't find cache plugin to load: {name} ({missing}{_meant(name)})") from None
 
 
 def _meant(name: str) -> str:
     """A name without its prefix is meant to have ours."""
     short = {known.rpartition(".")[2]: known for known in names()}
-    return f"; did you mean {short[name]!r}?" if name in short else did_you_mean(name, names())
+    ours = _OURS + name[len(_THEIRS) :] if name.startswith(_THEIRS) else name
+    return f"; did you mean {short[name]!r}?" if name in short else did_you_mean(ours, names())
 
 
 def warn_of_unknown(backend: object, arguments: Mapping[str, Any], known: Iterable[str]) -> None:

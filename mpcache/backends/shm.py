@@ -262,6 +262,11 @@ class ShmBackend(BytesBackend):
             return self._place.space.incr(key, delta, initial, end)
         except SegmentRetired:
             return self._here(lambda space: space.incr(key, delta, initial, end))
+        except TypeError:
+            total = self._here(lambda space: _counted(space, key, delta))
+            if total is None:
+                raise
+            return total
 
     def touch(self, key: KeyType, ttl: TimeToLive) -> bool:
         """Let the key's value end after this time, or never (None); whether it has one.
@@ -401,6 +406,30 @@ def _touched(space: Space, key: KeyType, expires: float | None) -> bool:
         if kept == WIRE and space.compare_and_set(key, version, wire, created, epoch, end, WIRE):
             return True
     return touched
+
+
+def _counted(space: Space, key: KeyType, delta: int) -> int | None:
+    """What a region stored with a time to live: bytes in the wire format, which others take the place of.
+
+    :return: the sum; None: it is no integer.
+    """
+    while (found := space.get(key)) is not None:
+        wire, created, epoch, kept, end, version = found
+        parts = _split(wire) if kept == WIRE else None
+        if parts is None or not isinstance(delta, int):
+            return None
+        try:
+            value = pickle.loads(parts[0])
+        except Exception:  # another serializer made it
+            return None
+        if type(value) is not int:
+            return None
+        if as_it_is(value + delta) is None:
+            raise OverflowError(f"the sum of {value} and {delta} has more than 64 bits; key {key!r} stays what it was")
+        total = json.dumps(parts[1]).encode() + b"|" + pickle.dumps(value + delta)
+        if space.compare_and_set(key, version, total, created, epoch, end, WIRE):
+            return int(value + delta)
+    return None
 
 
 def _say_dropped(key: KeyType) -> None:
