@@ -67,7 +67,7 @@ def test_sizes(text: int | str, size: int) -> None:
     assert segment.parse_size(text) == size
 
 
-@pytest.mark.parametrize("bad", ["", "MB", "64XB", "-1", "1e9", None, 1.5, True])
+@pytest.mark.parametrize("bad", ["", "MB", "64XB", "-1", "1e9", 1.5, True])
 def test_bad_sizes(bad: Any, name: str) -> None:
     with pytest.raises(ValueError, match="size"):
         segment.attach(name, bad)
@@ -321,7 +321,7 @@ def test_attached_twice_is_one_object(name: str) -> None:
 
 def test_another_size_warns_once(name: str) -> None:
     segment.attach(name, "4MB")
-    with pytest.warns(UserWarning, match=rf"'{name}' has {4 * MB} bytes and was asked for with {8 * MB}.*mpcache rm"):
+    with pytest.warns(UserWarning, match=rf"'{name}' has 4 MiB and was asked for with 8 MiB.*mpcache rm"):
         assert segment.attach(name, "8MB").size == 4 * MB
     with warnings.catch_warnings():
         warnings.simplefilter("error")
