@@ -23,7 +23,14 @@ DOWN: keeper.Table = {
     "api": ("exception",),
     "sizes": (),
     # pure: they decide, they know no storage
-    "keys": ("api",),
+    "arguments": (),
+    "keys_tags": (),
+    "keys_arrays": ("keys_tags",),
+    "keys_encoding": ("keys_arrays",),
+    "keys_exact": ("keys_encoding", "arguments"),
+    "keys_text": ("arguments",),
+    "keys_prefixes": (),
+    "keys": ("api", "keys_exact", "keys_text"),
     "_wire": (),  # the codec's quick look, in C
     "codec": ("api", "_wire"),
     "config": ("api",),
@@ -60,14 +67,16 @@ DOWN: keeper.Table = {
     # the region, in rooms that are handed one and never make one
     "storage": ("codec", "invalidation", "mishaps"),
     "creation": ("lock", "keys", "storage"),
-    "decorators": ("keys",),
-    "decorators_multi": ("decorators",),
+    "decorated_pickling": (),
+    "decorated": ("keys", "keys_prefixes", "decorated_pickling"),
+    "decorators": ("decorated",),
+    "decorators_multi": ("decorated",),
     "aio": ("creation",),
     "multi": ("creation",),
     # the only room that sees both staircases, by their tables of names
     "shortcut": ("invalidation",),
     "foundation": ("config", "storage", "shortcut", "backends", "mutexes", "proxy"),
-    "region": ("foundation", "aio", "multi", "decorators_multi"),
+    "region": ("foundation", "aio", "multi", "decorators", "decorators_multi"),
     "sharing": ("region",),
     "util": ("keys", "config", "backends"),
     "": ("sharing", "util"),
@@ -111,7 +120,9 @@ DRIVERS = {"asyncio", "click", "filelock", "gevent", "posix_ipc", "redis", "rich
 DRIVERS |= {"bmemcached", "memcache", "pylibmc", "pymemcache"}
 DRIVERS |= {"django", "flask", "gunicorn", "mako"}
 DRIVERS |= {"dogpile", "hdrh", "jinja2", "markupsafe", "matplotlib"}
+DRIVERS |= {"numpy", "pandas"}
 NEED_A_DRIVER = ("mpcache.aio", "mpcache.cli", "mpcache.stress.commands", "mpcache.plugins", "mpcache.integrations")
+NEED_A_DRIVER += ("mpcache.keys_arrays",)
 
 # Sizes are a smell and no fence, so the fence stands a fifth further out.  Whoever needs more says here why.
 LONGEST_MODULE, LONGEST_FUNCTION = 450 * 6 // 5, 40 * 6 // 5
