@@ -36,6 +36,7 @@ from mpcache.exception import SegmentRetired, ValueTooLarge
 from mpcache.invalidation import SharedInvalidation, end_of, is_over
 from mpcache.mutexes.shm import ShmMutex
 from mpcache.shm._engine import Guard, Shortcut, Space
+from mpcache.shm.names import stored_name
 from mpcache.shm.segment import Place, Segment
 
 if TYPE_CHECKING:
@@ -99,9 +100,9 @@ class ShmBackend(BytesBackend):
     def fetch(self, key: KeyType) -> tuple[bytes, float, int] | None:
         """(payload, created, epoch) of a key, or None."""
         try:
-            found = self._place.space.get(key)
+            found = self._place.space.get(stored_name(key))
         except SegmentRetired:
-            found = self._here(lambda space: space.get(key))
+            found = self._here(lambda space: space.get(stored_name(key)))
         return None if found is None else _fetched(found)
 
     def store(
@@ -112,7 +113,7 @@ class ShmBackend(BytesBackend):
 
     def fetch_multi(self, keys: Sequence[KeyType]) -> list[tuple[bytes, float, int] | None]:
         """The same for many keys, in their order."""
-        found = self._here(lambda space: space.get_multi(keys))
+        found = self._here(lambda space: space.get_multi(list(map(stored_name, keys))))
         return [None if record is None else _fetched(record) for record in found]
 
     def shortcut(self, serializer: Any, deserializer: Any, mangler: Any, lifetime: Any) -> Shortcut | None:
@@ -125,11 +126,11 @@ class ShmBackend(BytesBackend):
     # -- for everybody else -----------------------------------------------------------------------------
 
     def get_serialized(self, key: KeyType) -> SerializedReturnType:
-        found = self._here(lambda space: space.get(key))
+        found = self._here(lambda space: space.get(stored_name(key)))
         return NO_VALUE if found is None else _wire(found)
 
     def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
-        found = self._here(lambda space: space.get_multi(keys))
+        found = self._here(lambda space: space.get_multi(list(map(stored_name, keys))))
         return [NO_VALUE if record is None else _wire(record) for record in found]
 
     def set_serialized(self, key: KeyType, value: bytes) -> None:
@@ -137,17 +138,18 @@ class ShmBackend(BytesBackend):
 
     def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
         refused: dict[KeyType, ValueTooLarge] = {}
-        rows: list[tuple[Any, ...]] = []
+        rows: dict[KeyType, tuple[Any, ...]] = {}
         for key, value in mapping.items():
             if guard_of(self, key) is None:
-                rows.append((key, *_parts(value)))
+                rows[key] = (stored_name(key), *_parts(value))
             else:
                 self._unless_too_large(key, value, refused)
-        for row, stored in zip(rows, self._here(lambda space: space.set_multi(rows)), strict=True):
+        ready = list(rows.values())
+        for key, stored in zip(rows, self._here(lambda space: space.set_multi(ready)), strict=True):
             if stored is None:
-                self._unless_too_large(row[0], mapping[row[0]], refused)
+                self._unless_too_large(key, mapping[key], refused)
             elif not stored:
-                _say_dropped(row[0])
+                _say_dropped(key)
         for key, first in refused.items():  # all that fit are stored; it speaks for those that do not
             raise ValueTooLarge(str(first), key=key, refused=refused)
 
@@ -158,21 +160,21 @@ class ShmBackend(BytesBackend):
             refused[key] = error
 
     def delete(self, key: KeyType) -> None:
-        self._here(lambda space: space.delete(key))
+        self._here(lambda space: space.delete(stored_name(key)))
 
     def delete_multi(self, keys: Sequence[KeyType]) -> None:
-        self._here(lambda space: space.delete_multi(keys))
+        self._here(lambda space: space.delete_multi(list(map(stored_name, keys))))
 
     def _write(self, key: KeyType, payload: Payload, created: float, epoch: int, end: float, kept: int) -> None:
         guard = guard_of(self, key)
         if guard is not None:
             self._fill(guard, key, payload, created, end, kept)
-        elif not self._here(lambda space: space.set(key, payload, created, epoch, end, kept)):
+        elif not self._here(lambda space: space.set(stored_name(key), payload, created, epoch, end, kept)):
             _say_dropped(key)
 
     def _fill(self, guard: Any, key: KeyType, payload: Payload, created: float, end: float, kept: int) -> None:
         try:
-            stored = self._place.space.fill(guard, key, payload, created, end, kept)
+            stored = self._place.space.fill(guard, stored_name(key), payload, created, end, kept)
         except SegmentRetired:
             stored = False  # begun in a segment that is no more: nobody can say what happened to the key since
         if not stored:
@@ -190,14 +192,14 @@ class ShmBackend(BytesBackend):
         :raises ValueTooLarge: as ``region.set``.
         """
         row = self._row(value, ttl)
-        return self._here(lambda space: space.add(key, *row))
+        return self._here(lambda space: space.add(stored_name(key), *row))
 
     def version(self, key: KeyType) -> int | None:
         """What tells the key's present value from every other that it had or will have; None: it has none.
 
         To move in memory or to be touched changes no version.
         """
-        return self._here(lambda space: space.version(key))
+        return self._here(lambda space: space.version(stored_name(key)))
 
     def compare_and_set(self, key: KeyType, version: int, value: Any, ttl: TimeToLive = None) -> bool:
         """Store a value if the key's is still of this version; whether it was stored.
@@ -208,7 +210,7 @@ class ShmBackend(BytesBackend):
         :raises ShardBusy, ValueTooLarge: as :meth:`add`.
         """
         row = self._row(value, ttl)
-        return self._here(lambda space: space.compare_and_set(key, version, *row))
+        return self._here(lambda space: space.compare_and_set(stored_name(key), version, *row))
 
     def incr(self, key: KeyType, delta: int = 1, initial: int | None = None, ttl: TimeToLive = None) -> int | None:
         """Add to an integer, exactly, whoever else does; the sum.  ``region.get`` reads it as an int.
@@ -226,9 +228,9 @@ class ShmBackend(BytesBackend):
         """
         end = 0.0 if ttl is None else _end(end_of(ttl))
         try:
-            return self._place.space.incr(key, delta, initial, end)
+            return self._place.space.incr(stored_name(key), delta, initial, end)
         except SegmentRetired:
-            return self._here(lambda space: space.incr(key, delta, initial, end))
+            return self._here(lambda space: space.incr(stored_name(key), delta, initial, end))
 
     def touch(self, key: KeyType, ttl: TimeToLive) -> bool:
         """Let the key's value end after this time, or never (None); whether it has one.
@@ -236,7 +238,7 @@ class ShmBackend(BytesBackend):
         :raises ShardBusy: as :meth:`add`.
         """
         expires = end_of(ttl)
-        return self._here(lambda space: _touched(space, key, expires))
+        return self._here(lambda space: _touched(space, stored_name(key), expires))
 
     def _row(self, value: Any, ttl: TimeToLive) -> tuple[Any, ...]:
         payload, kept = as_it_is(value) or (codec.pickled(value), PAYLOAD)
@@ -248,7 +250,7 @@ class ShmBackend(BytesBackend):
         return ShmMutex(key, place=self._place)
 
     def begin_fill(self, key: KeyType) -> Guard:
-        return self._here(lambda space: space.guard(key))
+        return self._here(lambda space: space.guard(stored_name(key)))
 
     def invalidation(self) -> SharedInvalidation:
         return SharedInvalidation(self)

@@ -77,30 +77,54 @@ static bool append_arguments(call_key *to, PyObject *tuple, Py_ssize_t from)
 /* Above this a key ends in a digest, which keys_exact.py makes. */
 #define LONGEST_EXACT 200
 
+/* The most that a tag, a length and a colon take. */
+#define ROOM_FOR_TAG 24
+
+/* A tag, and a length that has three digits at most; returns what follows them. */
+static char *put_tag(char *at, char tag, size_t length)
+{
+    *at++ = tag;
+    if (length >= 100)
+        *at++ = (char)('0' + length / 100);
+    if (length >= 10)
+        *at++ = (char)('0' + length / 10 % 10);
+    *at++ = (char)('0' + length % 10);
+    *at++ = ':';
+    return at;
+}
+
 static bool append_tagged(call_key *to, char tag, const char *bytes, size_t len, size_t length)
 {
-    return append(to, &tag, 1) && append_number(to, (long long)length) && append(to, ":", 1) && append(to, bytes, len);
+    if (len > LONGEST_EXACT || len + ROOM_FOR_TAG > sizeof to->bytes - to->len)
+        return false;
+    char *at = put_tag(to->bytes + to->len, tag, length);
+    memcpy(at, bytes, len);
+    to->len = (size_t)(at - to->bytes) + len;
+    return true;
 }
 
 static bool append_hex(call_key *to, long long number)
 {
-    static const char hex[] = "0123456789abcdef";
-    char digits[24], *end = digits + sizeof digits, *from = end;
     unsigned long long rest = number < 0 ? 0ull - (unsigned long long)number : (unsigned long long)number;
-    do
-        *--from = hex[rest & 15];
-    while (rest >>= 4);
-    if (number < 0)
-        *--from = '-';
-    return append_tagged(to, 'i', from, (size_t)(end - from), (size_t)(end - from));
+    size_t n = (size_t)(67 - __builtin_clzll(rest | 1)) / 4, sign = number < 0;
+    if (n + ROOM_FOR_TAG > sizeof to->bytes - to->len)
+        return false;
+    char *at = put_tag(to->bytes + to->len, 'i', n + sign);
+    *at = '-';
+    at += sign;
+    for (size_t i = n; i-- > 0; rest >>= 4)
+        at[i] = "0123456789abcdef"[rest & 15];
+    to->len = (size_t)(at - to->bytes) + n;
+    return true;
 }
 
 static bool append_exact_text(call_key *to, PyObject *unicode)
 {
-    Py_ssize_t len;
-    const char *bytes = PyUnicode_AsUTF8AndSize(unicode, &len);
+    Py_ssize_t len = PyUnicode_GET_LENGTH(unicode), bytes_len = len;
+    const char *bytes =
+        PyUnicode_IS_COMPACT_ASCII(unicode) ? PyUnicode_DATA(unicode) : PyUnicode_AsUTF8AndSize(unicode, &bytes_len);
     if (bytes)
-        return append_tagged(to, 's', bytes, (size_t)len, (size_t)PyUnicode_GET_LENGTH(unicode));
+        return append_tagged(to, 's', bytes, (size_t)bytes_len, (size_t)len);
     PyErr_Clear(); /* half a surrogate pair */
     return false;
 }
@@ -125,6 +149,19 @@ static bool append_parts(call_key *to, PyObject *tuple, Py_ssize_t from, Py_ssiz
     return true;
 }
 
+/* The arguments behind `*`: their length, in characters, comes before them. */
+static bool append_rest(call_key *to, PyObject *tuple, Py_ssize_t from)
+{
+    call_key rest;
+    rest.len = 0;
+    if (!append_parts(&rest, tuple, from, PyTuple_GET_SIZE(tuple)))
+        return false;
+    size_t length = 0;
+    for (size_t i = 0; i < rest.len; i++)
+        length += ((unsigned char)rest.bytes[i] & 0xc0) != 0x80;
+    return append_tagged(to, '*', rest.bytes, rest.len, length);
+}
+
 /* fixed: how many arguments there are behind those that are skipped; or -1 less those that come before *args. */
 static bool append_call(call_key *to, PyObject *tuple, Py_ssize_t skip, Py_ssize_t fixed)
 {
@@ -133,13 +170,7 @@ static bool append_call(call_key *to, PyObject *tuple, Py_ssize_t skip, Py_ssize
         return false;
     if (!append_parts(to, tuple, skip, end))
         return false;
-    call_key rest = {.len = 0};
-    if (fixed < 0 && (!append_parts(&rest, tuple, end, n) || rest.len > LONGEST_EXACT))
-        return false;
-    size_t length = 0;
-    for (size_t i = 0; i < rest.len; i++)
-        length += (rest.bytes[i] & 0xc0) != 0x80; /* characters, not bytes */
-    return (fixed >= 0 || append_tagged(to, '*', rest.bytes, rest.len, length)) && to->len <= LONGEST_EXACT;
+    return (fixed >= 0 || append_rest(to, tuple, end)) && to->len <= LONGEST_EXACT;
 }
 
 /* -- both ------------------------------------------------------------------------------------------------------------- */

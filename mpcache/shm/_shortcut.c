@@ -93,13 +93,22 @@ static int key_in(Space *space, const name_of_key *name, mpc_key *key)
     return 0;
 }
 
+/* A key that the engine cannot keep goes the long way, which has a name for it (names.py). */
+static PyObject *is_odd_key(void)
+{
+    if (!PyErr_ExceptionMatches(PyExc_ValueError)) /* KeyTooLong, UnicodeEncodeError */
+        return NULL;
+    PyErr_Clear();
+    return Py_NewRef(Py_NotImplemented);
+}
+
 static PyObject *peek_mangled(Shortcut *self, const name_of_key *name, age_limit *limit)
 {
     mpc_key key;
     Space *space = space_now(self);
     if (!space)
         Py_RETURN_NOTIMPLEMENTED;
-    PyObject *value = key_in(space, name, &key) < 0 ? NULL : peek_in(self, space, &key, limit, ASKED_ALONE);
+    PyObject *value = key_in(space, name, &key) < 0 ? is_odd_key() : peek_in(self, space, &key, limit, ASKED_ALONE);
     Py_DECREF(space);
     return value;
 }
@@ -161,7 +170,7 @@ static PyObject *peek_multi_in(Shortcut *self, Space *space, PyObject *names, ag
 {
     many_keys many;
     if (parse_keys(space, names, &many) < 0)
-        return NULL;
+        return is_odd_key();
     PyObject *values = peek_all(self, space, &many, limit);
     free_keys(&many);
     return values;
@@ -205,8 +214,9 @@ static PyObject *shortcut_peek_multi(Shortcut *self, PyObject *const *args, Py_s
 /* args: what the key starts with, the form of what follows, the arguments, and their lifetime. */
 static PyObject *shortcut_recall(Shortcut *self, PyObject *const *args, Py_ssize_t n)
 {
-    call_key key = {.len = 0};
+    call_key key;
     age_limit limit = {.seconds = self->lifetime};
+    key.len = 0;
     if (n != 4 || !PyUnicode_CheckExact(args[0]) || !is_form_of_key(args[1]) || !PyTuple_CheckExact(args[2]))
         return PyErr_Format(PyExc_TypeError, "expected start, form, arguments, lifetime");
     bool plain = args[3] == Py_None ? self->plain : lifetime_of(args[3], &limit.seconds);
@@ -303,7 +313,7 @@ static PyObject *poke_in(Shortcut *self, Space *space, PyObject *name, PyObject 
     mpc_status status = put(space, name, bytes, epoch, created, flags);
     Py_DECREF(bytes);
     if (PyErr_Occurred())
-        return NULL;
+        return is_odd_key();
     return Py_NewRef(status == MPC_OK ? Py_True : Py_NotImplemented);
 }
 
@@ -332,7 +342,7 @@ static PyObject *poke_all(Space *space, PyObject *pairs, const u8 *flags, u64 ep
         PyObject *pair = PyList_GET_ITEM(pairs, i);
         mpc_status status = put(space, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1), epoch, created, flags[i]);
         if (PyErr_Occurred())
-            return NULL;
+            return is_odd_key();
         if (status != MPC_OK)
             Py_RETURN_NOTIMPLEMENTED; /* what was stored will be stored once more */
     }

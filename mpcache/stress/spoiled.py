@@ -180,7 +180,7 @@ def kept_after_release() -> None:
 def keys_collide() -> None:
     def adopt(self: Any, store: Any) -> None:
         plain(self, store)
-        self.key_mangler = lambda key: str(zlib.crc32(key.encode()) % 64)
+        self.key_mangler = lambda key: str(zlib.crc32(key.encode("utf-8", "surrogatepass")) % 64)
 
     plain: Any = _put(foundation.Foundation, "_adopt_from", adopt)
 
