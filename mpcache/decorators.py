@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from mpcache.api import NO_VALUE, NoValueType
@@ -24,11 +24,21 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
+class _Whatever:
+    """A class of which no function says that it returns it: a function that fits is generic, or says nothing."""
+
+
+G = TypeVar("G", bound=Callable[..., _Whatever | Iterable[_Whatever] | Coroutine[Any, Any, _Whatever]])
+
+
 class Decorator(Protocol):
     """What :meth:`.CacheRegion.cache_on_arguments` returns."""
 
     @overload
-    def __call__(  # type: ignore[overload-overlap]  # an async function is the one that comes first
+    def __call__(self, fn: G, /) -> CachedGenericFunction[G]: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # an async function comes before a function
         self, fn: Callable[P, Coroutine[Any, Any, T]], /
     ) -> AsyncCachedFunction[P, T]: ...
 
@@ -140,7 +150,20 @@ class CachedFunction(Cached[P, R], Generic[P, R]):
         return value
 
     @overload
+    def __get__(self: Callable[Concatenate[S, Q], R], obj: None, owner: type[S]) -> MethodOfClass[S, Q, R]: ...
+
+    @overload
+    def __get__(  # type: ignore[misc]  # it is one
+        self: Callable[Concatenate[type[S], Q], R], obj: None, owner: type[S]
+    ) -> CachedMethod[Q, R]: ...
+
+    @overload
     def __get__(self, obj: None, owner: type | None = None) -> CachedFunction[P, R]: ...
+
+    @overload
+    def __get__(  # type: ignore[misc]  # it is one
+        self: Callable[Concatenate[type[S], Q], R], obj: S, owner: type[S] | None = None
+    ) -> CachedMethod[Q, R]: ...
 
     @overload
     def __get__(
@@ -247,7 +270,22 @@ class AsyncCachedFunction(Cached[P, T], Generic[P, T]):
         return value
 
     @overload
+    def __get__(
+        self: Callable[Concatenate[S, Q], Coroutine[Any, Any, T]], obj: None, owner: type[S]
+    ) -> AsyncMethodOfClass[S, Q, T]: ...
+
+    @overload
+    def __get__(  # type: ignore[misc]  # it is one
+        self: Callable[Concatenate[type[S], Q], Coroutine[Any, Any, T]], obj: None, owner: type[S]
+    ) -> AsyncCachedMethod[Q, T]: ...
+
+    @overload
     def __get__(self, obj: None, owner: type | None = None) -> AsyncCachedFunction[P, T]: ...
+
+    @overload
+    def __get__(  # type: ignore[misc]  # it is one
+        self: Callable[Concatenate[type[S], Q], Coroutine[Any, Any, T]], obj: S, owner: type[S] | None = None
+    ) -> AsyncCachedMethod[Q, T]: ...
 
     @overload
     def __get__(
@@ -269,3 +307,39 @@ class AsyncCachedMethod(BoundToObject[P, T], Generic[P, T]):
         """As :meth:`AsyncCachedFunction.refresh`."""
         value: T = await self.__func__._refresh(self.__func__._bound, self._received(args, kw))
         return value
+
+
+# -- for type checkers ----------------------------------------------------------------------------------------------
+
+if TYPE_CHECKING:
+
+    class _Unbound(Cached[Concatenate[S, Q], R], Generic[S, Q, R]):
+        """What a class shows of a decorated method: None may take the object's place."""
+
+        def get(self, obj: S | None, /, *args: Q.args, **kw: Q.kwargs) -> R | NoValueType: ...
+        def set(self, value: R, obj: S | None, /, *args: Q.args, **kw: Q.kwargs) -> None: ...
+        def invalidate(self, obj: S | None, /, *args: Q.args, **kw: Q.kwargs) -> None: ...
+        def key(self, obj: S | None, /, *args: Q.args, **kw: Q.kwargs) -> str: ...
+
+    class MethodOfClass(_Unbound[S, Q, R], CachedFunction[Concatenate[S, Q], R], Generic[S, Q, R]):
+        """A decorated method, by its class."""
+
+    class AsyncMethodOfClass(_Unbound[S, Q, R], AsyncCachedFunction[Concatenate[S, Q], R], Generic[S, Q, R]):
+        """A decorated ``async`` method, by its class."""
+
+    class CachedGenericFunction(Decorated, Generic[G]):
+        """A decorated generic function: what it returns depends on what it is given, which no attribute can say."""
+
+        many: bool
+        original: G
+
+        @property
+        def __call__(self) -> G: ...
+        @property
+        def refresh(self) -> G: ...
+
+        def get(self, /, *args: Any, **kw: Any) -> Any: ...
+        def set(self, value: Any, /, *args: Any, **kw: Any) -> None: ...
+        def invalidate(self, /, *args: Any, **kw: Any) -> None: ...
+        def key(self, /, *args: Any, **kw: Any) -> str: ...
+        def __get__(self, obj: Any, owner: Any = None) -> Any: ...

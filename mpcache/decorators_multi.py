@@ -155,7 +155,20 @@ class CachedManyFunction(Decorated, Generic[P, R, V]):
         return values
 
     @overload
+    def __get__(self: Callable[Concatenate[S, Q], R], obj: None, owner: type[S]) -> ManyMethodOfClass[S, Q, R]: ...
+
+    @overload
+    def __get__(  # type: ignore[misc]  # it is one
+        self: Callable[Concatenate[type[S], Q], R], obj: None, owner: type[S]
+    ) -> CachedManyMethod[Q, R, Any]: ...
+
+    @overload
     def __get__(self, obj: None, owner: type | None = None) -> CachedManyFunction[P, R, V]: ...
+
+    @overload
+    def __get__(  # type: ignore[misc]  # it is one
+        self: Callable[Concatenate[type[S], Q], R], obj: S, owner: type[S] | None = None
+    ) -> CachedManyMethod[Q, R, Any]: ...
 
     @overload
     def __get__(
@@ -223,3 +236,13 @@ class CachedManyMethod(Bound, Generic[P, R, V]):
     def _call(self, args: Iterable[Any], kw: dict[str, Any]) -> _Call:
         call: _Call = self.__func__._bound_call(self.__self__, args, kw)
         return call
+
+
+if TYPE_CHECKING:
+
+    class ManyMethodOfClass(CachedManyFunction[Concatenate[S, Q], R, Any], Generic[S, Q, R]):
+        """What a class shows of a decorated method: None may take the object's place."""
+
+        def get(self, obj: S | None, /, *args: Q.args, **kw: Q.kwargs) -> list[Any]: ...
+        def invalidate(self, obj: S | None, /, *args: Q.args, **kw: Q.kwargs) -> None: ...
+        def key(self, obj: S | None, /, *args: Q.args, **kw: Q.kwargs) -> list[str]: ...
