@@ -10,6 +10,8 @@ Leans on nothing of mpcache.  One mapping may configure many regions, each by a 
     cache.local.mutex                      = shm
     cache.local.mutex_arguments.segment    = locks                   the arguments of the mutex that is named
     cache.local.creation_wait              = 60
+    cache.local.function_key_generator     = exact                   or text, qualname, kwarg; for many keys, too,
+    cache.local.function_multi_key_generator = exact                 unless this says otherwise
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ _DECIMAL = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _WORDS = {"true": True, "false": False}
 
 _OPTIONS = ("expiration_time", "wrap", "replace_existing_backend", "mutex", "creation_wait")
+
+KEY_GENERATORS = ("function_key_generator", "function_multi_key_generator")
+"""Options of the region itself, which configure() does not take."""
 
 
 def coerce_string_conf(d: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,6 +55,14 @@ def configuration(config_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]
         "mutex_arguments": _under(conf, prefix + "mutex_arguments."),
         **chosen,
     }
+
+
+def key_generators(config_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return those of :data:`KEY_GENERATORS` that a mapping has under a prefix; a name of the first is that of both."""
+    chosen = {name: config_dict[prefix + name] for name in KEY_GENERATORS if prefix + name in config_dict}
+    if isinstance(chosen.get(KEY_GENERATORS[0]), str):
+        chosen.setdefault(KEY_GENERATORS[1], chosen[KEY_GENERATORS[0]])
+    return {name: given.strip() if isinstance(given, str) else given for name, given in chosen.items()}
 
 
 def _under(conf: Mapping[str, Any], prefix: str) -> dict[str, Any]:

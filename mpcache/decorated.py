@@ -10,10 +10,12 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary, WeakSet
 
 from mpcache import keys_prefixes
 from mpcache.arguments import BOUND_NAMES, Arguments, Call, Parameters, plain_and_given
 from mpcache.decorated_pickling import is_by_cloudpickle
+from mpcache.keys import generator
 from mpcache.keys_exact import ExactKeys, SaidKeys, SaidManyKeys
 from mpcache.keys_text import TextCannotStand
 
@@ -40,7 +42,8 @@ class Recipe(NamedTuple):
 
     region: CacheRegion
     options: Options
-    key_generator: Callable[..., Callable[..., Any]]
+    key_generator: Any
+    """None: the region's."""
     kinds: tuple[Any, Any]
     """The classes of the decorated function: of a plain one, and of an ``async`` one."""
 
@@ -51,8 +54,11 @@ class Recipe(NamedTuple):
             return kind(self.decorate(fn.__func__))
         plain, given = plain_and_given(fn)
         kind = self.kinds[inspect.iscoroutinefunction(plain)]
-        made = kind(self, fn, plain, Arguments(plain, *given), self.keys(plain, kind.many))
-        keys_prefixes.note(self.region, getattr(made._key, "start", None), plain)
+        key = self.keys(plain, kind.many)
+        made = kind(self, fn, plain, Arguments(plain, *given), key)
+        keys_prefixes.note(self.region, getattr(key, "start", None), plain)
+        if self.key_generator is None:
+            _with_keys_of.setdefault(self.region, WeakSet()).add(made)
         return made
 
     def keys(self, fn: Any, many: bool) -> Callable[..., Any]:
@@ -62,14 +68,26 @@ class Recipe(NamedTuple):
             if ignore:
                 raise TypeError(f"{fn.__qualname__}: give key= or ignore=, not both; key= says all that is in the key")
             return (SaidManyKeys if many else SaidKeys)(namespace, fn, key)
-        known = Parameters(self.key_generator)
+        of_region = self.region.function_multi_key_generator if many else self.region.function_key_generator
+        generate = generator(self.key_generator or of_region, many)
+        known = Parameters(generate)
         if ignore and "ignore" not in known.names and not known.others:
-            raise TypeError(f"{fn.__qualname__}: the key generator {self.key_generator!r} takes no ignore=")
+            raise TypeError(f"{fn.__qualname__}: the key generator {generate!r} takes no ignore=")
         more: dict[str, Any] = {"ignore": ignore} if ignore else {}
         if many:
-            return self.key_generator(namespace, fn, to_str=to_str, **more)
+            return generate(namespace, fn, to_str=to_str, **more)  # type: ignore[no-any-return]
         given = () if to_str is str else (to_str,)  # a generator of the user's may take two arguments only
-        return self.key_generator(namespace, fn, *given, **more)
+        return generate(namespace, fn, *given, **more)  # type: ignore[no-any-return]
+
+
+_with_keys_of: WeakKeyDictionary[Any, WeakSet[Decorated]] = WeakKeyDictionary()
+"""The decorated functions of each region that have no key generator of their own."""
+
+
+def make_keys_again(region: Any) -> None:
+    """Let the functions that were decorated already use the key generators that their region has now."""
+    for function in _with_keys_of.get(region, ()):
+        function._take_keys(function._recipe.keys(function._fn, function.many))
 
 
 def made_again(recipe: Recipe, fn: Any) -> Any:
@@ -122,17 +140,23 @@ class Decorated:
         updated = () if isinstance(plain, type) else functools.WRAPPER_UPDATES
         functools.update_wrapper(self, plain, updated=updated)  # type: ignore[arg-type]  # subclasses can be called
         self._recipe, self._region, self._fn, self._arguments = recipe, recipe.region, plain, arguments
-        self._key, self._expires, self._should = key, *recipe.options[1:3]
-        self._bound = Keys(getattr(key, "bound", key))
-        self._free = self._bound if _is_method(fn) else Keys(key)
-        self._start, self._fast = self._free.start, self._free.fast
+        self._expires, self._should = recipe.options[1:3]
         self._owners: tuple[type, ...] = ()
-        self._none_is_receiver = not isinstance(key, ExactKeys) or Parameters(plain).begins_with_receiver
         self._warned: set[str] = set()
         self.original = fn
+        self._take_keys(key)
         # functools.wraps() copies what is in __dict__: so a decorator on top of this one passes them on.
         names = ("get", "set", "invalidate", "refresh", "key")
         self.__dict__.update((name, getattr(self, name)) for name in names if hasattr(self, name))
+
+    def _take_keys(self, key: Callable[..., Any]) -> None:
+        bound = Keys(getattr(key, "bound", key))
+        self._key, self._bound = key, bound
+        self._free = bound if _is_method(self.original) else Keys(key)
+        self._none_is_receiver = not isinstance(key, ExactKeys) or self._arguments.first in BOUND_NAMES
+        self._start, self._fast = self._free.start, self._free.fast
+        if self._owners and self._fast == 0:
+            self._fast = None  # None may stand for a receiver, which the engine does not know
 
     def __set_name__(self, owner: type, name: str) -> None:
         """Note the class in whose body the function is defined: its objects are receivers."""
@@ -141,8 +165,7 @@ class Decorated:
             inner(self._fn, owner, name)
         if self.__qualname__.rpartition(".")[0] == owner.__qualname__:
             self._owners = (*self._owners, owner)
-            if self._fast == 0:
-                self._fast = None  # None may stand for a receiver, which the engine does not know
+            self._take_keys(self._key)
 
     def _keys_for(self, args: tuple[Any, ...]) -> Keys:
         """The keys of a call that is not bound: through the class it is given its object, or None, as an argument."""

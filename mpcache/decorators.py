@@ -46,7 +46,7 @@ class Decorator(Protocol):
     def __call__(self, fn: Callable[P, R], /) -> CachedFunction[P, R]: ...
 
 
-def decorator(region: CacheRegion, options: Options, key_generator: Callable[..., Callable[..., Any]]) -> Decorator:
+def decorator(region: CacheRegion, options: Options, key_generator: Any) -> Decorator:
     """See :meth:`.CacheRegion.cache_on_arguments`."""
     return Recipe(region, options, key_generator, (CachedFunction, AsyncCachedFunction)).decorate
 

@@ -22,9 +22,7 @@ S = TypeVar("S")
 V = TypeVar("V")
 
 
-def decorator(
-    region: CacheRegion, options: Options, key_generator: Callable[..., Callable[..., Any]], asdict: bool
-) -> Callable[[Any], Any]:
+def decorator(region: CacheRegion, options: Options, key_generator: Any, asdict: bool) -> Callable[[Any], Any]:
     """Return what :meth:`.CacheRegion.cache_multi_on_arguments` returns."""
     kind: Any = CachedDictFunction if asdict else CachedManyFunction
     return Recipe(region, options, key_generator, (kind, _no_async)).decorate

@@ -26,6 +26,7 @@ from mpcache.api import (
 )
 from mpcache.backends import register_backend
 from mpcache.codec import value_version
+from mpcache.config import key_generators
 from mpcache.creation import Creation, no_expiration_time
 from mpcache.exception import ValueTooLarge
 from mpcache.foundation import Expiration, Foundation
@@ -62,6 +63,7 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 K = TypeVar("K")
 V = TypeVar("V")
+_R = TypeVar("_R", bound="CacheRegion")
 
 ToStr: TypeAlias = key_makers.ToStr
 ExpirationTimeCallable: TypeAlias = Callable[[], Expiration]
@@ -109,6 +111,23 @@ class CacheRegion(Foundation):
         self.function_multi_key_generator = key_makers.generator(function_multi_key_generator, many=True)
         super().__init__(key_mangler, serializer, deserializer)
         self.async_creation_runner = async_creation_runner
+
+    def configure_from_config(self: _R, config_dict: Mapping[str, Any], prefix: str) -> _R:
+        """Configure from those items whose names begin with a prefix, as :mod:`mpcache.config` tells.
+
+        Functions that were decorated before have the key generators that the configuration names.
+
+        :raises KeyError: there is no ``backend`` among them; and whatever :meth:`configure` raises.
+        """
+        named = key_generators(config_dict, prefix)
+        chosen = {name: key_makers.generator(given, "multi" in name) for name, given in named.items()}
+        super().configure_from_config(config_dict, prefix)
+        if chosen:
+            from mpcache.decorated import make_keys_again  # depends on inspect, which takes its time
+
+            self.__dict__.update(chosen)
+            make_keys_again(self)
+        return self
 
     # -- one value -----------------------------------------------------------------------------------
 
@@ -333,7 +352,7 @@ class CacheRegion(Foundation):
         from mpcache.decorators import decorator  # leans on inspect, which takes its time
 
         key_makers.refuse_bare(namespace, "cache_on_arguments")
-        generator = key_makers.generator(function_key_generator or self.function_key_generator)
+        generator = function_key_generator and key_makers.generator(function_key_generator)
         return decorator(self, Options(namespace, expiration_time, should_cache_fn, to_str, key, ignore), generator)
 
     @overload
@@ -392,7 +411,7 @@ class CacheRegion(Foundation):
         from mpcache.decorators_multi import decorator
 
         key_makers.refuse_bare(namespace, "cache_multi_on_arguments")
-        generator = key_makers.generator(function_multi_key_generator or self.function_multi_key_generator, True)
+        generator = function_multi_key_generator and key_makers.generator(function_multi_key_generator, many=True)
         options = Options(namespace, expiration_time, should_cache_fn, to_str, key, ignore)
         return decorator(self, options, generator, asdict)
 
