@@ -304,7 +304,8 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
         if type(value) is object:
             raise NotEncodable("has in it a bare object(), which is equal to nothing in another process")
-        if hasattr(type(value), "__cache_key__") or getattr(value, "__module__", None) == "__mp_main__":
+        of_main = isinstance(value, (type, types.FunctionType)) and module_of(value) == "__main__"
+        if of_main or hasattr(type(value), "__cache_key__"):
             return _stands_for, (part(value),)
         return NotImplemented
 
