@@ -560,15 +560,15 @@ def test_two_functions_of_one_prefix_are_warned_of_once(text: Any) -> None:
         @text.cache_on_arguments()
         def load(self) -> None: ...
 
+    class B:
+        def load(self) -> None: ...
+
+    class C:
+        def load(self) -> None: ...
+
     with pytest.warns(UserWarning, match=r"A\.load and .*B\.load have the same keys") as told:
-
-        class B:
-            @text.cache_on_arguments()
-            def load(self) -> None: ...
-
-        class C:
-            @text.cache_on_arguments()
-            def load(self) -> None: ...
+        for kind in (B, C):
+            text.cache_on_arguments()(kind.load)
 
     assert len(told) == 1
     assert told[0].filename == __file__
