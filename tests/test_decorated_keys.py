@@ -566,9 +566,9 @@ def test_two_functions_of_one_prefix_are_warned_of_once(text: Any) -> None:
     class C:
         def load(self) -> None: ...
 
+    decorate = text.cache_on_arguments()
     with pytest.warns(UserWarning, match=r"A\.load and .*B\.load have the same keys") as told:
-        for kind in (B, C):
-            text.cache_on_arguments()(kind.load)
+        _ = [decorate(kind.load) for kind in (B, C)]
 
     assert len(told) == 1
     assert told[0].filename == __file__
