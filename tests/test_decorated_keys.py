@@ -552,6 +552,48 @@ def test_forked_workers_share_addresses_and_no_value(text: Any) -> None:
                 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
+# Calls that differ, of which keys by text make one: each pair is evaluated in one process, with shared().
+PAIRS = [
+    "(1,), ('1',)",
+    "('a b', 'c'), ('a', 'b c')",
+    "(True,), ('True',)",
+    "(None,), ('None',)",
+    "(1.0,), (Decimal('1.0'),)",
+    "([1, 2],), ('[1, 2]',)",
+    "(Account(1),), (Account(2),)",
+]
+
+ANSWERS = """
+import sys
+from decimal import Decimal
+import mpcache
+from mpcache.stress import spoiled
+from tests.test_decorated_keys import PAIRS, Account
+if sys.argv[1:]:
+    getattr(spoiled, sys.argv[1])()
+cache = mpcache.shared(None, size="4MB")
+@cache.cache_on_arguments()
+def answer(*args):
+    return [getattr(arg, "id", (type(arg).__name__, repr(arg))) for arg in args]
+wrong = 0
+for pair in PAIRS:
+    one, other = eval(pair)
+    answer(*one)
+    wrong += answer(*other) != answer.original(*other)
+sys.exit(wrong)
+"""
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(("fault", "wrong"), [("", 0), ("keys_by_text", len(PAIRS))])
+def test_a_key_by_text_in_shared_is_found(fault: str, wrong: int) -> None:
+    """A known bug: each of these calls gets the other's value then."""
+    command = [sys.executable, "-c", ANSWERS, *([fault] if fault else [])]
+    root = os.path.dirname(os.path.dirname(__file__))
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": root}, cwd=root, timeout=100, check=False)
+    assert done.returncode == wrong
+
+
 # -- functions of one prefix -------------------------------------------------------------------------------------------
 
 
