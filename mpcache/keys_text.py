@@ -131,6 +131,9 @@ class TextKeys:
         :raises TextCannotStand: for an argument; nothing if ``to_str`` is not str.
         """
         self._refuse_keywords(kw)
+        given = args[self._skip :]
+        if not self._ignore and _PLAIN.issuperset(map(type, given)):
+            return self.start + " ".join(map(self._to_str, given))
         return self.start + " ".join(self._text(name, value) for name, value in self._given(args))
 
     def of(self, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
