@@ -10,6 +10,8 @@ Depends on hints.  One mapping may configure many regions, each by a prefix of i
     cache.local.mutex                      = shm
     cache.local.mutex_arguments.segment    = locks                   the arguments of the mutex that is named
     cache.local.creation_wait              = 60
+    cache.local.function_key_generator     = exact                   or text, qualname, kwarg; for many keys, too,
+    cache.local.function_multi_key_generator = exact                 unless this says otherwise
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ _WORDS = {"true": True, "false": False}
 
 _OPTIONS = ("expiration_time", "wrap", "replace_existing_backend", "mutex", "creation_wait")
 _GROUPS = ("arguments", "mutex_arguments")
+
+KEY_GENERATORS = ("function_key_generator", "function_multi_key_generator")
+"""Options of the region itself, which configure() does not take."""
 
 
 def coerce_string_conf(d: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,6 +87,14 @@ def _warn_of_unknown(conf: Mapping[str, Any], prefix: str) -> None:
     if told:
         text = f"the configuration has no option {', '.join(told)}; under {prefix!r} there are backend, "
         warn(f"{text}{', '.join(_OPTIONS)}, and those that begin with {' or '.join(f'{group}.' for group in _GROUPS)}")
+
+
+def key_generators(config_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return those of :data:`KEY_GENERATORS` that a mapping has under a prefix; a name of the first is that of both."""
+    chosen = {name: config_dict[prefix + name] for name in KEY_GENERATORS if prefix + name in config_dict}
+    if isinstance(chosen.get(KEY_GENERATORS[0]), str):
+        chosen.setdefault(KEY_GENERATORS[1], chosen[KEY_GENERATORS[0]])
+    return {name: given.strip() if isinstance(given, str) else given for name, given in chosen.items()}
 
 
 def _under(conf: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from mpcache.api import (
 )
 from mpcache.backends import register_backend
 from mpcache.codec import value_version
+from mpcache.config import key_generators
 from mpcache.creation import Creation, created_now, no_expiration_time
 from mpcache.exception import ValidationError, ValueTooLarge
 from mpcache.foundation import Expiration, Foundation
@@ -61,6 +62,7 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 K = TypeVar("K")
 V = TypeVar("V")
+_R = TypeVar("_R", bound="CacheRegion")
 
 ToStr: TypeAlias = key_makers.ToStr
 ExpirationTimeCallable: TypeAlias = Callable[[], Expiration]
@@ -84,7 +86,8 @@ class CacheRegion(Foundation):
     Times are seconds, timedeltas or texts such as ``"5m"``; -1 is for ever, 0 is always stale.
 
     :param name: for you to tell regions apart.
-    :param function_key_generator: makes the keys of :meth:`cache_on_arguments`, see :mod:`mpcache.keys`.
+    :param function_key_generator: makes the keys of :meth:`cache_on_arguments`, see :mod:`mpcache.keys`; a function, or
+        a name such as ``"exact"``.
     :param function_multi_key_generator: the same for decorated functions of many keys.
     :param key_mangler: ``key -> key`` as the store gets it; None: the store's own; False: none.
     :param serializer: ``value -> bytes``; None: the store's own, if it has one.
@@ -97,18 +100,35 @@ class CacheRegion(Foundation):
     def __init__(
         self,
         name: str | None = None,
-        function_key_generator: FunctionKeyGenerator = key_makers.function_key_generator,
-        function_multi_key_generator: FunctionMultiKeyGenerator = key_makers.function_multi_key_generator,
+        function_key_generator: FunctionKeyGenerator | str = key_makers.function_key_generator,
+        function_multi_key_generator: FunctionMultiKeyGenerator | str = key_makers.function_multi_key_generator,
         key_mangler: KeyManglerType | None = None,
         serializer: Serializer | None = None,
         deserializer: Deserializer | None = None,
         async_creation_runner: AsyncCreator | None = None,
     ) -> None:
         self.name = name
-        self.function_key_generator = function_key_generator
-        self.function_multi_key_generator = function_multi_key_generator
+        self.function_key_generator = key_makers.generator(function_key_generator)
+        self.function_multi_key_generator = key_makers.generator(function_multi_key_generator, many=True)
         super().__init__(key_mangler, serializer, deserializer)
         self.async_creation_runner = async_creation_runner
+
+    def configure_from_config(self: _R, config_dict: Mapping[str, Any], prefix: str) -> _R:
+        """Configure from those items whose names begin with a prefix, as :mod:`mpcache.config` tells.
+
+        Functions that were decorated before have the key generators that the configuration names.
+
+        :raises KeyError: there is no ``backend`` among them; and whatever :meth:`configure` raises.
+        """
+        named = key_generators(config_dict, prefix)
+        chosen = {name: key_makers.generator(given, "multi" in name) for name, given in named.items()}
+        super().configure_from_config(config_dict, prefix)
+        if chosen:
+            from mpcache.decorated import make_keys_again  # depends on inspect, which takes its time
+
+            self.__dict__.update(chosen)
+            make_keys_again(self)
+        return self
 
     # -- one value -----------------------------------------------------------------------------------
 
@@ -315,21 +335,30 @@ class CacheRegion(Foundation):
         expiration_time: Expiration | ExpirationTimeCallable = None,
         should_cache_fn: Callable[[Any], bool] | None = None,
         to_str: ToStr = str,
-        function_key_generator: FunctionKeyGenerator | None = None,
+        function_key_generator: FunctionKeyGenerator | str | None = None,
+        *,
+        key: Callable[..., Any] | None = None,
+        ignore: Iterable[str] = (),
     ) -> Decorator:
         """Decorate a function, ``async`` or not: its results are kept by its arguments.
 
-        The decorated function has ``get``, ``set``, ``invalidate`` and ``refresh``, and the ``original``.
+        The decorated function has ``get``, ``set``, ``invalidate``, ``refresh`` and ``key``, and the ``original``.
 
         :param namespace: sets it apart from another function of the same name and module.
         :param expiration_time: instead of the region's; may be a function that is asked at every call.
         :param to_str: makes the part of the key that stands for one argument.
-        :param function_key_generator: instead of the region's.
+        :param function_key_generator: instead of the region's; a function, or a name such as ``"exact"``.
+        :param key: ``(arguments of the call) -> str``, or a tuple of values: says what the key is made of.  Of a
+            method it gets the object first.
+        :param ignore: names of parameters that are left out of the key.
+        :raises TypeError: the parentheses are missing, or ``ignore`` has a name that is that of no parameter.
         """
-        from mpcache.decorators import Options, decorator  # leans on inspect, which takes its time
+        from mpcache.decorated import Options
+        from mpcache.decorators import decorator  # leans on inspect, which takes its time
 
-        generator = function_key_generator or self.function_key_generator
-        return decorator(self, Options(namespace, expiration_time, should_cache_fn, to_str), generator)
+        key_makers.refuse_bare(namespace, "cache_on_arguments")
+        generator = function_key_generator and key_makers.generator(function_key_generator)
+        return decorator(self, Options(namespace, expiration_time, should_cache_fn, to_str, key, ignore), generator)
 
     @overload
     def cache_multi_on_arguments(
@@ -339,7 +368,10 @@ class CacheRegion(Foundation):
         should_cache_fn: Callable[[Any], bool] | None = ...,
         asdict: Literal[False] = ...,
         to_str: ToStr = ...,
-        function_multi_key_generator: FunctionMultiKeyGenerator | None = ...,
+        function_multi_key_generator: FunctionMultiKeyGenerator | str | None = ...,
+        *,
+        key: Callable[..., Any] | None = ...,
+        ignore: Iterable[str] = ...,
     ) -> Callable[[Callable[P, Iterable[V]]], CachedManyFunction[P, list[V], V]]: ...
 
     @overload
@@ -351,7 +383,9 @@ class CacheRegion(Foundation):
         *,
         asdict: Literal[True],
         to_str: ToStr = ...,
-        function_multi_key_generator: FunctionMultiKeyGenerator | None = ...,
+        function_multi_key_generator: FunctionMultiKeyGenerator | str | None = ...,
+        key: Callable[..., Any] | None = ...,
+        ignore: Iterable[str] = ...,
     ) -> Callable[[Callable[P, Mapping[K, V]]], CachedManyFunction[P, dict[K, V], V]]: ...
 
     def cache_multi_on_arguments(
@@ -361,7 +395,10 @@ class CacheRegion(Foundation):
         should_cache_fn: Callable[[Any], bool] | None = None,
         asdict: bool = False,
         to_str: ToStr = str,
-        function_multi_key_generator: FunctionMultiKeyGenerator | None = None,
+        function_multi_key_generator: FunctionMultiKeyGenerator | str | None = None,
+        *,
+        key: Callable[..., Any] | None = None,
+        ignore: Iterable[str] = (),
     ) -> Any:
         """Decorate a function of many things, each of which is kept by itself; it is called for the missing ones.
 
@@ -369,13 +406,19 @@ class CacheRegion(Foundation):
         arguments, in any order in which it is asked for them.
 
         :param asdict: it returns a dict from things to values, and may leave out those that there are not.
-        :param function_multi_key_generator: instead of the region's.
+        :param function_multi_key_generator: instead of the region's; a function, or a name such as ``"exact"``.
+        :param key: ``(thing, keyword-only arguments) -> str``, or a tuple of values: says what the thing's key is made
+            of.  Of a method it gets the object first.
+        :param ignore: names of parameters that are left out of the keys, and that are no things.
+        :raises TypeError: the parentheses are missing, or ``ignore`` has a name that is that of no parameter.
         """
-        from mpcache.decorators import Options  # leans on inspect, which takes its time
+        from mpcache.decorated import Options  # leans on inspect, which takes its time
         from mpcache.decorators_multi import decorator
 
-        generator = function_multi_key_generator or self.function_multi_key_generator
-        return decorator(self, Options(namespace, expiration_time, should_cache_fn, to_str), generator, asdict)
+        key_makers.refuse_bare(namespace, "cache_multi_on_arguments")
+        generator = function_multi_key_generator and key_makers.generator(function_multi_key_generator, many=True)
+        options = Options(namespace, expiration_time, should_cache_fn, to_str, key, ignore)
+        return decorator(self, options, generator, asdict)
 
     # -- the inner parts -----------------------------------------------------------------------------
 

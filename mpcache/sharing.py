@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from mpcache.hints import did_you_mean
+from mpcache.keys import exact_key_generator, exact_multi_key_generator
 from mpcache.region import CacheRegion
 
 _ARGUMENTS = ("mode", "shards", "namespace", "strict_size", "on_error")
@@ -21,6 +22,8 @@ def shared(name: str | None, size: int | str | None = None, **region_arguments: 
 
         cache = mpcache.shared("myapp", size="256MB", expiration_time=300)
 
+    Its decorated functions have exact keys, see :func:`mpcache.keys.exact_key_generator`.
+
     :param name: the segment's, the same in all processes that share it; None: for forked children only.
     :param size: bytes, or such as ``"64MB"``, which is the default; a segment that is there keeps its own.
     :param region_arguments: whatever :func:`.make_region`, :meth:`.CacheRegion.configure` and the store
@@ -31,6 +34,8 @@ def shared(name: str | None, size: int | str | None = None, **region_arguments: 
     for given in region_arguments:
         if given not in {*of_region, *of_configure, *_ARGUMENTS}:
             raise TypeError(_unknown(given, {*of_region, *of_configure, *_ARGUMENTS}))
+    region_arguments.setdefault("function_key_generator", exact_key_generator)
+    region_arguments.setdefault("function_multi_key_generator", exact_multi_key_generator)
     region = CacheRegion(name, **_picked(region_arguments, of_region))
     arguments = {"name": name, **({} if size is None else {"size": size}), **_picked(region_arguments, _ARGUMENTS)}
     return region.configure("mpcache.shm", arguments=arguments, **_picked(region_arguments, of_configure))

@@ -27,7 +27,14 @@ DOWN: keeper.Table = {
     "durations": (),
     "signal_handlers": (),  # below all that catches Exception around foreign code
     # pure: they decide, they know no storage
-    "keys": ("api",),
+    "arguments": (),
+    "keys_tags": (),
+    "keys_arrays": ("keys_tags",),
+    "keys_encoding": ("keys_arrays",),
+    "keys_exact": ("keys_encoding", "arguments"),
+    "keys_text": ("arguments",),
+    "keys_prefixes": (),
+    "keys": ("api", "keys_exact", "keys_text"),
     "_wire": (),  # the codec's quick look, in C
     "codec": ("api", "_wire"),
     "config": ("api", "hints"),
@@ -71,14 +78,16 @@ DOWN: keeper.Table = {
     "storage": ("codec", "invalidation", "mishaps", "values"),
     "creation": ("lock", "keys", "storage", "invalidation"),
     "refresh": ("multi",),
-    "decorators": ("keys", "invalidation", "refresh", "aio"),
-    "decorators_multi": ("decorators", "values"),
+    "decorated_pickling": (),
+    "decorated": ("keys", "keys_prefixes", "decorated_pickling", "invalidation"),
+    "decorators": ("decorated", "refresh", "aio"),
+    "decorators_multi": ("decorated", "values", "refresh"),
     "aio": ("creation", "refresh"),
     "multi": ("creation",),
     # the only room that sees both staircases, by their tables of names
     "shortcut": ("invalidation",),
     "foundation": ("config", "hints", "storage", "shortcut", "backends", "mutexes", "proxy"),
-    "region": ("foundation", "aio", "multi", "decorators_multi"),
+    "region": ("foundation", "aio", "multi", "decorators", "decorators_multi"),
     "sharing": ("region", "hints"),
     "util": ("keys", "config", "backends"),
     "": ("sharing", "util"),
@@ -122,7 +131,9 @@ DRIVERS = {"asyncio", "click", "filelock", "gevent", "posix_ipc", "redis", "rich
 DRIVERS |= {"bmemcached", "memcache", "pylibmc", "pymemcache"}
 DRIVERS |= {"django", "flask", "gunicorn", "mako"}
 DRIVERS |= {"dogpile", "hdrh", "jinja2", "markupsafe", "matplotlib"}
+DRIVERS |= {"numpy", "pandas"}
 NEED_A_DRIVER = ("mpcache.aio", "mpcache.cli", "mpcache.stress.commands", "mpcache.plugins", "mpcache.integrations")
+NEED_A_DRIVER += ("mpcache.keys_arrays",)
 
 # Sizes are a smell and no fence, so the fence stands a fifth further out.  Whoever needs more says here why.
 LONGEST_MODULE, LONGEST_FUNCTION = 450 * 6 // 5, 40 * 6 // 5

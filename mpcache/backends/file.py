@@ -407,7 +407,7 @@ class DBMBackend(BytesBackend):
 
 def _bytes(key: Any) -> bytes:
     if isinstance(key, str):
-        return key.encode()
+        return key.encode("utf-8", "surrogatepass")
     if not isinstance(key, bytes):
         raise TypeError(f"key {key!r} is of type {type(key).__name__}; a dbm file takes str or bytes; see key_mangler")
     return key

@@ -220,7 +220,7 @@ class RedisBackend(BytesBackend):
         return NO_VALUE if value is None else value
 
     def _read(self, key: KeyType) -> Any:
-        client, generation = self._reader(key), self._generation
+        client, generation, key = self._reader(key), self._generation, _sent(key)
         if generation is not None:
             return self._with_generation(client, [key], generation)[0]
         return client.execute_command("GET", key, keys=[key], **_AS_BYTES)
@@ -233,7 +233,7 @@ class RedisBackend(BytesBackend):
         return [NO_VALUE if value is None else value for value in values]
 
     def _read_all(self, keys: Sequence[KeyType]) -> list[Any]:
-        client, generation = self._reader(*keys), self._generation
+        client, generation, keys = self._reader(*keys), self._generation, list(map(_sent, keys))
         return self._get_all(client, keys) if generation is None else self._with_generation(client, keys, generation)
 
     def _get_all(self, client: Any, keys: Sequence[Any]) -> list[Any]:
@@ -268,21 +268,22 @@ class RedisBackend(BytesBackend):
 
     def delete_multi(self, keys: Sequence[KeyType]) -> None:
         if self._distributed:
-            self._do([(_DELETE, [key, self._lock_name(key)], ()) for key in keys])
+            self._do([(_DELETE, [_sent(key), self._lock_name(key)], ()) for key in keys])
         elif keys:
-            self._delete_all(keys)
+            self._delete_all(list(map(_sent, keys)))
 
     def _delete_all(self, keys: Sequence[KeyType]) -> None:
         self.writer_client.delete(*keys)
 
     def _set(self, key: KeyType, value: bytes, epoch: int | None) -> Step:
         ready = self._ready(value, epoch)
-        return (_SET, [key, self._lock_name(key)], ready) if self._distributed else (None, [key], ready)
+        name = _sent(key)
+        return (_SET, [name, self._lock_name(key)], ready) if self._distributed else (None, [name], ready)
 
     def _fill(self, key: KeyType, value: bytes, guard: Any) -> Step:
         if guard.bid is None:
             return self._set(key, value, guard.epoch)
-        return _FILL, [key, self._lock_name(key)], (guard.bid.token, *self._ready(value, guard.epoch))
+        return _FILL, [_sent(key), self._lock_name(key)], (guard.bid.token, *self._ready(value, guard.epoch))
 
     def _ready(self, value: bytes, epoch: int | None) -> tuple[bytes] | tuple[bytes, int]:
         """The bytes as they are kept, and for how many milliseconds, unless that is for ever."""
@@ -378,6 +379,16 @@ def _end_of(wire: bytes) -> float:
         return codec.split(wire)[4] or 0.0
     except ValueError:
         return math.inf
+
+
+def _sent(key: Any) -> Any:
+    """Return the key as the client takes it: text that is no UTF-8 by its bytes."""
+    if isinstance(key, str) and not key.isascii():
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            return key.encode("utf-8", "surrogatepass")
+    return key
 
 
 def _milliseconds(seconds: float) -> int:

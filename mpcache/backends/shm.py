@@ -38,6 +38,7 @@ from mpcache.hints import warn, warn_of_unknown
 from mpcache.invalidation import SharedInvalidation, end_of, is_over
 from mpcache.mutexes.shm import ShmMutex
 from mpcache.shm._engine import Guard, Shortcut, Space
+from mpcache.shm.names import stored_name
 from mpcache.shm.segment import Place, Segment
 
 if TYPE_CHECKING:
@@ -114,9 +115,9 @@ class ShmBackend(BytesBackend):
 
     def _get(self, key: KeyType) -> Record | None:
         try:  # as _read(), without its price
-            return self._place.space.get(key)
+            return self._place.space.get(stored_name(key))
         except SegmentError:
-            return self._read(lambda space: space.get(key), None)
+            return self._read(lambda space: space.get(stored_name(key)), None)
 
     def _read(self, act: Callable[[Space], R], nothing: R) -> R:
         """Do what may be missed; return nothing while the segment is out of reach."""
@@ -139,7 +140,7 @@ class ShmBackend(BytesBackend):
 
     def _get_multi(self, keys: Sequence[KeyType]) -> list[Record | None]:
         nothing: list[Record | None] = [None] * len(keys)
-        return self._read(lambda space: space.get_multi(keys), nothing)
+        return self._read(lambda space: space.get_multi(list(map(stored_name, keys))), nothing)
 
     def shortcut(self, serializer: Any, deserializer: Any, mangler: Any, lifetime: Any) -> Shortcut | None:
         """What gets and sets in one call each, for a region with these; None: there is only the long way."""
@@ -163,18 +164,19 @@ class ShmBackend(BytesBackend):
 
     def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
         refused: dict[KeyType, ValueTooLarge] = {}
-        rows: list[tuple[Any, ...]] = []
+        rows: dict[KeyType, tuple[Any, ...]] = {}
         for key, value in mapping.items():
             if guard_of(self, key) is None:
-                rows.append((key, *_parts(value)))
+                rows[key] = (stored_name(key), *_parts(value))
             else:
                 self._unless_too_large(key, value, refused)
-        told: list[bool | None] = [True] * len(rows)  # of those that an outage dropped there is nothing more to say
-        for row, stored in zip(rows, self._change(lambda space: space.set_multi(rows), told), strict=True):
+        ready = list(rows.values())
+        told: list[bool | None] = [True] * len(ready)  # of those that an outage dropped there is nothing more to say
+        for key, stored in zip(rows, self._change(lambda space: space.set_multi(ready), told), strict=True):
             if stored is None:
-                self._unless_too_large(row[0], mapping[row[0]], refused)
+                self._unless_too_large(key, mapping[key], refused)
             elif not stored:
-                _say_dropped(row[0])
+                _say_dropped(key)
         for key, first in refused.items():  # all that fit are stored; it speaks for those that do not
             raise ValueTooLarge(str(first), key=key, refused=refused)
 
@@ -185,10 +187,10 @@ class ShmBackend(BytesBackend):
             refused[key] = error
 
     def delete(self, key: KeyType) -> None:
-        self._here(lambda space: space.delete(key))
+        self._here(lambda space: space.delete(stored_name(key)))
 
     def delete_multi(self, keys: Sequence[KeyType]) -> None:
-        self._here(lambda space: space.delete_multi(keys))
+        self._here(lambda space: space.delete_multi(list(map(stored_name, keys))))
 
     def _write(self, key: KeyType, payload: Payload, created: float, epoch: int, end: float, kept: int) -> None:
         guard = guard_of(self, key)
@@ -196,12 +198,12 @@ class ShmBackend(BytesBackend):
             return
         if guard is not None:
             self._fill(guard, key, payload, created, end, kept)
-        elif not self._change(lambda space: space.set(key, payload, created, epoch, end, kept), True):
+        elif not self._change(lambda space: space.set(stored_name(key), payload, created, epoch, end, kept), True):
             _say_dropped(key)
 
     def _fill(self, guard: Any, key: KeyType, payload: Payload, created: float, end: float, kept: int) -> None:
         try:
-            stored = self._place.space.fill(guard, key, payload, created, end, kept)
+            stored = self._place.space.fill(guard, stored_name(key), payload, created, end, kept)
         except SegmentRetired:
             stored = False  # begun in a segment that is no more: nothing says what happened to the key since
         except SegmentError as error:
@@ -224,14 +226,14 @@ class ShmBackend(BytesBackend):
         :raises ValueTooLarge: as ``region.set``.
         """
         row = self._row(value, ttl)
-        return self._here(lambda space: space.add(key, *row))
+        return self._here(lambda space: space.add(stored_name(key), *row))
 
     def version(self, key: KeyType) -> int | None:
         """What tells the key's present value from every other that it had or will have; None: it has none.
 
         To move in memory or to be touched changes no version.
         """
-        return self._here(lambda space: space.version(key))
+        return self._here(lambda space: space.version(stored_name(key)))
 
     def compare_and_set(self, key: KeyType, version: int, value: Any, ttl: TimeToLive = None) -> bool:
         """Store a value if the key's is still of this version; whether it was stored.
@@ -242,7 +244,7 @@ class ShmBackend(BytesBackend):
         :raises ShardBusy, ValueTooLarge: as :meth:`add`.
         """
         row = self._row(value, ttl)
-        return self._here(lambda space: space.compare_and_set(key, version, *row))
+        return self._here(lambda space: space.compare_and_set(stored_name(key), version, *row))
 
     def incr(self, key: KeyType, delta: int = 1, initial: int | None = None, ttl: TimeToLive = None) -> int | None:
         """Add to an integer, exactly, whoever else does; the sum.  ``region.get`` reads it as an int.
@@ -259,11 +261,11 @@ class ShmBackend(BytesBackend):
         """
         end = 0.0 if ttl is None else _end(end_of(ttl))
         try:
-            return self._place.space.incr(key, delta, initial, end)
+            return self._place.space.incr(stored_name(key), delta, initial, end)
         except SegmentRetired:
-            return self._here(lambda space: space.incr(key, delta, initial, end))
+            return self._here(lambda space: space.incr(stored_name(key), delta, initial, end))
         except TypeError:
-            total = self._here(lambda space: _counted(space, key, delta))
+            total = self._here(lambda space: _counted(space, stored_name(key), delta))
             if total is None:
                 raise
             return total
@@ -274,7 +276,7 @@ class ShmBackend(BytesBackend):
         :raises ShardBusy: as :meth:`add`.
         """
         expires = end_of(ttl)
-        return self._here(lambda space: _touched(space, key, expires))
+        return self._here(lambda space: _touched(space, stored_name(key), expires))
 
     def _row(self, value: Any, ttl: TimeToLive) -> tuple[Any, ...]:
         payload, kept = as_it_is(value) or (codec.pickled(value), PAYLOAD)
@@ -286,7 +288,7 @@ class ShmBackend(BytesBackend):
         return ShmMutex(key, place=self._place, tolerate=self._outage.note if self._outage.tolerated else None)
 
     def begin_fill(self, key: KeyType) -> Guard | NoFill:
-        begun: Guard | NoFill = self._read(lambda space: space.guard(key), NO_FILL)
+        begun: Guard | NoFill = self._read(lambda space: space.guard(stored_name(key)), NO_FILL)
         return begun
 
     def invalidation(self) -> SharedInvalidation:

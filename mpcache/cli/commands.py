@@ -21,6 +21,7 @@ from mpcache.cli.screen import columns
 from mpcache.exception import DogpileCacheException, SegmentError
 from mpcache.shm import segment
 from mpcache.shm._engine import Space
+from mpcache.shm.names import stored_name
 from mpcache.shm.segment import Segment
 
 DONE, FAILED = 0, 1
@@ -334,7 +335,7 @@ def get(name: str, key: str, namespace: str, raw: bool) -> None:
     """Print one value, as Python writes it."""
     there = _find(name)
     space = _space(there, namespace)
-    found, (_, hard_at, _) = space.get(key), space.epochs()
+    found, (_, hard_at, _) = space.get(stored_name(key)), space.epochs()
     if found is None or found[2] < hard_at:
         raise Refused(f"{name} has no key {key!r}{f' in namespace {namespace!r}' if namespace else ''}")
     if raw:
