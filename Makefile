@@ -6,10 +6,10 @@ BACKEND ?= shm
 VENV    := .venv
 BIN     := $(VENV)/bin
 COMMA   := ,
-ENGINE  := $(wildcard mpcache/*.c mpcache/shm/*.[ch] mpcache/shm/core/*.[ch])
+ENGINE  := $(wildcard mpcache/*.[ch] mpcache/shm/*.[ch] mpcache/shm/core/*.[ch])
 RECIPE  := setup.py setup.cfg pyproject.toml
 
-.PHONY: help demo test build lint docs bench stress test-asan coverage mutants prove sdist wheel clean
+.PHONY: help demo test build lint docs bench stress test-asan fuzz long coverage mutants prove sdist wheel clean
 
 help: ## this list
 	@awk -F ' *## ' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -39,7 +39,10 @@ bench: $(VENV)/.bench ## side by side with the peers, in one run; ARGS: names of
 	@$(BIN)/python -m bench $(ARGS)
 
 test-asan: build ## the tests near the C under AddressSanitizer and UBSan; ARGS go to pytest
-	@tools/asan.sh $(BIN)/python $(if $(strip $(ARGS)),$(ARGS),-m engine)
+	@tools/asan.sh $(BIN)/python pytest $(if $(strip $(ARGS)),$(ARGS),-m engine)
+
+fuzz: build ## 200,000 corruptions of live segments under AddressSanitizer and UBSan; ARGS: --seed N, --only EPISODE, ...
+	@tools/asan.sh $(BIN)/python tests.shm.fuzz $(ARGS)
 
 stress: build ## is this lock to be trusted here?  ARGS: list, run SCENARIO|all, replay REPORT, faults, each with --help
 	@$(BIN)/python -m stress $(ARGS)
@@ -48,6 +51,9 @@ prove: build ## the models of the locks in all their states; death after every i
 	@tools/need.sh proofs
 	@$(BIN)/python proofs/check.py
 	@MPCACHE_PROVE=full $(BIN)/python -m pytest -q -rP tests/shm/test_prove.py $(ARGS)
+
+long: build ## the tests that CI plays for seconds, for as long as they are meant to be; ARGS are names of tests
+	@MPCACHE_LONG=1 $(BIN)/python -m pytest -q -rP $(if $(strip $(ARGS)),$(ARGS),tests/processes/test_no_drops.py)
 
 coverage: build ## which lines of mpcache/ the tests run, in child processes too; under 97 % it fails
 	@$(BIN)/coverage erase

@@ -4,7 +4,7 @@ Read from the environment, by the Makefile and the tests only:
 
 MPCACHE_WERROR=1         a warning is an error
 MPCACHE_SANITIZE=a,b     -fsanitize=a,b, at -O1, ending the process at the first finding
-MPCACHE_FAULT=NAME       -DMPC_FAULT_NAME: a known protocol bug, for tests that must find it
+MPCACHE_FAULT=NAME,...   -DMPC_FAULT_NAME: a known protocol bug, for tests that must find it
 MPCACHE_DELAYS=1         -DMPC_DELAYS: pauses at the shared stores
 """
 
@@ -30,7 +30,7 @@ def chosen() -> tuple[list[str], list[str]]:
         linking.append(f"-fsanitize={sanitizers}")
         compiling += [linking[-1], "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
         compiling += ["-g", "-O1", "-UNDEBUG"]
-    if fault := os.environ.get("MPCACHE_FAULT"):
+    for fault in filter(None, os.environ.get("MPCACHE_FAULT", "").split(",")):
         compiling.append(f"-DMPC_FAULT_{fault}")
     if os.environ.get("MPCACHE_DELAYS") == "1":
         compiling.append("-DMPC_DELAYS")
@@ -61,7 +61,7 @@ compiling, linking = chosen()
 engine = Extension(
     "mpcache.shm._engine",
     sources=sorted(glob("mpcache/shm/*.c") + glob("mpcache/shm/core/*.c")),
-    depends=sorted(glob("mpcache/shm/*.h") + glob("mpcache/shm/core/*.h")),
+    depends=sorted(glob("mpcache/*.h") + glob("mpcache/shm/*.h") + glob("mpcache/shm/core/*.h")),
     include_dirs=["mpcache/shm"],
     extra_compile_args=C11 + compiling,
     extra_link_args=linking,
@@ -70,6 +70,7 @@ engine = Extension(
 wire = Extension(
     "mpcache._wire",
     sources=["mpcache/_wire.c"],
+    depends=["mpcache/_foreign.h"],
     extra_compile_args=C11 + compiling,
     extra_link_args=linking,
 )

@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "_foreign.h"
+
 static const char BEFORE[] = "{\"ct\": ", PLAIN[] = ", \"v\": 2}|";
 enum { CREATED = sizeof BEFORE - 1, PAYLOAD = sizeof PLAIN - 1 };
 enum { DIGITS = 15, LONGEST_NUMBER = 32 }; /* the former fit into a double, every one of them */
@@ -72,8 +74,8 @@ static PyObject *served(PyObject *wire, double now, double longest, PyObject *lo
     PyObject *payload = PyBytes_FromStringAndSize(text + start, size - start);
     PyObject *value = payload ? PyObject_CallOneArg(loads, payload) : NULL;
     Py_XDECREF(payload);
-    if (value == NULL && PyErr_ExceptionMatches(PyExc_Exception))
-        PyErr_Clear(); /* it is met again, by one who knows what to say of it */
+    if (value == NULL)
+        clear_foreign_error(); /* it is met again, by one who knows what to say of it */
     return value;
 }
 
@@ -119,10 +121,39 @@ static PyObject *unwire(PyObject *module, PyObject *const *args, Py_ssize_t n)
     return both;
 }
 
+/* Keep a piece of a pickle as it is at this moment: code that the pickler runs later may change what is no bytes. */
+static PyObject *write_piece(PyObject *pieces, PyObject *piece)
+{
+    PyObject *own = PyBytes_CheckExact(piece) ? Py_NewRef(piece) : PyBytes_FromObject(piece);
+    int status = own ? PyList_Append(pieces, own) : -1;
+    Py_XDECREF(own);
+    return status < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyMethodDef writing = {"write", write_piece, METH_O, "Append a piece; a copy of it, unless it is bytes."};
+
+static PyObject *writer_to(PyObject *module, PyObject *pieces)
+{
+    (void)module;
+    if (!PyList_Check(pieces)) {
+        PyErr_SetString(PyExc_TypeError, "writer_to(list of pieces)");
+        return NULL;
+    }
+    return PyCFunction_New(&writing, pieces);
+}
+
 static PyMethodDef functions[] = {
+    {"writer_to", writer_to, METH_O, "A function that appends to a list: see mpcache.codec, which has the same in Python."},
     {"unwire", (PyCFunction)(void (*)(void))unwire, METH_FASTCALL,
      "(wires, now, longest, loads, nothing): see mpcache.codec.unwire, which does the same."},
     {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot slots[] = {
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED}, /* it has no state */
+#endif
+    {0, NULL},
 };
 
 static struct PyModuleDef definition = {
@@ -131,9 +162,10 @@ static struct PyModuleDef definition = {
     .m_doc = "The codec's quick look, in C.",
     .m_size = 0,
     .m_methods = functions,
+    .m_slots = slots,
 };
 
 PyMODINIT_FUNC PyInit__wire(void)
 {
-    return PyModule_Create(&definition);
+    return PyModuleDef_Init(&definition);
 }

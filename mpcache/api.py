@@ -297,7 +297,8 @@ class CacheBackend:
     A region with no proxy before such a store calls ``fetch(key) -> (payload, created, epoch) | None`` and
     ``store(key, payload, created) -> None``, with ``created`` in seconds since the Unix epoch.  A value with a
     time to live comes as ``store(key, payload, created, expires)``; fetch returns None from ``expires`` on.  Where
-    there is a ``fetch_multi(keys)``, which returns a list of the same, it is asked for many keys at once.
+    there is a ``fetch_multi(keys)``, which returns a list of the same, it is asked for many keys at once.  A
+    payload of None says that there is a value, and that it cannot be read.
     """
 
     raw: bool = False

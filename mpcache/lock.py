@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from mpcache.api import Freshness, Outcome
 from mpcache.exception import LockTimeout, NotHeld
+from mpcache.signal_handlers import raised_by_signal_handler
 
 log = logging.getLogger("mpcache.lock")
 
@@ -123,7 +124,7 @@ def let_go(mutex: Any, stored: bool = True) -> None:
     except NotHeld as lost:
         log.warning("The mutex was lost before its release; the value may have been created twice: %s", lost)
     except Exception as error:
-        if not _may_lapse(mutex):
+        if not _may_lapse(mutex) or raised_by_signal_handler(error):
             raise
         log.warning("%r could not be released, and lapses by itself: %s", mutex, error)
 
@@ -135,6 +136,8 @@ def owned(mutex: Any) -> bool:
     try:
         mine = bool(mutex.owned())
     except Exception as error:
+        if raised_by_signal_handler(error):
+            raise
         log.warning("%r may be lost, since it cannot be asked: %s; the value is returned and not stored", mutex, error)
         return False
     if not mine:

@@ -10,7 +10,7 @@ from typing import Any
 from mpcache.keys import exact_key_generator, exact_multi_key_generator
 from mpcache.region import CacheRegion
 
-_ARGUMENTS = ("mode", "shards", "namespace", "strict_size")
+_ARGUMENTS = ("mode", "shards", "namespace", "strict_size", "on_error")
 _NOT_TO_CHOOSE = {"self", "name", "backend", "arguments", "replace_existing_backend"}
 
 

@@ -31,6 +31,7 @@ from mpcache.api import (
 from mpcache.exception import CantSerializeException, ValueTooLarge
 from mpcache.invalidation import is_over
 from mpcache.mishaps import Mishaps
+from mpcache.signal_handlers import raised_by_signal_handler
 
 try:
     from mpcache._wire import unwire
@@ -165,10 +166,12 @@ class DirectStorage(WireStorage):
     def read(self, key: KeyType) -> Found | NoValueType:
         return self._judged(key, self._backend.fetch(key))
 
-    def _judged(self, key: KeyType, found: tuple[bytes, float, int] | None) -> Found | NoValueType:
+    def _judged(self, key: KeyType, found: tuple[bytes | None, float, int] | None) -> Found | NoValueType:
         if found is None:
             return NO_VALUE
         payload, created, epoch = found
+        if payload is None:
+            return _unreadable(key, ValueError("its bytes are damaged, or another program's"), self._mishaps)
         try:
             return self.deserializer(payload), created, epoch, codec.value_version  # type: ignore[misc]
         except Exception as error:
@@ -239,6 +242,8 @@ def packed(storage: Storage, key: KeyType, value: Any, created: float, expires: 
     try:
         return storage.pack(value, created, expires)
     except Exception as error:
+        if raised_by_signal_handler(error):
+            raise
         raise CantSerializeException(
             f"the value of key {key!r}, a {type(value).__qualname__}, cannot be stored; its serializer:"
             f" {type(error).__name__}: {error}; cache plain data, or give the region another serializer"
@@ -283,6 +288,8 @@ def _one_by_one(write: Callable[[KeyType, Any], None], mapping: Mapping[KeyType,
 
 
 def _unreadable(key: KeyType, error: Exception, mishaps: Mishaps) -> NoValueType:
+    if raised_by_signal_handler(error):
+        raise error
     if not isinstance(error, CantDeserializeException):  # that one is said on purpose
         mishaps.undecodable(key, error)
     return NO_VALUE

@@ -7,12 +7,14 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -237,3 +239,21 @@ def in_time(what: Callable[[], Any]) -> bool:
             return False
         time.sleep(0.005)
     return True
+
+
+needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a tmpfs, and become another user")
+
+
+@pytest.fixture
+def small_tmpfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """``small_tmpfs("6m")``: segments go to a tmpfs of that size.  Name it before whatever makes segments."""
+    mounted: list[Path] = []
+
+    def mount(options: str) -> None:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={options},mode=1777", "tmpfs", tmp_path], check=True)
+        mounted.append(tmp_path)
+        monkeypatch.setenv("MPCACHE_SHM", str(tmp_path))
+
+    yield mount
+    for path in mounted:
+        subprocess.run(["umount", "-l", path], check=True)

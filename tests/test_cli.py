@@ -450,6 +450,78 @@ def test_rm_goes_on_and_says_what_was_not_there(region: mpcache.CacheRegion) -> 
     assert folder.startswith("mpcache: 'folder' is not removed: ")
 
 
+def holder_of(name: str) -> subprocess.Popen[str]:
+    """Another process, which holds a key of that segment."""
+    code = (
+        "import mpcache, sys; mutex = mpcache.shared(sys.argv[1], size='2MB').actual_backend.get_mutex('k')\n"
+        "mutex.acquire(); print('held', flush=True); sys.stdin.readline()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_rm_does_not_end_an_exclusion_unasked(region: mpcache.CacheRegion) -> None:
+    holder = holder_of("pages")
+    try:
+        refused = cli("rm", "pages")
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert re.search(r"^mpcache: pages: 1 key is held by living processes; .* add --force$", refused.stderr)
+        assert region.get("news") == {"title": "all quiet"}
+        assert _answered(b"n\n") == (130, True)
+        assert region.get("news") == {"title": "all quiet"}
+        assert _answered(b"y\n") == (0, True)
+        assert region.get("news") is mpcache.NO_VALUE
+        assert cli("rm", "--force", "pages").returncode == 0
+    finally:
+        holder.communicate("\n", timeout=PATIENCE)
+
+
+def _answered(answer: bytes) -> tuple[int, bool]:
+    """The status of rm at a terminal where that is typed, and whether it asked."""
+    ours, theirs = pty.openpty()
+    asked = subprocess.Popen(command("rm", "pages"), stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    os.write(ours, answer)
+    said = _read_all(ours)
+    return asked.wait(PATIENCE), b"Remove it? [y/N]" in said
+
+
+def test_rm_of_what_a_dead_process_held_does_not_ask(region: mpcache.CacheRegion) -> None:
+    holder = holder_of("pages")
+    holder.kill()
+    holder.communicate()
+    assert cli("rm", "pages").returncode == 0
+
+
+def test_rm_makes_another_size(region: mpcache.CacheRegion) -> None:
+    replaced = cli("rm", "--size", "3MB", "pages")
+    assert (replaced.returncode, replaced.stdout) == (0, "replaced pages: 3 MiB\n")
+    with pytest.warns(UserWarning, match="was asked for with"):
+        assert region.get("news") is mpcache.NO_VALUE
+    assert region.actual_backend.segment.size == 3 << 20
+    too_small = cli("rm", "--size", "1KB", "pages")
+    assert (too_small.returncode, "smallest segment" in too_small.stderr) == (1, True)
+    assert region.actual_backend.segment.size == 3 << 20
+    assert not region.actual_backend.segment.engine.retired
+    assert cli("rm", "--size", "lots", "pages").returncode == 2
+    assert cli("rm", "--size", "3MB").returncode == 2
+
+
+def test_ls_names_other_users(region: mpcache.CacheRegion, shm: Path) -> None:
+    (shm / "mpcache-4711").mkdir()
+    (shm / "mpcache-1x").mkdir()
+    listed = cli("ls")
+    assert listed.stderr == "mpcache: others have: 4711\n"
+    region.actual_backend.unlink()
+    listed = cli("ls")
+    assert (listed.returncode, listed.stdout) == (0, "")
+    assert listed.stderr.endswith(" has no segments here; others have: 4711\n")
+
+
 def test_rm_removes_what_mutexes_have_left(region: mpcache.CacheRegion) -> None:
     locks = Path(segment.directory()) / ".locks"
     with SemaphoreMutex("key"):
@@ -706,6 +778,35 @@ def test_the_doctor_counts_descriptors_and_knows_the_system() -> None:
     assert doctor.descriptors(-1) == doctor.Finding(doctor.GOOD, "descriptors without limit")
     assert doctor.system("Linux", "CPython", "3.12.1").level is doctor.GOOD
     assert doctor.system("Darwin", "CPython", "3.12.1").level is doctor.BAD
+
+
+def test_the_doctor_knows_that_the_default_takes_all_of_a_small_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_size(blocks: int, **more: int) -> os.statvfs_result:
+        fields = {"f_bsize": 4096, "f_frsize": 4096, "f_blocks": blocks, "f_bfree": blocks, "f_bavail": blocks}
+        fields |= {"f_files": 1000, "f_ffree": 1000, "f_favail": 1000, "f_flag": 0, "f_namemax": 255} | more
+        return os.statvfs_result([*fields.values(), 0])
+
+    monkeypatch.setattr(os, "statvfs", lambda path: of_size(16384))  # Docker's 64 MiB
+    assert doctor.space("/").level is doctor.DOUBTFUL
+    assert "64 MiB, takes most of / (64 MiB)" in doctor.space("/").what
+    monkeypatch.setattr(os, "statvfs", lambda path: of_size(1 << 20))
+    assert doctor.space("/").level is doctor.GOOD
+    assert doctor.inodes("/").level is doctor.GOOD
+    monkeypatch.setattr(os, "statvfs", lambda path: of_size(1 << 20, f_favail=1))
+    assert "nr_inodes" in doctor.inodes("/").remedy
+    monkeypatch.setattr(os, "statvfs", lambda path: of_size(1 << 20, f_flag=os.ST_RDONLY))
+    assert "remount,rw" in doctor.memory_file_system("/").remedy
+    monkeypatch.setattr(os, "statvfs", lambda path: of_size(0))
+    assert "without a limit" in doctor.memory_file_system("/").what
+
+
+def test_the_doctor_misses_proc_and_refuses_a_relative_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.proc().level is doctor.GOOD
+    assert doctor.proc("/nowhere").remedy == "mount -t proc proc /proc"
+    monkeypatch.setenv("MPCACHE_SHM", "here")
+    told = cli("doctor")
+    assert told.returncode == 1
+    assert "MPCACHE_SHM='here' is a relative path" in told.stdout
 
 
 def test_the_doctor_sees_that_there_is_no_room(shm: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,9 @@ HOUSES = ("tests", "stress", "bench")
 # Each room and the rooms just below it: it may lean on those and on all that is below them.
 DOWN: keeper.Table = {
     "exception": (),
-    "api": ("exception",),
+    "api": ("exception", "signal_handlers"),
     "sizes": (),
+    "signal_handlers": (),  # below all that catches Exception around foreign code
     # pure: they decide, they know no storage
     "arguments": (),
     "keys_tags": (),
@@ -55,12 +56,14 @@ DOWN: keeper.Table = {
     # keep: one store a file.  It may build a mutex, never back, and tells how its epochs invalidate
     "backends": ("api",),
     "backends.trouble": ("mutexes.leased",),
+    "backends.shm_outage": ("exception",),
     "backends.generations": ("mutexes.*", "invalidation"),
     "backends.dbm": ("backends",),
     "backends.fills": ("mutexes.files",),
     "backends.valkey": ("backends.*",),
     "backends.*": (
         *("backends", "backends.dbm", "backends.fills", "backends.trouble", "backends.generations"),
+        "backends.shm_outage",
         *("bounded", "codec", "mutexes", "sizes"),
     ),
     "proxy": ("api",),

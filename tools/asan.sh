@@ -1,15 +1,16 @@
 #!/bin/sh
-# Runs the tests near the C against an engine built with AddressSanitizer and UBSan, in a copy under build/asan.
+# Runs a module (pytest, or the fuzz) against an engine built with AddressSanitizer and UBSan, in a copy under build/.
 #
-#   tools/asan.sh PYTHON [PYTEST ARGUMENTS]
+#   tools/asan.sh PYTHON MODULE [ARGUMENTS]
 #
 # First it proves that a fault would be seen: a sanitizer that was not loaded finds nothing, silently.
 set -eu
 
 python=$1
-shift
+module=$2
+shift 2
 case "$python" in */*) python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python") ;; esac
-copy=build/asan
+copy=build/asan-$module # two modules may run at a time
 
 rm -rf "$copy"
 mkdir -p "$copy"
@@ -50,7 +51,7 @@ fi
 rm "$FINDING".*
 
 status=0
-"$python" -m pytest "$@" || status=$?
+"$python" -m "$module" "$@" || status=$?
 unset LD_PRELOAD
 if ls "$FINDING".* >/dev/null 2>&1; then
     cat "$FINDING".* >&2

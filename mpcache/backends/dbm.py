@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any, TypeVar
 
 from mpcache.exception import ValidationError
+from mpcache.signal_handlers import raised_by_signal_handler
 
 log = logging.getLogger("mpcache.backends")
 
@@ -143,7 +144,8 @@ class DbmFile:
         try:
             return self._open_and(act, kind, writes)
         except Exception as error:
-            if not isinstance(error, (*dbm.error, ValueError)) and not _is_of_sqlite(error):
+            foreign = isinstance(error, (*dbm.error, ValueError)) or _is_of_sqlite(error)
+            if not foreign or raised_by_signal_handler(error):
                 raise  # the program's own
             if _is_damage(error) and seen is not None:
                 raise Damaged(str(error), kind, seen) from error

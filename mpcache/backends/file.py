@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from mpcache import codec
 from mpcache.api import (
     NO_VALUE,
     BackendArguments,
@@ -259,7 +260,10 @@ def _with_epoch(wire: bytes, epoch: int) -> bytes:
     if not bar or not head.endswith(b"}") or not head.startswith(b'{"'):
         return wire  # not what a region writes
     if b'"e": ' in head:
-        head = json.dumps({**json.loads(head), "e": epoch}).encode()
+        try:
+            head = json.dumps({**codec.json_object(head), "e": epoch}).encode()
+        except ValueError:
+            return wire
         return b"%b|%b" % (head, payload)
     return b'%b, "e": %d}|%b' % (head[:-1], epoch, payload)
 

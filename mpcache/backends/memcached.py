@@ -45,7 +45,7 @@ _PENDING = b"mpcache:pending"
 _COMMON = ("url", "distributed_lock", "lock_timeout", "memcached_expire_time")
 _OURS = ("socket_timeout", "namespace", "on_error")
 
-_EPOCH = re.compile(rb', "e": (\d+)')
+_EPOCH = re.compile(rb', "e": (\d{1,20})\b')
 
 _GONE, _STALE = 0, 1
 """What a value that is not of the present generation is handed out with, for its own."""
@@ -158,7 +158,7 @@ class GenericMemcachedBackend(BytesBackend):
             return longest
         try:
             left = math.ceil((codec.split(wire)[4] or math.inf) - time.time()) + 1
-        except (ValueError, KeyError, TypeError, OverflowError):
+        except (ValueError, OverflowError):
             return longest
         now = int(time.time())
         bound = longest - now if longest > MONTH else longest or left

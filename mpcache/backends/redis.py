@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import re
 import time
 from collections import Counter
@@ -252,8 +253,7 @@ class RedisBackend(BytesBackend):
         """The bytes as they are kept, and for how many milliseconds, unless that is for ever."""
         end, milliseconds = value.find(b"|", 0, 400), self._milliseconds
         if end > 0 and value.find(b'"x": ', 0, end) >= 0:
-            expires = codec.split(value)[4] or 0.0
-            left = _milliseconds(expires - time.time())
+            left = _milliseconds(_end_of(value) - time.time())
             milliseconds = min(milliseconds or left, left)
         if epoch is not None and value[end - 1 : end] == b"}" and value.find(b'"e": ', 0, end) < 0:
             value = b'%b, "e": %d}%b' % (value[: end - 1], epoch, value[end:])
@@ -345,6 +345,14 @@ def _sent(key: Any) -> Any:
         except UnicodeEncodeError:
             return key.encode("utf-8", "surrogatepass")
     return key
+
+
+def _end_of(wire: bytes) -> float:
+    """When a value's time to live ends; never, if these bytes are another program's and do not say."""
+    try:
+        return codec.split(wire)[4] or 0.0
+    except ValueError:
+        return math.inf
 
 
 def _milliseconds(seconds: float) -> int:

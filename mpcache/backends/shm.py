@@ -12,6 +12,7 @@ import pickle
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -22,6 +23,7 @@ from mpcache.api import (
     INT,
     NO_VALUE,
     PAYLOAD,
+    TEXT,
     WIRE,
     BytesBackend,
     Keeping,
@@ -31,8 +33,9 @@ from mpcache.api import (
     current_fill,
     guard_of,
 )
+from mpcache.backends.shm_outage import EVERYTHING_HIDDEN, NO_FILL, NoFill, Outage
 from mpcache.codec import Payload
-from mpcache.exception import SegmentRetired, ValueTooLarge
+from mpcache.exception import SegmentError, SegmentRetired, ValueTooLarge
 from mpcache.invalidation import SharedInvalidation, end_of, is_over
 from mpcache.mutexes.shm import ShmMutex
 from mpcache.shm._engine import Guard, Shortcut, Space
@@ -46,9 +49,11 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
+Fetched: TypeAlias = "tuple[bytes | None, float, int]"
+
 TimeToLive: TypeAlias = "float | timedelta | None"
 
-_ARGUMENTS = {"name", "size", "mode", "shards", "namespace", "strict_size", "segment"}
+_ARGUMENTS = {"name", "size", "mode", "shards", "namespace", "strict_size", "segment", "on_error"}
 
 SUCCESSORS = 8
 """How often a segment may be removed while one operation looks for the next one."""
@@ -59,9 +64,11 @@ class ShmBackend(BytesBackend):
 
     Arguments: ``name`` (None: an anonymous segment, for forked children), ``size`` (bytes or ``"64MB"``), ``mode``
     (0o600), ``shards`` (None: by cores and size), ``namespace`` (keeps the keys of programs apart that share a
-    segment), ``strict_size`` (refuse a segment of another size), ``segment`` (an attached one, instead of a name).
+    segment), ``strict_size`` (refuse a segment of another size), ``segment`` (an attached one, instead of a name),
+    ``on_error`` (``"miss"``: while the segment is out of reach reads miss, sets are dropped and counted in ``errors``,
+    and creators run; ``"raise"``: SegmentError).  Whatever ``on_error`` is, deletes and invalidations raise.
 
-    :raises SegmentError: as in :func:`mpcache.shm.segment.attach`.
+    :raises SegmentError: as in :func:`mpcache.shm.segment.attach`, and in its methods as ``on_error`` says.
     """
 
     shared = True
@@ -74,6 +81,7 @@ class ShmBackend(BytesBackend):
         how = {name: arguments[name] for name in ("name", "size", "mode", "shards", "strict_size") if name in arguments}
         how.setdefault("name", None)
         self._arguments = dict(arguments)
+        self._outage = Outage(self, arguments.get("on_error", "miss"))
         self._place = Place(arguments.get("namespace", ""), arguments.get("segment"), **how)
 
     @property
@@ -97,13 +105,24 @@ class ShmBackend(BytesBackend):
 
     # -- for regions with nothing in between ----------------------------------------------------------
 
-    def fetch(self, key: KeyType) -> tuple[bytes, float, int] | None:
-        """(payload, created, epoch) of a key, or None."""
-        try:
-            found = self._place.space.get(stored_name(key))
-        except SegmentRetired:
-            found = self._here(lambda space: space.get(stored_name(key)))
+    def fetch(self, key: KeyType) -> Fetched | None:
+        """(payload, created, epoch) of a key, or None; the payload is None if its bytes are damaged."""
+        found = self._get(key)
         return None if found is None else _fetched(found)
+
+    def _get(self, key: KeyType) -> Record | None:
+        try:  # as _read(), without its price
+            return self._place.space.get(stored_name(key))
+        except SegmentError:
+            return self._read(lambda space: space.get(stored_name(key)), None)
+
+    def _read(self, act: Callable[[Space], R], nothing: R) -> R:
+        """Do what may be missed; return nothing while the segment is out of reach."""
+        return self._outage.or_default(lambda: self._here(act), nothing)
+
+    def _change(self, act: Callable[[Space], R], dropped: R) -> R:
+        """Do what may be dropped while the segment is out of reach; but not if it will never come back."""
+        return self._outage.or_default(lambda: self._here(act), dropped, SegmentRetired)
 
     def store(
         self, key: KeyType, payload: Payload, created: float, expires: float | None = None, kept: int = PAYLOAD
@@ -111,10 +130,14 @@ class ShmBackend(BytesBackend):
         """Keep a payload that was made at ``created``, and until ``expires`` (seconds since the Unix epoch)."""
         self._write(key, *_kept(payload, created, expires, kept))
 
-    def fetch_multi(self, keys: Sequence[KeyType]) -> list[tuple[bytes, float, int] | None]:
+    def fetch_multi(self, keys: Sequence[KeyType]) -> list[Fetched | None]:
         """The same for many keys, in their order."""
-        found = self._here(lambda space: space.get_multi(list(map(stored_name, keys))))
+        found = self._get_multi(keys)
         return [None if record is None else _fetched(record) for record in found]
+
+    def _get_multi(self, keys: Sequence[KeyType]) -> list[Record | None]:
+        nothing: list[Record | None] = [None] * len(keys)
+        return self._read(lambda space: space.get_multi(list(map(stored_name, keys))), nothing)
 
     def shortcut(self, serializer: Any, deserializer: Any, mangler: Any, lifetime: Any) -> Shortcut | None:
         """What gets and sets in one call each, for a region with these; None: there is only the long way."""
@@ -126,11 +149,11 @@ class ShmBackend(BytesBackend):
     # -- for everybody else -----------------------------------------------------------------------------
 
     def get_serialized(self, key: KeyType) -> SerializedReturnType:
-        found = self._here(lambda space: space.get(stored_name(key)))
+        found = self._get(key)
         return NO_VALUE if found is None else _wire(found)
 
     def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
-        found = self._here(lambda space: space.get_multi(list(map(stored_name, keys))))
+        found = self._get_multi(keys)
         return [NO_VALUE if record is None else _wire(record) for record in found]
 
     def set_serialized(self, key: KeyType, value: bytes) -> None:
@@ -144,8 +167,9 @@ class ShmBackend(BytesBackend):
                 rows[key] = (stored_name(key), *_parts(value))
             else:
                 self._unless_too_large(key, value, refused)
+        told: list[bool | None] = [True] * len(rows)  # of those that an outage dropped there is nothing more to say
         ready = list(rows.values())
-        for key, stored in zip(rows, self._here(lambda space: space.set_multi(ready)), strict=True):
+        for key, stored in zip(rows, self._change(lambda space: space.set_multi(ready), told), strict=True):
             if stored is None:
                 self._unless_too_large(key, mapping[key], refused)
             elif not stored:
@@ -167,16 +191,23 @@ class ShmBackend(BytesBackend):
 
     def _write(self, key: KeyType, payload: Payload, created: float, epoch: int, end: float, kept: int) -> None:
         guard = guard_of(self, key)
+        if guard is NO_FILL:
+            return
         if guard is not None:
             self._fill(guard, key, payload, created, end, kept)
-        elif not self._here(lambda space: space.set(stored_name(key), payload, created, epoch, end, kept)):
+        elif not self._change(lambda space: space.set(stored_name(key), payload, created, epoch, end, kept), True):
             _say_dropped(key)
 
     def _fill(self, guard: Any, key: KeyType, payload: Payload, created: float, end: float, kept: int) -> None:
         try:
             stored = self._place.space.fill(guard, stored_name(key), payload, created, end, kept)
         except SegmentRetired:
-            stored = False  # begun in a segment that is no more: nobody can say what happened to the key since
+            stored = False  # begun in a segment that is no more: nothing says what happened to the key since
+        except SegmentError as error:
+            if not self._outage.tolerated:
+                raise
+            self._outage.note(error)
+            return
         if not stored:
             log.debug("the value created for key %r was not stored: the key was changed meanwhile", key)
 
@@ -247,26 +278,37 @@ class ShmBackend(BytesBackend):
     # -- what is shared ---------------------------------------------------------------------------------
 
     def get_mutex(self, key: KeyType) -> ShmMutex:
-        return ShmMutex(key, place=self._place)
+        return ShmMutex(key, place=self._place, tolerate=self._outage.note if self._outage.tolerated else None)
 
-    def begin_fill(self, key: KeyType) -> Guard:
-        return self._here(lambda space: space.guard(stored_name(key)))
+    def begin_fill(self, key: KeyType) -> Guard | NoFill:
+        begun: Guard | NoFill = self._read(lambda space: space.guard(stored_name(key)), NO_FILL)
+        return begun
 
     def invalidation(self) -> SharedInvalidation:
         return SharedInvalidation(self)
 
     def epochs(self) -> tuple[int, int, int]:
-        """(epoch, hard_at, soft_at) of the namespace."""
-        try:  # as _here(), without its price: every hit asks
+        """(epoch, hard_at, soft_at) of the namespace.
+
+        Whoever asks has read a value.  Where its segment was removed meanwhile the successor's epochs say nothing about
+        it: then it counts as invalidated.
+        """
+        try:  # every hit asks: no closure, no loop
             return self._place.space.epochs()
         except SegmentRetired:
-            return self._here(lambda space: space.epochs())
+            self._read(lambda space: space.epochs(), EVERYTHING_HIDDEN)
+            return EVERYTHING_HIDDEN
 
     def invalidate(self, hard: bool = True) -> None:
         """Hide what was begun before, or make it stale, in all processes."""
         self._here(lambda space: space.invalidate(hard))
 
     # -- the whole --------------------------------------------------------------------------------------
+
+    @property
+    def errors(self) -> Counter[str]:
+        """How often ``on_error="miss"`` has tolerated what, in this process."""
+        return self._outage.counts
 
     def keys(self) -> list[str | bytes]:
         """The keys, in no order; those that come or go meanwhile may be in it or not."""
@@ -285,7 +327,12 @@ class ShmBackend(BytesBackend):
         self.segment.engine.check()
 
     def unlink(self) -> None:
-        """Remove the segment; whoever uses it goes on in a new one of its name."""
+        """Remove the segment, and give its memory back; the processes that use it go on in a new one of its name.
+
+        Where other processes are attached it takes a quarter of a second.
+
+        :raises SegmentError: this process may not remove it; nothing was changed.
+        """
         self.segment.unlink()
 
     def __repr__(self) -> str:
@@ -293,7 +340,8 @@ class ShmBackend(BytesBackend):
 
 
 def _a_time(given: Any) -> float | None:
-    return float(given) if isinstance(given, (int, float)) else None
+    """Seconds since the Unix epoch; None: it is no number, or not one of a time."""
+    return float(given) if isinstance(given, (int, float)) and 0 <= given <= sys.float_info.max else None
 
 
 def _by_the_kernels_clock(expires: float) -> float:
@@ -314,27 +362,34 @@ def _kept(payload: Payload, created: float, expires: float | None, kept: int) ->
     if isinstance(payload, tuple):
         wire: Payload = (codec.join(b"", created, expires), *payload)
     else:
-        wire = codec.join(payload if kept == PAYLOAD else _pickled(payload, kept), created, expires)
+        raw = payload if kept == PAYLOAD else _pickled(payload, kept)
+        assert raw is not None  # it comes from as_it_is()
+        wire = codec.join(raw, created, expires)
     return wire, created, -1, _by_the_kernels_clock(expires), WIRE
 
 
 def _parts(wire: bytes) -> tuple[Any, ...]:
     """The same of bytes in the wire format, and of bytes in none."""
+    wire = bytes(wire)  # what is looked at is what is stored
     found = _split(wire)
     if found is None:
         return wire, time.time(), -1, 0.0, WIRE
     payload, metadata = found
-    if metadata.keys() - {"e"} == {"ct", "v"} and metadata["v"] == 2:
-        return payload, metadata["ct"], metadata.get("e", -1), 0.0, PAYLOAD
     created, expires = (_a_time(metadata.get(name)) for name in ("ct", "x"))
-    return wire, created or time.time(), metadata.get("e", -1), _end(expires), WIRE
+    epoch = metadata.get("e")
+    sound = metadata.keys() - {"e"} == {"ct", "v"} and metadata["v"] == 2 and created is not None
+    sound = sound and isinstance(epoch, int | None)
+    epoch = epoch if isinstance(epoch, int) and -1 <= epoch < 1 << 63 else -1
+    if sound:
+        return payload, created, epoch, 0.0, PAYLOAD
+    return wire, created or time.time(), epoch, _end(expires), WIRE
 
 
 def _touched(space: Space, key: KeyType, expires: float | None) -> bool:
     """Bytes in the wire format say themselves when they end, so that others take their place."""
     end = _end(expires)
     while (touched := space.touch(key, end)) is NotImplemented:
-        found = space.get(key)
+        found = space.get(stored_name(key))
         if found is None:
             return False
         wire, created, epoch, kept, _, version = found
@@ -352,45 +407,54 @@ def _say_dropped(key: KeyType) -> None:
     log.warning("the shard of key %r stayed busy for 100 ms; its value was dropped", key)
 
 
-def _pickled(raw: bytes, kept: int) -> bytes:
-    if kept == INT:
-        return pickle.dumps(int.from_bytes(raw, sys.byteorder, signed=True))
-    return pickle.dumps(raw if kept == BYTES else raw.decode())
+def _pickled(raw: bytes, kept: int) -> bytes | None:
+    """What pickle would have made of the value; None: these bytes cannot be what they are kept as."""
+    try:
+        if kept == INT and len(raw) == 8:
+            return pickle.dumps(int.from_bytes(raw, sys.byteorder, signed=True))
+        if kept == TEXT:
+            return pickle.dumps(raw.decode())
+    except UnicodeDecodeError:
+        return None
+    return pickle.dumps(raw) if kept == BYTES else None
 
 
-def _fetched(found: Record) -> tuple[bytes, float, int] | None:
+def _fetched(found: Record) -> Fetched | None:
     payload, created, epoch, kept, _, _ = found
     if kept == PAYLOAD:
         return payload, created, epoch
     return _unpacked(payload, created, epoch) if kept == WIRE else (_pickled(payload, kept), created, epoch)
 
 
-def _wire(found: Record) -> bytes:
-    payload, created, epoch, kept, _, _ = found
+def _wire(found: Record) -> SerializedReturnType:
+    raw, created, epoch, kept, _, _ = found
+    payload = raw if kept in (PAYLOAD, WIRE) else _pickled(raw, kept)
+    if payload is None:
+        return NO_VALUE
     if kept != WIRE:
-        payload = payload if kept == PAYLOAD else _pickled(payload, kept)
         return b'{"ct": %s, "v": 2, "e": %d}|' % (repr(created).encode(), epoch) + payload
-    wire = _split(payload)
-    return payload if wire is None else json.dumps({**wire[1], "e": epoch}).encode() + b"|" + wire[0]
+    try:
+        metadata, value = codec.metadata_and_payload(payload)
+    except ValueError:
+        return payload
+    return json.dumps({**metadata, "e": epoch}).encode() + b"|" + value
 
 
-def _unpacked(wire: bytes, created: float, epoch: int) -> tuple[bytes, float, int] | None:
+def _unpacked(wire: bytes, created: float, epoch: int) -> Fetched | None:
     """What :meth:`ShmBackend.fetch` returns of bytes as somebody handed them."""
     try:
         payload, created, _, _, expires = codec.split(wire)
-    except (ValueError, KeyError, TypeError):
-        found = _split(wire)
-        return None if found is None else (found[0], created, epoch)
+    except ValueError:
+        return None, created, epoch
     return None if is_over(expires) else (payload, created, epoch)
 
 
 def _split(wire: bytes) -> tuple[bytes, dict[str, Any]] | None:
     head, bar, payload = bytes(wire).partition(b"|")
     try:
-        metadata = json.loads(head) if bar else None
+        return (payload, codec.json_object(head)) if bar else None
     except ValueError:
         return None
-    return (payload, metadata) if isinstance(metadata, dict) else None
 
 
 def _warn_of_unknown(arguments: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from mpcache.exception import ValidationError, ValueTooLarge
 from mpcache.mutexes.leased import REST, SLOW
+from mpcache.signal_handlers import raised_by_signal_handler
 
 log = logging.getLogger("mpcache.backends")
 
@@ -65,6 +66,8 @@ class Trouble:
         except ValueTooLarge:  # a ValueError as well, and no trouble
             raise
         except self._forgiven as error:
+            if raised_by_signal_handler(error):
+                raise
             self._note(error, began)
             return otherwise
 
@@ -76,6 +79,8 @@ class Trouble:
         try:
             act()
         except self._forgiven as error:
+            if raised_by_signal_handler(error):
+                raise
             self._rest(error, began)
             log.debug("%r left something undone that is of no importance: %s", self._store, error)
 

@@ -15,7 +15,7 @@ import click
 
 import mpcache
 from mpcache.api import BYTES, TEXT
-from mpcache.cli.guest import ANY_MODE
+from mpcache.cli.guest import ANY_MODE, user_name
 from mpcache.cli.screen import columns
 from mpcache.exception import DogpileCacheException, SegmentError
 from mpcache.shm import segment
@@ -128,7 +128,7 @@ def stress(words: tuple[str, ...]) -> int:
 def list_() -> int:
     """List your segments.
 
-    The status is 1 if there is one that cannot be used.
+    Other users who have segments here are named.  The status is 1 if there is a segment that cannot be used.
     """
     rows, refused = [], []
     for name in segment.names():
@@ -143,7 +143,16 @@ def list_() -> int:
         print(line)
     for why in refused:
         complain(why)
+    _name_others(nothing=not rows and not refused)
     return FAILED if refused else DONE
+
+
+def _name_others(nothing: bool) -> None:
+    """Tell a user who looks for a service's segments whose they are."""
+    others = segment.other_users()
+    if others:
+        mine = f"{user_name(os.geteuid())} has no segments here; " if nothing else ""
+        complain(f"{mine}others have: {', '.join(map(user_name, others))}")
 
 
 def _row(found: Segment) -> tuple[str, ...]:
@@ -227,27 +236,59 @@ def check(name: str) -> None:
 
 @group.command()
 @click.argument("names", nargs=-1, metavar="NAME...")
+@click.option("--force", is_flag=True, help="Do not ask, also if living processes hold keys.")
+@click.option("--size", metavar="SIZE", help="Create it again with this size, such as 256MB.")
 @click.option("--locks", is_flag=True, help="Also what mutexes have left: lock files and bells; not what is held.")
-def rm(names: Sequence[str], locks: bool) -> int:
+def rm(names: Sequence[str], force: bool, size: str | None, locks: bool) -> int:
     """Remove segments, also damaged ones.
 
-    Processes that use one go on in a new one of its name.
+    Processes that use one go on in a new one of its name, and most of its memory is free at once.  Keys that processes
+    hold in it, as creators or by a mutex, are not held in the new one: so this asks, or wants --force.
     """
     if not names and not locks:
         raise click.UsageError("Missing argument 'NAME...'.")
+    if size is not None and not names:
+        raise click.UsageError("--size is for a segment that is named.")
     status = _remove_locks() if locks else DONE
     for name in names:
-        try:
-            if segment.unlink(name):
-                print(f"removed {name}")
-                continue
-            complain(f"there is no segment {name!r} in {segment.directory()}")
-        except ValueError as error:
-            raise click.UsageError(str(error)) from error
-        except OSError as error:
-            complain(f"{name!r} is not removed: {error.strerror}; whatever it is, it is not of mpcache")
-        status = FAILED
+        status = max(status, _remove(name, force, size))
     return status
+
+
+def _remove(name: str, force: bool, size: str | None) -> int:
+    try:
+        if not force:
+            _ask(name)
+        if size is not None:
+            print(f"replaced {name}: {_mib(segment.replace(name, size).size)}")
+            return DONE
+        if segment.unlink(name):
+            print(f"removed {name}")
+            return DONE
+        complain(f"there is no segment {name!r} in {segment.directory()}")
+    except (SegmentError, Refused) as error:
+        complain(str(error))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    except OSError as error:
+        complain(f"{name!r} is not removed: {error.strerror}; whatever it is, it is not of mpcache")
+    return FAILED
+
+
+def _ask(name: str) -> None:
+    """Ask whether to end the exclusion of living holders, or refuse where no answer can be had."""
+    try:
+        found = segment.find(name, ANY_MODE)
+    except SegmentError:
+        return  # it cannot be used, so nothing is held in it
+    held = found.engine.leases_of_others() if found is not None else 0
+    if held == 0:
+        return
+    keys = "1 key is" if held == 1 else f"{held} keys are"
+    text = f"{name}: {keys} held by living processes; in the new segment other processes can take them, too"
+    if not sys.stdin.isatty():
+        raise Refused(f"{text}; wait until they are released, or add --force")
+    click.confirm(f"{text}. Remove it?", abort=True, err=True)
 
 
 def _remove_locks() -> int:

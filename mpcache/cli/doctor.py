@@ -8,7 +8,6 @@ from __future__ import annotations
 import glob
 import os
 import platform
-import pwd
 import re
 import resource
 import stat
@@ -17,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from mpcache.cli.guest import ANY_MODE, a_segment
+from mpcache.cli.guest import ANY_MODE, a_segment, user_name
 from mpcache.cli.screen import Screen
 from mpcache.exception import DogpileCacheException, NoRoom, SegmentError
 from mpcache.shm import room, segment
@@ -60,14 +59,20 @@ def run(screen: Screen) -> int:
 
 def examine() -> Iterator[Finding]:
     """All findings for this process."""
-    folder = os.path.dirname(segment.directory())
     yield system(platform.system(), platform.python_implementation(), platform.python_version())
+    try:
+        folder = os.path.dirname(segment.directory())
+    except SegmentError as error:
+        yield Finding(BAD, *_remedied(str(error)))
+        return
     yield memory_file_system(folder)
     yield mounted(folder)
     yield space(folder)
+    yield inodes(folder)
+    yield proc()
     yield pages(segment.gives_large_pages())
     yield own_directory(segment.directory(), os.geteuid())
-    yield logout(os.geteuid(), _name_of(os.geteuid()))
+    yield logout(os.geteuid(), user_name(os.geteuid()))
     yield descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     yield from segments()
     yield trial()
@@ -85,9 +90,13 @@ def memory_file_system(folder: str) -> Finding:
     """Where segments are to be."""
     if not os.path.isdir(folder):
         return Finding(BAD, f"{folder} does not exist", f"mount -t tmpfs tmpfs {folder}, or set MPCACHE_SHM to a tmpfs")
+    there = os.statvfs(folder)
+    if there.f_flag & os.ST_RDONLY:
+        return Finding(BAD, f"{folder} is read-only", f"mount -o remount,rw {folder}, or set MPCACHE_SHM to a tmpfs")
     if not os.access(folder, os.W_OK | os.X_OK):
         return Finding(BAD, f"{folder} cannot be written to", f"chmod 1777 {folder}, or set MPCACHE_SHM to a tmpfs")
-    there = os.statvfs(folder)
+    if there.f_blocks == 0:
+        return Finding(GOOD, f"{folder}: without a limit of its own")
     total, free = (blocks * there.f_frsize >> 20 for blocks in (there.f_blocks, there.f_bavail))
     return Finding(GOOD, f"{folder}: {total:,} MiB, {free:,} MiB of them free")
 
@@ -129,7 +138,29 @@ def space(folder: str) -> Finding:
             room.require(folder, size)
         except NoRoom as error:
             return Finding(level, *_remedied(str(error)))
+    there = os.statvfs(folder)
+    total = there.f_blocks * there.f_frsize
+    if 0 < total < 2 * DEFAULT_SIZE:
+        return Finding(
+            DOUBTFUL,
+            f"a segment of the default size, {DEFAULT_SIZE >> 20} MiB, takes most of {folder} ({total >> 20} MiB)",
+            "give size=, half of that at most, so that a new one fits beside an old one; or docker run --shm-size=1g",
+        )
     return Finding(GOOD, f"there is room for a segment of {DEFAULT_SIZE >> 20} MiB, the default")
+
+
+def inodes(folder: str) -> Finding:
+    """Whether the file system has room for another file."""
+    if room.lacks_inodes(folder):
+        return Finding(BAD, *_remedied(f"{folder}: {room.INODES}".replace(": remove", "; remove")))
+    return Finding(GOOD, "there is room for another file")
+
+
+def proc(path: str = "/proc/self/fd") -> Finding:
+    """Segments get their names through /proc."""
+    if os.path.exists(path):
+        return Finding(GOOD, "/proc is mounted")
+    return Finding(BAD, "/proc is not mounted: no segment can be created", "mount -t proc proc /proc")
 
 
 def _remedied(text: str) -> tuple[str, str]:
@@ -165,13 +196,6 @@ def own_directory(path: str, user: int) -> Finding:
     if found.st_mode & 0o077:
         return Finding(BAD, f"{what}: others may use it", f"find out who opened it and why; then chmod 700 {path}")
     return Finding(GOOD, what)
-
-
-def _name_of(user: int) -> str:
-    try:
-        return pwd.getpwuid(user).pw_name
-    except KeyError:
-        return str(user)
 
 
 def logout(user: int, name: str, root: str = "/") -> Finding:
@@ -241,6 +265,7 @@ def trial() -> Finding:
                 return Finding(BAD, "a segment was made, but it does not keep what it is given", "please report this")
             tried.engine.check()
     except (DogpileCacheException, OSError) as error:
-        return Finding(BAD, f"no segment could be made and used: {error}", "the findings above may say why")
+        what, remedy = _remedied(str(error))
+        return Finding(BAD, f"no segment could be made and used: {what}", remedy or "the findings above may say why")
     took = (time.perf_counter() - began) * 1000
     return Finding(GOOD, f"a segment was made, used, checked and removed in {took:.1f} ms")

@@ -6,6 +6,7 @@ Leans on shm.
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,6 +37,14 @@ def _remove_if_empty(directory: str) -> None:
         os.rmdir(directory)
     except OSError:
         pass  # somebody else uses it by now
+
+
+def user_name(user: int) -> str:
+    """Return the name of a user id, or the id as text where it has none."""
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
 
 
 def leftovers(name: str) -> list[str]:

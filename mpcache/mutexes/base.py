@@ -18,6 +18,7 @@ from weakref import ref
 
 from mpcache.api import CacheMutex, Guarantees, Outcome
 from mpcache.exception import DeadlockError, NotHeld
+from mpcache.signal_handlers import raised_by_signal_handler
 
 ACQUIRED, TIMEOUT = Outcome.ACQUIRED, Outcome.TIMEOUT
 
@@ -301,6 +302,8 @@ class Mutex(CacheMutex):
         try:
             return "held elsewhere" if self._locked() else "free"
         except Exception as error:  # it stands in messages about just that
+            if raised_by_signal_handler(error):
+                raise
             return f"in a state that cannot be told: {type(error).__name__}"
 
     # -- the way in ----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from mpcache.api import Outcome
 from mpcache.exception import NotHeld
 from mpcache.mutexes.base import Hold, Mutex
 from mpcache.mutexes.turns import Scope, Turn
+from mpcache.signal_handlers import raised_by_signal_handler
 
 log = logging.getLogger("mpcache.mutexes")
 
@@ -143,4 +144,6 @@ def _abandon(entry: _Entry) -> None:
     try:
         entry.give(True)  # nothing was created, but who waits inside must not take it for a holder's word: it asks anew
     except Exception as error:  # the one that led here is the one to be told
+        if raised_by_signal_handler(error):
+            raise
         log.debug("%s while what an interrupted acquire may have taken was given back", error)

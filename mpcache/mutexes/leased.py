@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from mpcache.exception import NotHeld
 from mpcache.mutexes.fronted import Bid, FrontedMutex
+from mpcache.signal_handlers import raised_by_signal_handler
 
 log = logging.getLogger("mpcache.mutexes")
 
@@ -130,6 +131,8 @@ class LeasedBid(Bid):
             mine = self._extend()
         except Exception as error:  # whatever the driver raises; the next attempt is due soon
             self.next_renewal = time.monotonic() + self.lease / (2 * _TIMES)
+            if raised_by_signal_handler(error):
+                raise
             if asked < self.ends:
                 log.warning("%s: its lease could not be renewed and ends in %.1f s: %s", self.name, self._left(), error)
                 return False
@@ -174,6 +177,8 @@ class LeasedMutex(FrontedMutex):
         try:
             holder = _answer(self.server, type(self).__name__, self._holder)
         except Exception as error:  # it stands in messages about just that
+            if raised_by_signal_handler(error):
+                raise
             return f"unknown, since the server does not answer: {type(error).__name__}"
         if holder is None:
             return "free"

@@ -29,6 +29,7 @@ from mpcache.api import Guarantees, Outcome
 from mpcache.mutexes.base import Hold, Incarnation, incarnation
 from mpcache.mutexes.clients import client_of
 from mpcache.mutexes.leased import DEFAULT_LEASE, LeasedBid, LeasedMutex, plain, spaced
+from mpcache.signal_handlers import raised_by_signal_handler
 
 POLL = 0.1
 """Seconds after which a waiter asks again though nobody woke him: the holder has died, or is dogpile.cache's."""
@@ -219,15 +220,18 @@ class RedisBid(LeasedBid):
             if bell.get_message(timeout=most) is not None:
                 return bell
             bell.close()
-        except Exception:  # whatever the driver raises; if it is the server's end, the next try says so
-            pass
+        except Exception as error:  # whatever the driver raises; if it is the server's end, the next try says so
+            if raised_by_signal_handler(error):
+                raise
         return None
 
     def _hear(self, most: float) -> Outcome | None:
         try:
             message = self._bell.get_message(ignore_subscribe_messages=True, timeout=most)
-        except Exception:  # as in _listen
+        except Exception as error:  # as in _listen
             self.rest()
+            if raised_by_signal_handler(error):
+                raise
             return None
         said = _bytes(message["data"]) if message else b""
         if not said or said[:32] != self._seen:

@@ -22,6 +22,7 @@ from mpcache.exception import NotHeld
 from mpcache.mutexes import files
 from mpcache.mutexes.base import cooperative
 from mpcache.mutexes.fronted import POLL_LAST, Bid, FrontedMutex
+from mpcache.signal_handlers import raised_by_signal_handler
 
 BELLS = 256
 """Semaphores of one directory, whatever the number of keys."""
@@ -257,6 +258,8 @@ def _ring(path: str, number: int) -> None:
             bell.release()
         bell.close()
     except Exception as error:  # it was removed, or is another user's: those who wait look by themselves
+        if raised_by_signal_handler(error):
+            raise
         log.debug("the bell %s cannot be rung: %s", _bell_name(path, number), error)
 
 

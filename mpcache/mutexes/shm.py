@@ -6,10 +6,11 @@ Leans on the abstraction and on shm; the protocol is the engine's (core/lease.c)
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from mpcache.api import Guarantees, Outcome
-from mpcache.exception import DeadlockError, NotHeld, SegmentRetired
+from mpcache.exception import DeadlockError, NotHeld, SegmentError, SegmentRetired
 from mpcache.mutexes.base import ACQUIRED, Hold, Mutex, held_by_me
 from mpcache.shm._engine import Lease
 from mpcache.shm.names import stored_name
@@ -36,6 +37,16 @@ def _leases() -> tuple[Lease, ...]:
     return tuple(hold.token for hold in held_by_me() if isinstance(hold.token, Lease))
 
 
+class _NoLease:
+    """The token of a hold that excludes no other: the segment is out of reach, and each process goes on by itself."""
+
+    fence, took_over = 0, False
+
+    @staticmethod
+    def release(stored: bool) -> bool:
+        return True
+
+
 class ShmMutex(Mutex):
     """A mutex among all processes of this user on this machine.
 
@@ -46,6 +57,8 @@ class ShmMutex(Mutex):
     :param namespace: keeps equal keys of different programs apart.
     :param size: of the segment; None takes the one that is there as it is, or makes one of 4 MiB.
     :param place: for stores: the place whose records' keys are meant.
+    :param tolerate: for stores: is told a SegmentError, and the mutex is then acquired without excluding others; None:
+        it is raised.
     """
 
     guarantees = Guarantees(processes=True, hosts=False, survives_death=True, fair=False, takeover=0.1)
@@ -58,9 +71,10 @@ class ShmMutex(Mutex):
         namespace: str = "",
         size: int | str | None = None,
         place: Place | None = None,
+        tolerate: Callable[[SegmentError], None] | None = None,
     ) -> None:
         super().__init__(key)
-        self._record = place is not None
+        self._record, self._tolerate = place is not None, tolerate
         self._place = place or _place(segment, namespace, size)
         self._what = (ShmMutex, self._place.identity, self._record, key)
 
@@ -80,10 +94,20 @@ class ShmMutex(Mutex):
         return self._what
 
     def _compete(self, hold: Hold, timeout: float | None, early: bool) -> Outcome:
+        try:
+            return self._compete_for_lease(hold, timeout, early)
+        except SegmentError as error:
+            if self._tolerate is None:
+                raise
+            self._tolerate(error)
+            hold.token = _NoLease()
+            return ACQUIRED
+
+    def _compete_for_lease(self, hold: Hold, timeout: float | None, early: bool) -> Outcome:
         held = _leases() if hold.asker.holds and timeout != 0 else ()
         while True:
-            lease = self._place.space.lease(stored_name(self.key), self._record)
             try:
+                lease = self._place.space.lease(stored_name(self.key), self._record)
                 outcome = lease.acquire(timeout, early, held)
             except SegmentRetired:
                 self._place.move()
@@ -117,7 +141,10 @@ class ShmMutex(Mutex):
             )
 
     def _holder(self) -> int | None:
-        return self._place.space.holder(stored_name(self.key), self._record)
+        try:
+            return self._place.space.holder(stored_name(self.key), self._record)
+        except SegmentRetired:  # there is no segment now in which it could be held
+            return None
 
     def _locked(self) -> bool:
         return self._holder() is not None

@@ -5,11 +5,16 @@
 /* A change as the core makes it, with what it is about in `how`. */
 typedef mpc_status (*change_fn)(mpc_ctx *ctx, const mpc_key *key, void *how, u64 wait_ns);
 
-static mpc_status change_value(mpc_ctx *ctx, change_fn change, const mpc_key *key, void *how, bool is_long)
+/* `held`, of `value`: what is copied before waiting (store_value() says why); NULL: there is no value. */
+static mpc_status change_value(mpc_ctx *ctx, change_fn change, const mpc_key *key, void *how, held_value *held,
+                               mpc_value *value)
 {
-    mpc_status status = is_long ? MPC_BUSY : change(ctx, key, how, 0);
+    bool at_once = !held || held->can_change || value->len < MPC_LONG_COPY;
+    mpc_status status = at_once ? change(ctx, key, how, 0) : MPC_BUSY;
     if (status != MPC_BUSY)
         return status;
+    if (held && own_copy(held, value) < 0)
+        return MPC_SYSTEM;
     Py_BEGIN_ALLOW_THREADS
     status = change(ctx, key, how, MPC_SHARD_WAIT_NS);
     Py_END_ALLOW_THREADS
@@ -44,7 +49,7 @@ static PyObject *swap_value(Space *self, PyObject *name, PyObject *const *args, 
     if (parse_key(ctx, name, self->number, KIND_RECORD, &key) < 0 ||
         parse_value(self, args, n, &swap->held, &swap->value) < 0)
         return NULL;
-    mpc_status status = change_value(ctx, change, &key, swap, swap->value.len >= MPC_LONG_COPY);
+    mpc_status status = change_value(ctx, change, &key, swap, &swap->held, &swap->value);
     let_go_of(&swap->held);
     return outcome_of(ctx, status, &key, &swap->value);
 }
@@ -129,7 +134,7 @@ PyObject *space_incr(Space *self, PyObject *const *args, Py_ssize_t n)
         count.fresh.expires = ns_of_seconds(PyFloat_AsDouble(args[3]));
     if (PyErr_Occurred() || parse_key(ctx, args[0], self->number, KIND_RECORD, &key) < 0)
         return NULL;
-    return sum_of(change_value(ctx, incr, &key, &count, false), args[0], &count);
+    return sum_of(change_value(ctx, incr, &key, &count, NULL, NULL), args[0], &count);
 }
 
 static mpc_status touch(mpc_ctx *ctx, const mpc_key *key, void *how, u64 wait_ns)
@@ -147,7 +152,7 @@ PyObject *space_touch(Space *self, PyObject *const *args, Py_ssize_t n)
     i64 expires = ns_of_seconds(PyFloat_AsDouble(args[1]));
     if (PyErr_Occurred() || parse_key(ctx, args[0], self->number, KIND_RECORD, &key) < 0)
         return NULL;
-    mpc_status status = change_value(ctx, touch, &key, &expires, false);
+    mpc_status status = change_value(ctx, touch, &key, &expires, NULL, NULL);
     if (status == MPC_OTHER_KIND)
         Py_RETURN_NOTIMPLEMENTED;
     return outcome_of(ctx, status, &key, NULL);

@@ -13,6 +13,8 @@ static PyObject *time_dict, *time_name, *genuine_time;
 
 int init_time(void)
 {
+    if (time_dict)
+        return 0;
     PyObject *module = PyImport_ImportModule("time");
     time_name = PyUnicode_InternFromString("time");
     if (!module || !time_name)
@@ -57,9 +59,11 @@ int now_ns(i64 *now)
         *now = mpc_wall_ns();
         return 0;
     }
+    Py_XINCREF(clock); /* a clock may put another one in its place while it runs */
     PyObject *seconds = clock ? PyObject_CallNoArgs(clock) : NULL;
     *now = seconds ? ns_of_seconds(PyFloat_AsDouble(seconds)) : 0;
     Py_XDECREF(seconds);
+    Py_XDECREF(clock);
     return PyErr_Occurred() ? -1 : 0;
 }
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <structmember.h>
 #include <sys/mman.h>
+#include <sys/vfs.h>
 
 PyTypeObject *Engine_Type, *Space_Type, *Lease_Type, *Guard_Type, *Seat_Type, *Shortcut_Type;
 
@@ -37,11 +38,15 @@ static PyObject *exception_class(mpc_status status)
 
 PyObject *raise_status(mpc_status status)
 {
-    if (status == MPC_SYSTEM)
-        return PyErr_SetFromErrno(PyExc_OSError);
+    int number = errno;
+    if (status == MPC_SYSTEM && PyErr_Occurred())
+        return NULL; /* the binding's own: there was no memory */
     PyObject *type = exception_class(status);
     if (type) {
-        PyErr_SetString(type, mpc_status_text(status));
+        if (status == MPC_SYSTEM)
+            PyErr_Format(type, "%s: %s", mpc_status_text(status), strerror(number));
+        else
+            PyErr_SetString(type, mpc_status_text(status));
         Py_DECREF(type);
     }
     return NULL;
@@ -116,7 +121,10 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     self->open = status == MPC_OK;
     if (self->open)
         return (PyObject *)self;
-    raise_status(status);
+    if (status == MPC_SYSTEM)
+        PyErr_SetFromErrno(PyExc_OSError); /* the caller knows the path, and words it */
+    else
+        raise_status(status);
     Py_DECREF(self);
     return NULL;
 }
@@ -150,11 +158,11 @@ static PyObject *engine_namespaces(Engine *self, PyObject *unused)
     (void)unused;
     PyObject *list = PyList_New(0);
     for (u16 i = 0; list && i < MPC_NAMESPACES; i++) {
-        struct mpc_space *space = mpc_space_at(&self->ctx, i);
-        u32 len = space->name_bytes;
-        if (mpc_load_acquire(&space->used) == 0 || len > MPC_NAME_BYTES)
+        char bytes[MPC_NAME_BYTES];
+        u32 len = mpc_space_name(&self->ctx, i, bytes);
+        if (len == MPC_NO_NAME)
             continue;
-        PyObject *name = PyUnicode_DecodeUTF8(space->name, len, "replace");
+        PyObject *name = PyUnicode_DecodeUTF8(bytes, len, "replace");
         if (!name || PyList_Append(list, name) < 0)
             Py_CLEAR(list);
         Py_XDECREF(name);
@@ -262,6 +270,28 @@ static PyObject *engine_retire(Engine *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* How many shards keep their memory. */
+static PyObject *engine_remove(Engine *self, PyObject *unused)
+{
+    (void)unused;
+    u32 kept;
+    mpc_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = mpc_remove(&self->ctx, MPC_GRACE_NS, &kept);
+    Py_END_ALLOW_THREADS
+    return status == MPC_OK || status == MPC_NO_SLOT ? PyLong_FromUnsignedLong(kept) : raise_status(status);
+}
+
+static PyObject *engine_leases_of_others(Engine *self, PyObject *unused)
+{
+    (void)unused;
+    u32 held;
+    Py_BEGIN_ALLOW_THREADS
+    held = mpc_leases_of_others(&self->ctx);
+    Py_END_ALLOW_THREADS
+    return PyLong_FromUnsignedLong(held);
+}
+
 static PyObject *engine_get_retired(Engine *self, void *unused)
 {
     (void)unused;
@@ -286,6 +316,12 @@ static PyObject *engine_get_shards(Engine *self, void *unused)
     return PyLong_FromUnsignedLong(self->ctx.geometry.shards);
 }
 
+static PyObject *engine_get_shard_bytes(Engine *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(self->ctx.geometry.shard_bytes);
+}
+
 static PyObject *engine_get_owner(Engine *self, void *unused)
 {
     (void)unused;
@@ -304,6 +340,10 @@ static PyMethodDef engine_methods[] = {
     {"check", (PyCFunction)engine_check, METH_NOARGS, "Walk everything; SegmentDamaged names the first broken invariant."},
     {"stats", (PyCFunction)engine_stats, METH_NOARGS, "Sums over all processes that ever were, and what is there now."},
     {"retire", (PyCFunction)engine_retire, METH_NOARGS, "Send every process away at its next call."},
+    {"remove", (PyCFunction)engine_remove, METH_NOARGS,
+     "Retire the segment and give the memory of its shards back; return how many shards keep theirs."},
+    {"leases_of_others", (PyCFunction)engine_leases_of_others, METH_NOARGS,
+     "Return how many keys other living processes hold."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -312,6 +352,7 @@ static PyGetSetDef engine_getset[] = {
     {"size", (getter)engine_get_size, NULL, "Bytes of the segment.", NULL},
     {"born", (getter)engine_get_born, NULL, "When it was made: seconds since the Unix epoch.", NULL},
     {"shards", (getter)engine_get_shards, NULL, "Into how many parts it is divided.", NULL},
+    {"shard_bytes", (getter)engine_get_shard_bytes, NULL, "How many bytes each part has.", NULL},
     {"owner", (getter)engine_get_owner, NULL, "This process's id in the segment; 0 before its first operation.", NULL},
     {"fd", (getter)engine_get_fd, NULL, "A descriptor of the segment, which the engine keeps open.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -348,8 +389,10 @@ static PyObject *format_segment(PyObject *module, PyObject *args)
     struct mpc_geometry geometry;
     mpc_status status = mpc_plan(&geometry, size, shards, slots, limit);
     if (status == MPC_BAD_HEADER)
-        return PyErr_Format(PyExc_ValueError, "shards=%u, slots=%u: shards must be a power of two up to %u, slots at most %u",
-                            shards, slots, MPC_MAX_SHARDS, MPC_SLOTS);
+        return PyErr_Format(PyExc_ValueError,
+                            "size=%llu, shards=%u, slots=%u: shards must be a power of two up to %u, of at most 1 TiB "
+                            "each; a segment has at most 16 TiB and %u slots",
+                            size, shards, slots, MPC_MAX_SHARDS, MPC_SLOTS);
     if (status != MPC_OK)
         return raise_status(status);
     void *base = mpc_map(fd, size);
@@ -376,6 +419,18 @@ static PyObject *make_large(PyObject *module, PyObject *args)
     return PyBool_FromLong(large);
 }
 
+static PyObject *kind_of_file_system(PyObject *module, PyObject *path)
+{
+    (void)module;
+    struct statfs found;
+    const char *name = PyUnicode_AsUTF8(path);
+    if (!name)
+        return NULL;
+    if (statfs(name, &found) != 0)
+        return PyErr_SetFromErrnoWithFilename(PyExc_OSError, name);
+    return PyLong_FromUnsignedLong((u32)found.f_type);
+}
+
 static PyObject *anyone_alive(PyObject *module, PyObject *args)
 {
     (void)module;
@@ -393,6 +448,7 @@ static PyObject *smallest(PyObject *module, PyObject *shards)
 }
 
 static PyMethodDef functions[] = {
+    {"kind_of_file_system", kind_of_file_system, METH_O, "Return the f_type (statfs(2)) of the file system of a path."},
     {"smallest", smallest, METH_O, "Bytes of the smallest segment with so many shards."},
     {"format", format_segment, METH_VARARGS, "format(fd, size, shards, slots=1024, position_limit=2**48): write a new segment's header."},
     {"make_large", make_large, METH_VARARGS, "make_large(fd, from, to): ask for large pages in a new file; whether there are no others."},
@@ -400,30 +456,69 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* An interpreter that imports the module again gets the same types: objects of the first import go on. */
 static int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type)
 {
-    *type = (PyTypeObject *)PyType_FromSpec(spec);
+    if (!*type)
+        *type = (PyTypeObject *)PyType_FromSpec(spec);
     return *type ? PyModule_AddType(module, *type) : -1;
 }
+
+/* Let the first interpreter of the process have the engine, and no other.  Its types, and the bytes that it keeps for
+ * the next value, belong to one interpreter.  The mark lies in what the interpreter keeps for modules, which goes when
+ * the interpreter does: another one at the same address, or with the same number, has none. */
+static int claim_interpreter(void)
+{
+    static atomic_flag taken = ATOMIC_FLAG_INIT;
+    PyObject *marks = PyInterpreterState_GetDict(PyInterpreterState_Get());
+    PyObject *name = marks ? PyUnicode_FromString("mpcache.shm._engine") : NULL;
+    PyObject *mine = name ? PyDict_GetItemWithError(marks, name) : NULL;
+    int status = mine ? 0 : -1;
+    if (name && !mine && !PyErr_Occurred()) {
+        if (!atomic_flag_test_and_set(&taken))
+            status = PyDict_SetItem(marks, name, Py_True);
+        else
+            PyErr_SetString(PyExc_ImportError,
+                            "mpcache's shared-memory engine is in use by another interpreter of this process, and works in "
+                            "one interpreter of a process only; run the programs in processes of their own, or in the same "
+                            "interpreter (mod_wsgi: WSGIApplicationGroup %{GLOBAL})");
+    }
+    Py_XDECREF(name);
+    return status;
+}
+
+static int fill_module(PyObject *module)
+{
+    return claim_interpreter() < 0 || add_type(module, &Engine_Spec, &Engine_Type) < 0 ||
+                   add_type(module, &Space_Spec, &Space_Type) < 0 || add_type(module, &Lease_Spec, &Lease_Type) < 0 ||
+                   add_type(module, &Guard_Spec, &Guard_Type) < 0 || add_type(module, &Seat_Spec, &Seat_Type) < 0 ||
+                   add_type(module, &Shortcut_Spec, &Shortcut_Type) < 0 || init_time() < 0 ||
+                   PyModule_AddIntConstant(module, "LAYOUT", MPC_LAYOUT) < 0 ||
+                   PyModule_AddIntConstant(module, "MAX_KEY", MPC_MAX_KEY) < 0 ||
+                   PyModule_AddIntConstant(module, "MAX_SHARDS", MPC_MAX_SHARDS) < 0
+               ? -1
+               : 0;
+}
+
+/* An interpreter with a GIL of its own may be the first; fill_module() refuses every other, and says why. */
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, fill_module},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+    {0, NULL},
+};
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "mpcache.shm._engine",
     .m_doc = "The shared-memory engine.  Use it through mpcache.shm.segment.",
-    .m_size = -1,
+    .m_size = 0,
     .m_methods = functions,
+    .m_slots = module_slots,
 };
 
 PyMODINIT_FUNC PyInit__engine(void)
 {
-    PyObject *module = PyModule_Create(&definition);
-    if (module && (add_type(module, &Engine_Spec, &Engine_Type) < 0 || add_type(module, &Space_Spec, &Space_Type) < 0 ||
-                   add_type(module, &Lease_Spec, &Lease_Type) < 0 || add_type(module, &Guard_Spec, &Guard_Type) < 0 ||
-                   add_type(module, &Seat_Spec, &Seat_Type) < 0 ||
-                   add_type(module, &Shortcut_Spec, &Shortcut_Type) < 0 || init_time() < 0 ||
-                   PyModule_AddIntConstant(module, "LAYOUT", MPC_LAYOUT) < 0 ||
-                   PyModule_AddIntConstant(module, "MAX_KEY", MPC_MAX_KEY) < 0 ||
-                   PyModule_AddIntConstant(module, "MAX_SHARDS", MPC_MAX_SHARDS) < 0))
-        Py_CLEAR(module);
-    return module;
+    return PyModuleDef_Init(&definition);
 }

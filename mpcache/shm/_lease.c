@@ -2,7 +2,7 @@
  * belong to the process that took them: a forked child's copy is inert. */
 #include "binding.h"
 
-#define MAX_HELD 64
+#define FEW_HELD 8 /* which need no memory of their own */
 #define FULL_PAUSE_NS (2 * MPC_NS_PER_MS)
 
 /* The values of mpcache.shm.segment's outcome table. */
@@ -10,11 +10,10 @@ enum { ACQUIRED, RELEASED, UNSTORED, TIMEOUT, DEADLOCK };
 
 /* -- acquiring -------------------------------------------------------------------------------------------------------- */
 
-static u32 collect_held(PyObject *leases, const mpc_ctx *ctx, mpc_hold held[MAX_HELD])
+static u32 collect_held(PyObject *leases, const mpc_ctx *ctx, mpc_hold *held)
 {
     u32 count = 0;
-    Py_ssize_t n = PyTuple_GET_SIZE(leases);
-    for (Py_ssize_t i = 0; i < n && count < MAX_HELD; i++) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(leases); i++) {
         Lease *lease = (Lease *)PyTuple_GET_ITEM(leases, i);
         if (PyObject_TypeCheck((PyObject *)lease, Lease_Type) && lease->held && &lease->space->engine->ctx == ctx)
             held[count++] = lease->hold;
@@ -80,11 +79,17 @@ static int wait_and_take(Lease *self, u64 timeout_ns, int early, const mpc_hold 
 
 static int acquire(Lease *self, u64 timeout_ns, int early, PyObject *leases)
 {
-    mpc_hold held[MAX_HELD];
     mpc_ctx *ctx = &self->space->engine->ctx;
+    mpc_hold few[FEW_HELD], *held = few;
+    if (PyTuple_GET_SIZE(leases) > FEW_HELD && !(held = PyMem_New(mpc_hold, PyTuple_GET_SIZE(leases)))) {
+        PyErr_NoMemory();
+        return -1;
+    }
     u32 count = collect_held(leases, ctx, held);
     int outcome = wait_and_take(self, timeout_ns, early, held, count);
     mpc_lease_waited(ctx, held, count);
+    if (held != few)
+        PyMem_Free(held);
     return outcome;
 }
 
@@ -108,12 +113,22 @@ static PyObject *lease_acquire(Lease *self, PyObject *const *args, Py_ssize_t n)
 
 /* -- giving back -------------------------------------------------------------------------------------------------------- */
 
+/* The bucket's lock is free nearly always; only when it is not the GIL is released. */
+static mpc_status release_hold(mpc_ctx *ctx, const mpc_hold *hold, bool stored)
+{
+    mpc_status status = mpc_lease_release(ctx, hold, stored, 0);
+    if (status != MPC_BUSY)
+        return status;
+    Py_BEGIN_ALLOW_THREADS
+    status = mpc_lease_release(ctx, hold, stored, MPC_SHARD_WAIT_NS);
+    Py_END_ALLOW_THREADS
+    return status;
+}
+
 /* Whether it was this hold's to give back. */
 static int give_back(Lease *self, int stored)
 {
-    if (!atomic_exchange(&self->held, 0))
-        return 0;
-    return mpc_lease_release(&self->space->engine->ctx, &self->hold, stored) == MPC_OK;
+    return atomic_exchange(&self->held, 0) && release_hold(&self->space->engine->ctx, &self->hold, stored) == MPC_OK;
 }
 
 static PyObject *lease_release(Lease *self, PyObject *stored)
@@ -231,7 +246,7 @@ PyObject *new_guard(Space *space, PyObject *name)
 static void close_guard(Guard *self)
 {
     if (!atomic_exchange(&self->closed, 1) && !self->refused)
-        mpc_lease_release(&self->space->engine->ctx, &self->hold, self->outcome == Py_True);
+        release_hold(&self->space->engine->ctx, &self->hold, self->outcome == Py_True);
 }
 
 static PyObject *guard_close(Guard *self, PyObject *unused)

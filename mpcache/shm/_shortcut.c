@@ -52,8 +52,8 @@ static PyObject *object_of(Shortcut *self, PyObject *bytes, u8 flags)
         value = integer_of(bytes);
     else if (flags == KEPT_PAYLOAD)
         value = PyObject_CallOneArg(self->loads, bytes);
-    if (!value && PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_Exception))
-        PyErr_Clear();
+    if (!value && PyErr_Occurred())
+        clear_foreign_error();
     return value;
 }
 
@@ -94,7 +94,7 @@ static int key_in(Space *space, const name_of_key *name, mpc_key *key)
 }
 
 /* A key that the engine cannot keep goes the long way, which has a name for it (names.py). */
-static PyObject *is_odd_key(void)
+PyObject *is_odd_key(void)
 {
     if (!PyErr_ExceptionMatches(PyExc_ValueError)) /* KeyTooLong, UnicodeEncodeError */
         return NULL;
@@ -114,7 +114,7 @@ static PyObject *peek_mangled(Shortcut *self, const name_of_key *name, age_limit
 }
 
 /* A new reference to the key as the store knows it. */
-static PyObject *mangled(Shortcut *self, PyObject *name)
+PyObject *mangled(Shortcut *self, PyObject *name)
 {
     return self->mangler == Py_None ? Py_NewRef(name) : PyObject_CallOneArg(self->mangler, name);
 }
@@ -149,10 +149,9 @@ static PyObject *peek_all(Shortcut *self, Space *space, const many_keys *many, a
 {
     if (mpc_may_read(&space->engine->ctx) != MPC_OK)
         Py_RETURN_NOTIMPLEMENTED;
-    PyObject *values = PyList_New(many->n);
+    PyObject *values = hidden_list(many->n);
     if (!values)
         return NULL;
-    PyObject_GC_UnTrack(values);
     for (Py_ssize_t i = 0; i < many->n; i++) {
         ask_ahead(&space->engine->ctx, many, i);
         PyObject *value = peek_in(self, space, &many->key[i], limit, i);
@@ -162,8 +161,7 @@ static PyObject *peek_all(Shortcut *self, Space *space, const many_keys *many, a
         }
         PyList_SET_ITEM(values, i, value);
     }
-    PyObject_GC_Track(values);
-    return values;
+    return release_list(values);
 }
 
 static PyObject *peek_multi_in(Shortcut *self, Space *space, PyObject *names, age_limit *limit)
@@ -229,7 +227,7 @@ static PyObject *shortcut_recall(Shortcut *self, PyObject *const *args, Py_ssize
 /* -- writing -------------------------------------------------------------------------------------------------------- */
 
 /* The bytes that stand for a value, or a tuple of pieces, and how they do.  NULL without an exception: the long way shall see why not. */
-static PyObject *bytes_of(Shortcut *self, PyObject *value, u8 *flags)
+PyObject *bytes_of(Shortcut *self, PyObject *value, u8 *flags)
 {
     PyObject *bytes = NULL;
     if (PyBytes_CheckExact(value)) {
@@ -253,8 +251,8 @@ static PyObject *bytes_of(Shortcut *self, PyObject *value, u8 *flags)
         *flags = KEPT_PAYLOAD;
         bytes = pickled(self, value);
     }
-    if (!bytes && PyErr_ExceptionMatches(PyExc_Exception))
-        PyErr_Clear();
+    if (!bytes && PyErr_Occurred())
+        clear_foreign_error();
     return bytes;
 }
 
@@ -269,7 +267,7 @@ static int is_filling(Shortcut *self)
     return filling;
 }
 
-static mpc_status put(Space *space, PyObject *name, PyObject *bytes, u64 epoch, i64 created, u8 flags)
+mpc_status put(Space *space, PyObject *name, PyObject *bytes, u64 epoch, i64 created, u8 flags)
 {
     mpc_key key;
     held_value held;
@@ -277,26 +275,9 @@ static mpc_status put(Space *space, PyObject *name, PyObject *bytes, u64 epoch, 
     mpc_value value = {.created = created, .epoch = epoch, .flags = flags};
     if (parse_key(ctx, name, space->number, KIND_RECORD, &key) < 0 || hold(bytes, &held, &value) < 0)
         return MPC_SYSTEM;
-    mpc_status status = set_value(ctx, &key, &value);
+    mpc_status status = set_value(ctx, &key, &value, &held);
     let_go_of(&held);
     return status;
-}
-
-/* All bytes before the first write, or NULL: a value that cannot be stored keeps the others from being stored. */
-static PyObject *all_bytes(Shortcut *self, PyObject *mapping, u8 *flags)
-{
-    PyObject *name, *value, *list = PyList_New(0);
-    for (Py_ssize_t at = 0, i = 0; list && PyDict_Next(mapping, &at, &name, &value); i++) {
-        PyObject *stored = value == self->no_value ? NULL : mangled(self, name);
-        PyObject *bytes = stored ? bytes_of(self, value, &flags[i]) : NULL;
-        PyObject *pair = bytes ? PyTuple_Pack(2, stored, bytes) : NULL;
-        if (!pair || PyList_Append(list, pair) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(stored);
-        Py_XDECREF(bytes);
-        Py_XDECREF(pair);
-    }
-    return list;
 }
 
 /* The epoch is noted before the value is looked at: to pickle it runs code, which may take its time. */
@@ -333,39 +314,6 @@ static PyObject *shortcut_poke(Shortcut *self, PyObject *const *args, Py_ssize_t
     PyObject *outcome = space ? poke_in(self, space, name, args[1]) : Py_NewRef(Py_NotImplemented);
     Py_XDECREF(space);
     Py_DECREF(name);
-    return outcome;
-}
-
-static PyObject *poke_all(Space *space, PyObject *pairs, const u8 *flags, u64 epoch, i64 created)
-{
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(pairs); i++) {
-        PyObject *pair = PyList_GET_ITEM(pairs, i);
-        mpc_status status = put(space, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1), epoch, created, flags[i]);
-        if (PyErr_Occurred())
-            return is_odd_key();
-        if (status != MPC_OK)
-            Py_RETURN_NOTIMPLEMENTED; /* what was stored will be stored once more */
-    }
-    Py_RETURN_TRUE;
-}
-
-static PyObject *poke_multi_in(Shortcut *self, Space *space, PyObject *mapping)
-{
-    i64 created;
-    u64 epoch = epoch_now(space);
-    u8 *flags = PyMem_Malloc((size_t)PyDict_GET_SIZE(mapping) + 1);
-    if (!flags)
-        return PyErr_NoMemory();
-    PyObject *outcome = NULL;
-    PyObject *own = now_ns(&created) < 0 ? NULL : PyDict_Copy(mapping); /* to pickle runs code, which may change it */
-    PyObject *pairs = own ? all_bytes(self, own, flags) : NULL;
-    if (pairs)
-        outcome = poke_all(space, pairs, flags, epoch, created);
-    else if (!PyErr_Occurred())
-        outcome = Py_NewRef(Py_NotImplemented);
-    Py_XDECREF(own);
-    Py_XDECREF(pairs);
-    PyMem_Free(flags);
     return outcome;
 }
 

@@ -3,6 +3,8 @@
 #include "binding.h"
 
 #define READS 16              /* look-ups of one get that may be overtaken by writers before it is a miss */
+#define KEYS_AT_ONCE 8192     /* keys that are listed before the GIL is taken, */
+#define KEY_BYTES_AT_ONCE (512u << 10) /* or bytes of them */
 
 /* -- reading -------------------------------------------------------------------------------------------------------- */
 
@@ -38,16 +40,16 @@ static PyObject *read_value(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
 }
 
 /* The value, which is taken over, and what is known of it; built by hand, as to read a format takes longer than the
- * look-up. */
+ * look-up.  The tuple is made last: the collector shows it to other code, which must not find it half filled. */
 static PyObject *told(PyObject *value, const struct mpc_record *record)
 {
-    PyObject *tuple = PyTuple_New(6);
     PyObject *items[] = {value,
                          PyFloat_FromDouble(seconds_of_ns(record->created)),
                          PyLong_FromUnsignedLongLong(record->epoch),
                          PyLong_FromLong(record->flags),
                          PyFloat_FromDouble(seconds_of_ns(record->expires)),
                          PyLong_FromUnsignedLongLong(record->version)};
+    PyObject *tuple = PyTuple_New(6);
     for (Py_ssize_t i = 0; i < 6; i++)
         if (tuple)
             PyTuple_SET_ITEM(tuple, i, items[i]);
@@ -94,39 +96,85 @@ static int space_contains(Space *self, PyObject *name)
     return find_shown(self, name, &hit);
 }
 
-static PyObject *key_object(const mpc_hit *hit, const u8 *bytes)
-{
-    if ((hit->record.sort & 15) == TYPE_STR)
-        return PyUnicode_DecodeUTF8((const char *)bytes, hit->record.klen, "replace");
-    return PyBytes_FromStringAndSize((const char *)bytes, hit->record.klen);
-}
+/* Keys that a scan found, copied out while it goes on without the GIL: to find few among many slots takes long, and to
+ * take the GIL for each of many may take longer still. */
+typedef struct {
+    u32 n;
+    u64 used; /* of `bytes` */
+    struct {
+        u64 at;
+        u16 len;
+        u8 type;
+    } key[KEYS_AT_ONCE];
+    u8 bytes[KEY_BYTES_AT_ONCE + MPC_MAX_KEY]; /* the longest key fits behind all others */
+} found_keys;
 
-/* A dict, since one that is deleted and set anew meanwhile may be seen in both its places. */
-static PyObject *collect_keys(Space *self, u8 bytes[MPC_MAX_KEY])
+/* MPC_OK: the scan goes on; MPC_ABSENT: it is at its end. */
+static mpc_status find_keys(mpc_ctx *ctx, u16 space, u64 hard_at, mpc_cursor *cursor, found_keys *found)
 {
-    mpc_cursor cursor = {0};
     mpc_hit hit;
-    PyObject *found = PyDict_New();
-    u64 hard_at = mpc_load_acquire(&mpc_space_at(&self->engine->ctx, self->number)->hard_at);
-    while (found && mpc_next_key(&self->engine->ctx, &cursor, self->number, &hit, bytes) == MPC_OK) {
+    found->n = 0;
+    found->used = 0;
+    while (found->n < KEYS_AT_ONCE && found->used < KEY_BYTES_AT_ONCE) {
+        mpc_status status = mpc_next_key(ctx, cursor, space, &hit, found->bytes + found->used);
+        if (status != MPC_OK)
+            return status;
         if (hit.record.epoch < hard_at || hit.record.sort >> 4 != KIND_RECORD)
             continue;
-        PyObject *key = key_object(&hit, bytes);
-        if (!key || PyDict_SetItem(found, key, Py_None) < 0)
-            Py_CLEAR(found);
+        found->key[found->n].at = found->used;
+        found->key[found->n].len = hit.record.klen;
+        found->key[found->n++].type = hit.record.sort & 15;
+        found->used += hit.record.klen;
+    }
+    return MPC_OK;
+}
+
+static PyObject *key_object(const found_keys *found, u32 i)
+{
+    const char *bytes = (const char *)found->bytes + found->key[i].at;
+    if (found->key[i].type == TYPE_STR)
+        return PyUnicode_DecodeUTF8(bytes, found->key[i].len, "replace");
+    return PyBytes_FromStringAndSize(bytes, found->key[i].len);
+}
+
+static int put_keys(PyObject *dict, const found_keys *found)
+{
+    int failed = 0;
+    for (u32 i = 0; !failed && i < found->n; i++) {
+        PyObject *key = key_object(found, i);
+        failed = !key || PyDict_SetItem(dict, key, Py_None) < 0;
         Py_XDECREF(key);
     }
-    return found;
+    return failed ? -1 : 0;
+}
+
+/* A dict, since a key that is deleted and set again meanwhile may be seen in both its places. */
+static PyObject *collect_keys(Space *self, found_keys *found)
+{
+    mpc_ctx *ctx = &self->engine->ctx;
+    mpc_cursor cursor = {0};
+    PyObject *dict = PyDict_New();
+    u64 hard_at = mpc_load_acquire(&mpc_space_at(ctx, self->number)->hard_at);
+    for (mpc_status status = MPC_OK; dict && status == MPC_OK;) {
+        Py_BEGIN_ALLOW_THREADS
+        status = find_keys(ctx, self->number, hard_at, &cursor, found);
+        Py_END_ALLOW_THREADS
+        if (put_keys(dict, found) == 0 && status != MPC_OK && status != MPC_ABSENT)
+            raise_status(status);
+        if (PyErr_Occurred())
+            Py_CLEAR(dict);
+    }
+    return dict;
 }
 
 static PyObject *space_keys(Space *self, PyObject *unused)
 {
     (void)unused;
-    u8 *bytes = PyMem_Malloc(MPC_MAX_KEY);
-    PyObject *found = bytes ? collect_keys(self, bytes) : PyErr_NoMemory();
-    PyObject *list = found ? PyDict_Keys(found) : NULL;
-    Py_XDECREF(found);
-    PyMem_Free(bytes);
+    found_keys *found = PyMem_Malloc(sizeof *found);
+    PyObject *dict = found ? collect_keys(self, found) : PyErr_NoMemory();
+    PyObject *list = dict ? PyDict_Keys(dict) : NULL;
+    Py_XDECREF(dict);
+    PyMem_Free(found);
     return list;
 }
 
@@ -140,22 +188,26 @@ static mpc_status write_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *v
     return mpc_set(ctx, key, value, wait_ns);
 }
 
-/* At once if the shard is free; else with the GIL released, for as long as a set may wait. */
-static mpc_status store_value(mpc_ctx *ctx, write_fn write, const mpc_key *key, const mpc_value *value,
+/* At once if the shard is free; else with the GIL released, for as long as a set may wait.  What others can change is
+ * copied with the GIL held: into the segment, or to be waited with.  MPC_SYSTEM: an exception may be set. */
+static mpc_status store_value(mpc_ctx *ctx, write_fn write, const mpc_key *key, mpc_value *value, held_value *held,
                               const mpc_hold *guard)
 {
-    mpc_status status = value->len < MPC_LONG_COPY ? write(ctx, key, value, guard, 0) : MPC_BUSY;
+    bool at_once = value->len < MPC_LONG_COPY || held->can_change;
+    mpc_status status = at_once ? write(ctx, key, value, guard, 0) : MPC_BUSY;
     if (status != MPC_BUSY)
         return status;
+    if (own_copy(held, value) < 0)
+        return MPC_SYSTEM;
     Py_BEGIN_ALLOW_THREADS
     status = write(ctx, key, value, guard, MPC_SHARD_WAIT_NS);
     Py_END_ALLOW_THREADS
     return status;
 }
 
-mpc_status set_value(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value)
+mpc_status set_value(mpc_ctx *ctx, const mpc_key *key, mpc_value *value, held_value *held)
 {
-    return store_value(ctx, write_set, key, value, NULL);
+    return store_value(ctx, write_set, key, value, held, NULL);
 }
 
 /* NULL stands for what the caller left out.  The epoch is the caller's business. */
@@ -210,7 +262,7 @@ static mpc_status set(Space *self, PyObject *const *args, Py_ssize_t n, mpc_key 
         PyErr_Format(PyExc_TypeError, "expected key, value[, created, epoch, expires, flags], not %zd arguments", n);
     else if (parse_key(ctx, args[0], self->number, KIND_RECORD, key) == 0 &&
              parse_value(self, args + 1, n - 1, &held, value) == 0) {
-        mpc_status status = set_value(ctx, key, value);
+        mpc_status status = set_value(ctx, key, value, &held);
         let_go_of(&held);
         return status;
     }
@@ -226,11 +278,11 @@ static PyObject *space_set(Space *self, PyObject *const *args, Py_ssize_t n)
 }
 
 /* A guard of another segment (this one's predecessor, perhaps) proves nothing here. */
-static mpc_status fill_under(Space *self, const Guard *guard, const mpc_key *key, const mpc_value *value)
+static mpc_status fill_under(Space *self, const Guard *guard, const mpc_key *key, mpc_value *value, held_value *held)
 {
     if (guard->refused || guard->space->engine != self->engine)
         return MPC_REFUSED;
-    return store_value(&self->engine->ctx, mpc_fill, key, value, &guard->hold);
+    return store_value(&self->engine->ctx, mpc_fill, key, value, held, &guard->hold);
 }
 
 /* args: guard, key, value, created, expires, flags */
@@ -247,7 +299,7 @@ static PyObject *space_fill(Space *self, PyObject *const *args, Py_ssize_t n)
         parse_parts(args[2], args[3], args[4], args[5], &held, &value) < 0)
         return NULL;
     value.epoch = guard->epoch;
-    mpc_status status = fill_under(self, guard, &key, &value);
+    mpc_status status = fill_under(self, guard, &key, &value, &held);
     let_go_of(&held);
     PyObject *outcome = outcome_of(ctx, status, &key, &value);
     Py_XSETREF(guard->outcome, Py_NewRef(outcome ? outcome : Py_False));
@@ -259,7 +311,12 @@ static PyObject *space_delete(Space *self, PyObject *name)
     mpc_key key;
     if (parse_key(&self->engine->ctx, name, self->number, KIND_RECORD, &key) < 0)
         return NULL;
-    mpc_status status = mpc_delete(&self->engine->ctx, &key);
+    mpc_status status = mpc_delete(&self->engine->ctx, &key, 0);
+    if (status == MPC_BUSY) {
+        Py_BEGIN_ALLOW_THREADS
+        status = mpc_delete(&self->engine->ctx, &key, MPC_SHARD_WAIT_NS);
+        Py_END_ALLOW_THREADS
+    }
     if (status != MPC_OK && status != MPC_ABSENT)
         return raise_status(status);
     return PyBool_FromLong(status == MPC_OK);
@@ -273,10 +330,41 @@ void free_keys(many_keys *many)
     PyMem_Free(many->key);
 }
 
+/* Make a tuple of what an iterable yields.  Unlike PySequence_Tuple() it shows no half-filled tuple to the code that
+ * yields: a list grows item by item, and a tuple of a list is filled before the collector knows it. */
+static PyObject *tuple_of(PyObject *iterable)
+{
+    if (PyList_CheckExact(iterable))
+        return PyList_AsTuple(iterable);
+    if (PyTuple_CheckExact(iterable))
+        return Py_NewRef(iterable);
+    PyObject *list = PySequence_List(iterable), *tuple = list ? PyList_AsTuple(list) : NULL;
+    Py_XDECREF(list);
+    return tuple;
+}
+
+/* Return a list of n NULLs that the collector does not know, so that no other code can find it; release_list() when it
+ * is full.  The GIL may be released, and code may run, while it is being filled. */
+PyObject *hidden_list(Py_ssize_t n)
+{
+    PyObject *list = PyList_New(n);
+    if (list)
+        PyObject_GC_UnTrack(list);
+    return list;
+}
+
+/* Hand out a list that is full; NULL stays NULL. */
+PyObject *release_list(PyObject *list)
+{
+    if (list)
+        PyObject_GC_Track(list);
+    return list;
+}
+
 /* All or none: one that is no key keeps the others from being touched. */
 int parse_keys(Space *self, PyObject *names, many_keys *many)
 {
-    *many = (many_keys){.names = PySequence_Tuple(names)};
+    *many = (many_keys){.names = tuple_of(names)};
     if (!many->names)
         return -1;
     many->n = PyTuple_GET_SIZE(many->names);
@@ -297,7 +385,7 @@ static PyObject *space_get_multi(Space *self, PyObject *names)
     many_keys many;
     if (parse_keys(self, names, &many) < 0)
         return NULL;
-    PyObject *list = PyList_New(many.n);
+    PyObject *list = hidden_list(many.n);
     for (Py_ssize_t i = 0; list && i < many.n; i++) {
         ask_ahead(&self->engine->ctx, &many, i);
         PyObject *found = get(self, &many.key[i]);
@@ -307,7 +395,7 @@ static PyObject *space_get_multi(Space *self, PyObject *names)
             Py_CLEAR(list);
     }
     free_keys(&many);
-    return list;
+    return release_list(list);
 }
 
 /* True: stored; False: its shard stayed busy; None: it is too large.  A value that fits is stored whatever became of
@@ -326,7 +414,7 @@ static PyObject *set_one(Space *self, PyObject *args)
 
 static PyObject *space_set_multi(Space *self, PyObject *rows)
 {
-    PyObject *all = PySequence_Tuple(rows), *list = all ? PyList_New(PyTuple_GET_SIZE(all)) : NULL;
+    PyObject *all = tuple_of(rows), *list = all ? hidden_list(PyTuple_GET_SIZE(all)) : NULL;
     for (Py_ssize_t i = 0; list && i < PyTuple_GET_SIZE(all); i++) {
         PyObject *outcome = set_one(self, PyTuple_GET_ITEM(all, i));
         if (outcome)
@@ -335,7 +423,7 @@ static PyObject *space_set_multi(Space *self, PyObject *rows)
             Py_CLEAR(list);
     }
     Py_XDECREF(all);
-    return list;
+    return release_list(list);
 }
 
 /* How many of them were there. */
@@ -348,7 +436,7 @@ static PyObject *space_delete_multi(Space *self, PyObject *names)
         return NULL;
     Py_BEGIN_ALLOW_THREADS
     for (Py_ssize_t i = 0; i < many.n && (status == MPC_OK || status == MPC_ABSENT); i++) {
-        status = mpc_delete(&self->engine->ctx, &many.key[i]);
+        status = mpc_delete(&self->engine->ctx, &many.key[i], MPC_SHARD_WAIT_NS);
         deleted += status == MPC_OK;
     }
     Py_END_ALLOW_THREADS

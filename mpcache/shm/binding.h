@@ -5,6 +5,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "../_foreign.h"
 #include "core/engine.h"
 
 enum { KIND_RECORD = 0, KIND_MUTEX = 1 };
@@ -95,6 +96,8 @@ typedef struct {
     Py_ssize_t n;
     Py_buffer *many; /* NULL: `one` */
     mpc_piece *pieces;
+    char *copy;      /* the value's own, or NULL */
+    bool can_change; /* other threads may write to these bytes, whenever they have the GIL */
     Py_buffer one;
 } held_value;
 
@@ -110,7 +113,13 @@ PyObject *used_bytes(Py_ssize_t size, Py_ssize_t place);
 mpc_status copy_value(mpc_ctx *ctx, const mpc_hit *hit, char *to);
 int hold(PyObject *from, held_value *held, mpc_value *value);
 void let_go_of(held_value *held);
+int own_copy(held_value *held, mpc_value *value);
 PyObject *pickled(Shortcut *self, PyObject *value);
+PyObject *mangled(Shortcut *self, PyObject *name);
+PyObject *bytes_of(Shortcut *self, PyObject *value, u8 *flags);
+mpc_status put(Space *space, PyObject *name, PyObject *bytes, u64 epoch, i64 created, u8 flags);
+PyObject *is_odd_key(void);
+PyObject *poke_multi_in(Shortcut *self, Space *space, PyObject *mapping);
 int parse_value(const Space *self, PyObject *const *args, Py_ssize_t n, held_value *held, mpc_value *value);
 PyObject *outcome_of(mpc_ctx *ctx, mpc_status status, const mpc_key *key, const mpc_value *value);
 int find_shown(Space *self, PyObject *name, mpc_hit *hit);
@@ -119,9 +128,11 @@ PyObject *space_compare_and_set(Space *self, PyObject *const *args, Py_ssize_t n
 PyObject *space_version(Space *self, PyObject *name);
 PyObject *space_incr(Space *self, PyObject *const *args, Py_ssize_t n);
 PyObject *space_touch(Space *self, PyObject *const *args, Py_ssize_t n);
-mpc_status set_value(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value);
+mpc_status set_value(mpc_ctx *ctx, const mpc_key *key, mpc_value *value, held_value *held);
 int parse_keys(Space *self, PyObject *names, many_keys *many);
 void free_keys(many_keys *many);
+PyObject *hidden_list(Py_ssize_t n);
+PyObject *release_list(PyObject *list);
 int init_time(void);
 i64 ns_of_seconds(double seconds);
 double seconds_of_ns(i64 ns);

@@ -9,6 +9,7 @@ import os
 
 from mpcache.exception import NoRoom
 
+INODES = "the file system has no inodes left: remove files from it, or mount -o remount,nr_inodes=... it"
 REMEDY = "make the segment smaller or the file system larger (mount -o remount,size=..., docker run --shm-size=...)"
 
 
@@ -62,10 +63,18 @@ def _field(path: str, name: str) -> int | None:
     return None
 
 
+def lacks_inodes(path: str) -> bool:
+    """Whether the file system of a path has no room for another file, whatever its size; tmpfs takes two for one."""
+    try:
+        there = os.statvfs(path)
+    except OSError:
+        return False
+    return there.f_files > 0 and there.f_favail < 3
+
+
 def require(folder: str | None, size: int) -> None:
     """Raise NoRoom unless `size` bytes fit into the file system of `folder` (None: memory alone) and the cgroup."""
-    if folder is not None:
-        there = os.statvfs(folder)
+    if folder is not None and (there := os.statvfs(folder)).f_blocks:  # else it has no limit of its own
         _compare(f"the file system of {folder}", there.f_bavail * there.f_frsize, size)
     for where, left in (
         ("this process's memory cgroup", _in_cgroup()),

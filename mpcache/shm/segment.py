@@ -1,25 +1,29 @@
-"""Segments: how one is born under a name, found again, checked, and removed.
+"""Segments: how one is created under a name, found again, checked, and replaced.
 
-Leans on exception, sizes and the engine.  Nothing here looks into a segment; that is the engine's.
+Depends on exception, sizes, directory, attached, removal and the engine.  Nothing here looks into a segment; that is
+the engine's part.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import os
 import stat
-import threading
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakValueDictionary
 
 from mpcache.exception import NoRoom, SegmentError, SegmentRefused, SegmentRetired, SegmentTooSmall
-from mpcache.shm import _engine, room
+from mpcache.shm import _engine, attached, removal, room
+from mpcache.shm.directory import briefly, directory, exclusive, names, other_users, path_of
+from mpcache.shm.errors import explained, explanation
 from mpcache.sizes import parse_size
+
+__all__ = ["Place", "Segment", "attach", "directory", "find", "names", "other_users", "replace", "smallest", "unlink"]
 
 BORN_ELSEWHERE = 8
 """Times that finding and creating may be overtaken by others before it is given up."""
@@ -45,78 +49,6 @@ def default_shards(size: int) -> int:
     return shards
 
 
-# -- the directory ---------------------------------------------------------------------------------------
-
-
-def directory() -> str:
-    """Where this user's segments are: ``mpcache-<uid>`` in /dev/shm, or in $MPCACHE_SHM if that is set."""
-    return os.path.join(os.environ.get("MPCACHE_SHM", "/dev/shm"), f"mpcache-{os.geteuid()}")
-
-
-def _checked_directory() -> str:
-    path = directory()
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        raise SegmentError(
-            f"cannot make {path}: {error.strerror}; mpcache keeps its segments there, set MPCACHE_SHM to another tmpfs"
-        ) from error
-    found = os.lstat(path)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise SegmentRefused(
-            f"{path} is not a directory that only uid {os.geteuid()} can use (owner {found.st_uid}, mode"
-            f" {stat.filemode(found.st_mode)}); another user may have made it: remove it or set MPCACHE_SHM"
-        )
-    return path
-
-
-def _path_of(name: Any) -> str:
-    if not isinstance(name, str) or not name or "/" in name or "\0" in name or name.startswith("."):
-        raise ValueError(f"segment name {name!r}: a name is a text without '/' that does not begin with a dot")
-    if len(os.fsencode(name)) > 200:
-        raise ValueError(f"segment name of {len(os.fsencode(name))} bytes: {name[:40]!r}...; it may have 200")
-    return os.path.join(_checked_directory(), name)
-
-
-_passing: set[int] = set()
-"""Descriptors that are open only for the moment: a child that is forked in it must not keep them alive."""
-
-
-@contextmanager
-def _for_the_moment(fd: int) -> Iterator[int]:
-    _passing.add(fd)
-    try:
-        yield fd
-    finally:
-        _passing.discard(fd)
-        os.close(fd)
-
-
-@contextmanager
-def _alone(path: str) -> Iterator[int]:
-    """One creator or remover at a time.  The kernel lets go when its process dies.
-
-    The lock belongs to the open file description, which a child that is forked meanwhile shares: to close the
-    descriptor would not be to unlock.
-    """
-    with _for_the_moment(os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as folder:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        try:
-            yield folder
-        finally:
-            fcntl.flock(folder, fcntl.LOCK_UN)
-
-
-def names() -> list[str]:
-    """The names of this user's segments, sorted."""
-    try:
-        return sorted(name for name in os.listdir(directory()) if not name.startswith("."))
-    except FileNotFoundError:
-        return []
-
-
 # -- the segment --------------------------------------------------------------------------------------------
 
 
@@ -136,12 +68,15 @@ class Segment:
         """Bytes."""
         return self.engine.size
 
-    def unlink(self) -> None:
-        """Remove it: every process that uses it goes on in a new one of that name at its next call."""
-        self.engine.retire()
-        if self.path is not None:
-            with _alone(self.path) as folder:
-                _unlink_same(self.path, os.fstat(self.engine.fd), folder)
+    def unlink(self) -> int:
+        """Remove it: every process that uses it goes on in a new one of that name at its next call.
+
+        Where other processes are attached it takes a quarter of a second, in which they end what they have begun.
+
+        :return: how many shards keep their memory until these processes leave the segment; usually 0.
+        :raises SegmentError: this process may not remove the file; nothing was changed.
+        """
+        return self.engine.remove() if self.path is None else removal.remove(self.path, self.engine)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.name is not None:
@@ -154,42 +89,15 @@ class Segment:
 
 
 _attached: WeakValueDictionary[tuple[int, int], Segment] = WeakValueDictionary()
-_engines: WeakValueDictionary[tuple[int, int], _engine.Engine] = WeakValueDictionary()
-"""A lease may outlive the Segment; the process must not appear in it a second time."""
-_attaching = threading.RLock()
-
-
-def _in_the_child() -> None:
-    global _attaching
-    _attaching = threading.RLock()
-    while _passing:
-        os.close(_passing.pop())
-
-
-os.register_at_fork(after_in_child=_in_the_child)
 
 
 def _adopt(name: str | None, path: str | None, fd: int) -> Segment:
-    """The process's Segment of that file; a file that is attached twice must have one liveness byte."""
-    found = os.fstat(fd)
-    file = (found.st_dev, found.st_ino)
-    with _attaching:
-        segment = _attached.get(file)
+    """Return this process's Segment of a file."""
+    with attached.attaching, explained(path or "the anonymous segment", "attach"):
+        segment = _attached.get(attached.file_of(fd))
         if segment is None:
-            engine = _engines.get(file)
-            if engine is None:
-                engine = _engines[file] = _engine.Engine(fd, path)
-            segment = _attached[file] = Segment(name, path, engine)
+            segment = _attached[attached.file_of(fd)] = Segment(name, path, attached.engine_of(fd, path))
         return segment
-
-
-def _unlink_same(path: str, file: os.stat_result, folder: int) -> None:
-    try:
-        now = os.stat(os.path.basename(path), dir_fd=folder, follow_symlinks=False)
-        if (now.st_dev, now.st_ino) == (file.st_dev, file.st_ino):
-            os.unlink(os.path.basename(path), dir_fd=folder)
-    except FileNotFoundError:
-        pass
 
 
 # -- finding ------------------------------------------------------------------------------------------------
@@ -219,7 +127,9 @@ def _open(path: str) -> int | None:
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise _refuse(path, "a symbolic link") from error
-        raise _refuse(path, f"cannot be opened: {error.strerror}") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EISDIR):
+            raise _refuse(path, f"cannot be opened: {error.strerror}") from error
+        raise explanation(error, path, "open") from error
 
 
 def _abandoned(fd: int, error: SegmentError) -> bool:
@@ -234,36 +144,34 @@ def find(name: str, mode: int = 0o600, replace: bool = False) -> Segment | None:
     :param replace: remove what is of no use any more: a retired one, and one of another layout that nobody uses.
     :raises SegmentRefused: there is something of that name which is not to be trusted, or not a segment.
     """
-    path = _path_of(name)
+    path = path_of(name)
     fd = _open(path)
     if fd is None:
         return None
-    with _for_the_moment(fd):
-        return _believe(name, path, fd, mode, replace)
+    with briefly(fd):
+        segment = _believe(name, path, fd, mode, replace)
+    if segment is None or not segment.engine.retired:
+        return segment
+    if replace:
+        removal.remove(path, segment.engine)  # the process that retired it was killed before it could
+    return None
 
 
 def _believe(name: str, path: str, fd: int, mode: int, replace: bool) -> Segment | None:
+    """Return the segment, which may be retired, or None where the file has lost its name."""
     found = os.fstat(fd)
     if found.st_nlink == 0:
         return None
     _check_file(path, found, mode)
     try:
-        segment = _adopt(name, path, fd)
+        return _adopt(name, path, fd)
     except SegmentError as error:
         if replace and _abandoned(fd, error):
-            _remove_file(path, found)
+            removal.unlink_same(path, found)
             return None
-        raise _refuse(path, str(error)) from error
-    if not segment.engine.retired:
-        return segment
-    if replace:
-        _remove_file(path, found)  # whoever retired it did not live to do so
-    return None
-
-
-def _remove_file(path: str, found: os.stat_result) -> None:
-    with _alone(path) as folder:
-        _unlink_same(path, found, folder)
+        if isinstance(error, SegmentRefused):
+            raise _refuse(path, str(error)) from error
+        raise
 
 
 # -- birth --------------------------------------------------------------------------------------------------
@@ -271,7 +179,7 @@ def _remove_file(path: str, found: os.stat_result) -> None:
 
 def gives_large_pages() -> bool:
     """Whether this kernel has pages of 2 MiB for segments, and one of them now."""
-    with _for_the_moment(os.memfd_create("mpcache", os.MFD_CLOEXEC)) as fd:
+    with briefly(os.memfd_create("mpcache", os.MFD_CLOEXEC)) as fd:
         os.ftruncate(fd, LARGE_PAGE)
         return _engine.make_large(fd, 0, LARGE_PAGE)
 
@@ -311,11 +219,14 @@ def smallest(shards: int = 1) -> int:
 
 def _give_birth(path: str, folder: int, size: int, mode: int, shards: int | None) -> None:
     """Make it whole, then give it its name: killed anywhere in here, nothing is left."""
-    room.require(os.path.dirname(path), size)
-    with _for_the_moment(os.open(os.path.dirname(path), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)) as fd:
-        os.fchmod(fd, mode)
-        _fill_file(fd, size, shards, os.path.dirname(path))
-        os.link(f"/proc/self/fd/{fd}", os.path.basename(path), dst_dir_fd=folder, follow_symlinks=True)
+    where = os.path.dirname(path)
+    with explained(where, "create a segment in", size):
+        removal.finish_others(where)
+        room.require(where, size)
+        with briefly(os.open(where, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)) as fd:
+            os.fchmod(fd, mode)
+            _fill_file(fd, size, shards, where)
+            os.link(f"/proc/self/fd/{fd}", os.path.basename(path), dst_dir_fd=folder, follow_symlinks=True)
 
 
 def _check_size(size: int) -> int:
@@ -340,13 +251,13 @@ def attach(
     wanted = _check_size(parse_size(size))
     if name is None:
         return _anonymous(wanted, shards)
-    path = _path_of(name)
+    path = path_of(name)
     for _ in range(BORN_ELSEWHERE):
         segment = find(name, mode, replace=True)
         if segment is not None:
             _compare_size(segment, wanted, strict_size)
             return segment
-        with _alone(path) as folder:
+        with explained(path, "create"), exclusive(path) as folder:
             if not os.path.lexists(path):
                 _give_birth(path, folder, wanted, mode, shards)
     raise SegmentError(f"{path} vanished {BORN_ELSEWHERE} times while it was being attached: who removes it?")
@@ -370,9 +281,13 @@ def _compare_size(segment: Segment, wanted: int, strict: bool) -> None:
         warnings.warn(text, UserWarning, stacklevel=4)
 
 
+def _memory() -> int:
+    return os.memfd_create("mpcache", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+
+
 def _anonymous(size: int, shards: int | None) -> Segment:
     room.require(None, size)
-    with _for_the_moment(os.memfd_create("mpcache", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)) as fd:
+    with explained("an anonymous segment", "create", size), briefly(_memory()) as fd:
         _fill_file(fd, size, shards, "memory")
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         return _adopt(None, None, fd)
@@ -394,7 +309,7 @@ def _travelling(fd: int) -> Any:
 
 
 def _from_descriptor(travelled: Any) -> Segment:
-    with _for_the_moment(travelled.detach()) as fd:
+    with briefly(travelled.detach()) as fd:
         return _adopt(None, None, fd)
 
 
@@ -402,23 +317,61 @@ def _from_descriptor(travelled: Any) -> Segment:
 
 
 def unlink(name: str) -> bool:
-    """Remove whatever has that name in this user's directory; whether there was anything.
+    """Remove what has that name in this user's directory, also if it is no segment; return whether there was anything.
 
     Processes that use it go on in a new segment at their next call.
+
+    :raises SegmentError: this process may not remove it; nothing was changed.
+    :raises IsADirectoryError: it is a directory.
     """
-    path = _path_of(name)
-    try:
-        segment = find(name, mode=0o777)
-    except SegmentRefused:
-        segment = None
+    path = path_of(name)
+    segment = _find_any(name, path)
     if segment is not None:
         segment.unlink()
         return True
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return False
+    if os.path.isdir(path) and not os.path.islink(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    with explained(path, "remove"):
+        os.unlink(path)
     return True
+
+
+def _find_any(name: str, path: str) -> Segment | None:
+    """Return the segment of that name, also a retired one; None: there is none that can be attached."""
+    try:
+        fd = _open(path)
+        if fd is None:
+            return None
+        with briefly(fd):
+            return _believe(name, path, fd, 0o777, False)
+    except SegmentRefused:
+        return None
+
+
+def replace(name: str, size: int | str) -> Segment:
+    """Remove the segment of that name and create one of another size before any other process can create one.
+
+    It keeps its permissions.  Other processes that ask for the name meanwhile wait.
+
+    :param size: bytes, or a text such as ``"64MB"``.
+    :raises SegmentError: this process may not remove it, or the size is too small, or there will be no room for it;
+        nothing was changed.
+    """
+    wanted, path = _check_size(parse_size(size)), path_of(name)
+    old = _find_any(name, path)
+    if old is not None:
+        room.require(os.path.dirname(path), max(0, wanted - old.engine.shards * old.engine.shard_bytes))
+    with explained(path, "replace"), exclusive(path) as folder:
+        mode = stat.S_IMODE(os.stat(path).st_mode) if old is not None else 0o600
+        if old is not None:
+            removal.remove_locked(path, old.engine, folder)
+        elif os.path.lexists(path):
+            os.unlink(path)
+        del old  # and its memory, if no other thread uses it
+        _give_birth(path, folder, wanted, mode, None)
+    return attach(name, wanted, mode)
 
 
 class _Nowhere:
@@ -440,12 +393,19 @@ class _Nowhere:
 _nowhere: Any = _Nowhere()
 
 
+REST = 0.25
+"""Seconds for which a store that has found no segment to go to does not look again."""
+
+
 class Place(_engine.Seat):
     """A namespace of a segment by its name: it outlives the segment that has the name now.
 
     :ivar space: the namespace in the segment that is attached now.
     :ivar identity: what two places have in common when they are the same.
     """
+
+    _tries_again = 0.0
+    _why: Callable[[], SegmentError]
 
     def __init__(self, namespace: str = "", segment: Segment | None = None, **how: Any) -> None:
         self._namespace = namespace
@@ -458,16 +418,25 @@ class Place(_engine.Seat):
         self.segment = segment
 
     def move(self) -> None:
-        """The segment was retired: go to its successor.
-
-        Two threads may do so at once; they come to one and the same.
+        """Go to the successor of a segment that was retired; two threads that do so at once come to the same one.
 
         :raises SegmentRetired: it was anonymous and has none.
+        :raises SegmentError: there is no successor, and none can be created.  For REST seconds it is not tried again.
         """
         if not self.space.engine.retired:
             return
         if self._how.get("name") is None:
             raise SegmentRetired("this anonymous segment was unlinked; make a new cache")
+        if time.monotonic() < self._tries_again:
+            raise self._why()
+        try:
+            self._move()
+        except SegmentError as error:
+            self._why = functools.partial(type(error), *error.args, **error.__dict__)
+            self._tries_again = time.monotonic() + REST
+            raise
+
+    def _move(self) -> None:
         try:
             return self._settle(attach(**self._how))
         except NoRoom:

@@ -28,11 +28,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from mpcache.shm import segment
+from tests.conftest import needs_mount
 from tests.processes.support import PATIENCE, environment, notes, state_of, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
 
-WORKERS, CLIENTS = 4, 8
+WORKERS, CLIENTS, NOBODY = 4, 8, 65534
 PAGES = [f"page-{i}" for i in range(60)]
 
 
@@ -67,7 +68,9 @@ class Connection(http.client.HTTPConnection):
 class Server:
     """gunicorn with the webapp."""
 
-    def __init__(self, folder: Path, name: str, shm: str | None = None, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, name: str, shm: str | None = None, size: str = "8MB", imports: str = "", **settings: Any
+    ) -> None:
         self._ids = itertools.count(1)
         self.folder = folder
         self.log = folder / "log"
@@ -76,8 +79,9 @@ class Server:
         if settings["worker_class"] == "gthread":
             settings["threads"] = 4 * CLIENTS  # whatever a worker accepts it begins at once
         settings |= {"control_socket_disable": True}  # of those versions that have one
-        (folder / "conf.py").write_text("".join(f"{name} = {value!r}\n" for name, value in settings.items()))
-        told = {"MPCACHE_TEST_SEGMENT": name, "MPCACHE_TEST_LOG": str(self.log)}
+        lines = [f"{name} = {value!r}\n" for name, value in settings.items()]
+        (folder / "conf.py").write_text("".join([imports, *lines]))
+        told = {"MPCACHE_TEST_SEGMENT": name, "MPCACHE_TEST_LOG": str(self.log), "MPCACHE_TEST_SIZE": size}
         command = [sys.executable, "-m", "gunicorn", "-c", "conf.py", "tests.processes.webapp:application"]
         with open(folder / "errors", "w") as self.errors:
             self.master = subprocess.Popen(
@@ -177,6 +181,7 @@ def serve(name: str) -> Iterator[Callable[..., Server]]:
 
     def serve(name: str, **how: Any) -> Server:
         folders.append(Path(tempfile.mkdtemp(prefix="mpc-")))  # a socket's path may have 107 bytes only
+        folders[-1].chmod(0o777)  # workers may be another user's
         servers.append(Server(folders[-1], name, **how))
         servers[-1].wait_for_workers()
         return servers[-1]
@@ -346,6 +351,57 @@ def test_of_an_anonymous_segment_nothing_is_left(serve: Any, tmp_path: Path, wor
     everybody = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     assert [pid for pid in everybody if memory & anonymous_memory(pid)] == []
     assert os.listdir(tmp_path) == []
+
+
+@needs_mount
+@pytest.mark.parametrize("worker_class", ["sync", "gthread"])
+def test_removed_under_load_where_two_do_not_fit(
+    small_tmpfs: Callable[[str], None], serve: Any, name: str, worker_class: str
+) -> None:
+    """The master of a preloading server is idle, and keeps the old segment mapped for ever."""
+    small_tmpfs("20m")
+    server = serve(name, worker_class=worker_class, preload_app=True, size="12MB")
+    path = Path(segment.directory()) / name
+    load = Load(server)
+    try:
+        for _ in range(2):
+            count = len(load.answers)
+            wait_until(lambda count=count: len(load.answers) > count + 300, "answer")  # type: ignore[misc]
+            before = path.stat().st_ino
+            removed = subprocess.run([sys.executable, "-m", "mpcache.cli", "rm", "--force", name], env=environment())
+            began = time.monotonic()
+            assert removed.returncode == 0
+            wait_until(lambda before=before: path.exists() and path.stat().st_ino != before, "successor")  # type: ignore[misc]
+            assert time.monotonic() - began < 1.0
+            assert os.listdir(segment.directory()) == [name]
+    finally:
+        load.end()
+    assert load.errors == []
+    assert {answer.status for _, answer in load.answers} == {200}
+    assert server.stats()["items"] > 0
+
+
+LATE_IMPORTS = """
+import importlib, inspect, difflib, pickle, traceback, encodings.idna
+for _name in ("backends.shm", "mutexes.shm", "decorators", "_wire"):
+    importlib.import_module("mpcache." + _name)
+"""
+"""What the workers need, from a Python that the other user may not be able to read."""
+
+
+@needs_mount
+@pytest.mark.parametrize("worker_class", ["sync", "gthread", "gevent"])
+def test_workers_of_another_user(serve: Any, name: str, worker_class: str) -> None:
+    """With --user and --preload: the segment is root's, and the workers use it as what they have inherited."""
+    if worker_class == "gevent":
+        pytest.importorskip("gevent")
+    imports = LATE_IMPORTS + ("import gevent, gunicorn.workers.ggevent\n" if worker_class == "gevent" else "")
+    server = serve(name, worker_class=worker_class, preload_app=True, user=NOBODY, group=NOBODY, imports=imports)
+    load = Load(server, requests=400)
+    load.join()
+    assert_one_creation_each(server, load)
+    assert len({answer.worker for _, answer in load.answers}) == WORKERS
+    assert_slots(server, WORKERS + 1)
 
 
 def anonymous_memory(pid: int) -> set[int]:

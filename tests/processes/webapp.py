@@ -1,6 +1,7 @@
 """A user's web application: pages that are cached for all workers, and notes of what was done where.
 
-Leans on support.  MPCACHE_TEST_SEGMENT names the segment, empty for an anonymous one; MPCACHE_TEST_LOG the file for
+Leans on support.  MPCACHE_TEST_SEGMENT names the segment, empty for an anonymous one; MPCACHE_TEST_SIZE is its size, if
+that is not 8MB; MPCACHE_TEST_LOG the file for
 the notes: ``begin ID PID`` of requests, ``create PAGE PID NS QUEUED`` of creations: when, on the monotonic clock, and
 how much of the request's time until then the thread had spent in the queue for a core.
 """
@@ -21,7 +22,9 @@ from tests.processes.support import note, queued, wait_until
 
 LOG = os.environ["MPCACHE_TEST_LOG"]
 
-cache = mpcache.shared(os.environ["MPCACHE_TEST_SEGMENT"] or None, size="8MB", expiration_time=600)
+SIZE = os.environ.get("MPCACHE_TEST_SIZE", "8MB")
+
+cache = mpcache.shared(os.environ["MPCACHE_TEST_SEGMENT"] or None, size=SIZE, expiration_time=600)
 
 request = threading.local()
 

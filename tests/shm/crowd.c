@@ -175,7 +175,7 @@ static void change(struct worker *me, bool set)
         mpc_value value = make_value(me, number, version, false);
         mpc_set(me->ctx, &key, &value, MPC_SHARD_WAIT_NS);
     } else {
-        mpc_delete(me->ctx, &key);
+        mpc_delete(me->ctx, &key, MPC_SHARD_WAIT_NS);
     }
     raise_to(&least[number], version);
 }
@@ -227,7 +227,7 @@ static void hold_and_fill(struct worker *me)
     held[number].fence = hold.fence;
     create(me, number, &hold);
     held[number].inside--;
-    if (mpc_lease_release(me->ctx, &hold, true) != MPC_OK)
+    if (mpc_lease_release(me->ctx, &hold, true, MPC_SHARD_WAIT_NS) != MPC_OK)
         complain("a lease was lost", number, hold.fence);
     if (me->number == 0) {
         pthread_mutex_lock(&mailbox_lock);
@@ -242,7 +242,7 @@ static void give_back_again(struct worker *me)
     mpc_hold old = mailbox;
     pthread_mutex_unlock(&mailbox_lock);
     for (int i = 0; old.owner != 0 && i < 50; i++)
-        if (mpc_lease_release(me->ctx, &old, true) == MPC_OK)
+        if (mpc_lease_release(me->ctx, &old, true, MPC_SHARD_WAIT_NS) == MPC_OK)
             complain("an old token gave something back", old.entry, old.fence);
 }
 
@@ -254,7 +254,7 @@ static void guard_and_fill(struct worker *me)
     if (mpc_lease_guard(me->ctx, &key, &guard, MPC_SHARD_WAIT_NS) != MPC_OK)
         return;
     create(me, number, &guard);
-    mpc_lease_release(me->ctx, &guard, true);
+    mpc_lease_release(me->ctx, &guard, true, MPC_SHARD_WAIT_NS);
 }
 
 static void look_around(struct worker *me)

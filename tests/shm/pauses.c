@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define NEVER 0
@@ -108,7 +109,7 @@ static bool is_there(mpc_ctx *ctx)
 static void delete(mpc_ctx *ctx)
 {
     mpc_key key = the_key(ctx);
-    mpc_delete(ctx, &key);
+    mpc_delete(ctx, &key, MPC_SHARD_WAIT_NS);
 }
 
 static void die(mpc_ctx *ctx)
@@ -133,7 +134,7 @@ static void first_deletes(void)
 
 static void next_hold_is_voided(void)
 {
-    mpc_lease_release(&third, &held, true);
+    mpc_lease_release(&third, &held, true, MPC_SHARD_WAIT_NS);
     if (take(&third, &held) != MPC_OK)
         abort();
     delete(&other);
@@ -149,7 +150,7 @@ static void look_at_late_void(void)
 static void prepare_old_token(void)
 {
     take(&first, &before);
-    mpc_lease_release(&first, &before, true);
+    mpc_lease_release(&first, &before, true, MPC_SHARD_WAIT_NS);
 }
 
 static void first_takes(void)
@@ -159,7 +160,7 @@ static void first_takes(void)
 
 static void old_token_is_given_back(void)
 {
-    what_other_got = mpc_lease_release(&first, &before, true);
+    what_other_got = mpc_lease_release(&first, &before, true, MPC_SHARD_WAIT_NS);
 }
 
 static void look_at_old_token(void)
@@ -269,6 +270,52 @@ static void look_at_length(void)
         wrong = "a length was believed that leads out of the ring";
 }
 
+/* The segment is removed while another process looks: it has found a value already, and copies it at each step. */
+static mpc_hit found;
+static u32 kept_by_first, kept_by_next;
+
+static void prepare_hit(void)
+{
+    mpc_key key = the_key(&other);
+    memset(original, 1, sizeof original);
+    put(&third, key, 1);
+    if (mpc_find(&other, &key, &found) != MPC_OK)
+        abort();
+}
+
+static void first_removes(void)
+{
+    mpc_remove(&first, 0, &kept_by_first);
+}
+
+static void other_copies(void)
+{
+    mpc_key late = key_of(&other, &(u32){8});
+    memset(copied, 1, sizeof copied);
+    if (mpc_copy(&other, &found, copied) != MPC_OK)
+        memcpy(copied, original, sizeof copied);
+    if (put(&other, late, 2) == MPC_OK)
+        wrong = "a value was stored in a segment that is being removed";
+}
+
+/* Whether or not the remover lived to end it: the memory is free, if need be once the next remover has been there. */
+static void look_at_removed(void)
+{
+    struct stat after;
+    mpc_key late = key_of(&third, &(u32){9});
+    if (memcmp(copied, original, sizeof copied) != 0)
+        wrong = "a reader was served zeros";
+    if (put(&third, late, 2) != MPC_RETIRED)
+        wrong = "the removed segment is still written to";
+    if (actor.died ? mpc_remove(&third, 0, &kept_by_next) != MPC_OK || kept_by_next != 0 : kept_by_first != 0)
+        wrong = "a removal cannot be ended";
+    fstat(segment_fd, &after);
+    if ((u64)after.st_blocks * 512 > third.geometry.shards_at + 2 * 4096)
+        wrong = "the memory was not given back";
+    if (!mpc_retired(&third))
+        wrong = "a removed segment came back";
+}
+
 static const struct scene {
     const char *name;
     void (*prepare)(void), (*act)(void), (*meanwhile)(void), (*look)(void);
@@ -280,6 +327,7 @@ static const struct scene {
     {"fill", prepare_fill, first_fills, other_deletes, look_at_fill, true},
     {"read", prepare_value, first_reads, other_goes_round, look_at_copy, false},
     {"damage", prepare_damage, first_reads, nothing, look_at_length, false},
+    {"removal", prepare_hit, first_removes, other_copies, look_at_removed, true},
 };
 
 /* -- running them ----------------------------------------------------------------------------------------------------- */

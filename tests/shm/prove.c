@@ -398,14 +398,14 @@ static void act_keys(mpc_ctx *ctx)
 
 static void act_delete(mpc_ctx *ctx)
 {
-    mpc_delete(ctx, &target);
+    mpc_delete(ctx, &target, MPC_SHARD_WAIT_NS);
 }
 
 static void act_lease(mpc_ctx *ctx)
 {
     mpc_wait wait = {0};
     if (mpc_lease_try(ctx, &target, &held, &wait, MPC_SHARD_WAIT_NS) == MPC_OK)
-        mpc_lease_release(ctx, &held, true);
+        mpc_lease_release(ctx, &held, true, MPC_SHARD_WAIT_NS);
 }
 
 static void act_fill(mpc_ctx *ctx)
@@ -413,7 +413,7 @@ static void act_fill(mpc_ctx *ctx)
     if (mpc_lease_guard(ctx, &target, &held, MPC_SHARD_WAIT_NS) != MPC_OK)
         return;
     mpc_fill(ctx, &target, &news, &held, MPC_SHARD_WAIT_NS);
-    mpc_lease_release(ctx, &held, true);
+    mpc_lease_release(ctx, &held, true, MPC_SHARD_WAIT_NS);
 }
 
 static void act_invalidate(mpc_ctx *ctx)
@@ -563,7 +563,7 @@ static void lease_all(mpc_ctx *ctx)
             complain("a lease cannot be had", i, 0);
         else if (mpc_fill(ctx, &key, &value, &hold, MPC_SHARD_WAIT_NS) != MPC_OK || read_generation(ctx, i) != 3)
             complain("a fill failed", i, 0);
-        else if (mpc_lease_release(ctx, &hold, true) != MPC_OK)
+        else if (mpc_lease_release(ctx, &hold, true, MPC_SHARD_WAIT_NS) != MPC_OK)
             complain("a lease cannot be given back", i, 0);
     }
 }
@@ -666,7 +666,7 @@ typedef mpc_status (*rival_fn)(mpc_ctx *ctx, const mpc_key *key);
 
 static mpc_status rival_delete(mpc_ctx *ctx, const mpc_key *key)
 {
-    return mpc_delete(ctx, key);
+    return mpc_delete(ctx, key, MPC_SHARD_WAIT_NS);
 }
 
 /* These take the shard only if it is free. */

@@ -20,10 +20,11 @@ KEYS = [f"key-{i}" for i in range(40)]
 ROUNDS = 60
 
 
-def segment_in(fd: int) -> _engine.Engine:
+def segment_in(fd: int, slots: int = 4) -> _engine.Engine:
+    """With 1024 slots its shard has the last 256 KiB."""
     size = _engine.smallest(1)
     os.posix_fallocate(fd, 0, size)
-    _engine.format(fd, size, 1, 4)
+    _engine.format(fd, size, 1, slots)
     return _engine.Engine(fd)
 
 
@@ -126,11 +127,12 @@ def test_a_writer_says_what_is_wrong_and_a_reader_misses() -> None:
 def test_a_lock_word_of_nobody_is_taken_over() -> None:
     """Rubbish in the shard's lock names a process that never was: it is dead."""
     fd = os.memfd_create("damaged")
-    engine = segment_in(fd)
+    engine = segment_in(fd, 1024)
     space = engine.space("")
     space.set("a", b"v")
     shard = engine.size - 256 * 1024
     for word in (0x7FFFFFFF, 0xFFFFFFFF, 0x00000003, 0x80000000):
+        assert os.pread(fd, 4, shard) == bytes(4)
         os.pwrite(fd, word.to_bytes(4, "little"), shard)
         start = time.monotonic()
         try:
@@ -139,3 +141,104 @@ def test_a_lock_word_of_nobody_is_taken_over() -> None:
             pytest.fail(f"lock word {word:#x} is never free")
         assert time.monotonic() - start < 0.1
     os.close(fd)
+
+
+RINGS_AT = 64
+"""From the start of a shard: tail and head of the small ring, tail and head of the main ring."""
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_a_ring_whose_ends_make_no_sense_is_refused_before_its_bytes_are_read(which: int) -> None:
+    """The main ring ends where the mapping ends: a record that seems to start on its last bytes leads out of it."""
+
+    def act(send: Any) -> str:
+        fd = os.memfd_create("damaged")
+        engine = segment_in(fd)
+        space = engine.space("")
+        space.set("key", b"v")
+        at = engine.size - 256 * 1024 + RINGS_AT + 8 * which
+        whole = int.from_bytes(os.pread(fd, 8, at), "little")
+        main = int.from_bytes(os.pread(fd, 8, engine.size - 256 * 1024 + RINGS_AT + 16), "little")  # one capacity
+        odd = [whole + 1, main - 1, 2 * main - 1, main + whole - 1, 2**48 - 1, 2**48, 2**63, 2**64 - 1, 0]
+        for word in (*odd, *(word - 5 * main for word in odd)):
+            os.pwrite(fd, (word % 2**64).to_bytes(8, "little"), at)
+            use(space)
+            os.pwrite(fd, whole.to_bytes(8, "little"), at)
+        os.close(fd)
+        return "survived"
+
+    child = Child(act)
+    try:
+        assert child.next(patience=60) == "survived"
+    finally:
+        child.kill()
+
+
+def word_of(owner: int) -> bytes:
+    """How the lock words of a segment name the process with this id (core/wordlock.c)."""
+    return ((owner >> 16 & 0xFFFFF) << 11 | (owner & 0xFFFF) + 1).to_bytes(4, "little")
+
+
+class TwoShards:
+    """A segment of two shards, and keys of each: a set moves a head of its key's shard."""
+
+    def __init__(self) -> None:
+        self.fd = os.memfd_create("damaged")
+        size = _engine.smallest(2)
+        os.posix_fallocate(self.fd, 0, size)
+        _engine.format(self.fd, size, 2)
+        self.engine = _engine.Engine(self.fd)
+        self.space = self.engine.space("")
+        self.shards = [size - (2 - i) * 256 * 1024 for i in range(2)]
+        self.keys: list[list[str]] = [[], []]
+        for i in range(200):
+            before = self.heads(0)
+            self.space.set(f"key-{i}", b"value")
+            self.keys[self.heads(0) == before].append(f"key-{i}")
+
+    def heads(self, shard: int) -> bytes:
+        return os.pread(self.fd, 32, self.shards[shard] + 64)
+
+    def lock(self, shard: int, word: bytes) -> None:
+        os.pwrite(self.fd, word, self.shards[shard])
+
+
+@pytest.mark.parametrize("state", ["rests", "runs", "works elsewhere"])
+def test_a_lock_word_of_a_process_that_does_not_hold_it_is_not_waited_for_long(fork: Any, state: str) -> None:
+    """Nor for each value of a call of many: a process that was waited for in vain is not waited for again."""
+    two = TwoShards()
+
+    def other(send: Any) -> None:
+        two.space.set(two.keys[1][0], b"mine")
+        send(two.engine.owner)
+        while state == "works elsewhere":
+            two.space.set(two.keys[1][0], b"mine")
+        while state == "runs":
+            pass
+        time.sleep(60)
+
+    two.lock(0, word_of(fork(other).next()))
+    start = time.monotonic()
+    outcomes = two.space.set_multi([(key, b"value") for key in two.keys[0][:40]])
+    took = time.monotonic() - start
+    assert outcomes == [False] * 40
+    assert two.space.get_multi(two.keys[0][:40]) == [None] * 40
+    assert took < 2.0
+    two.lock(0, bytes(4))
+    assert two.space.set(two.keys[0][0], b"value")
+
+
+def test_a_check_gives_up_on_a_shard_that_a_running_process_seems_to_hold(fork: Any) -> None:
+    two = TwoShards()
+
+    def other(send: Any) -> None:
+        two.space.set(two.keys[1][0], b"mine")
+        send(two.engine.owner)
+        while True:
+            pass
+
+    two.lock(0, word_of(fork(other).next()))
+    start = time.monotonic()
+    with pytest.raises(ShardBusy):
+        two.engine.check()
+    assert time.monotonic() - start < 2.0

@@ -390,6 +390,37 @@ def test_circles_of_mutexes_name_the_keys(mutex: Callable[[str], ShmMutex]) -> N
     assert set(told[0].cycle) <= {"a", "b"}
 
 
+@pytest.mark.parametrize(("tasks", "kept"), [(65, 0), (150, 0), (3, 70)])
+def test_a_circle_is_found_however_long_it_is(mutex: Callable[[str], ShmMutex], tasks: int, kept: int) -> None:
+    """And however many other keys its members hold besides, taken before and after the one that matters."""
+    barrier, ended = threading.Barrier(tasks), list[str]()
+
+    def hold_and_wait(number: int) -> None:
+        others = [mutex(f"{number} {other}") for other in range(2 * kept)]
+        for other in others[:kept]:
+            other.acquire()
+        with mutex(f"circle {number}"):
+            for other in others[kept:]:
+                other.acquire()
+            barrier.wait(30)
+            try:
+                with mutex(f"circle {(number + 1) % tasks}"):
+                    ended.append("went on")
+            except DeadlockError:
+                ended.append("told")
+        for other in others:
+            other.release()
+
+    threads = [threading.Thread(target=hold_and_wait, args=(number,)) for number in range(tasks)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert ended.count("told") == 1
+    assert ended.count("went on") == tasks - 1
+
+
 @pytest.mark.parametrize("timeout", [float("nan"), -1, -0.001])
 def test_timeouts_that_are_none(space: _engine.Space, mutex: Callable[[str], ShmMutex], timeout: float) -> None:
     with pytest.raises(ValueError, match="timeout"):

@@ -14,7 +14,7 @@ import pytest
 
 HERE = Path(__file__).parent
 CORE = HERE.parents[1] / "mpcache" / "shm" / "core"
-SCENES = {"late-void": 1, "old-token": 3, "take-over": 4, "fill": 8, "read": 2, "damage": 1}
+SCENES = {"late-void": 1, "old-token": 3, "take-over": 4, "fill": 8, "read": 2, "damage": 1, "removal": 6}
 """Each scene, and at how many points it has to stop at least: else it proved less than it says."""
 
 
@@ -46,6 +46,7 @@ def test_no_change_of_hands_does_harm(tmp_path: Path) -> None:
         ("FILL_UNCHECKED", "fill", "a fill is there that a delete had forbidden"),
         ("NO_SECOND_LOOK", "fill", "a fill is there that a delete had forbidden"),
         ("NO_RECHECK", "read", "a value is another one's"),
+        ("PUNCH_FIRST", "removal", "a reader was served zeros"),
         ("NO_BOUNDS", "damage", "a length was believed that leads out of the ring"),
     ],
 )

@@ -7,7 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#define CHECK_WAIT_NS MPC_NS_PER_S
+#define CHECK_WAIT_NS (MPC_NS_PER_S / 4) /* more than a set waits; and a running owner is waited for a second longer */
 
 static mpc_status broken(char *why, size_t room, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
@@ -28,6 +28,7 @@ static mpc_status check_record(const mpc_ctx *ctx, const struct mpc_log *log, u6
                                size_t room)
 {
     struct mpc_record record;
+    mpc_step(log->steps);
     if (!mpc_log_record(log, at, &record))
         return broken(why, room, "what lies at %llu is no record: position %llu, %u units, key of %u and value of %u bytes",
                       LL(at), LL(record.position), record.units, record.klen, record.vlen);
@@ -85,6 +86,7 @@ static mpc_status check_index(mpc_ctx *ctx, struct mpc_shard *shard, char *why, 
     a64 *slots = (a64 *)((u8 *)shard + ctx->geometry.index_at);
     for (u64 i = 0; i < (u64)ctx->geometry.index_buckets * MPC_SLOTS_PER_BUCKET; i++) {
         u64 word = mpc_load_acquire(&slots[i]);
+        mpc_step(mpc_steps_of(ctx));
         if (is_stale_slot(shard, word))
             continue;
         mpc_status status = check_slot(ctx, shard, i, word, why, room);
@@ -100,17 +102,17 @@ static mpc_status check_shard(mpc_ctx *ctx, u32 which, char *why, size_t room)
     static const char *const places[] = {"small ring", "main ring", "index"};
     char what[160] = "";
     struct mpc_shard *shard = mpc_shard_at(ctx, which);
-    if (!mpc_lock(ctx, &shard->lock, CHECK_WAIT_NS))
-        return MPC_BUSY;
     unsigned place = 0;
-    mpc_status status = MPC_OK;
+    mpc_status status = mpc_lock_shard(ctx, shard, CHECK_WAIT_NS);
+    if (status != MPC_OK)
+        return status;
     for (; status == MPC_OK && place < MPC_RINGS; place++)
         status = check_log(ctx, shard, place, what, sizeof what);
     if (status != MPC_OK)
         place--;
     else
         status = check_index(ctx, shard, what, sizeof what);
-    mpc_unlock(ctx, &shard->lock);
+    mpc_unlock_shard(ctx, shard);
     if (status != MPC_OK)
         snprintf(why, room, "shard %u, %s: %s", which, places[place], what);
     return status;
@@ -163,7 +165,7 @@ mpc_status mpc_check(mpc_ctx *ctx, char *why, size_t room)
 
 /* -- numbers ----------------------------------------------------------------------------------------------------- */
 
-static void add_shard(const mpc_ctx *ctx, struct mpc_shard *shard, mpc_stats *stats)
+static void add_shard(mpc_ctx *ctx, struct mpc_shard *shard, mpc_stats *stats)
 {
     stats->promoted += mpc_load(&shard->promoted);
     stats->reinserted += mpc_load(&shard->reinserted);
@@ -179,7 +181,7 @@ static void add_shard(const mpc_ctx *ctx, struct mpc_shard *shard, mpc_stats *st
         stats->ring[i].capacity_bytes += capacity * MPC_UNIT;
     }
     a64 *slots = (a64 *)((u8 *)shard + ctx->geometry.index_at);
-    for (u64 i = 0; i < (u64)ctx->geometry.index_buckets * MPC_SLOTS_PER_BUCKET; i++) {
+    for (u64 i = 0; i < (u64)ctx->geometry.index_buckets * MPC_SLOTS_PER_BUCKET && !mpc_retired(ctx); i++) {
         u64 word = mpc_load_acquire(&slots[i]);
         struct mpc_record record;
         const u8 *at;
@@ -207,6 +209,20 @@ static void add_leases(mpc_ctx *ctx, mpc_stats *stats)
     for (u32 i = 0; i < ctx->geometry.lease_buckets; i++)
         for (u32 busy = mpc_load(&buckets[i].busy) & ((1u << MPC_LEASES_PER_BUCKET) - 1); busy; busy &= busy - 1)
             stats->leases += mpc_load(&buckets[i].lease[__builtin_ctz(busy)].owner) != 0;
+}
+
+/* How many keys living processes hold, but for this one. */
+u32 mpc_leases_of_others(mpc_ctx *ctx)
+{
+    u32 held = 0;
+    u64 me = mpc_load(&ctx->self->owner);
+    struct mpc_lease_bucket *buckets = (struct mpc_lease_bucket *)(ctx->base + ctx->geometry.leases_at);
+    for (u32 i = 0; i < ctx->geometry.lease_buckets; i++)
+        for (u32 busy = mpc_load(&buckets[i].busy) & ((1u << MPC_LEASES_PER_BUCKET) - 1); busy; busy &= busy - 1) {
+            u64 owner = mpc_load_acquire(&buckets[i].lease[__builtin_ctz(busy)].owner);
+            held += owner != 0 && owner != me && !mpc_is_dead(ctx, owner);
+        }
+    return held;
 }
 
 /* Counters are exact sums over all processes that ever were; items and bytes are counted as one walks by. */

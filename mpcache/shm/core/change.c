@@ -59,7 +59,7 @@ static mpc_status replace_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct c
                : MPC_ABSENT;
 }
 
-static mpc_status change_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct change *change, u64 drops)
+static mpc_status change_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct change *change, u32 drops)
 {
     for (int i = 0; i < DECISIONS; i++) {
         mpc_hit there;
@@ -85,16 +85,17 @@ static mpc_status make_change(mpc_ctx *ctx, struct change *change, enum mpc_coun
     if (status != MPC_OK)
         return status;
     struct mpc_shard *shard = mpc_shard_of(ctx, change->key);
-    u64 drops = mpc_load_acquire(&shard->drops);
+    u32 drops = mpc_load_acquire(mpc_drops_of(shard, change->key));
     mpc_ask_for(ctx, shard, change->key);
 #ifdef MPC_FAULT_STALE_COUNT
     mpc_hit early;
     change->from = mpc_look_up(ctx, shard, change->key, &early) == MPC_OK ? *(const i64 *)early.value : 0;
 #endif
-    if (!mpc_lock(ctx, &shard->lock, wait_ns))
-        return MPC_BUSY;
+    status = mpc_lock_shard(ctx, shard, wait_ns);
+    if (status != MPC_OK)
+        return status;
     status = change_locked(ctx, shard, change, drops);
-    mpc_unlock(ctx, &shard->lock);
+    mpc_unlock_shard(ctx, shard);
     if (status == MPC_OK)
         mpc_count(ctx, what);
     return status == MPC_DROPPED ? MPC_BUSY : status;

@@ -1,6 +1,6 @@
 /* One process's view of one segment: mapped, verified, and later let go.
  *
- *     mpc_open(fd):  map | verify a private copy of the header | wipe-on-fork page | own descriptor | fork list */
+ *     mpc_open(fd):  map | verify a private copy of the header | wipe-on-fork page | own descriptor, and the fork list */
 #include "engine.h"
 
 #include <errno.h>
@@ -44,31 +44,37 @@ static bool make_self(mpc_ctx *ctx)
     return madvise(self, page, MADV_WIPEONFORK) == 0;
 }
 
-/* The caller's descriptor may be closed, and the liveness lock belongs to the description behind it. */
-static bool own_descriptor(mpc_ctx *ctx, int fd)
+#define MOST_HITS 15            /* between two that look; */
+#define HITS_NS (50 * MPC_NS_PER_MS) /* or as many as came within this time, if that is less */
+#define MARK_MASK 0xffffffffffull /* file offsets that every file system allows */
+
+/* A random file offset that no other description of the segment has (life.c). */
+static bool choose_mark(mpc_ctx *ctx)
 {
-    ctx->fd = mpc_reopen(fd);
-    ctx->fd_pid = (u64)getpid();
-    return ctx->fd >= 0;
+    if (!mpc_random(&ctx->mark, sizeof ctx->mark))
+        return false;
+    ctx->mark = (ctx->mark & MARK_MASK) | 1;
+    return true;
 }
 
-/* `path` is the segment's name in the file system, NULL for one that has none.  On failure nothing is left; errno is the system's word where the status is MPC_SYSTEM. */
+/* `path` is the segment's name in the file system, NULL for one that has none.  The caller's descriptor stays the
+ * caller's, and may be closed: the liveness lock needs a description of its own.  On failure nothing is left; errno is
+ * the system's word where the status is MPC_SYSTEM. */
 mpc_status mpc_open(mpc_ctx *ctx, int fd, const char *path)
 {
     memset(ctx, 0, sizeof *ctx);
-    ctx->fd = ctx->fd_for_child = -1;
+    ctx->fd = ctx->shared_fd = ctx->fd_for_child = -1;
     mpc_status status = map_segment(ctx, fd);
-    if (status == MPC_OK && (!make_self(ctx) || !own_descriptor(ctx, fd) || (path && !(ctx->path = strdup(path)))))
+    mpc_store(&ctx->looked_ns, mpc_mono_coarse_ns());
+    if (status == MPC_OK && (!make_self(ctx) || !choose_mark(ctx) || (path && !(ctx->path = strdup(path))) ||
+                             !mpc_join_fork_list(ctx, fd)))
         status = MPC_SYSTEM;
     if (status != MPC_OK) {
         int saved = errno;
         mpc_close(ctx);
         errno = saved;
-        return status;
     }
-    mpc_store(&ctx->looked_ns, mpc_mono_coarse_ns());
-    mpc_join_fork_list(ctx);
-    return MPC_OK;
+    return status;
 }
 
 void mpc_close(mpc_ctx *ctx)
@@ -77,8 +83,7 @@ void mpc_close(mpc_ctx *ctx)
     if (ctx->base && ctx->self && ctx->fd >= 0)
         mpc_unregister(ctx);
     mpc_unpin(ctx);
-    if (mpc_is_our_inode(ctx, ctx->fd)) /* else the program closed it, and the number may be another file's */
-        close(ctx->fd);
+    mpc_close_descriptors(ctx);
     if (ctx->self)
         munmap(ctx->self, (size_t)sysconf(_SC_PAGESIZE));
     if (ctx->base)
@@ -87,18 +92,6 @@ void mpc_close(mpc_ctx *ctx)
     ctx->path = NULL;
     ctx->base = NULL;
     ctx->self = NULL;
-    ctx->fd = -1;
-}
-
-/* All processes move to the next segment of the name at their next call. */
-void mpc_retire(mpc_ctx *ctx)
-{
-    mpc_store_release(&ctx->header->retired, 1);
-}
-
-bool mpc_retired(mpc_ctx *ctx)
-{
-    return mpc_load_acquire(&ctx->header->retired) != 0;
 }
 
 /* What nobody tells us, asked at most once in MPC_LOOK_NS: whether the program has closed our descriptor, and whether
@@ -110,10 +103,23 @@ mpc_status mpc_look(mpc_ctx *ctx)
         return MPC_OK;
     mpc_store(&ctx->looked_ns, now);
     struct stat st;
-    mpc_status status = mpc_is_our_inode(ctx, ctx->fd) ? MPC_OK : mpc_register(ctx);
-    if (status != MPC_OK || ctx->path == NULL || !mpc_is_our_inode(ctx, ctx->fd) || fstat(ctx->fd, &st) != 0 ||
+    mpc_status status = mpc_is_our_description(ctx, ctx->fd) ? MPC_OK : mpc_register(ctx);
+    if (status != MPC_OK || ctx->path == NULL || !mpc_is_our_description(ctx, ctx->fd) || fstat(ctx->fd, &st) != 0 ||
         st.st_nlink > 0)
         return status;
     mpc_retire(ctx);
     return MPC_RETIRED;
+}
+
+/* A process that only hits has to notice, too, that the file was removed.  How many of its hits may pass without a look
+ * at the clock follows from how fast the last ones came: one that reads 20 times a second or less looks at each. */
+mpc_status mpc_look_after_hits(mpc_ctx *ctx)
+{
+    u64 now = mpc_mono_coarse_ns(), passed = now - mpc_load(&ctx->hits_since_ns);
+    u64 hits = (mpc_load(&ctx->hits_allowed) + 1ull) * HITS_NS / (passed + 1);
+    u32 allowed = hits < MOST_HITS ? (u32)hits : MOST_HITS;
+    mpc_store(&ctx->hits_since_ns, now);
+    mpc_store(&ctx->hits_allowed, allowed);
+    mpc_store(&ctx->hits_left, allowed);
+    return mpc_look(ctx);
 }

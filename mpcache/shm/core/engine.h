@@ -19,6 +19,12 @@ struct mpc_self {
     a32 state; /* nobody, registering, registered */
 };
 
+/* The owner of a shard that this process has waited for in vain, and what it had done by then (wordlock.c). */
+struct mpc_given_up {
+    a32 word, unlocks;
+    a64 steps, elsewhere_ns;
+};
+
 typedef struct mpc_ctx {
     u8 *base;
     struct mpc_header *header;
@@ -26,14 +32,20 @@ typedef struct mpc_ctx {
     u64 seed[4];
     struct mpc_self *self;
     int fd;           /* one open file description of this process: its liveness lock stands on it */
+    int shared_fd;    /* one that children share, so that no lock of a description stands on it; */
+    bool by_process;  /* where no other can be opened fd is this one, and the lock is the process's (life.c) */
     int fd_for_child; /* made before fork() for the child, -1 otherwise */
     u64 fd_pid;       /* the process that fd's description belongs to */
     void *pin;        /* a page mapped through it, so that the description outlives its descriptor */
     u64 dev, ino;
+    u64 mark; /* the file offset of its description: tells it from every other one (life.c) */
     char *path;       /* where another descriptor can be had; NULL: an anonymous segment */
     a64 looked_ns;    /* when its descriptor was last looked at */
+    a64 hits_since_ns; /* when hits were last counted: they look, too, but not each of them (context.c) */
+    a32 hits_allowed, hits_left; /* until one looks: as counted then, and now */
     a64 crowded_ns;   /* when every process slot was last found taken */
     a32 lines;        /* that the last record had which was read; the next may be as long */
+    struct mpc_given_up given_up[MPC_MAX_SHARDS];
     struct mpc_ctx *next;
 } mpc_ctx;
 
@@ -111,22 +123,34 @@ mpc_status mpc_format(u8 *base, const struct mpc_geometry *geometry);
 mpc_status mpc_verify(const u8 *base, u64 mapped, struct mpc_geometry *geometry);
 mpc_status mpc_open(mpc_ctx *ctx, int fd, const char *path);
 void mpc_close(mpc_ctx *ctx);
-void mpc_retire(mpc_ctx *ctx);
-bool mpc_retired(mpc_ctx *ctx);
 mpc_status mpc_look(mpc_ctx *ctx);
+mpc_status mpc_look_after_hits(mpc_ctx *ctx);
 
 mpc_status mpc_register(mpc_ctx *ctx);
 void mpc_unpin(mpc_ctx *ctx);
 void mpc_unregister(mpc_ctx *ctx);
 bool mpc_is_dead(mpc_ctx *ctx, u64 owner);
+bool mpc_wants_to_run(mpc_ctx *ctx, u64 owner);
 bool mpc_anyone_alive(int fd, u32 slots, int *system_error);
-int mpc_reopen(int fd);
-bool mpc_is_our_inode(const mpc_ctx *ctx, int fd);
-void mpc_join_fork_list(mpc_ctx *ctx);
+void mpc_close_descriptors(mpc_ctx *ctx);
+bool mpc_is_our_description(const mpc_ctx *ctx, int fd);
+bool mpc_join_fork_list(mpc_ctx *ctx, int fd);
 void mpc_leave_fork_list(mpc_ctx *ctx);
 u64 mpc_pid_of(mpc_ctx *ctx, u64 owner);
 
-/* Every operation begins with it: registers a process that is new, or new since a fork. */
+/* procfs.c */
+u64 mpc_start_time(u64 pid);
+u64 mpc_namespace_of(const char *path);
+bool mpc_is_runnable(u64 pid);
+
+/* -- removal: retire.c --------------------------------------------------------------------------------------- */
+void mpc_retire(mpc_ctx *ctx);
+bool mpc_retired(mpc_ctx *ctx);
+mpc_status mpc_lock_shard(mpc_ctx *ctx, struct mpc_shard *shard, u64 wait_ns);
+mpc_status mpc_remove(mpc_ctx *ctx, u64 grace_ns, u32 *kept);
+
+/* Every operation begins with it: registers a process that is new, or new since a fork.  A process that registers looks
+ * at `retired` once more: either it sees that, or the remover sees its liveness byte and waits for it. */
 static inline mpc_status mpc_enter(mpc_ctx *ctx)
 {
     if (mpc_load(&ctx->header->retired))
@@ -135,16 +159,22 @@ static inline mpc_status mpc_enter(mpc_ctx *ctx)
     struct mpc_slot *slots = (struct mpc_slot *)(ctx->base + ctx->geometry.slots_at);
     if (owner != 0 && mpc_load(&slots[owner & 0xffff].id) == owner)
         return MPC_OK;
-    return mpc_register(ctx);
+    mpc_status status = mpc_register(ctx);
+    return status == MPC_OK && mpc_load_acquire(&ctx->header->retired) ? MPC_RETIRED : status;
 }
 
 /* -- word locks: wordlock.c --------------------------------------------------------------------------------- */
-bool mpc_lock(mpc_ctx *ctx, a32 *lock, u64 wait_ns);
+bool mpc_lock(mpc_ctx *ctx, a32 *word, u64 patience_ns);
+bool mpc_take_shard(mpc_ctx *ctx, struct mpc_shard *shard, u64 patience_ns);
+bool mpc_lock_nested(mpc_ctx *ctx, a32 *word, u64 patience_ns);
 void mpc_unlock(mpc_ctx *ctx, a32 *lock);
+void mpc_unlock_shard(mpc_ctx *ctx, struct mpc_shard *shard);
 void mpc_free_word_of(a32 *lock, u32 slot);
 u32 mpc_word_of(u64 owner);
 
 /* -- namespaces and keys: space.c, hash.c ------------------------------------------------------------------- */
+#define MPC_NO_NAME UINT32_MAX
+u32 mpc_space_name(mpc_ctx *ctx, u16 which, char name[MPC_NAME_BYTES]);
 mpc_status mpc_space_open(mpc_ctx *ctx, const char *name, size_t len, u16 *space);
 u64 mpc_invalidate(mpc_ctx *ctx, u16 space, bool hard);
 void mpc_clear(mpc_ctx *ctx, u16 space);
@@ -154,7 +184,6 @@ u64 mpc_hash(const u64 seed[2], u64 salt, const void *bytes, size_t n);
 
 /* -- the store: store.c --------------------------------------------------------------------------------------- */
 void mpc_ask_for_slot(const mpc_ctx *ctx, const mpc_key *key);
-void mpc_ask_for_slot(const mpc_ctx *ctx, const mpc_key *key);
 void mpc_ask_for_record(const mpc_ctx *ctx, const mpc_key *key);
 mpc_status mpc_may_read(mpc_ctx *ctx);
 mpc_status mpc_find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit);
@@ -162,7 +191,7 @@ mpc_status mpc_find_asked(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit);
 mpc_status mpc_copy(mpc_ctx *ctx, const mpc_hit *hit, void *to);
 mpc_status mpc_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64 wait_ns);
 mpc_status mpc_fill(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, const mpc_hold *guard, u64 wait_ns);
-mpc_status mpc_delete(mpc_ctx *ctx, const mpc_key *key);
+mpc_status mpc_delete(mpc_ctx *ctx, const mpc_key *key, u64 wait_ns);
 mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 space, mpc_hit *hit, u8 key[MPC_MAX_KEY]);
 void mpc_drop(mpc_ctx *ctx, const mpc_key *key);
 u64 mpc_largest_value(const mpc_ctx *ctx, u32 klen);
@@ -178,12 +207,12 @@ mpc_status mpc_touch(mpc_ctx *ctx, const mpc_key *key, i64 expires, u8 but, u64 
 mpc_status mpc_lease_try(mpc_ctx *ctx, const mpc_key *key, mpc_hold *hold, mpc_wait *wait, u64 wait_ns);
 mpc_status mpc_lease_wait(mpc_ctx *ctx, mpc_wait *wait, const mpc_hold *held, u32 count, u64 at_most_ns);
 void mpc_lease_waited(mpc_ctx *ctx, const mpc_hold *held, u32 count);
-mpc_status mpc_lease_release(mpc_ctx *ctx, const mpc_hold *hold, bool stored);
+mpc_status mpc_lease_release(mpc_ctx *ctx, const mpc_hold *hold, bool stored, u64 wait_ns);
 bool mpc_lease_held(mpc_ctx *ctx, const mpc_key *key, u64 *owner);
 bool mpc_lease_mine(mpc_ctx *ctx, const mpc_hold *hold);
 mpc_status mpc_lease_guard(mpc_ctx *ctx, const mpc_key *key, mpc_hold *guard, u64 wait_ns);
 bool mpc_lease_void(mpc_ctx *ctx, const mpc_key *key);
-void mpc_lease_settle(mpc_ctx *ctx, const mpc_key *key);
+bool mpc_lease_settle(mpc_ctx *ctx, const mpc_key *key, u64 wait_ns);
 bool mpc_lease_fill_begin(mpc_ctx *ctx, const mpc_key *key, const mpc_hold *guard, u64 wait_ns, mpc_status *verdict);
 void mpc_lease_fill_end(mpc_ctx *ctx, const mpc_hold *guard);
 bool mpc_lease_voided(mpc_ctx *ctx, const mpc_hold *guard);
@@ -192,6 +221,7 @@ void mpc_lease_free_slot(mpc_ctx *ctx, u32 slot);
 /* -- looking at the whole: census.c ------------------------------------------------------------------------------- */
 void mpc_stats_read(mpc_ctx *ctx, mpc_stats *stats);
 mpc_status mpc_check(mpc_ctx *ctx, char *why, size_t room);
+u32 mpc_leases_of_others(mpc_ctx *ctx);
 
 /* -- small shared helpers ------------------------------------------------------------------------------------------ */
 static inline struct mpc_space *mpc_space_at(const mpc_ctx *ctx, u16 space)
@@ -225,15 +255,29 @@ static inline void mpc_count(mpc_ctx *ctx, enum mpc_count what)
     }
 }
 
+/* Show those who wait for a word lock of this process that it is at work: after each unlock, and every so often in what
+ * takes long under a lock.  Not an atomic addition: that the number changes is all that counts. */
+static inline void mpc_step(a64 *steps)
+{
+    mpc_store(steps, mpc_load(steps) + 1);
+}
+
+static inline a64 *mpc_steps_of(const mpc_ctx *ctx)
+{
+    return &mpc_slot_at(ctx, (u32)(mpc_load(&ctx->self->owner) & 0xffff))->steps;
+}
+
 /* Count one event of a shard, under its lock. */
 static inline void mpc_tally_locked(a64 *counter)
 {
     mpc_store(counter, mpc_load(counter) + 1);
 }
 
+#define MPC_UNLOCKED (1ull << 32) /* steps of one unlock: more than long work under one lock has */
 #define MPC_TAKEOVER_NS (20 * MPC_NS_PER_MS) /* a waiter judges the holder each time that this has passed */
-#define MPC_SHARD_WAIT_NS (100 * MPC_NS_PER_MS) /* after this a set gives up; longer than one take-over */
+#define MPC_SHARD_WAIT_NS (100 * MPC_NS_PER_MS) /* a set gives up when a shard's owner did nothing for so long */
 #define MPC_LONG_COPY (64u << 10) /* bytes from which a copy is worth a release of the GIL */
+#define MPC_GRACE_NS (250 * MPC_NS_PER_MS) /* a remover lets operations end that began before; longer than any waits */
 #define MPC_LOOK_NS (250 * MPC_NS_PER_MS) /* a look at the descriptor: is it still ours, has the file a name? */
 
 #endif

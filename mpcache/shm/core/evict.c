@@ -36,7 +36,8 @@ u64 mpc_largest_units(const mpc_ctx *ctx)
 
 u64 mpc_largest_value(const mpc_ctx *ctx, u32 klen)
 {
-    u64 most = mpc_largest_units(ctx) * MPC_UNIT - mpc_value_at(klen);
+    u64 room = mpc_largest_units(ctx) * MPC_UNIT, taken = mpc_value_at(klen);
+    u64 most = room > taken ? room - taken : 0;
     return most < UINT32_MAX ? most : UINT32_MAX;
 }
 

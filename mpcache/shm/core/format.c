@@ -9,6 +9,7 @@
 #define MPC_BYTES_PER_GHOST 512u
 #define MPC_MIN_SHARD (256u << 10)
 #define MPC_MAX_SIZE (1ull << 44)
+#define MPC_MAX_SHARD (1ull << 40) /* so that the numbers of its buckets and ghosts fit 32 bits */
 
 static u64 up(u64 n, u64 to)
 {
@@ -73,6 +74,8 @@ mpc_status mpc_plan(struct mpc_geometry *g, u64 size, u32 shards, u32 slots, u64
     if (size < g->shards_at + (u64)shards * MPC_MIN_SHARD)
         return MPC_TOO_SMALL;
     g->shard_bytes = down((size - g->shards_at) / shards, MPC_LINE);
+    if (g->shard_bytes > MPC_MAX_SHARD)
+        return MPC_BAD_HEADER;
     g->position_limit = position_limit;
     plan_shard(g);
     return position_limit > (MPC_LAPS_PER_SET + 3) * g->main_units ? MPC_OK : MPC_BAD_HEADER;

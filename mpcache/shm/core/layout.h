@@ -11,9 +11,10 @@
  *              | key | value |
  *
  * Positions count units of 8 bytes from the birth of a ring and never decrease; position % capacity is the
- * place in the ring.  New values come to the small ring, a tenth of the log; those that are read go on to main.  A record is valid while tail <= position and its end <= head.  Nothing here is a pointer,
- * so every process may map the segment where it likes.  The geometry is a pure function of five numbers, so an
- * attacher computes it anew and believes only what agrees. */
+ * place in the ring.  New values come to the small ring, a tenth of the log; those that are read go on to main.  A
+ * record is valid while tail <= position and its end <= head.  Nothing here is a pointer, so every process may map the
+ * segment where it likes.  The geometry is a pure function of five numbers, so an attacher computes it again and
+ * believes only what agrees. */
 #ifndef MPC_LAYOUT_H
 #define MPC_LAYOUT_H
 
@@ -22,7 +23,7 @@
 #define MPC_MAGIC 0x00656863616370d6ull /* not ASCII in its first byte: no text file begins so */
 #define MPC_LAYOUT 2u
 
-#define MPC_UNIT 8u           /* bytes in which positions count */
+#define MPC_UNIT 8ull         /* bytes in which positions count; 64 bits, so that no product of units and it wraps */
 #define MPC_ALIGN_UNITS 2u    /* records and values start on 16 bytes, like the payload of a bytes object */
 #define MPC_MAX_KEY 65535u
 #define MPC_NAME_BYTES 63u
@@ -32,6 +33,7 @@
 #define MPC_LEASES_PER_BUCKET 16u
 #define MPC_SLOTS_PER_BUCKET 8u
 #define MPC_COUNTERS 24u
+#define MPC_DROP_CLASSES 16u /* of keys in a shard: a cache line that is read by every set, and hardly ever written */
 
 /* Liveness bytes: locks on offsets that no file reaches (see life.c). */
 #define MPC_LIFE_AT (1ll << 60)
@@ -93,7 +95,8 @@ struct mpc_slot {
     a64 generation;
     a64 pid, start;     /* its pid, and its start time in clock ticks (proc(5), stat field 22) */
     a64 pid_ns, time_ns; /* inode numbers of its namespaces: where pid and start time mean the same */
-    u64 spare[2];
+    a64 steps; /* moves while the process is at work under a word lock, and with each that it gives back (wordlock.c) */
+    u64 spare;
     a64 count[MPC_COUNTERS];
 };
 
@@ -126,8 +129,8 @@ struct mpc_ring {
 
 struct mpc_shard {
     a32 lock;
-    a32 unused;
-    a64 drops; /* sets that gave up; one that was under way meanwhile must not bring an older value back */
+    a32 unlocks; /* counts them, for those who wait (wordlock.c) */
+    u64 spare;
     a64 widest; /* units of the largest record so far that may be moved; main keeps room for its copy */
     a64 lengths; /* of the last records, a running sum: 64 times their mean, in units */
     a64 refused; /* guests that found no room */
@@ -136,7 +139,8 @@ struct mpc_shard {
     u8 pad2[MPC_LINE - MPC_RINGS * sizeof(struct mpc_ring)];
     a64 evicted[MPC_RINGS]; /* from here on: counters, written under the lock */
     a64 promoted, reinserted, ghost_hits, expired, overflow, cleared;
-    a64 spare[8];
+    a32 drops[MPC_DROP_CLASSES]; /* sets that gave up, by their key's hash, without the lock; one of the same key that
+                                  * was under way meanwhile must not bring an older value back */
 };
 
 struct mpc_record {
@@ -159,6 +163,7 @@ struct mpc_record {
 #define MPC_RECORD_UNITS (sizeof(struct mpc_record) / MPC_UNIT)
 
 _Static_assert(sizeof(struct mpc_space) == 2 * MPC_LINE, "epochs and name have a line each");
+_Static_assert(UINT32_MAX * MPC_UNIT > UINT32_MAX, "the bytes of the longest record do not wrap");
 _Static_assert(sizeof(struct mpc_slot) == 4 * MPC_LINE, "no two processes count on one line");
 _Static_assert(sizeof(struct mpc_lease) == MPC_LINE, "a lease is a line");
 _Static_assert(sizeof(struct mpc_lease_bucket) == (1 + MPC_LEASES_PER_BUCKET) * MPC_LINE, "bucket");

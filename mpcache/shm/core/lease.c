@@ -14,7 +14,6 @@
 #include "engine.h"
 
 #define SLICE_NS (20 * MPC_NS_PER_MS)
-#define HOPS 64
 #define NESTED_WAIT_NS (25 * MPC_NS_PER_MS) /* one take-over, while others wait for the shard that is held */
 
 static struct mpc_lease_bucket *bucket_at(const mpc_ctx *ctx, u32 which)
@@ -42,7 +41,8 @@ static struct mpc_lease_bucket *bucket_with(const mpc_ctx *ctx, u32 entry)
     return bucket_at(ctx, entry / MPC_LEASES_PER_BUCKET);
 }
 
-/* The fence is read between two looks at the owner: both belong to one hold. */
+/* The fence is read between two looks at the owner: both belong to one hold.  A taker empties the owner before it
+ * writes the fence (take_locked), so that the second look cannot find the owner to whom the fence does not belong. */
 static bool read_holder(struct mpc_lease *lease, u64 *owner, u64 *fence)
 {
     *owner = mpc_load_acquire(&lease->owner);
@@ -112,6 +112,7 @@ static void take_locked(mpc_ctx *ctx, struct mpc_lease_bucket *bucket, struct mp
 #else
     mpc_store_release(&lease->owner, 0);
 #endif
+    atomic_thread_fence(memory_order_release); /* who reads the new fence sees that the old owner is gone: read_holder */
     mpc_store(&lease->key[0], key[0]);
     mpc_store(&lease->key[1], key[1]);
     mpc_store(&lease->waits_for, 0);
@@ -207,22 +208,26 @@ static void say_whom_i_wait_for(mpc_ctx *ctx, const mpc_hold *held, u32 count, u
     }
 }
 
-static bool is_mine(const mpc_hold *held, u32 count, u32 entry)
+static bool is_mine(const mpc_ctx *ctx, u64 owner, const mpc_hold *held, u32 count, u32 entry)
 {
+    if (owner != mpc_load(&ctx->self->owner))
+        return false;
     for (u32 i = 0; i < count; i++)
         if (held[i].entry == entry)
             return true;
     return false;
 }
 
-/* Follow holder -> what it waits for, from the entry that I wait for, until one of mine.  Returns a signature of
- * the circle with every fence on it, or 0; the youngest fence goes to *youngest. */
+/* Follow holder -> what it waits for, from the entry that this process waits for, until one that it holds.  Returns a
+ * signature of the circle with every fence on it, or 0; the youngest fence goes to *youngest.  The way may lead into a
+ * circle of others, and would not end there: an entry is remembered, a later one each time that the steps since have
+ * doubled, and the walk ends when it comes back (Brent, "An improved Monte Carlo factorization algorithm", 1980). */
 static u64 find_circle(mpc_ctx *ctx, u32 from, const mpc_hold *held, u32 count, u64 *youngest)
 {
     static const u64 seed[2] = {0x636972636c65ull, 0x77616974ull};
-    u64 signature = 1, at = from;
+    u64 signature = 1, at = from, remembered = from, steps = 0, until = 1;
     *youngest = 0;
-    for (int hop = 0; hop < HOPS; hop++) {
+    for (u32 hop = 0; hop < entries(ctx); hop++) {
         u64 owner, fence;
         if (at >= entries(ctx) || !read_holder(lease_at(ctx, (u32)at), &owner, &fence))
             return 0;
@@ -230,12 +235,17 @@ static u64 find_circle(mpc_ctx *ctx, u32 from, const mpc_hold *held, u32 count, 
         signature = mpc_hash(seed, signature, link, sizeof link) | 1;
         if (fence > *youngest)
             *youngest = fence;
-        if (is_mine(held, count, (u32)at))
+        if (is_mine(ctx, owner, held, count, (u32)at))
             return signature;
         u32 next = mpc_load_acquire(&lease_at(ctx, (u32)at)->waits_for);
-        if (next == 0)
+        at = next - 1ull;
+        if (next == 0 || at == remembered)
             return 0;
-        at = next - 1;
+        if (++steps == until) {
+            remembered = at;
+            until *= 2;
+            steps = 0;
+        }
     }
     return 0;
 }
@@ -310,8 +320,10 @@ bool mpc_lease_mine(mpc_ctx *ctx, const mpc_hold *hold)
            holds(lease_at(ctx, hold->entry), hold);
 }
 
-/* The busy bit is cleared under the lock only, where nobody else can be setting it. */
-mpc_status mpc_lease_release(mpc_ctx *ctx, const mpc_hold *hold, bool stored)
+/* Give the hold back.  MPC_NOT_HELD: it was lost.  `wait_ns` 0 only tries: MPC_BUSY, it is still held.  The busy bit is
+ * cleared under the lock only, where no other process can be setting it; a lock that cannot be had in time is done
+ * without. */
+mpc_status mpc_lease_release(mpc_ctx *ctx, const mpc_hold *hold, bool stored, u64 wait_ns)
 {
     if (hold->shared)
         return MPC_OK;
@@ -319,7 +331,9 @@ mpc_status mpc_lease_release(mpc_ctx *ctx, const mpc_hold *hold, bool stored)
         return MPC_NOT_HELD;
     struct mpc_lease *lease = lease_at(ctx, hold->entry);
     struct mpc_lease_bucket *bucket = bucket_with(ctx, hold->entry);
-    bool locked = mpc_lock(ctx, &bucket->lock, MPC_SHARD_WAIT_NS);
+    bool locked = mpc_lock(ctx, &bucket->lock, wait_ns);
+    if (!locked && wait_ns == 0)
+        return MPC_BUSY;
     if (!stored)
         mpc_store_release(&lease->unstored, hold->fence);
     free_entry(lease, hold->owner);
@@ -405,30 +419,39 @@ static void raise_voided(struct mpc_lease *lease, u64 fence)
 }
 
 /* The key is about to change by other hands: what its creator makes must not be stored.  The creator keeps its
- * lease.  A creator that begins only now will read what the caller has already done.  Whether there was one. */
+ * lease.  A creator that begins only now will read what the caller has already done: the first fence orders that before
+ * the look at the entry.  The second orders the void before the look at the bucket's lock, or at the slot.  Returns
+ * whether there was a creator. */
 bool mpc_lease_void(mpc_ctx *ctx, const mpc_key *key)
 {
     u64 hash[2];
     mpc_key_hash128(ctx, key, hash);
+    atomic_thread_fence(memory_order_seq_cst);
     struct mpc_lease *lease = entry_of(bucket_at(ctx, bucket_of(ctx, hash)), hash);
 #ifdef MPC_FAULT_NO_VOID
     return false;
 #endif
-    if (lease)
-        raise_voided(lease, mpc_load_acquire(&lease->fence));
+    if (!lease)
+        return false;
+    raise_voided(lease, mpc_load_acquire(&lease->fence));
     atomic_thread_fence(memory_order_seq_cst);
-    return lease != NULL;
+    return true;
 }
 
 /* Wait until a fill that is just being published has been: it holds the bucket's lock.  A filler that died there is
- * noticed within the wait; one that is stopped is not waited for any longer, and will find the void. */
-void mpc_lease_settle(mpc_ctx *ctx, const mpc_key *key)
+ * noticed within the wait; one that is stopped is not waited for any longer, and will find the void.  False: one is at
+ * it, and `wait_ns` is 0, for which it is not waited for. */
+bool mpc_lease_settle(mpc_ctx *ctx, const mpc_key *key, u64 wait_ns)
 {
     u64 hash[2];
     mpc_key_hash128(ctx, key, hash);
     struct mpc_lease_bucket *bucket = bucket_at(ctx, bucket_of(ctx, hash));
-    if (mpc_load_acquire(&bucket->lock) != 0 && mpc_lock(ctx, &bucket->lock, 2 * MPC_TAKEOVER_NS))
+    if (mpc_load_acquire(&bucket->lock) == 0)
+        return true;
+    bool locked = mpc_lock(ctx, &bucket->lock, wait_ns ? 2 * MPC_TAKEOVER_NS : 0);
+    if (locked)
         mpc_unlock(ctx, &bucket->lock);
+    return locked || wait_ns != 0;
 }
 
 bool mpc_lease_voided(mpc_ctx *ctx, const mpc_hold *guard)
@@ -445,7 +468,8 @@ bool mpc_lease_fill_begin(mpc_ctx *ctx, const mpc_key *key, const mpc_hold *guar
     if (!mpc_lease_mine(ctx, guard) || mpc_lease_voided(ctx, guard) || !has_key(lease_at(ctx, guard->entry), hash))
         return false;
     *verdict = wait_ns ? MPC_DROPPED : MPC_BUSY;
-    if (!mpc_lock(ctx, &bucket_with(ctx, guard->entry)->lock, wait_ns < NESTED_WAIT_NS ? wait_ns : NESTED_WAIT_NS))
+    a32 *lock = &bucket_with(ctx, guard->entry)->lock;
+    if (!mpc_lock_nested(ctx, lock, wait_ns < NESTED_WAIT_NS ? wait_ns : NESTED_WAIT_NS))
         return false;
     *verdict = MPC_REFUSED;
 #ifdef MPC_FAULT_FILL_UNCHECKED
@@ -454,7 +478,7 @@ bool mpc_lease_fill_begin(mpc_ctx *ctx, const mpc_key *key, const mpc_hold *guar
     atomic_thread_fence(memory_order_seq_cst); /* either I see the void, or who has voided sees the lock: mpc_lease_settle */
     if (mpc_lease_mine(ctx, guard) && !mpc_lease_voided(ctx, guard))
         return true;
-    mpc_unlock(ctx, &bucket_with(ctx, guard->entry)->lock);
+    mpc_unlock(ctx, lock);
     return false;
 }
 

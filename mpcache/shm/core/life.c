@@ -9,6 +9,11 @@
  * one, opened beforehand by the parent (it may have changed its user by the time it needs it); the child closes the
  * inherited one, which does not unlock, and does not inherit the pin.
  *
+ * Who may not open the file (its process has dropped its privileges and forks again, or sees neither /proc nor the path
+ * any more) uses a description that all children share, and that no lock of this kind ever stands on.  Its lock is then
+ * one of the process (F_SETLK), whose death frees it, too; other processes see no difference.  But such a lock is also
+ * lost when the process closes any descriptor of the file.
+ *
  * A raw clone() runs no fork handler, so who I am stands in a page that the kernel wipes for the child. */
 #include "engine.h"
 
@@ -41,20 +46,38 @@ static int to_high(int fd)
     return high;
 }
 
-/* Another open file description of the same inode: works across setuid, chroot and unlink. */
-int mpc_reopen(int fd)
+static bool is_our_inode(const mpc_ctx *ctx, int fd)
+{
+    struct stat st;
+    return fd >= 0 && fstat(fd, &st) == 0 && (u64)st.st_dev == ctx->dev && (u64)st.st_ino == ctx->ino;
+}
+
+/* The mark is the description's file offset, which nothing else uses; dup() and a descriptor that fork() inherits
+ * share it, another open() does not. */
+static int put_mark(const mpc_ctx *ctx, int fd)
+{
+    if (fd < 0 || lseek(fd, (off_t)ctx->mark, SEEK_SET) >= 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+/* Another open file description of the same inode, also of one that has no name any more: it takes /proc and the
+ * permission to open the file. */
+static int reopen(const mpc_ctx *ctx, int fd)
 {
     char path[32];
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     int again = open(path, O_RDWR | O_CLOEXEC);
-    return again < 0 ? -1 : to_high(again);
+    return again < 0 ? -1 : put_mark(ctx, to_high(again));
 }
 
-/* Programs close descriptors that they do not know; another file may stand behind the number by now. */
-bool mpc_is_our_inode(const mpc_ctx *ctx, int fd)
+/* Programs close descriptors that they do not know.  By now another file may have the number, or a descriptor of the
+ * same segment that another context of this process opened: its locks are not this context's, and must not be
+ * released, closed or asked about through it. */
+bool mpc_is_our_description(const mpc_ctx *ctx, int fd)
 {
-    struct stat st;
-    return fd >= 0 && fstat(fd, &st) == 0 && (u64)st.st_dev == ctx->dev && (u64)st.st_ino == ctx->ino;
+    return is_our_inode(ctx, fd) && lseek(fd, 0, SEEK_CUR) == (off_t)ctx->mark;
 }
 
 static struct flock life_lock(short type, u32 slot, u32 count)
@@ -62,16 +85,10 @@ static struct flock life_lock(short type, u32 slot, u32 count)
     return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = MPC_LIFE_AT + slot, .l_len = count};
 }
 
-static bool lock_life(int fd, u32 slot)
+static bool set_life(const mpc_ctx *ctx, short type, u32 slot)
 {
-    struct flock lock = life_lock(F_WRLCK, slot, 1);
-    return fcntl(fd, F_OFD_SETLK, &lock) == 0;
-}
-
-static void unlock_life(int fd, u32 slot)
-{
-    struct flock lock = life_lock(F_UNLCK, slot, 1);
-    fcntl(fd, F_OFD_SETLK, &lock);
+    struct flock lock = life_lock(type, slot, 1);
+    return fcntl(ctx->fd, ctx->by_process ? F_SETLK : F_OFD_SETLK, &lock) == 0;
 }
 
 /* Whether any process is attached to the segment behind fd; an error counts as yes. */
@@ -86,57 +103,38 @@ bool mpc_anyone_alive(int fd, u32 slots, int *system_error)
 
 /* -- who a process is ------------------------------------------------------------------------------------------ */
 
-/* Field 22 of /proc/PID/stat; the name before it may hold blanks and brackets.  0: unknown. */
-static u64 start_time(u64 pid)
-{
-    char path[40], text[1024];
-    snprintf(path, sizeof path, "/proc/%llu/stat", (unsigned long long)pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    ssize_t got = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (got <= 0)
-        return 0;
-    text[got] = 0;
-    const char *at = strrchr(text, ')');
-    for (int field = 2; at && field < 22; field++)
-        at = strchr(at + 1, ' ');
-    return at ? strtoull(at, NULL, 10) : 0;
-}
-
-static u64 namespace_of(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 ? (u64)st.st_ino : 0;
-}
-
 static void describe_myself(struct mpc_slot *slot)
 {
     u64 pid = (u64)getpid();
     mpc_store(&slot->pid, pid);
-    mpc_store(&slot->start, start_time(pid));
-    mpc_store(&slot->pid_ns, namespace_of("/proc/self/ns/pid"));
-    mpc_store(&slot->time_ns, namespace_of("/proc/self/ns/time"));
+    mpc_store(&slot->start, mpc_start_time(pid));
+    mpc_store(&slot->pid_ns, mpc_namespace_of("/proc/self/ns/pid"));
+    mpc_store(&slot->time_ns, mpc_namespace_of("/proc/self/ns/time"));
 }
 
-/* Says so only when it can be known: the same non-zero namespaces on both sides, and no such process there, or
- * one that started at another time. */
-static bool process_is_gone(const mpc_ctx *ctx, const struct mpc_slot *slot)
+/* The pid of the slot's process as this process may use it: known and in the same non-zero namespaces; else 0. */
+static u64 visible_pid(const mpc_ctx *ctx, const struct mpc_slot *slot)
 {
     u64 me = mpc_load(&ctx->self->owner);
     if (me == 0)
-        return false;
+        return 0;
     const struct mpc_slot *mine = mpc_slot_at(ctx, (u32)(me & 0xffff));
     u64 pid_ns = mpc_load(&slot->pid_ns), time_ns = mpc_load(&slot->time_ns);
     if (pid_ns == 0 || pid_ns != mpc_load(&mine->pid_ns) || time_ns == 0 || time_ns != mpc_load(&mine->time_ns))
-        return false;
-    u64 pid = mpc_load(&slot->pid), start = mpc_load(&slot->start);
-    if (pid == 0 || pid > INT32_MAX)
+        return 0;
+    u64 pid = mpc_load(&slot->pid);
+    return pid <= INT32_MAX ? pid : 0;
+}
+
+/* Says so only when it can be known: no such process is there, or one that started at another time. */
+static bool process_is_gone(const mpc_ctx *ctx, const struct mpc_slot *slot)
+{
+    u64 pid = visible_pid(ctx, slot), start = mpc_load(&slot->start);
+    if (pid == 0)
         return false;
     if (kill((pid_t)pid, 0) != 0)
         return errno == ESRCH;
-    u64 now = start_time(pid);
+    u64 now = mpc_start_time(pid);
     return start != 0 && now != 0 && now != start;
 }
 
@@ -152,9 +150,18 @@ bool mpc_is_dead(mpc_ctx *ctx, u64 owner)
     if (owner == mpc_load(&ctx->self->owner))
         return false; /* my own locks do not show in F_OFD_GETLK */
     struct flock lock = life_lock(F_WRLCK, which, 1);
-    bool freed = mpc_is_our_inode(ctx, ctx->fd) && fcntl(ctx->fd, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK;
+    bool freed = mpc_is_our_description(ctx, ctx->fd) && fcntl(ctx->fd, F_OFD_GETLK, &lock) == 0 &&
+                 lock.l_type == F_UNLCK;
     bool dead = freed || process_is_gone(ctx, slot);
     return dead || mpc_load_acquire(&slot->id) != owner;
+}
+
+/* Whether the process with this id is known to be on a core, or to wait for one: it is slow, and not stopped. */
+bool mpc_wants_to_run(mpc_ctx *ctx, u64 owner)
+{
+    u32 which = (u32)(owner & 0xffff);
+    u64 pid = owner != 0 && which < ctx->geometry.slots ? visible_pid(ctx, mpc_slot_at(ctx, which)) : 0;
+    return pid != 0 && mpc_is_runnable(pid);
 }
 
 u64 mpc_pid_of(mpc_ctx *ctx, u64 owner)
@@ -201,21 +208,25 @@ static void move_in(mpc_ctx *ctx, u32 which)
 static bool take_a_slot(mpc_ctx *ctx)
 {
     for (u32 i = 0; i < ctx->geometry.slots; i++)
-        if (lock_life(ctx->fd, i)) {
+        if (set_life(ctx, F_WRLCK, i)) {
             move_in(ctx, i);
             return true;
         }
     return false;
 }
 
-/* Through the inherited descriptor; or by name, where the program has closed that (daemons close all they find). */
-static int another_descriptor(const mpc_ctx *ctx)
+/* Through a descriptor that is there; or by name, where the program has closed those (daemons close all they find).  The
+ * caller holds contexts_lock until the result is where the fork handlers find it: a fork in between would leave the
+ * description to the child, and the liveness lock held for as long as the child lives. */
+static int another_descriptor_locked(const mpc_ctx *ctx)
 {
-    if (mpc_is_our_inode(ctx, ctx->fd))
-        return mpc_reopen(ctx->fd);
+    int known = is_our_inode(ctx, ctx->fd) ? ctx->fd : ctx->shared_fd;
+    int again = is_our_inode(ctx, known) ? reopen(ctx, known) : -1;
+    if (again >= 0)
+        return again;
     int fd = ctx->path ? open(ctx->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW) : -1;
-    if (fd < 0 || mpc_is_our_inode(ctx, fd))
-        return fd < 0 ? -1 : to_high(fd);
+    if (fd < 0 || is_our_inode(ctx, fd))
+        return fd < 0 ? -1 : put_mark(ctx, to_high(fd));
     close(fd);
     return -1;
 }
@@ -241,23 +252,50 @@ void mpc_unpin(mpc_ctx *ctx)
     ctx->pin = NULL;
 }
 
-/* For a new life: a description that is mine, and not the parent's.  What is closed here is the parent's; a number that
- * stands for another file by now is left alone. */
+/* `own` < 0: none could be opened. */
+static void use_description(mpc_ctx *ctx, int own)
+{
+    ctx->by_process = own < 0;
+    ctx->fd = own < 0 ? ctx->shared_fd : own;
+    ctx->fd_pid = (u64)getpid();
+}
+
+/* A number that stands for another description by now is left alone. */
+static void close_description(mpc_ctx *ctx)
+{
+    if (ctx->fd != ctx->shared_fd && mpc_is_our_description(ctx, ctx->fd))
+        close(ctx->fd);
+}
+
+void mpc_close_descriptors(mpc_ctx *ctx)
+{
+    close_description(ctx);
+    if (mpc_is_our_description(ctx, ctx->shared_fd))
+        close(ctx->shared_fd);
+    ctx->fd = ctx->shared_fd = -1;
+}
+
+/* What is closed here is the parent's. */
+static bool take_description_locked(mpc_ctx *ctx)
+{
+    int mine = another_descriptor_locked(ctx);
+    if (mine < 0 && !mpc_is_our_description(ctx, ctx->shared_fd))
+        return false;
+    close_description(ctx);
+    mpc_unpin(ctx);
+    use_description(ctx, mine);
+    return true;
+}
+
+/* Make sure of a description that belongs to this process and not to its parent, before registering. */
 static bool own_description(mpc_ctx *ctx)
 {
-    u64 pid = (u64)getpid();
-    bool ours = mpc_is_our_inode(ctx, ctx->fd);
-    if (ctx->fd_pid == pid && ours)
+    if (ctx->fd_pid == (u64)getpid() && mpc_is_our_description(ctx, ctx->fd))
         return true;
-    int mine = another_descriptor(ctx);
-    if (mine < 0)
-        return false;
-    if (ours)
-        close(ctx->fd);
-    mpc_unpin(ctx);
-    ctx->fd = mine;
-    ctx->fd_pid = pid;
-    return true;
+    pthread_mutex_lock(&contexts_lock);
+    bool taken = take_description_locked(ctx);
+    pthread_mutex_unlock(&contexts_lock);
+    return taken;
 }
 
 static mpc_status become_somebody(mpc_ctx *ctx)
@@ -281,9 +319,14 @@ static mpc_status become_somebody(mpc_ctx *ctx)
  * cannot have theirs from, one that is closed. */
 static mpc_status see_again(mpc_ctx *ctx)
 {
-    int fd = mpc_is_our_inode(ctx, ctx->fd) ? -1 : another_descriptor(ctx);
+    pthread_mutex_lock(&contexts_lock);
+    int fd = mpc_is_our_description(ctx, ctx->fd) ? -1 : another_descriptor_locked(ctx);
+    bool lost = fd >= 0 && ctx->by_process; /* its lock went with the descriptor */
     if (fd >= 0)
-        ctx->fd = fd;
+        use_description(ctx, fd);
+    pthread_mutex_unlock(&contexts_lock);
+    if (lost)
+        set_life(ctx, F_WRLCK, (u32)(mpc_load(&ctx->self->owner) & 0xffff));
     return MPC_OK;
 }
 
@@ -306,7 +349,9 @@ mpc_status mpc_register(mpc_ctx *ctx)
     return status;
 }
 
-/* In this order: were the byte freed before the id, a late store could rob its next owner. */
+/* In this order: were the byte freed before the id, a late store could rob its next owner.  A descriptor that the
+ * program has closed is left alone, for its number may be another context's: the byte is freed when mpc_unpin() drops
+ * the last reference to the description. */
 void mpc_unregister(mpc_ctx *ctx)
 {
     u64 owner = mpc_load(&ctx->self->owner);
@@ -319,7 +364,11 @@ void mpc_unregister(mpc_ctx *ctx)
         mpc_cas64(&mpc_slot_at(ctx, which)->id, &owner, 0);
     }
     mpc_store(&ctx->self->owner, 0);
-    unlock_life(ctx->fd, which);
+#ifndef MPC_FAULT_UNLOCK_FOREIGN
+    if (!mpc_is_our_description(ctx, ctx->fd))
+        return;
+#endif
+    set_life(ctx, F_UNLCK, which);
 }
 
 /* -- fork -------------------------------------------------------------------------------------------------------- */
@@ -330,7 +379,7 @@ static void before_fork(void)
 {
     pthread_mutex_lock(&contexts_lock);
     for (mpc_ctx *ctx = contexts; ctx; ctx = ctx->next)
-        ctx->fd_for_child = another_descriptor(ctx);
+        ctx->fd_for_child = another_descriptor_locked(ctx);
 }
 
 static void after_fork_in_parent(void)
@@ -345,16 +394,13 @@ static void after_fork_in_parent(void)
 
 static void after_fork_in_child(void)
 {
-    u64 pid = (u64)getpid();
     for (mpc_ctx *ctx = contexts; ctx; ctx = ctx->next) {
         ctx->pin = NULL;
-        if (ctx->fd_for_child < 0)
+        if (ctx->fd_for_child < 0 && !mpc_is_our_description(ctx, ctx->shared_fd))
             continue;
-        if (mpc_is_our_inode(ctx, ctx->fd))
-            close(ctx->fd);
-        ctx->fd = ctx->fd_for_child;
+        close_description(ctx);
+        use_description(ctx, ctx->fd_for_child);
         ctx->fd_for_child = -1;
-        ctx->fd_pid = pid;
     }
     pthread_mutex_unlock(&contexts_lock);
 }
@@ -364,13 +410,28 @@ static void install(void)
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-void mpc_join_fork_list(mpc_ctx *ctx)
+/* Another descriptor of the caller's description, where none can be opened. */
+static int duplicate(const mpc_ctx *ctx, int fd)
+{
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR);
+    return put_mark(ctx, high < 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : high);
+}
+
+/* Give the context two descriptions, one of its own and one that its children share, made from the caller's descriptor,
+ * and let every fork from now on know of them.  Both under the lock that fork() takes: no child can inherit a description that its fork handler does not close. */
+bool mpc_join_fork_list(mpc_ctx *ctx, int fd)
 {
     pthread_once(&once, install);
     pthread_mutex_lock(&contexts_lock);
-    ctx->next = contexts;
-    contexts = ctx;
+    int shared = reopen(ctx, fd);
+    ctx->shared_fd = shared < 0 ? duplicate(ctx, fd) : shared;
+    bool taken = take_description_locked(ctx);
+    if (taken) {
+        ctx->next = contexts;
+        contexts = ctx;
+    }
     pthread_mutex_unlock(&contexts_lock);
+    return taken;
 }
 
 void mpc_leave_fork_list(mpc_ctx *ctx)

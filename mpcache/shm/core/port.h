@@ -76,9 +76,12 @@ static inline void mpc_copy_in(void *shared, const void *private, size_t n)
     memcpy(shared, private, n);
 }
 
+/* A single fetch: the compiler may not read the shared bytes again where the copy is used (the barrier says that they
+ * may have changed). */
 static inline void mpc_copy_out(void *private, const void *shared, size_t n)
 {
     memcpy(private, shared, n);
+    __asm__ __volatile__("" ::: "memory");
 }
 
 static inline bool mpc_same_bytes(const void *shared, const void *private, size_t n)

@@ -11,6 +11,8 @@
  * Which record leaves, and which goes on to where, is decided in evict.c. */
 #include "store.h"
 
+#define COPIED_AT_ONCE (256u << 10) /* bytes */
+
 /* -- looking ------------------------------------------------------------------------------------------------------ */
 
 u8 *mpc_log_at(const struct mpc_log *log, u64 position)
@@ -37,6 +39,8 @@ bool mpc_log_record(const struct mpc_log *log, u64 position, struct mpc_record *
     u64 place = position % log->capacity, left = log->capacity - place;
     const u8 *from = log->base + place * MPC_UNIT;
     memset(record, 0, sizeof *record);
+    if (left < MPC_ALIGN_UNITS)
+        return false; /* no record starts there, and what follows is not the ring's */
     mpc_copy_out(record, from, MPC_ALIGN_UNITS * MPC_UNIT);
     if ((record->flags & MPC_PAD) == 0 && left >= MPC_RECORD_UNITS)
         mpc_copy_out(record, from, sizeof *record);
@@ -58,8 +62,8 @@ static bool is_half_restarted(const struct mpc_log *log, u64 limit)
 
 static bool is_sound(const struct mpc_log *log, u64 limit)
 {
-    return log->tail <= log->head && log->head - log->tail <= log->capacity && log->head <= limit &&
-           log->head % MPC_ALIGN_UNITS == 0 && log->tail % MPC_ALIGN_UNITS == 0;
+    return is_half_restarted(log, limit) || (log->tail <= log->head && log->head - log->tail <= log->capacity && log->head <= limit &&
+           log->head % MPC_ALIGN_UNITS == 0 && log->tail % MPC_ALIGN_UNITS == 0);
 }
 
 /* A writer's own view of a ring.  Head and tail are read once and judged: whatever happens to the shared words
@@ -68,12 +72,14 @@ mpc_status mpc_log_open(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ri
 {
     u64 limit = ctx->geometry.position_limit;
     *log = (struct mpc_log){.ring = &shard->ring[ring], .which = ring, .base = mpc_ring_base(ctx, shard, ring),
-                            .capacity = mpc_ring_units(ctx, ring)};
+                            .capacity = mpc_ring_units(ctx, ring), .steps = mpc_steps_of(ctx)};
     log->tail = mpc_load(&log->ring->tail);
     log->head = mpc_load(&log->ring->head);
     log->place = log->head % log->capacity;
+    if (!is_sound(log, limit))
+        return MPC_DAMAGED;
     log->over = is_half_restarted(log, limit) || log->head + MPC_LAPS_PER_SET * log->capacity > limit;
-    return log->over || is_sound(log, limit) ? MPC_OK : MPC_DAMAGED;
+    return MPC_OK;
 }
 
 /* Positions may not pass their limit: the ring is emptied and begins anew.  Head falls first: a reader that still
@@ -82,9 +88,11 @@ mpc_status mpc_log_open(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ri
 void mpc_log_restart_locked(const mpc_ctx *ctx, struct mpc_shard *shard, struct mpc_log *log)
 {
     a64 *slots = (a64 *)((u8 *)shard + ctx->geometry.index_at);
-    for (u64 i = 0; i < (u64)ctx->geometry.index_buckets * MPC_SLOTS_PER_BUCKET; i++)
+    for (u64 i = 0; i < (u64)ctx->geometry.index_buckets * MPC_SLOTS_PER_BUCKET; i++) {
         if (mpc_word_ring(mpc_load(&slots[i])) == log->which)
             mpc_store_release(&slots[i], 0);
+        mpc_step(log->steps);
+    }
     MPC_POINT();
     log->head = log->tail = log->capacity;
     log->place = 0;
@@ -108,10 +116,21 @@ static void write_bytes(u8 *to, const void *from, u64 n)
     MPC_POINT();
 }
 
+/* In pieces, so that those who wait for the shard see that it is being written to. */
+static void write_long(const struct mpc_log *log, u8 *to, const u8 *from, u64 n)
+{
+    for (; n > COPIED_AT_ONCE; n -= COPIED_AT_ONCE, to += COPIED_AT_ONCE, from += COPIED_AT_ONCE) {
+        write_bytes(to, from, COPIED_AT_ONCE);
+        mpc_step(log->steps);
+    }
+    write_bytes(to, from, n);
+}
+
 static void advance_head(struct mpc_log *log, u64 units)
 {
     log->head += units;
     log->place += units;
+    mpc_step(log->steps);
     if (log->place == log->capacity)
         log->place = 0;
 #ifdef MPC_FAULT_TAIL_LATE
@@ -125,6 +144,7 @@ static void advance_head(struct mpc_log *log, u64 units)
 void mpc_log_pass_locked(struct mpc_log *log, u64 units)
 {
     log->tail += units;
+    mpc_step(log->steps);
 #ifdef MPC_FAULT_TAIL_LATE /* what a writer without the fence does now and then, on a machine that reorders stores */
     return;
 #endif
@@ -145,12 +165,12 @@ static u8 *place_locked(struct mpc_log *log, u64 units)
 }
 
 /* Each piece is copied once, from where its owner has it. */
-static void write_value(u8 *to, const mpc_value *value)
+static void write_value(const struct mpc_log *log, u8 *to, const mpc_value *value)
 {
     if (!value->pieces)
-        write_bytes(to, value->bytes, value->len);
+        write_long(log, to, value->bytes, value->len);
     for (u64 i = 0; value->pieces && i < value->n_pieces; to += value->pieces[i++].len)
-        write_bytes(to, value->pieces[i].bytes, value->pieces[i].len);
+        write_long(log, to, value->pieces[i].bytes, value->pieces[i].len);
 }
 
 /* Write a record after the head.  Nobody sees it before it is published in the index. */
@@ -171,7 +191,7 @@ u64 mpc_log_append_locked(struct mpc_log *log, const mpc_key *key, const mpc_val
 #endif
     write_bytes(to, &record, sizeof record);
     write_bytes(to + sizeof record, key->bytes, key->len);
-    write_value(to + mpc_value_at(key->len), value);
+    write_value(log, to + mpc_value_at(key->len), value);
     advance_head(log, units);
     return position;
 }
@@ -185,6 +205,6 @@ void mpc_log_copy_locked(struct mpc_log *log, const struct mpc_log *from, const 
     copy.position = log->head;
     copy.guest = false;
     write_bytes(to, &copy, sizeof copy);
-    write_bytes(to + sizeof copy, old + sizeof copy, record->units * MPC_UNIT - sizeof copy);
+    write_long(log, to + sizeof copy, old + sizeof copy, record->units * MPC_UNIT - sizeof copy);
     advance_head(log, record->units);
 }

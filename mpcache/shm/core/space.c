@@ -7,19 +7,33 @@
  * for newer than it, whatever the clocks said. */
 #include "engine.h"
 
-static bool is_called(struct mpc_space *space, const char *name, size_t len)
+/* A private copy of the name of namespace `which`, and its length; MPC_NO_NAME: there is no such namespace. */
+u32 mpc_space_name(mpc_ctx *ctx, u16 which, char name[MPC_NAME_BYTES])
 {
-    return space->name_bytes == len && mpc_same_bytes(space->name, name, len);
+    struct mpc_space *space = mpc_space_at(ctx, which);
+    u32 len;
+    if (mpc_load_acquire(&space->used) == 0)
+        return MPC_NO_NAME;
+    mpc_copy_out(&len, &space->name_bytes, sizeof len);
+    if (len > MPC_NAME_BYTES)
+        return MPC_NO_NAME;
+    mpc_copy_out(name, space->name, len);
+    return len;
+}
+
+static bool is_called(mpc_ctx *ctx, u16 which, const char *name, size_t len)
+{
+    char there[MPC_NAME_BYTES];
+    return mpc_space_name(ctx, which, there) == len && memcmp(there, name, len) == 0;
 }
 
 /* Names are never removed, so what is in use before `end` stays as it is. */
 static bool find_space(mpc_ctx *ctx, const char *name, size_t len, u16 *found)
 {
     for (u16 i = 0; i < MPC_NAMESPACES; i++) {
-        struct mpc_space *space = mpc_space_at(ctx, i);
-        if (mpc_load_acquire(&space->used) == 0)
+        if (mpc_load_acquire(&mpc_space_at(ctx, i)->used) == 0)
             return false;
-        if (is_called(space, name, len)) {
+        if (is_called(ctx, i, name, len)) {
             *found = i;
             return true;
         }

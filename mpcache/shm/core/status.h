@@ -33,8 +33,8 @@
     X(NO_SLOT,        "TooManyProcesses",   "every process slot of the segment is taken")                        \
     X(NO_NAMESPACE,   "SegmentError",       "every namespace of the segment is taken")                           \
     X(NAME_TOO_LONG,  "SegmentError",       "a namespace may have 63 bytes")                                     \
-    X(NO_DESCRIPTOR,  "SegmentError",       "this process has no descriptor of the segment: it closed it, or may not open it anew after setuid() or at its limit of open files; attach afterwards, or give the segment a name")               \
-    X(SYSTEM,         "OSError",            "a system call failed")
+    X(NO_DESCRIPTOR,  "SegmentError",       "this process has no descriptor of the segment: it closed it; attach after that, or give the segment a name") \
+    X(SYSTEM,         "SegmentError",       "a system call failed")
 
 typedef enum {
 #define MPC_AS_ENUM(name, exception, text) MPC_##name,

@@ -25,8 +25,19 @@ static void bump(const mpc_hit *hit)
 /* Lines that the next record is likely to have. */
 static void remember_length(mpc_ctx *ctx, const struct mpc_record *record)
 {
-    u64 lines = record->units * MPC_UNIT / MPC_LINE + 2; /* it begins and ends within one */
+    u64 lines = record->units * MPC_UNIT / MPC_LINE + 2; /* it begins and ends within a line */
     mpc_store(&ctx->lines, (u32)(lines < LINES_READ ? lines : LINES_READ));
+}
+
+/* A clock costs a tenth of a hit, so that only some hits look whether the segment was removed (context.c). */
+static inline bool is_time_to_look(mpc_ctx *ctx)
+{
+#ifdef MPC_FAULT_HITS_NEVER_LOOK
+    return false;
+#endif
+    u32 left = mpc_load(&ctx->hits_left);
+    mpc_store(&ctx->hits_left, left - 1);
+    return left == 0;
 }
 
 static inline mpc_status find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit, u32 lines)
@@ -37,7 +48,7 @@ static inline mpc_status find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit, u3
     if (status == MPC_OK) {
         remember_length(ctx, &hit->record);
         bump(hit);
-        return MPC_OK;
+        return is_time_to_look(ctx) && mpc_look_after_hits(ctx) == MPC_RETIRED ? MPC_RETIRED : MPC_OK;
     }
     mpc_count(ctx, MPC_COUNT_MISSES);
     return mpc_look(ctx) == MPC_RETIRED ? MPC_RETIRED : MPC_ABSENT;
@@ -61,7 +72,7 @@ mpc_status mpc_find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
 /* One of many, by one who may read, and has called mpc_ask_for_record(). */
 mpc_status mpc_find_asked(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
 {
-    return find(ctx, key, hit, 0);
+    return mpc_retired(ctx) ? MPC_RETIRED : find(ctx, key, hit, 0); /* many keys may take longer than a remover waits */
 }
 
 /* Copy the value that was found.  MPC_LAPPED: it was overwritten meanwhile, what was copied is waste; look up again. */
@@ -112,9 +123,12 @@ mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 space, mpc_hit *hi
     for (; cursor->shard < ctx->geometry.shards; cursor->shard++, cursor->slot = 0) {
         struct mpc_shard *shard = mpc_shard_at(ctx, cursor->shard);
         a64 *index = (a64 *)((u8 *)shard + ctx->geometry.index_at);
-        while (cursor->slot < slots)
+        while (cursor->slot < slots) {
+            if (mpc_retired(ctx))
+                return MPC_RETIRED; /* a remover does not wait for the end of a scan */
             if (read_slot(ctx, shard, &index[cursor->slot++], space, hit, key))
                 return MPC_OK;
+        }
     }
     return MPC_ABSENT;
 }
@@ -207,8 +221,9 @@ static mpc_status put_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_ke
  * the newest. */
 void mpc_drop(mpc_ctx *ctx, const mpc_key *key)
 {
-    atomic_fetch_add(&mpc_shard_of(ctx, key)->drops, 1); /* before the look-up: a stopped writer publishes after it */
-    mpc_delete(ctx, key);
+    /* before the look-up: a stopped writer publishes after it */
+    atomic_fetch_add(mpc_drops_of(mpc_shard_of(ctx, key), key), 1);
+    mpc_delete(ctx, key, MPC_SHARD_WAIT_NS);
     mpc_count(ctx, MPC_COUNT_DROPPED);
 }
 
@@ -222,38 +237,40 @@ static void unpublish(const mpc_hit *put)
  * newer, perhaps of this key, so what was begun before them is taken back.  Either this look sees the drop, or the
  * dropper's look-up, which comes after its count, sees what was published here. */
 mpc_status mpc_put_fresh_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
-                                u64 drops)
+                                u32 drops)
 {
     mpc_hit put;
     mpc_status status = put_locked(ctx, shard, key, value, &put);
     if (status != MPC_OK)
         return status;
     atomic_thread_fence(memory_order_seq_cst);
-    if (mpc_load(&shard->drops) == drops)
+    if (mpc_load(mpc_drops_of(shard, key)) == drops)
         return MPC_OK;
     unpublish(&put);
     mpc_count(ctx, MPC_COUNT_DROPPED);
     return MPC_DROPPED;
 }
 
-/* Store the value.  `wait_ns` 0 only tries: MPC_BUSY, nothing has happened.  Else MPC_DROPPED after that time. */
+/* Store the value.  `wait_ns` 0 only tries: MPC_BUSY, nothing has happened.  Else MPC_DROPPED if the shard's owner made
+ * no progress for that time (wordlock.c). */
 mpc_status mpc_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64 wait_ns)
 {
     mpc_status status = mpc_may_write(ctx, key, value);
     if (status != MPC_OK)
         return status;
     struct mpc_shard *shard = mpc_shard_of(ctx, key);
-    u64 drops = mpc_load_acquire(&shard->drops);
+    u32 drops = mpc_load_acquire(mpc_drops_of(shard, key));
     mpc_ask_for(ctx, shard, key);
     mpc_lease_void(ctx, key);
-    if (!mpc_lock(ctx, &shard->lock, wait_ns)) {
-        if (wait_ns == 0)
-            return MPC_BUSY;
+    status = mpc_lock_shard(ctx, shard, wait_ns);
+    if (status == MPC_BUSY && wait_ns != 0) {
         mpc_drop(ctx, key);
         return MPC_DROPPED;
     }
+    if (status != MPC_OK)
+        return status;
     status = mpc_put_fresh_locked(ctx, shard, key, value, drops);
-    mpc_unlock(ctx, &shard->lock);
+    mpc_unlock_shard(ctx, shard);
     if (status == MPC_OK)
         mpc_count(ctx, MPC_COUNT_SETS);
     return status;
@@ -298,10 +315,11 @@ static mpc_status fill_under_lock(mpc_ctx *ctx, const mpc_key *key, const mpc_va
                                   u64 wait_ns)
 {
     struct mpc_shard *shard = mpc_shard_of(ctx, key);
-    if (!mpc_lock(ctx, &shard->lock, wait_ns))
-        return wait_ns == 0 ? MPC_BUSY : MPC_DROPPED;
-    mpc_status status = fill_locked(ctx, shard, key, value, guard, wait_ns);
-    mpc_unlock(ctx, &shard->lock);
+    mpc_status status = mpc_lock_shard(ctx, shard, wait_ns);
+    if (status != MPC_OK)
+        return status == MPC_BUSY && wait_ns != 0 ? MPC_DROPPED : status;
+    status = fill_locked(ctx, shard, key, value, guard, wait_ns);
+    mpc_unlock_shard(ctx, shard);
     return status;
 }
 
@@ -322,16 +340,17 @@ mpc_status mpc_fill(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, co
     return status;
 }
 
-/* Needs no lock: a writer publishes by compare-and-swap from the word that it saw.  MPC_OK: it was there. */
-mpc_status mpc_delete(mpc_ctx *ctx, const mpc_key *key)
+/* Needs no lock: a writer publishes by compare-and-swap from the word that it saw.  MPC_OK: it was there.  `wait_ns` 0
+ * does not wait for a fill that is just being published: MPC_BUSY, the key is not deleted. */
+mpc_status mpc_delete(mpc_ctx *ctx, const mpc_key *key, u64 wait_ns)
 {
     mpc_status status = mpc_enter(ctx);
     if (status == MPC_OK)
         status = mpc_look(ctx);
     if (status != MPC_OK)
         return status;
-    if (mpc_lease_void(ctx, key))
-        mpc_lease_settle(ctx, key);
+    if (mpc_lease_void(ctx, key) && !mpc_lease_settle(ctx, key, wait_ns))
+        return MPC_BUSY;
     struct mpc_shard *shard = mpc_shard_of(ctx, key);
     bool was_there = false;
     for (int i = 0; i < DELETE_ROUNDS; i++) {

@@ -12,6 +12,7 @@ struct mpc_log {
     u8 *base;
     u64 capacity, tail, head; /* in units */
     u64 place; /* head % capacity: to divide takes longer than to write a line */
+    a64 *steps; /* of this process: moves with the work, for those who wait for the shard */
     unsigned which;
     bool over; /* its positions come near their limit, or a restart was not finished */
 };
@@ -58,7 +59,7 @@ mpc_status mpc_make_room_locked(mpc_ctx *ctx, struct mpc_shard *shard, u64 hash,
 mpc_status mpc_may_write(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value);
 void mpc_ask_for(const mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key);
 mpc_status mpc_put_fresh_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
-                                u64 drops);
+                                u32 drops);
 
 /* ghost.c */
 u16 *mpc_ghosts_of(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash);
@@ -92,6 +93,15 @@ static inline u8 *mpc_ring_base(const mpc_ctx *ctx, struct mpc_shard *shard, uns
 static inline u64 mpc_ring_units(const mpc_ctx *ctx, unsigned ring)
 {
     return ring == MPC_MAIN ? ctx->geometry.main_units : ctx->geometry.small_units;
+}
+
+/* Where the sets of this key that gave up are counted, with those of the keys of its class. */
+static inline a32 *mpc_drops_of(struct mpc_shard *shard, const mpc_key *key)
+{
+#ifdef MPC_FAULT_DROPS_BY_SHARD
+    return shard->drops;
+#endif
+    return &shard->drops[(key->hash >> 36) % MPC_DROP_CLASSES];
 }
 
 /* Ask for a record that will be copied.  How long it is stands in its first line; to wait for that before asking for

@@ -7,15 +7,26 @@
  * word of a dead one.  No owner that lives is ever robbed.  What the lock guards is consistent after every single
  * store, so that a thief has nothing to repair.
  *
- * Whoever holds one runs C only: no Python, no malloc, no page that could fault for want of memory.  Judged is by
- * elapsed monotonic time, never by errno: with a timer every 2 ms each sleep ends in EINTR. */
+ * A waiter gives up when the owner makes no progress, not when time has passed: a long copy, or a queue of other
+ * writers, is progress.  The owner shows it in its process slot: `steps` moves at each unlock, and every so often in
+ * what takes long.  An owner without progress that wants a core is slow, and is waited for; one that is stopped is not.
+ * Nor is an owner that unlocks for a second, but not this lock: a damaged word names a process that is at work
+ * elsewhere.  Each shard counts its unlocks for that.  An owner that a process has given up on is given up on at once
+ * until it moves: a call of many keys shall not wait for it with each of them.
+ *
+ * The holder of a word lock runs C only: no Python, no malloc, no page that could fault for want of memory.  Waiters
+ * judge by elapsed monotonic time, never by errno: with a timer every 2 ms each sleep ends in EINTR. */
 #include "engine.h"
+
+#include <sched.h>
 
 #define WAITERS 0x80000000u
 #define SLOT_BITS 11
 #define SLOT_MASK ((1u << SLOT_BITS) - 1)
 #define INCARNATION_MASK 0xfffffu
 #define SPINS 200
+#define SLOW_NS MPC_NS_PER_S /* so much longer an owner is waited for that does nothing but wants a core */
+#define ELSEWHERE_NS MPC_NS_PER_S /* for which an owner may unlock other locks, and never this one */
 
 static u32 slot_of(u32 word)
 {
@@ -79,45 +90,174 @@ static void sleep_on(a32 *lock, u32 seen, u64 ns)
     mpc_futex_wait(lock, seen | WAITERS, ns);
 }
 
-/* Take the lock within `wait_ns`; 0 only tries and spins a little.  The caller is registered.  The last look comes after
- * the time is over: who was stopped himself has waited for nobody meanwhile. */
-bool mpc_lock(mpc_ctx *ctx, a32 *lock, u64 wait_ns)
+/* -- patience ----------------------------------------------------------------------------------------------------- */
+
+/* A lock as its waiters see it.  A shard counts its unlocks, and each process remembers on whom it gave up there. */
+struct lock {
+    a32 *word, *unlocks;
+    struct mpc_given_up *given_up;
+};
+
+/* What a waiter saw when it last looked, and for how long the owner has done nothing since. */
+struct watch {
+    u32 word, unlocks;
+    u64 steps, looked_ns;
+    u64 idle_ns, judged_ns; /* judged_ns: how idle the owner was when it was last judged */
+    u64 elsewhere_ns;       /* for how long it has unlocked other locks, and not this one */
+};
+
+static u64 steps_of(const mpc_ctx *ctx, u32 word)
 {
-    u32 me = mpc_load(&ctx->self->word), seen = 0;
-    MPC_POINT();
-    if (mpc_cas32(lock, &seen, me) || spin(lock, me))
-        return true;
-    if (wait_ns == 0)
+    u32 slot = slot_of(word);
+    return slot < ctx->geometry.slots ? mpc_load(&mpc_slot_at(ctx, slot)->steps) : 0;
+}
+
+static u32 unlocks_of(const struct lock *lock)
+{
+    return lock->unlocks ? mpc_load(lock->unlocks) : 0;
+}
+
+/* Look again; whether the owner has moved.  A waiter that was stopped itself, or got no core, has not watched
+ * meanwhile: one look counts one slice at most. */
+static bool watch(const mpc_ctx *ctx, const struct lock *lock, struct watch *watch, u32 seen)
+{
+    struct watch now = {.word = seen & ~WAITERS, .unlocks = unlocks_of(lock), .steps = steps_of(ctx, seen),
+                        .looked_ns = mpc_mono_ns()};
+    u64 passed = now.looked_ns - watch->looked_ns;
+    passed = passed < MPC_TAKEOVER_NS ? passed : MPC_TAKEOVER_NS;
+    bool is_same = now.word == watch->word && now.unlocks == watch->unlocks;
+    if (is_same && now.steps == watch->steps) {
+        watch->looked_ns = now.looked_ns;
+        watch->idle_ns += passed;
         return false;
-    u64 start = mpc_mono_ns(), now = start, since = start;
-    u32 watched = 0;
-    for (;; now = mpc_mono_ns()) {
-        seen = mpc_load(lock);
-        if ((seen & ~WAITERS) != watched) {
-            watched = seen & ~WAITERS;
-            since = now;
-        }
-        bool judge = seen != 0 && now - since >= MPC_TAKEOVER_NS;
-        if (take_or_steal(ctx, lock, seen, me, judge))
+    }
+    if (is_same)
+        now.elsewhere_ns = watch->elsewhere_ns + (now.steps / MPC_UNLOCKED != watch->steps / MPC_UNLOCKED ? passed : 0);
+    *watch = now;
+    return true;
+}
+
+static bool is_time_to_judge(struct watch *watch, u32 seen)
+{
+    if (seen == 0 || watch->idle_ns - watch->judged_ns < MPC_TAKEOVER_NS)
+        return false;
+    watch->judged_ns = watch->idle_ns;
+    return true;
+}
+
+static bool is_worth_waiting(mpc_ctx *ctx, const struct watch *watch, u32 seen, u64 patience_ns)
+{
+    if (seen == 0)
+        return true;
+    if (watch->elsewhere_ns >= ELSEWHERE_NS)
+        return false;
+    if (watch->idle_ns < patience_ns)
+        return true;
+    return watch->idle_ns < patience_ns + SLOW_NS && mpc_wants_to_run(ctx, owner_of(ctx, seen));
+}
+
+/* -- giving up --------------------------------------------------------------------------------------------------- */
+
+/* Remember the owner that was waited for in vain. */
+static bool give_up(const struct lock *lock, const struct watch *watch)
+{
+    if (lock->given_up) {
+        mpc_store(&lock->given_up->unlocks, watch->unlocks);
+        mpc_store(&lock->given_up->steps, watch->steps);
+        mpc_store(&lock->given_up->elsewhere_ns, watch->elsewhere_ns);
+        mpc_store(&lock->given_up->word, watch->word);
+    }
+    return false;
+}
+
+/* Whether this process has given up on that owner, which has not unlocked the lock since. */
+static bool was_given_up(const struct lock *lock, u32 seen)
+{
+    return lock->given_up && seen != 0 && mpc_load(&lock->given_up->word) == (seen & ~WAITERS) &&
+           mpc_load(&lock->given_up->unlocks) == unlocks_of(lock);
+}
+
+/* -- taking ------------------------------------------------------------------------------------------------------- */
+
+static bool watch_and_take(mpc_ctx *ctx, const struct lock *lock, struct watch *watched, u64 patience_ns, bool nested)
+{
+    u32 me = mpc_load(&ctx->self->word);
+    for (;;) {
+        u32 seen = mpc_load(lock->word);
+        if (watch(ctx, lock, watched, seen) && nested && watched->word != me)
+            mpc_step(mpc_steps_of(ctx));
+        if (take_or_steal(ctx, lock->word, seen, me, is_time_to_judge(watched, seen)))
             return true;
-        if (now - start >= wait_ns)
-            return false;
-        if (judge)
-            since = now;
+        if (!is_worth_waiting(ctx, watched, seen, patience_ns))
+            return give_up(lock, watched);
         if (seen != 0)
-            sleep_on(lock, seen, MPC_TAKEOVER_NS < wait_ns ? MPC_TAKEOVER_NS : wait_ns);
+            sleep_on(lock->word, seen, MPC_TAKEOVER_NS < patience_ns ? MPC_TAKEOVER_NS : patience_ns);
     }
 }
 
-/* One waiter is woken; should it die or be stopped before it takes the lock, the others wake by themselves. */
+/* Every look is followed by an attempt, the last one, too. */
+static bool take(mpc_ctx *ctx, const struct lock *lock, u64 patience_ns, bool nested)
+{
+    u32 me = mpc_load(&ctx->self->word), seen = 0;
+    struct watch watched = {0};
+    MPC_POINT();
+    if (mpc_cas32(lock->word, &seen, me) || spin(lock->word, me))
+        return true;
+    if (patience_ns == 0)
+        return false;
+    seen = mpc_load(lock->word);
+    if (was_given_up(lock, seen)) {
+        if (mpc_load(&lock->given_up->steps) == steps_of(ctx, seen))
+            return take_or_steal(ctx, lock->word, seen, me, true);
+        watched = (struct watch){.word = seen & ~WAITERS, .unlocks = unlocks_of(lock), .steps = steps_of(ctx, seen),
+                                 .looked_ns = mpc_mono_ns(), .elsewhere_ns = mpc_load(&lock->given_up->elsewhere_ns)};
+    }
+    return watch_and_take(ctx, lock, &watched, patience_ns, nested);
+}
+
+/* Take the lock.  False: its owner made no progress for `patience_ns` and is stopped, as far as is known; 0 only tries
+ * and spins a little.  The caller is registered. */
+bool mpc_lock(mpc_ctx *ctx, a32 *word, u64 patience_ns)
+{
+    return take(ctx, &(struct lock){.word = word}, patience_ns, false);
+}
+
+/* The same for a caller that holds another word lock: the progress of the owner that it waits for is its own progress in
+ * the eyes of those who wait for that other lock. */
+bool mpc_lock_nested(mpc_ctx *ctx, a32 *word, u64 patience_ns)
+{
+    return take(ctx, &(struct lock){.word = word}, patience_ns, true);
+}
+
+/* The same for a shard. */
+bool mpc_take_shard(mpc_ctx *ctx, struct mpc_shard *shard, u64 patience_ns)
+{
+    u64 which = (u64)((u8 *)shard - ctx->base - ctx->geometry.shards_at) / ctx->geometry.shard_bytes;
+    const struct lock lock = {&shard->lock, &shard->unlocks, &ctx->given_up[which % MPC_MAX_SHARDS]};
+    return take(ctx, &lock, patience_ns, false);
+}
+
+void mpc_unlock_shard(mpc_ctx *ctx, struct mpc_shard *shard)
+{
+    mpc_store(&shard->unlocks, mpc_load(&shard->unlocks) + 1);
+    mpc_unlock(ctx, &shard->lock);
+}
+
+/* One waiter is woken; should it die or be stopped before it takes the lock, the others wake by themselves.  The yield
+ * is for fairness: a process that sets one value after the other has the lock nearly always, and would take it again
+ * before any waiter has a core (with 16 writers on 2 busy cores the longest set went from 3 s to 0.3 s). */
 void mpc_unlock(mpc_ctx *ctx, a32 *lock)
 {
     u32 seen = mpc_load(&ctx->self->word);
+    a64 *steps = mpc_steps_of(ctx);
+    mpc_store(steps, mpc_load(steps) + MPC_UNLOCKED);
     MPC_POINT();
     if (mpc_cas32(lock, &seen, 0))
         return;
-    if ((seen & ~WAITERS) == mpc_load(&ctx->self->word) && mpc_cas32(lock, &seen, 0))
+    if ((seen & ~WAITERS) == mpc_load(&ctx->self->word) && mpc_cas32(lock, &seen, 0)) {
         mpc_futex_wake(lock, 1);
+        sched_yield();
+    }
 }
 
 /* Give back what an earlier incarnation of `slot` left locked.  The caller holds that slot's liveness byte, so

@@ -1,0 +1,99 @@
+/* How the fast way stores a dict: all of it is made ready in memory that no other code can reach, then stored row by row.
+ *
+ *     dict --copy--> own --mangle, pickle--> rows --set--> the segment
+ *
+ * A clock, a mangler and a pickler may run any code, also some that changes the caller's dict. */
+#include "binding.h"
+
+/* What set_multi() stores, row by row.  Its own memory, which no other code can reach: the mangler, a pickler and a
+ * clock run code while it is filled, and other threads run while it is stored. */
+typedef struct {
+    Py_ssize_t n; /* rows that are filled */
+    struct row {
+        PyObject *name, *bytes;
+        u8 flags;
+    } *row;
+} rows_to_store;
+
+static void free_rows(rows_to_store *rows)
+{
+    while (rows->n > 0) {
+        struct row *row = &rows->row[--rows->n];
+        Py_DECREF(row->name);
+        Py_DECREF(row->bytes);
+    }
+    PyMem_Free(rows->row);
+}
+
+/* Make the row of an item.  False: the long way shall see it, or an exception is set. */
+static bool add_row(Shortcut *self, rows_to_store *rows, PyObject *name, PyObject *value)
+{
+    struct row *row = &rows->row[rows->n];
+    row->name = value == self->no_value ? NULL : mangled(self, name);
+    row->bytes = row->name ? bytes_of(self, value, &row->flags) : NULL;
+    if (!row->bytes) {
+        Py_CLEAR(row->name);
+        return false;
+    }
+    rows->n++;
+    return true;
+}
+
+/* Make all rows before the first write: a value that cannot be stored keeps the others from being stored.  `own` is a
+ * copy of the caller's dict that the collector does not know: the code that runs meanwhile cannot change it. */
+static bool all_rows(Shortcut *self, PyObject *own, Py_ssize_t room, rows_to_store *rows)
+{
+    PyObject *name, *value;
+    rows->row = PyMem_Malloc(((size_t)room + 1) * sizeof *rows->row);
+    if (!rows->row)
+        PyErr_NoMemory();
+    for (Py_ssize_t at = 0; rows->row && PyDict_Next(own, &at, &name, &value);)
+        if (!add_row(self, rows, name, value))
+            return false;
+    return rows->row != NULL;
+}
+
+static PyObject *poke_all(Space *space, const rows_to_store *rows, u64 epoch, i64 created)
+{
+    for (Py_ssize_t i = 0; i < rows->n; i++) {
+        const struct row *row = &rows->row[i];
+        mpc_status status = put(space, row->name, row->bytes, epoch, created, row->flags);
+        if (PyErr_Occurred())
+            return is_odd_key();
+        if (status != MPC_OK)
+            Py_RETURN_NOTIMPLEMENTED; /* what was stored will be stored once more */
+    }
+    Py_RETURN_TRUE;
+}
+
+static PyObject *hidden_copy(PyObject *mapping)
+{
+    PyObject *copy = PyDict_Copy(mapping);
+    if (copy)
+        PyObject_GC_UnTrack(copy);
+    return copy;
+}
+
+PyObject *poke_multi_in(Shortcut *self, Space *space, PyObject *mapping)
+{
+    i64 created;
+    rows_to_store rows = {0};
+    u64 epoch = epoch_now(space);
+    PyObject *outcome = NULL;
+#ifdef MPC_FAULT_SIZED_BEFORE_CLOCK
+    Py_ssize_t room = PyDict_GET_SIZE(mapping);
+    PyObject *own = now_ns(&created) < 0 ? NULL : hidden_copy(mapping);
+#else
+    PyObject *own = hidden_copy(mapping); /* before a clock of the program's own runs, which may change the dict */
+    Py_ssize_t room = own ? PyDict_GET_SIZE(own) : 0;
+    if (own && now_ns(&created) < 0)
+        Py_CLEAR(own);
+#endif
+    if (own && all_rows(self, own, room, &rows))
+        outcome = poke_all(space, &rows, epoch, created);
+    else if (!PyErr_Occurred())
+        outcome = Py_NewRef(Py_NotImplemented);
+    Py_XDECREF(own);
+    free_rows(&rows);
+    return outcome;
+}

@@ -1,0 +1,100 @@
+"""Programs that end with status 0 where the engine keeps a rule, and with 1 where it does not.
+
+    python -m tests.shm.probes NAME
+
+test_seeded.py plays each twice: on this engine, and on one that has the bug which the probe is to find.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import sys
+import time
+import uuid
+
+from mpcache.exception import SegmentRetired
+from mpcache.shm import _engine, segment
+from tests.processes.support import Anatomy, Child, own_time
+
+TIMEOUT = 3
+"""Of a lease: another process holds the key."""
+
+
+def a_name() -> str:
+    return f"probe-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def unlock_foreign() -> bool:
+    """A context whose descriptor was closed leaves; another segment's descriptor has the number by now."""
+    one, two = (segment.attach(a_name(), "4MB") for _ in range(2))
+    left = one.name
+    try:
+        one.engine.space("").set("k", b"v")
+        lease = two.engine.space("").lease("job", False)
+        assert lease.acquire(0, False, ()) == 0
+        os.dup2(two.engine.fd, one.engine.fd)
+        one.engine = two.engine  # the segment's object is kept by its name; its engine is what leaves
+        space = two.engine.space("")
+        return Child(lambda: os._exit(space.lease("job", False).acquire(0.2, False, ()))).wait() == TIMEOUT
+    finally:
+        for name in (left, two.name):
+            assert name is not None
+            segment.unlink(name)
+
+
+def _set_large(space: _engine.Space, enough: mmap.mmap) -> None:
+    while not enough[0]:
+        space.set("large", bytes(1 << 20))
+
+
+def _outlives_a_drop(name: str) -> bool:
+    """Whether a set outlives that another key's set gives up while the process is stopped in the middle."""
+    space, anatomy = segment.attach(name, "32MB", shards=1).engine.space(""), Anatomy(f"{segment.directory()}/{name}")
+    enough = mmap.mmap(-1, mmap.PAGESIZE)
+    child = Child(lambda: _set_large(space, enough))
+    try:
+        while True:
+            with child.frozen():
+                if anatomy.shard_holder() == child.pid:
+                    assert not space.set(uuid.uuid4().hex, b"v"), "a stopped owner was waited for"
+                    enough[0] = 1
+                    break
+        assert child.wait() == 0
+        return space.get("large") is not None
+    finally:
+        child.end()
+
+
+def drops_by_shard() -> bool:
+    """Keys share a class with one in sixteen others, so that of five rounds at least one must be well."""
+    name = a_name()
+    try:
+        return any(_outlives_a_drop(name) for _ in range(5))
+    finally:
+        segment.unlink(name)
+
+
+def hits_never_look() -> bool:
+    """A process that only hits notices that the segment's file was removed, after many hits as well as after few."""
+    space = segment.attach(name := a_name(), "4MB").engine.space("")
+    space.set("k", b"v")
+    for _ in range(10_000):
+        space.get("k")
+    os.unlink(f"{segment.directory()}/{name}")
+    until = own_time() + 2
+    while own_time() < until:
+        try:
+            space.get("k")
+        except SegmentRetired:
+            return True
+        time.sleep(0.01)  # a process that reads a hundred times a second
+    return False
+
+
+PROBES = {probe.__name__: probe for probe in (unlock_foreign, drops_by_shard, hits_never_look)}
+
+if __name__ == "__main__":
+    signal.alarm(60)
+    sys.exit(not PROBES[sys.argv[1]]())

@@ -1,0 +1,43 @@
+"""A context uses its own open file description, whatever number that has, and nothing else under that number."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mpcache.shm import _engine, segment
+
+pytestmark = pytest.mark.engine
+
+Fork = Callable[..., Any]
+ACQUIRED, TIMEOUT = 0, 3
+
+
+def held_elsewhere(fork: Fork, space: _engine.Space, key: str) -> bool:
+    """Whether another process finds the key taken."""
+    return bool(fork(lambda send: space.lease(key, True).acquire(0.1, False, ())).next() == TIMEOUT)
+
+
+def test_a_second_context_of_one_segment_has_the_number_of_the_first(found: segment.Segment, fork: Fork) -> None:
+    """The first was opened, and its descriptor closed before it did anything: it must not take the other's slot."""
+    path = found.path
+    assert path is not None
+    fd = os.open(path, os.O_RDWR)
+    first = _engine.Engine(fd, path)
+    os.close(first.fd)
+    second = _engine.Engine(fd, path)
+    assert second.fd == first.fd, "the lowest number that is free"
+    lease = second.space("").lease("key", True)
+    assert lease.acquire(0, False, ()) == ACQUIRED
+    owner = second.owner
+    first.space("").set("other", b"v")
+    assert first.owner not in (0, owner)
+    assert lease.held
+    assert held_elsewhere(fork, found.engine.space(""), "key")
+    del first
+    assert held_elsewhere(fork, found.engine.space(""), "key")
+    assert lease.release(True)
+    os.close(fd)
