@@ -23,7 +23,7 @@ def exact_key_generator(
 ) -> ExactKeys:
     """Make keys that two calls share only if the function and all arguments are the same, in type and value.
 
-    The default of :func:`mpcache.shared`.
+    The default of ``mpcache.shared()``.
 
     :param to_str: makes the text of an argument, which then stands for it.
     :param ignore: names of parameters that are left out.

@@ -396,7 +396,7 @@ def _touched(space: Space, key: KeyType, expires: float | None) -> bool:
     """Bytes in the wire format say themselves when they end, so that others take their place."""
     end = _end(expires)
     while (touched := space.touch(key, end)) is NotImplemented:
-        found = space.get(key)
+        found = space.get(stored_name(key))
         if found is None:
             return False
         wire, created, epoch, kept, _, version = found

@@ -119,6 +119,7 @@ PyObject *pickled(Shortcut *self, PyObject *value);
 PyObject *mangled(Shortcut *self, PyObject *name);
 PyObject *bytes_of(Shortcut *self, PyObject *value, u8 *flags);
 mpc_status put(Space *space, PyObject *name, PyObject *bytes, u64 epoch, i64 created, u8 flags);
+PyObject *is_odd_key(void);
 PyObject *poke_multi_in(Shortcut *self, Space *space, PyObject *mapping);
 int parse_value(const Space *self, PyObject *const *args, Py_ssize_t n, held_value *held, mpc_value *value);
 PyObject *outcome_of(mpc_ctx *ctx, mpc_status status, const mpc_key *key, const mpc_value *value);
