@@ -269,9 +269,12 @@ static PyObject *shortcut_recall(Shortcut *self, PyObject *const *args, Py_ssize
     age_limit limit = {.seconds = self->lifetime};
     if (n != 4 || !PyUnicode_CheckExact(args[0]) || !PyLong_CheckExact(args[1]) || !PyTuple_CheckExact(args[2]))
         return PyErr_Format(PyExc_TypeError, "expected start, skip, arguments, lifetime");
+    Py_ssize_t skip = PyLong_AsSsize_t(args[1]);
+    if (skip < 0)
+        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "skip counts arguments, from 0, and is %zd", skip);
     bool plain = args[3] == Py_None ? self->plain : lifetime_of(args[3], &limit.seconds);
     if (!plain || self->mangler != Py_None || !append_unicode(&key, args[0]) ||
-        !append_arguments(&key, args[2], PyLong_AsSsize_t(args[1])))
+        !append_arguments(&key, args[2], skip))
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
     name_of_key name = {.bytes = key.bytes, .len = (u32)key.len};
     return peek_mangled(self, &name, &limit);
