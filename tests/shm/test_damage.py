@@ -224,3 +224,18 @@ def test_a_lock_word_of_a_process_that_does_not_hold_it_is_not_waited_for_long(f
     assert took < 2.0
     two.lock(0, bytes(4))
     assert two.space.set(two.keys[0][0], b"value")
+
+
+def test_a_lock_word_of_a_process_that_is_gone_is_taken_while_the_next_in_its_slot_works(fork: Any) -> None:
+    """The work of a process says nothing of an earlier one that had the same slot."""
+    two = TwoShards()
+
+    def other(send: Any) -> None:
+        two.space.set(two.keys[1][0], b"mine")
+        send(two.engine.owner)
+        while True:
+            two.space.set(two.keys[1][0], b"mine")
+
+    two.lock(0, word_of(fork(other).next() + (7 << 16)))
+    assert two.space.set(two.keys[0][0], b"value")
+    assert two.space.set_multi([(key, b"value") for key in two.keys[0][:40]]) == [True] * 40
