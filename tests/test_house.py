@@ -36,7 +36,7 @@ DOWN: keeper.Table = {
     "shm": ("api", "sizes"),
     # memcached servers, whichever library speaks to them; stores and mutexes do
     "memcaching": ("api",),
-    "memcaching.*": ("memcaching",),
+    "memcaching.*": ("memcaching", "signal_handlers"),
     # exclude: one primitive a file; the folder itself is the table of names
     "mutexes": ("api",),
     "mutexes.base": ("api",),
