@@ -13,7 +13,7 @@
  * Nor is an owner that unlocks for a second, but not this lock: a damaged word names a process that is at work
  * elsewhere.  Each shard counts its own moves for that, in which other threads of its owner have no part: its unlocks,
  * and the steps of long work under its lock.  An owner that a process has given up on is given up on at once until it
- * moves: a call of many keys shall not wait for it with each of them.
+ * moves, or wants to: a call of many keys shall not wait for it with each of them.
  *
  * The holder of a word lock runs C only: no Python, no malloc, no page that could fault for want of memory.  Waiters
  * judge by elapsed monotonic time, never by errno: with a timer every 2 ms each sleep ends in EINTR. */
@@ -165,6 +165,7 @@ static bool give_up(const struct lock *lock, const struct watch *watch)
     if (lock->given_up) {
         mpc_store(&lock->given_up->moves, watch->moves);
         mpc_store(&lock->given_up->steps, watch->steps);
+        mpc_store(&lock->given_up->idle_ns, watch->idle_ns);
         mpc_store(&lock->given_up->elsewhere_ns, watch->elsewhere_ns);
         mpc_store(&lock->given_up->word, watch->word);
     }
@@ -196,7 +197,8 @@ static bool watch_and_take(mpc_ctx *ctx, const struct lock *lock, struct watch *
     }
 }
 
-/* Every look is followed by an attempt, the last one, too. */
+/* Every look is followed by an attempt, the last one, too.  An owner that this process has given up on is watched from
+ * where it was left: if it is still stopped that ends at once, and if it wants a core by now it is waited for. */
 static bool take(mpc_ctx *ctx, const struct lock *lock, u64 patience_ns, bool nested)
 {
     u32 me = mpc_load(&ctx->self->word), seen = 0;
@@ -207,12 +209,11 @@ static bool take(mpc_ctx *ctx, const struct lock *lock, u64 patience_ns, bool ne
     if (patience_ns == 0)
         return false;
     seen = mpc_load(lock->word);
-    if (was_given_up(lock, seen)) {
-        if (mpc_load(&lock->given_up->steps) == steps_of(ctx, seen))
-            return take_or_steal(ctx, lock->word, seen, me, true);
-        watched = (struct watch){.word = seen & ~WAITERS, .moves = moves_of(lock), .steps = steps_of(ctx, seen),
-                                 .looked_ns = mpc_mono_ns(), .elsewhere_ns = mpc_load(&lock->given_up->elsewhere_ns)};
-    }
+    if (was_given_up(lock, seen))
+        watched = (struct watch){.word = seen & ~WAITERS, .moves = moves_of(lock), .looked_ns = mpc_mono_ns(),
+                                 .steps = mpc_load(&lock->given_up->steps),
+                                 .idle_ns = mpc_load(&lock->given_up->idle_ns),
+                                 .elsewhere_ns = mpc_load(&lock->given_up->elsewhere_ns)};
     return watch_and_take(ctx, lock, &watched, patience_ns, nested);
 }
 
