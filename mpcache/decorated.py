@@ -56,6 +56,14 @@ class Recipe(NamedTuple):
     kinds: tuple[Any, Any]
     """The classes of the decorated function: of a plain one, and of an ``async`` one."""
 
+    def function(self) -> Any:
+        """Return :meth:`decorate` as a function, which takes attributes: programs note things on the decorator."""
+
+        def decorate(fn: Any) -> Any:
+            return self.decorate(fn)
+
+        return decorate
+
     def decorate(self, fn: Any) -> Any:
         """Return the decorated function; of a class method or static method, such a method."""
         if isinstance(fn, (staticmethod, classmethod)):

@@ -50,7 +50,9 @@ class Decorator(Protocol):
 
 def decorator(region: CacheRegion, options: Options, key_generator: Any) -> Decorator:
     """See :meth:`.CacheRegion.cache_on_arguments`."""
-    return Recipe(region, options.checked(), key_generator, (CachedFunction, AsyncCachedFunction)).decorate
+    kinds = CachedFunction, AsyncCachedFunction
+    made: Decorator = Recipe(region, options.checked(), key_generator, kinds).function()
+    return made
 
 
 class Cached(Decorated, Generic[P, R]):

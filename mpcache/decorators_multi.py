@@ -27,7 +27,8 @@ V = TypeVar("V")
 def decorator(region: CacheRegion, options: Options, key_generator: Any, asdict: bool) -> Callable[[Any], Any]:
     """Return what :meth:`.CacheRegion.cache_multi_on_arguments` returns."""
     kind: Any = CachedDictFunction if asdict else CachedManyFunction
-    return Recipe(region, options.checked(), key_generator, (kind, _no_async)).decorate
+    made: Callable[[Any], Any] = Recipe(region, options.checked(), key_generator, (kind, _no_async)).function()
+    return made
 
 
 def _no_async(recipe: Recipe, fn: Any, plain: Any, *more: Any) -> Any:

@@ -377,3 +377,10 @@ class TestPickling:
         method = pickle.loads(pickle.dumps(Thing().method))
         assert method(1) == [1, 2]
         assert isinstance(method.__func__, CachedFunction)
+
+
+def test_a_decorator_takes_attributes() -> None:
+    """oslo.cache notes on it whether the group is cached."""
+    for memoize in (region.cache_on_arguments(), region.cache_multi_on_arguments()):
+        memoize.should_cache = len  # type: ignore[attr-defined, union-attr]
+        assert memoize.should_cache is len  # type: ignore[attr-defined, union-attr]
