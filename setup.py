@@ -11,11 +11,13 @@ MPCACHE_DELAYS=1         -DMPC_DELAYS: pauses at the shared stores
 from __future__ import annotations
 
 import os
+import shutil
 from glob import glob
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, PlatformError
 
 C11 = ["-std=c11", "-D_GNU_SOURCE", "-pthread", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra"]
 
@@ -54,7 +56,14 @@ class WholeBuild(build_ext):
         whole.parent.mkdir(parents=True, exist_ok=True)
         whole.write_text("".join(f'#include "{Path(source).resolve()}"\n' for source in ext.sources))
         ext.sources = [str(whole)]
-        super().build_extension(ext)
+        try:
+            super().build_extension(ext)
+        except (CompileError, PlatformError, FileNotFoundError) as error:
+            compiler = self.compiler.compiler_so[0]
+            if shutil.which(compiler) is not None:
+                raise
+            text = f"mpcache is compiled when it is installed, and there is no compiler {compiler!r}"
+            raise SystemExit(f"{text}: install one (apt-get install gcc libc6-dev python3-dev), or set CC") from error
 
 
 compiling, linking = chosen()

@@ -40,6 +40,9 @@ PROMISES = {
     ),
     "set-object": (at_most("mpcache.shm", 1.15, "pickle"),),
     "get-or-create": (at_most("mpcache.shm", 0.05, "dogpile.cache.memory"),),
-    "decorated": (at_most("mpcache.shm", 0.06, "dogpile.cache.memory"),),
+    "decorated": (
+        at_most("mpcache.shm", 0.06, "dogpile.cache.memory"),
+        at_most("mpcache.shm, exact keys", 1.1, "mpcache.shm"),
+    ),
     "decorated-keyword": (at_most("mpcache.shm", 0.15, "dogpile.cache.memory"),),
 }

@@ -53,19 +53,19 @@ LIFETIME = 3600
 """Seconds, of every region: nothing expires, and everybody has to look whether it has."""
 
 
-def _region(package: str, store: str, arguments: Arguments) -> Callable[[Stage], Iterator[Store]]:
+def _region(package: str, store: str, arguments: Arguments, **more: Any) -> Callable[[Stage], Iterator[Store]]:
     def open_it(stage: Stage) -> Iterator[Store]:
         utilities = importlib.import_module(f"{package}.util")
         dogpile = package == "dogpile.cache"
         mangler = utilities.sha1_mangle_key if dogpile and store == "pymemcache" else None  # it makes keys with blanks
-        region = importlib.import_module(package).make_region(key_mangler=mangler)
+        region = importlib.import_module(package).make_region(key_mangler=mangler, **more)
         region.configure(f"{package}.{store}", expiration_time=LIFETIME, arguments=arguments(stage))
 
         def decorated(function: Callable[..., Any], namespace: str, keywords: bool) -> Callable[..., Any]:
-            more = {}
+            how = {}
             if keywords and dogpile:  # its default maker of keys refuses them
-                more["function_key_generator"] = utilities.kwarg_function_key_generator
-            made: Callable[..., Any] = region.cache_on_arguments(namespace, **more)(function)
+                how["function_key_generator"] = utilities.kwarg_function_key_generator
+            made: Callable[..., Any] = region.cache_on_arguments(namespace, **how)(function)
             return made
 
         yield Store(
@@ -301,6 +301,10 @@ MULTI = f"{PLAIN} get_multi"
 REGION = f"{MULTI} get_or_create decorated"
 
 
+EXACT = "mpcache.shm, exact keys"
+"""As shared() has it: decorated calls only, for whatever else is done does not know of keys' makers."""
+
+
 def _ours(store: str, arguments: Arguments = _nothing_more, server: str | None = None, **more: Any) -> Row:
     return Row(f"mpcache.{store}", _region("mpcache", store, arguments), REGION, server, **more)
 
@@ -315,6 +319,7 @@ def _segment(stage: Stage) -> dict[str, Any]:
 
 STORES = (
     _ours("shm", _segment),
+    Row(EXACT, _region("mpcache", "shm", _segment, function_key_generator="exact"), "decorated"),
     _ours("memory"),
     _ours("memory_pickle"),
     _ours("dbm", _file("ours")),

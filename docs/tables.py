@@ -153,7 +153,7 @@ def _promises(name: str) -> tuple[str, ...]:
 
 def _costs(name: str, measured: dict[str, Any]) -> tuple[str, ...]:
     taken, handed = (measured.get(what, {}).get(name) for what in ("acquire", "handoff"))
-    alone = f"{taken['ratio']:.2g} ({taken['against']})" if taken and taken["ratio"] else ""
+    alone = f"{number(taken['ratio'])} ({taken['against']})" if taken and taken["ratio"] else ""
     return (
         f"``{name}``",
         duration(taken["least"]) if taken else "",
@@ -165,5 +165,11 @@ def _costs(name: str, measured: dict[str, Any]) -> tuple[str, ...]:
 def duration(nanoseconds: float) -> str:
     for unit, size in (("ms", 1e6), ("µs", 1e3)):
         if nanoseconds >= size:
-            return f"{nanoseconds / size:.2g} {unit}"
-    return f"{nanoseconds:.2g} ns"
+            return f"{number(nanoseconds / size)} {unit}"
+    return f"{number(nanoseconds)} ns"
+
+
+def number(value: float) -> str:
+    """Return two digits of a number as people write it: 180, 1.8, 0.018."""
+    rounded = float(f"{value:.2g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 10 else f"{rounded:.6g}"

@@ -15,7 +15,9 @@ from weakref import WeakValueDictionary
 
 from mpcache.api import Freshness, KeyType, Outcome
 from mpcache.creation import Creation, refuse_without_lifetime, tell_how_long
-from mpcache.lock import Seen, adapt, let_go, owned, too_late
+from mpcache.exception import DeadlockError
+from mpcache.lock import Seen, abandon, adapt, let_go, owned, too_late
+from mpcache.refresh import Refresh, is_of_several
 
 if TYPE_CHECKING:
     from mpcache.region import CacheRegion
@@ -39,7 +41,44 @@ async def get_or_create(
     args, kw = creator_args or ((), {})
     make = functools.partial(creator, *args, **kw)
     work = _AsyncCreation(region, key, mangled, lifetime, creator, make, should_cache_fn)
-    return await _elect(work, region._mutex(mangled), region.creation_wait, seen)
+    mutex = region._mutex(mangled)
+    try:
+        return await _elect(work, mutex, region.creation_wait, seen)
+    except BaseException:
+        abandon(mutex)
+        raise
+
+
+async def refresh(region: CacheRegion, key: KeyType, create: Callable[[], Awaitable[Any]]) -> Any:
+    """As :func:`mpcache.refresh.refresh`, with a creator that is awaited."""
+    work = Refresh(region, key)
+    try:
+        work.held = await _hold(work.mutex, region.creation_wait)
+        work.begin()
+        value = await create()
+        work.store(value)
+        return value
+    finally:
+        try:
+            work.end()
+        finally:
+            abandon(work.mutex)
+
+
+async def _hold(mutex: Any, wait: float | None) -> bool:
+    """Wait for the mutex; False: this task holds it."""
+    deadline = None if wait is None else time.monotonic() + wait
+    while True:
+        try:
+            outcome = await _contend(mutex, deadline)
+        except DeadlockError as error:
+            if is_of_several(error):
+                raise
+            return False
+        if outcome is Outcome.ACQUIRED:
+            return True
+        if outcome is Outcome.TIMEOUT:
+            raise too_late(mutex, wait)
 
 
 class _AsyncCreation(Creation):

@@ -40,6 +40,11 @@ os.register_at_fork(
 )
 
 
+def in_process_lock() -> Any:
+    """Return the lock for short changes of what the threads of this process share; a fork waits for it."""
+    return _busy
+
+
 class _Entry:
     __slots__ = ("size", "uses", "value")
 

@@ -1,6 +1,6 @@
 """From the items of a configuration file to the arguments of configure().
 
-Leans on nothing of mpcache.  One mapping may configure many regions, each by a prefix of its own::
+Depends on hints.  One mapping may configure many regions, each by a prefix of its own::
 
     cache.local.backend                    = mpcache.memory          required
     cache.local.arguments.max_entries      = 10000                   the store's arguments
@@ -10,6 +10,8 @@ Leans on nothing of mpcache.  One mapping may configure many regions, each by a 
     cache.local.mutex                      = shm
     cache.local.mutex_arguments.segment    = locks                   the arguments of the mutex that is named
     cache.local.creation_wait              = 60
+    cache.local.function_key_generator     = exact                   or text, qualname, kwarg; for many keys, too,
+    cache.local.function_multi_key_generator = exact                 unless this says otherwise
 """
 
 from __future__ import annotations
@@ -18,11 +20,17 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from mpcache.hints import nearest, warn
+
 _INTEGER = re.compile(r"[-+]?\d+")
 _DECIMAL = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _WORDS = {"true": True, "false": False}
 
 _OPTIONS = ("expiration_time", "wrap", "replace_existing_backend", "mutex", "creation_wait")
+_GROUPS = ("arguments", "mutex_arguments")
+
+KEY_GENERATORS = ("function_key_generator", "function_multi_key_generator")
+"""Options of the region itself, which configure() does not take."""
 
 
 def coerce_string_conf(d: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,10 +46,15 @@ def configuration(config_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]
 
     The store gets all of the mapping, with its strings coerced: its ``from_config_dict`` takes what it wants.
 
+    What looks like a misspelt option is told by a warning.
+
     :param prefix: with its dot, such as ``"cache.local."``.
     :raises KeyError: there is no ``backend`` under the prefix.
     """
     conf = coerce_string_conf(config_dict)
+    if prefix + "backend" not in conf:
+        raise KeyError(_no_backend(conf, prefix))
+    _warn_of_unknown(conf, prefix)
     chosen = {name: conf[prefix + name] for name in _OPTIONS if prefix + name in conf}
     return {
         "backend": conf[prefix + "backend"],
@@ -50,6 +63,38 @@ def configuration(config_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]
         "mutex_arguments": _under(conf, prefix + "mutex_arguments."),
         **chosen,
     }
+
+
+def _no_backend(conf: Mapping[str, Any], prefix: str) -> str:
+    near = nearest("backend", [name[len(prefix) :] for name in conf if name.startswith(prefix)])
+    hint = "" if near is None else f"; there is {prefix + near!r}, did you mean that?"
+    return f"{prefix}backend: the configuration names no backend under {prefix!r}{hint}"
+
+
+def _warn_of_unknown(conf: Mapping[str, Any], prefix: str) -> None:
+    """Of names with more dots, which may be other regions', and without a prefix, only what resembles an option."""
+    told = []
+    for name in (name[len(prefix) :] for name in conf if name.startswith(prefix)):
+        first, dot, rest = name.partition(".")
+        known = _GROUPS if dot else ("backend", *_OPTIONS)
+        if first in known:
+            continue
+        near = nearest(first, known)
+        if near is not None:
+            told.append(f"{prefix + name!r} (did you mean {prefix + near + dot + rest!r}?)")
+        elif prefix and not dot:
+            told.append(repr(prefix + name))
+    if told:
+        text = f"the configuration has no option {', '.join(told)}; under {prefix!r} there are backend, "
+        warn(f"{text}{', '.join(_OPTIONS)}, and those that begin with {' or '.join(f'{group}.' for group in _GROUPS)}")
+
+
+def key_generators(config_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return those of :data:`KEY_GENERATORS` that a mapping has under a prefix; a name of the first is that of both."""
+    chosen = {name: config_dict[prefix + name] for name in KEY_GENERATORS if prefix + name in config_dict}
+    if isinstance(chosen.get(KEY_GENERATORS[0]), str):
+        chosen.setdefault(KEY_GENERATORS[1], chosen[KEY_GENERATORS[0]])
+    return {name: given.strip() if isinstance(given, str) else given for name, given in chosen.items()}
 
 
 def _under(conf: Mapping[str, Any], prefix: str) -> dict[str, Any]:

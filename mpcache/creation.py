@@ -8,13 +8,14 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mpcache import keys
 from mpcache.api import NO_VALUE, FillGuard, KeyType, current_fill
 from mpcache.exception import DogpileCacheException, ValueTooLarge
+from mpcache.invalidation import Begin
 from mpcache.lock import Seen, run_in_background
 from mpcache.storage import packed
 
@@ -42,6 +43,7 @@ class Creation:
         self._region, self._key, self._mangled, self._lifetime = region, key, mangled, lifetime
         self._creator, self._make, self._should_cache = creator, make, should_cache_fn
         self._guard: FillGuard | None = None
+        self._begun: Begin | None = None
 
     @property
     def background(self) -> Callable[[Any], None] | None:
@@ -51,6 +53,7 @@ class Creation:
         return self._region._look(self._mangled, self._key, self._lifetime)
 
     def begin(self) -> None:
+        self._begun = Begin(self._region.region_invalidator)
         self._guard = begin_fill(self._region, self._mangled)
 
     def create(self) -> Any:
@@ -63,19 +66,20 @@ class Creation:
     def keep(self, value: Any) -> bool:
         if value is NO_VALUE or (self._should_cache and not self._should_cache(value)):
             return False
-        storage = self._region._storage
-        ready = packed(storage, self._key, value, time.time())
+        storage, fills = self._region._storage, self._fills
+        ready = packed(storage, self._key, value, fills.begun.created)
         try:
-            with filling(self._region, self._guards):
+            with filling(self._region, fills):
                 storage.write(self._mangled, ready)
         except ValueTooLarge as error:
             self._region.mishaps.too_large(self._key, error)
             return False
-        return self._guard is None or bool(self._guard.outcome)
+        return was_stored(self._guard)
 
     @property
-    def _guards(self) -> dict[KeyType, FillGuard]:
-        return {} if self._guard is None else {self._mangled: self._guard}
+    def _fills(self) -> Fills:
+        assert self._begun is not None  # begin() comes before all that asks
+        return Fills({self._mangled: self._guard}, self._begun)
 
     def end(self) -> None:
         if self._guard is not None:
@@ -89,24 +93,48 @@ class Creation:
 
     def _announcing(self) -> Callable[[], Any]:
         """The creator for a runner: the set that follows it, in the same thread, is the fill."""
-        if self._guard is None and self._make is self._creator:
-            return self._creator
 
         @functools.wraps(self._creator)
         def create_and_announce() -> Any:
             value = self._make()
-            if self._guard is not None:
-                current_fill.set((self._region.actual_backend, self._guards))
+            current_fill.set((self._region.actual_backend, self._fills))
             return value
 
         return create_and_announce
 
     def _end_there(self) -> bool:
         fill = current_fill.get()
-        if fill is not None and fill[1].get(self._mangled) is self._guard:
+        if fill is not None and getattr(fill[1], "begun", None) is self._begun:
             current_fill.set(None)  # a thread of a pool lives on, and must not keep the guard
         self.end()
         return self._guard is None or bool(self._guard.outcome)
+
+
+class Fills(dict[KeyType, FillGuard]):
+    """The guards of what was created, by the mangled keys, and when its creation began.
+
+    :ivar keys_begun: all the keys; a store without guards has none for them.
+    """
+
+    def __init__(self, guards: Mapping[KeyType, FillGuard | None], begun: Begin) -> None:
+        super().__init__((key, guard) for key, guard in guards.items() if guard is not None)
+        self.begun, self.keys_begun = begun, frozenset(guards)
+
+
+def created_now(region: CacheRegion, keys: Iterable[KeyType]) -> float:
+    """Return the time that a value gets which is stored now; that of a fill may be the time of its begin.
+
+    :param keys: the mangled keys.
+    """
+    fill = current_fill.get()
+    if fill is None or not isinstance(fill[1], Fills) or fill[0] is not region.actual_backend:
+        return time.time()
+    return time.time() if fill[1].keys_begun.isdisjoint(keys) else fill[1].begun.created
+
+
+def was_stored(guard: FillGuard | None) -> bool:
+    """Return whether a write under a guard has stored the value; one that the store was not shown counts as done."""
+    return guard is None or guard.outcome is not False
 
 
 def begin_fill(region: CacheRegion, mangled: KeyType) -> FillGuard | None:
@@ -117,12 +145,11 @@ def begin_fill(region: CacheRegion, mangled: KeyType) -> FillGuard | None:
 
 
 @contextmanager
-def filling(region: CacheRegion, guards: Mapping[KeyType, FillGuard]) -> Iterator[None]:
+def filling(region: CacheRegion, fills: Fills) -> Iterator[None]:
     """Let the store know that a write of one of these keys is now the fill, and not just a set."""
     before = current_fill.get()
     try:
-        if guards:
-            current_fill.set((region.actual_backend, guards))
+        current_fill.set((region.actual_backend, fills))
         yield
     finally:
         current_fill.set(before)

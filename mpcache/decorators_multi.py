@@ -1,16 +1,18 @@
-"""A function of many things, whose results are kept one by one: it is called for the missing ones only.
+"""Decorate a function of many things, whose results are kept one by one: it is called for the missing ones only.
 
-Leans on decorators; the region is handed in.
+Depends on decorated; the region is handed in.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
 from mpcache.api import NO_VALUE, NoValueType
-from mpcache.decorators import Arguments, Bound, Decorated, Options, plain_and_given
+from mpcache.arguments import BOUND_NAMES, Call
+from mpcache.decorated import UNCACHED, Bound, Decorated, Keys, Options, Recipe
+from mpcache.refresh import ManyRefresh
+from mpcache.values import by_key, in_order
 
 if TYPE_CHECKING:
     from mpcache.region import CacheRegion
@@ -22,31 +24,25 @@ S = TypeVar("S")
 V = TypeVar("V")
 
 
-def decorator(
-    region: CacheRegion, options: Options, key_generator: Callable[..., Callable[..., Any]], asdict: bool
-) -> Callable[[Any], Any]:
-    """What :meth:`.CacheRegion.cache_multi_on_arguments` returns."""
+def decorator(region: CacheRegion, options: Options, key_generator: Any, asdict: bool) -> Callable[[Any], Any]:
+    """Return what :meth:`.CacheRegion.cache_multi_on_arguments` returns."""
+    kind: Any = CachedDictFunction if asdict else CachedManyFunction
+    return Recipe(region, options.checked(), key_generator, (kind, _no_async)).decorate
 
-    def decorate(fn: Any) -> Any:
-        if isinstance(fn, (staticmethod, classmethod)):
-            return type(fn)(decorate(fn.__func__))
-        plain, given = plain_and_given(fn)
-        if inspect.iscoroutinefunction(plain):
-            raise TypeError(f"{plain.__qualname__} is async, which cache_on_arguments can do and this one cannot")
-        key = key_generator(options.namespace, plain, to_str=options.to_str)
-        arguments, should = Arguments(plain, *given), options.should_cache_fn
-        kind: Any = CachedDictFunction if asdict else CachedManyFunction
-        return kind(region, fn, plain, arguments, key, options.expiration_time, should)
 
-    return decorate
+def _no_async(recipe: Recipe, fn: Any, plain: Any, *more: Any) -> Any:
+    raise TypeError(f"{plain.__qualname__} is async, which cache_on_arguments can do and this one cannot")
+
+
+_no_async.many = True  # type: ignore[attr-defined]
 
 
 class _Call(NamedTuple):
-    receiver: tuple[Any, ...]
-    """The object, or the class, of a method."""
+    before: tuple[Any, ...]
+    """The object, or the class, of a method; and what is left out of the keys."""
     things: tuple[Any, ...]
-    keys: list[Any]
-    """One for each of the things."""
+    keys: Any
+    """A list, one for each of the things; or UNCACHED."""
     kw: dict[str, Any]
 
 
@@ -62,64 +58,125 @@ class CachedManyFunction(Decorated, Generic[P, R, V]):
     original: Callable[P, Any]
     """The function as it was before."""
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._arguments.receivers = 1  # it stands in a class, whatever its first argument is called
+    many = True
 
     def __call__(self, /, *args: P.args, **kw: P.kwargs) -> R:
-        call = self._read(args, kw)
+        return self._called(self._call(args, kw))
+
+    def _called(self, call: _Call) -> R:
+        if call.keys is UNCACHED:
+            made = self._fn(*call.before, *call.things, **call.kw)
+            return made  # type: ignore[no-any-return]
         thing_of = dict(zip(call.keys, call.things, strict=True))
 
         def create(*missing: Any) -> Any:
             things = [thing_of[key] for key in missing]
-            return self._in_order(self._fn(*call.receiver, *things, **call.kw), things)
+            return self._in_order(self._fn(*call.before, *things, **call.kw), things)
 
         values = self._region.get_or_create_multi(call.keys, create, self._lifetime(), self._should)
         return self._result(call.things, values)  # type: ignore[no-any-return]
 
     def get(self, /, *args: P.args, **kw: P.kwargs) -> list[V | NoValueType]:
-        """What a call would return without creating any: a list, with NO_VALUE where there is none."""
-        return self._region.get_multi(self._read(args, kw).keys, self._lifetime())
+        """Return what a call would return without creating any: a list, with NO_VALUE where there is none."""
+        return self._get(self._call(args, kw))
 
     def set(self, mapping: Mapping[Any, V], /) -> None:
         """Store what calls shall return: a value for each thing."""
-        self._set((None,) * self._arguments.receivers, mapping)
+        self._set(mapping, self._call((None,) * self._placeholders, {}, mapping))
 
     def invalidate(self, /, *args: P.args, **kw: P.kwargs) -> None:
         """Forget what calls have returned for these things."""
-        self._region.delete_multi(self._read(args, kw).keys)
+        self._invalidate(self._call(args, kw))
+
+    def key(self, /, *args: P.args, **kw: P.kwargs) -> list[str]:
+        """Return the keys of a call, one for each thing.
+
+        :raises TypeError: a thing has none, since it cannot be part of a key.
+        """
+        args_, kw_ = self._given(args, kw)
+        return list(self._keys_for(args_).of(args_, kw_))
 
     def refresh(self, /, *args: P.args, **kw: P.kwargs) -> R:
         """Call the function for all these things now, and store what it returns.
 
+        As :meth:`.CachedFunction.refresh`: things that another creates are waited for, and refreshed by a call of their
+        own.
+
         :raises KeyError: it returns a dict, and has left one of them out.
         """
-        call = self._read(args, kw)
-        made = self._fn(*call.receiver, *call.things, **call.kw)
-        values = self._all_of(made, call.things)
-        self._region.set_multi(dict(zip(call.keys, values, strict=False)))
-        return self._result(call.things, values)  # type: ignore[no-any-return]
+        return self._refresh(self._call(args, kw))
 
-    def _set(self, receiver: tuple[Any, ...], mapping: Mapping[Any, V]) -> None:
-        call = self._read((*receiver, *mapping), {})
-        self._region.set_multi(dict(zip(call.keys, mapping.values(), strict=True)))
+    def _get(self, call: _Call) -> list[V | NoValueType]:
+        if call.keys is UNCACHED:
+            return [NO_VALUE] * len(call.things)
+        return self._region.get_multi(call.keys, self._lifetime())
 
-    def _read(self, args: tuple[Any, ...], kw: dict[str, Any]) -> _Call:
-        args, kw = self._arguments.bind(args, kw)
-        cut = self._arguments.receivers
-        things, keys = args[cut:], list(self._key(*args, **kw))
-        return _Call(args[:cut], things, keys[len(keys) - len(things) :], kw)  # some make a key of the receiver, too
+    def _set(self, mapping: Mapping[Any, V], call: _Call) -> None:
+        if call.keys is not UNCACHED:
+            self._region.set_multi(dict(zip(call.keys, mapping.values(), strict=True)))
+
+    def _invalidate(self, call: _Call) -> None:
+        if call.keys is not UNCACHED:
+            self._region.delete_multi(call.keys)
+
+    def _refresh(self, call: _Call) -> R:
+        if call.keys is UNCACHED:
+            made = self._fn(*call.before, *call.things, **call.kw)
+            return self._result(call.things, self._all_of(made, list(call.things)))  # type: ignore[no-any-return]
+        thing_of = dict(zip(call.keys, call.things, strict=True))
+
+        def create(*keys: Any) -> Any:
+            things = [thing_of[key] for key in keys]
+            return self._all_of(self._fn(*call.before, *things, **call.kw), things)
+
+        return self._result(call.things, ManyRefresh(self._region, call.keys, create).run())  # type: ignore[no-any-return]
+
+    @property
+    def _placeholders(self) -> int:
+        """How many arguments of a call are no things: a mapping of things has none in their place."""
+        return max(_cut(self._free, self._arguments.first), _cut(self._bound, None) if self._owners else 0)
+
+    def _call(self, args: tuple[Any, ...], kw: dict[str, Any], things: Iterable[Any] = ()) -> _Call:
+        """Read the arguments of a call that is not bound."""
+        given = self._given((*args, *things), kw)
+        return self._read(self._keys_for(given[0]), given)
+
+    def _bound_call(self, receiver: Any, args: Iterable[Any], kw: dict[str, Any]) -> _Call:
+        """Read the arguments of a call that is bound to an object."""
+        return self._read(self._bound, self._arguments.bind((receiver, *args), kw))
+
+    def _read(self, reading: Keys, given: Call) -> _Call:
+        (args, kw), keys = given, self._key_for(reading, given)
+        cut = _cut(reading, self._arguments.first)
+        things = args[cut:]
+        if keys is not UNCACHED:
+            keys = list(keys)[len(keys) - len(things) :]  # some make a key of the receiver, too
+        return _Call(args[:cut], things, keys, kw)
 
     def _in_order(self, made: Any, things: list[Any]) -> Any:
-        return made
+        return in_order(made, self.__qualname__)
 
-    def _all_of(self, made: Any, things: tuple[Any, ...]) -> list[Any]:
-        return list(made)
+    def _all_of(self, made: Any, things: list[Any]) -> list[Any]:
+        return list(self._in_order(made, things))
 
     def _result(self, things: tuple[Any, ...], values: list[Any]) -> Any:
         return values
 
     @overload
+    def __get__(self: Callable[Concatenate[S, Q], R], obj: None, owner: type[S]) -> ManyMethodOfClass[S, Q, R]: ...
+
+    @overload
+    def __get__(  # type: ignore[misc]  # it is one
+        self: Callable[Concatenate[type[S], Q], R], obj: None, owner: type[S]
+    ) -> CachedManyMethod[Q, R, Any]: ...
+
+    @overload
     def __get__(self, obj: None, owner: type | None = None) -> CachedManyFunction[P, R, V]: ...
+
+    @overload
+    def __get__(  # type: ignore[misc]  # it is one
+        self: Callable[Concatenate[type[S], Q], R], obj: S, owner: type[S] | None = None
+    ) -> CachedManyMethod[Q, R, Any]: ...
 
     @overload
     def __get__(
@@ -130,16 +187,24 @@ class CachedManyFunction(Decorated, Generic[P, R, V]):
         return self if obj is None else CachedManyMethod(self, obj)
 
 
+def _cut(reading: Keys, first: str | None) -> int:
+    """How many of the first arguments are no things; a generator of the user's does not tell."""
+    known: int = (first in BOUND_NAMES) if reading.cut is None else reading.cut
+    return int(known)
+
+
 class CachedDictFunction(CachedManyFunction[P, R, V]):
     """One that returns a dict: what is not in it is not cached, and not in the result of a call either."""
 
     __slots__ = ()
 
     def _in_order(self, made: Any, things: list[Any]) -> Any:
-        return [made.get(thing, NO_VALUE) for thing in things]
+        found = by_key(made, self.__qualname__)
+        return [found.get(thing, NO_VALUE) for thing in things]
 
-    def _all_of(self, made: Any, things: tuple[Any, ...]) -> list[Any]:
-        return [made[thing] for thing in things]
+    def _all_of(self, made: Any, things: list[Any]) -> list[Any]:
+        found = by_key(made, self.__qualname__)
+        return [found[thing] for thing in things]
 
     def _result(self, things: tuple[Any, ...], values: list[Any]) -> Any:
         return {thing: value for thing, value in zip(things, values, strict=True) if value is not NO_VALUE}
@@ -151,23 +216,43 @@ class CachedManyMethod(Bound, Generic[P, R, V]):
     __slots__ = ()
 
     def __call__(self, /, *args: P.args, **kw: P.kwargs) -> R:
-        result: R = self.__func__(self.__self__, *args, **kw)
+        result: R = self.__func__._called(self._call(args, kw))
         return result
 
     def get(self, /, *args: P.args, **kw: P.kwargs) -> list[V | NoValueType]:
         """As :meth:`CachedManyFunction.get`."""
-        values: list[V | NoValueType] = self.__func__.get(self.__self__, *args, **kw)
+        values: list[V | NoValueType] = self.__func__._get(self._call(args, kw))
         return values
 
     def set(self, mapping: Mapping[Any, V], /) -> None:
         """As :meth:`CachedManyFunction.set`."""
-        self.__func__._set((self.__self__,), mapping)
+        before = (None,) * (self.__func__._placeholders - 1)
+        self.__func__._set(mapping, self._call((*before, *mapping), {}))
 
     def invalidate(self, /, *args: P.args, **kw: P.kwargs) -> None:
         """As :meth:`CachedManyFunction.invalidate`."""
-        self.__func__.invalidate(self.__self__, *args, **kw)
+        self.__func__._invalidate(self._call(args, kw))
+
+    def key(self, /, *args: P.args, **kw: P.kwargs) -> list[str]:
+        """As :meth:`CachedManyFunction.key`."""
+        given = self.__func__._arguments.bind((self.__self__, *args), kw)
+        return list(self.__func__._bound.of(*given))
 
     def refresh(self, /, *args: P.args, **kw: P.kwargs) -> R:
         """As :meth:`CachedManyFunction.refresh`."""
-        result: R = self.__func__.refresh(self.__self__, *args, **kw)
+        result: R = self.__func__._refresh(self._call(args, kw))
         return result
+
+    def _call(self, args: Iterable[Any], kw: dict[str, Any]) -> _Call:
+        call: _Call = self.__func__._bound_call(self.__self__, args, kw)
+        return call
+
+
+if TYPE_CHECKING:
+
+    class ManyMethodOfClass(CachedManyFunction[Concatenate[S, Q], R, Any], Generic[S, Q, R]):
+        """What a class shows of a decorated method: None may take the object's place."""
+
+        def get(self, obj: S | None, /, *args: Q.args, **kw: Q.kwargs) -> list[Any]: ...
+        def invalidate(self, obj: S | None, /, *args: Q.args, **kw: Q.kwargs) -> None: ...
+        def key(self, obj: S | None, /, *args: Q.args, **kw: Q.kwargs) -> list[str]: ...

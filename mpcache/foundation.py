@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, NoReturn, TypeAlias, TypeVar
@@ -17,6 +16,7 @@ from mpcache.api import Deserializer, KeyManglerType, KeyType, Serializer
 from mpcache.backends import load_backend
 from mpcache.config import configuration
 from mpcache.exception import RegionAlreadyConfigured, RegionNotConfigured, ValidationError
+from mpcache.hints import did_you_mean, warn
 from mpcache.invalidation import DefaultInvalidationStrategy, Judge, judge_of, seconds
 from mpcache.mishaps import Mishaps
 from mpcache.mutexes import resolve
@@ -24,7 +24,8 @@ from mpcache.proxy import chain_of, layers_of
 from mpcache.shortcut import ShortCut
 from mpcache.storage import Storage, storage_for
 
-Expiration: TypeAlias = "float | timedelta | None"
+Expiration: TypeAlias = "float | timedelta | str | None"
+"""Seconds, a timedelta, a text such as ``"5m"``; -1: for ever."""
 
 _F = TypeVar("_F", bound="Foundation")
 
@@ -45,7 +46,7 @@ class _NotConfigured:
     """Stands in the class for what configure() puts into the object."""
 
     def __get__(self, region: Any, owner: type) -> NoReturn:
-        raise RegionNotConfigured("No backend is configured on this region; call configure() first.")
+        raise RegionNotConfigured(f"No backend is configured on this region: {region!r}; call configure() first.")
 
 
 class Foundation(ShortCut):
@@ -87,6 +88,7 @@ class Foundation(ShortCut):
         mutex: str | Callable[..., Any] | None = None,
         mutex_arguments: Mapping[str, Any] | None = None,
         creation_wait: Expiration = 60.0,
+        **unknown: NoReturn,
     ) -> _F:
         """Give the region its store.  All of it comes about, or nothing.
 
@@ -99,13 +101,10 @@ class Foundation(ShortCut):
         :param mutex: who creates is decided by this one instead of the store's: a name, or ``key -> mutex``.
         :param mutex_arguments: for the mutex that is named.
         :param creation_wait: how long to wait for a value that another is creating; None: without end.
+        :raises TypeError: there is no such argument; those of the store go into ``arguments``.
         :raises RegionAlreadyConfigured, PluginNotFound, ValidationError: and whatever the store raises.
         """
-        if self.is_configured and not replace_existing_backend:
-            raise RegionAlreadyConfigured(
-                f"This region is already configured with backend: {self.backend}.  "
-                "Specify replace_existing_backend=True to replace."
-            )
+        self._refuse(unknown, replace_existing_backend)
         kind = load_backend(backend)
         given = None if expiration_time == "" else expiration_time  # an ini file with nothing after the "="
         lifetime, patience = seconds(given), seconds(creation_wait, "creation_wait")
@@ -135,6 +134,15 @@ class Foundation(ShortCut):
         _warn_of_a_weak_mutex(store, mutex)
         return self
 
+    def _refuse(self, unknown: Mapping[str, Any], replace: bool) -> None:
+        if unknown:
+            raise TypeError(_unknown(unknown))
+        if self.is_configured and not replace:
+            raise RegionAlreadyConfigured(
+                f"This region is already configured with backend: {self.backend}.  "
+                "Specify replace_existing_backend=True to replace."
+            )
+
     def configure_from_config(self: _F, config_dict: Mapping[str, Any], prefix: str) -> _F:
         """Configure from those items whose names begin with a prefix, as :mod:`mpcache.config` tells.
 
@@ -162,6 +170,31 @@ class Foundation(ShortCut):
         self.__dict__["backend"] = outermost
         self._storage = storage_for(outermost, self.serializer, self.deserializer, self.mishaps)
         self._find_shortcut()
+
+    @backend.deleter
+    def backend(self) -> None:
+        """Leave the store: the region is as it was before configure()."""
+        if not self.is_configured:
+            raise AttributeError(f"{self!r} has no backend")
+        for name in _FROM_STORE:
+            if getattr(self, name) is self._adopted.get(name):
+                setattr(self, name, getattr(self, f"_user_defined_{name}"))
+        for name in ("backend", "_storage", "_make_mutex", "_thread_mutex"):
+            self.__dict__.pop(name, None)
+        self._adopted, self._configuration = {}, None
+        self._obey(self._own_invalidator)
+
+    def __repr__(self) -> str:
+        name = getattr(self, "name", None)
+        title = type(self).__name__ if name is None else f"{type(self).__name__} {name!r}"
+        if not self.is_configured:
+            return f"<{title}, not configured>"
+        lifetime = "for ever" if self.expiration_time is None else f"{self.expiration_time} s"
+        *layers, store = chain_of(self.backend)
+        chain = " > ".join([*(type(layer).__name__ for layer in layers), repr(store)])
+        mutex = (self._configuration or {}).get("mutex")
+        guarded = "" if mutex is None else f", mutex {mutex}"
+        return f"<{title} on {chain}, fresh {lifetime}{guarded}>"
 
     @property
     def actual_backend(self) -> Any:
@@ -227,6 +260,18 @@ class Foundation(ShortCut):
         return self._thread_mutex(key) if mutex is None else mutex
 
 
+def _unknown(given: Mapping[str, Any]) -> str:
+    """What to say of arguments that configure() does not have."""
+    import inspect  # for this error only
+
+    known = [name for name in inspect.signature(Foundation.configure).parameters if name[0] != "_"]
+    hints = [
+        f"{name!r}{did_you_mean(name, known) or f'; one of the store goes into arguments={{{name!r}: ...}}'}"
+        for name in given
+    ]
+    return f"configure() takes no argument {', nor '.join(hints)}"
+
+
 def _namespace(name: str | None, backend: str, arguments: Mapping[str, Any], prefix: str) -> str:
     """What sets the keys of a region's mutexes apart from equal keys of other stores, in every process the same.
 
@@ -264,8 +309,7 @@ def _warn_of_a_weak_mutex(store: Any, mutex: Any) -> None:
     kind = resolve(mutex)
     guarantees = getattr(kind, "guarantees", None)
     if guarantees is not None and not guarantees.processes:
-        warnings.warn(
+        warn(
             f"{getattr(kind, '__name__', kind)} excludes no other process, but {type(store).__name__} is"
-            " shared: each will create the values for itself; leave mutex= out to have the store's own",
-            stacklevel=3,
+            " shared: each will create the values for itself; leave mutex= out to have the store's own"
         )

@@ -1,6 +1,6 @@
 """Whether a value may still be served: hard and soft invalidation, age, and a time to live of its own.
 
-Leans on api.  Pure: it decides, and knows no storage.
+Leans on api and durations.  Pure: it decides, and knows no storage.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from numbers import Number
 from typing import Any
 
 from mpcache.api import Freshness
+from mpcache.durations import parse_duration
 from mpcache.exception import ValidationError
 
 Judge = Callable[[float, "int | None"], Freshness]
@@ -33,16 +34,23 @@ def freshness(created: float, epoch: int | None, lifetime: float | None, judge: 
 
 
 def seconds(given: Any, what: str = "expiration_time") -> float | None:
-    """A time as users give it: a number of seconds, a timedelta, or None.
+    """Return a time as users give it in seconds; None stays None.
 
+    :param given: a number of seconds, a timedelta, a text such as ``"5m"`` or ``"1h30m"``, or None.
     :param what: the option that it was given for.
     :raises ValidationError: it is something else.
     """
     if isinstance(given, timedelta):
         return given.total_seconds()
-    if given is None or (isinstance(given, Number) and given == given):  # a nan is neither more nor less than anything
+    if given is None or (isinstance(given, Number) and not isinstance(given, complex) and given == given):  # no nan
         return given  # type: ignore[return-value]  # Number is what Decimal and numpy's floats have in common
-    raise ValidationError(f"{what} is not a number or timedelta.  It is {given!r}.")
+    text = f"{what} is not a number or timedelta.  It is {given!r}."
+    if not isinstance(given, str):
+        raise ValidationError(text)
+    try:
+        return parse_duration(given)
+    except ValueError:
+        raise ValidationError(f"{text}  A duration has numbers with units, such as '90s', '5m' or '1h30m'.") from None
 
 
 def limit(given: Any, what: str) -> float | None:
@@ -139,11 +147,15 @@ class DefaultInvalidationStrategy(RegionInvalidationStrategy):
     hard one ends the soft one before it, since all that was stale then is forbidden now.
     """
 
+    count = 0
+    """How many invalidations there were."""
+
     def __init__(self) -> None:
         self._hard_at: float | None = None
         self._soft_at: float | None = None
 
     def invalidate(self, hard: bool = True) -> None:
+        self.count += 1
         if hard:
             self._hard_at, self._soft_at = time.time(), None
         else:
@@ -218,3 +230,37 @@ class SharedInvalidation(RegionInvalidationStrategy):
 
     def was_hard_invalidated(self) -> bool:
         return bool(self._counter.epochs()[1])
+
+
+class Begin:
+    """When a creation began: by the clock, and by the invalidations so far, of a strategy that counts no epochs.
+
+    A value is as old as what its creator has read, but it carries the time of its storing.  Where the region was
+    invalidated in between, it gets the time of the begin, so that each strategy judges it as what it is.
+    """
+
+    __slots__ = ("_at", "_count", "_fresh", "_strategy")
+
+    def __init__(self, strategy: Any) -> None:
+        self._strategy, self._at = strategy, time.time()
+        self._count = getattr(strategy, "count", None)
+        self._fresh = self._judges_by_itself and self._judgement
+
+    @property
+    def created(self) -> float:
+        """The time to store a value with that was created since: now, or just before the begin."""
+        changed = getattr(self._strategy, "count", None) != self._count
+        if changed or (self._fresh and not self._judgement):
+            return math.nextafter(self._at, 0.0)
+        return time.time()
+
+    @property
+    def _judges_by_itself(self) -> bool:
+        """Whether it is a strategy of the user's, which need not call ours when it invalidates."""
+        return type(self._strategy) is not DefaultInvalidationStrategy and not isinstance(
+            self._strategy, SharedInvalidation
+        )
+
+    @property
+    def _judgement(self) -> bool:
+        return judge_of(self._strategy)(self._at, None) is Freshness.FRESH

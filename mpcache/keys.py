@@ -1,84 +1,125 @@
-"""From a function and its arguments to a key, and from a key to one that a store can hold.
+"""Make keys of functions and their arguments, and short keys of long ones.
 
-Leans on nothing of mpcache.  The keys are letter for letter those of dogpile.cache, so that a store which
-both fill is of use to both.
+Depends on keys_exact and keys_text, which it loads when they are used.  The text generators make the keys of
+dogpile.cache, letter for letter, so that both can use one store.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
+from mpcache.exception import ValidationError
+
 if TYPE_CHECKING:
-    import inspect
+    from mpcache.keys_exact import ExactKeys, ExactManyKeys
 
 ToStr = Callable[[Any], str]
 
-BOUND_NAMES = ("self", "cls")
+
+def exact_key_generator(
+    namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str, *, ignore: Iterable[str] = ()
+) -> ExactKeys:
+    """Make keys that two calls share only if the function and all arguments are the same, in type and value.
+
+    The default of ``mpcache.shared()``.
+
+    :param to_str: makes the text of an argument, which then stands for it.
+    :param ignore: names of parameters that are left out.
+    :raises TypeError: ``ignore`` has a name that is that of no parameter.  A call raises TypeError if an argument
+        cannot be part of a key.
+    """
+    from mpcache.keys_exact import ExactKeys  # depends on inspect, which takes its time
+
+    return ExactKeys(namespace, fn, to_str, ignore)
 
 
-def function_key_generator(namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str) -> Callable[..., str]:
-    """Keys ``module:function|namespace|1 2`` from positional arguments; a leading self or cls is left out.
+def exact_multi_key_generator(
+    namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str, *, ignore: Iterable[str] = ()
+) -> ExactManyKeys:
+    """Make one key for each thing, as :func:`exact_key_generator` does; keyword-only arguments are in each of them."""
+    from mpcache.keys_exact import ExactManyKeys  # depends on inspect, which takes its time
 
-    The state of ``self`` is therefore no part of the key, 1 and ``"1"`` make the same one, and two methods of
-    one name in one module need namespaces to be told apart.
+    return ExactManyKeys(namespace, fn, to_str, ignore)
+
+
+def function_key_generator(
+    namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str, *, ignore: Iterable[str] = ()
+) -> Callable[..., str]:
+    """Make keys ``module:function|namespace|1 2`` of positional arguments; a leading self or cls is left out.
+
+    The state of ``self`` is therefore no part of the key, 1 and ``"1"`` make the same key, and two methods of
+    one name in one module need namespaces to be told apart.  An argument whose text has its address in it, or
+    leaves some of it out, has no key.
 
     :param to_str: makes the text of one argument.
+    :param ignore: names of parameters that are left out.
     """
-    return _of_one(_start(fn.__name__, namespace, fn), fn, to_str)
+    return _text_keys(fn.__name__, namespace, fn, to_str, ignore)
 
 
 def function_multi_key_generator(
-    namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str
+    namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str, *, ignore: Iterable[str] = ()
 ) -> Callable[..., list[str]]:
-    """One key for each positional argument, as :func:`function_key_generator` makes it for this one alone."""
-    return _of_many(_start(fn.__name__, namespace, fn), fn, to_str)
+    """Make one key for each positional argument, as :func:`function_key_generator` makes it for that alone."""
+    return _text_keys(fn.__name__, namespace, fn, to_str, ignore, many=True)
 
 
 def qualname_function_key_generator(
-    namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str
+    namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str, *, ignore: Iterable[str] = ()
 ) -> Callable[..., str]:
-    """Like :func:`function_key_generator`, with the qualified name: ``module:Class.method|1 2``.
+    """Make keys with the qualified name, else as :func:`function_key_generator`: ``module:Class.method|1 2``.
 
     Methods of one name in two classes of a module need no namespaces then.
     """
-    return _of_one(_start(fn.__qualname__, namespace, fn), fn, to_str)
+    return _text_keys(fn.__qualname__, namespace, fn, to_str, ignore)
 
 
 def qualname_function_multi_key_generator(
-    namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str
+    namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str, *, ignore: Iterable[str] = ()
 ) -> Callable[..., list[str]]:
-    """Like :func:`function_multi_key_generator`, with the qualified name."""
-    return _of_many(_start(fn.__qualname__, namespace, fn), fn, to_str)
+    """Make keys with the qualified name, else as :func:`function_multi_key_generator`."""
+    return _text_keys(fn.__qualname__, namespace, fn, to_str, ignore, many=True)
 
 
 def kwarg_function_key_generator(
-    namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str
+    namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str, *, ignore: Iterable[str] = ()
 ) -> Callable[..., str]:
-    """Like :func:`function_key_generator`, and keywords are welcome: values in the order of the sorted names.
+    """Make keys as :func:`function_key_generator` does, of keywords, too: values in the order of the sorted names.
 
-    The names themselves are not in the key: of a function with ``**kw``, f(x=1) and f(y=1) are one entry.
+    The names themselves are not in the key: of a function with ``**kw``, f(x=1) and f(y=1) have one key.
     """
-    start = _start(fn.__name__, namespace, fn)
-    spec = _spec(fn)
-    skip = _receivers(spec)
-    names = spec.args[skip:]
-    defaults = dict(zip(reversed(spec.args), reversed(spec.defaults or ()), strict=False))
+    return _text_keys(fn.__name__, namespace, fn, to_str, ignore, keywords=True)
 
-    def generate_key(*args: Any, **kw: Any) -> str:
-        given = args[skip:]
-        if len(given) > len(names):
-            raise IndexError(f"{start}: {len(given)} positional arguments, and names for {len(names)} only")
-        values = {**defaults, **dict(zip(names, given, strict=False)), **kw}
-        return start + " ".join(to_str(values[name]) for name in sorted(values))
 
-    return generate_key
+GENERATORS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "exact": (exact_key_generator, exact_multi_key_generator),
+    "text": (function_key_generator, function_multi_key_generator),
+    "qualname": (qualname_function_key_generator, qualname_function_multi_key_generator),
+    "kwarg": (kwarg_function_key_generator, function_multi_key_generator),
+}
+"""What a configuration may name: the generator for one key, and that for many."""
+
+
+def generator(given: Any, many: bool = False) -> Callable[..., Any]:
+    """Return the generator of a name, such as ``"exact"``; a function as it is.
+
+    :param many: the generator that makes a list of keys.
+    :raises ValidationError: there is no generator of that name.
+    """
+    if callable(given):
+        return given  # type: ignore[no-any-return]
+    if given not in GENERATORS:
+        names = ", ".join(map(repr, GENERATORS))
+        raise ValidationError(f"there is no key generator {given!r}; give a function, or one of the names {names}")
+    return GENERATORS[given][many]
 
 
 def sha1_mangle_key(key: str | bytes) -> str:
     """40 hexadecimal digits for a key of any length."""
-    return sha1(key.encode("utf-8") if isinstance(key, str) else key, usedforsecurity=False).hexdigest()
+    plain = key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key
+    return sha1(plain, usedforsecurity=False).hexdigest()
 
 
 def length_conditional_mangler(length: int, mangler: Callable[[str], str]) -> Callable[[str], str]:
@@ -113,51 +154,18 @@ class repr_obj:
         return f"{text[:end]} ... ({surplus} characters truncated) ... {text[-end:]}"
 
 
-def _of_one(start: str, fn: Callable[..., Any], to_str: ToStr) -> Callable[..., str]:
-    skip = _receivers(_spec(fn))
+def refuse_bare(namespace: Any, name: str) -> None:
+    """Refuse a decorator without its parentheses, which gets the function where the namespace is due.
 
-    def generate_key(*args: Any, **kw: Any) -> str:
-        _refuse_keywords(kw)
-        return start + " ".join(map(to_str, args[skip:]))
-
-    if to_str is str:
-        generate_key.recipe = start, skip  # type: ignore[attr-defined]  # for who can do it without making a str
-    return generate_key
+    :raises TypeError: the namespace is a function.
+    """
+    if callable(namespace) or isinstance(namespace, (staticmethod, classmethod)):
+        raise TypeError(f"{namespace!r} is no namespace: write @region.{name}(), with parentheses")
 
 
-def _of_many(start: str, fn: Callable[..., Any], to_str: ToStr) -> Callable[..., list[str]]:
-    skip = _receivers(_spec(fn))
+def _text_keys(
+    name: str, namespace: str | None, fn: Any, to_str: ToStr, ignore: Iterable[str], **how: bool
+) -> Callable[..., Any]:
+    from mpcache.keys_text import text_keys  # depends on inspect, which takes its time
 
-    def generate_keys(*args: Any, **kw: Any) -> list[str]:
-        _refuse_keywords(kw)
-        return [start + to_str(arg) for arg in args[skip:]]
-
-    return generate_keys
-
-
-def _start(name: str, namespace: str | None, fn: Callable[..., Any]) -> str:
-    middle = "" if namespace is None else f"|{namespace}"
-    # Spawned children run the script as __mp_main__; they and their parent must come to the same keys.
-    module = "__main__" if fn.__module__ == "__mp_main__" else fn.__module__
-    return f"{module}:{name}{middle}|"
-
-
-def _spec(fn: Callable[..., Any]) -> inspect.FullArgSpec:
-    import inspect  # milliseconds of `import mpcache`, for those who decorate nothing
-
-    try:
-        return inspect.getfullargspec(fn)
-    except TypeError:  # some builtins do not tell their parameters
-        return inspect.FullArgSpec([], "args", None, None, [], None, {})
-
-
-def _receivers(spec: inspect.FullArgSpec) -> int:
-    return 1 if spec.args and spec.args[0] in BOUND_NAMES else 0
-
-
-def _refuse_keywords(kw: dict[str, Any]) -> None:
-    if kw:
-        raise ValueError(
-            "dogpile.cache's default key creation function does not accept keyword arguments."
-            f"  Got {', '.join(sorted(kw))}: name kwarg_function_key_generator as the function_key_generator."
-        )
+    return text_keys(name, namespace, fn, to_str, ignore, **how)

@@ -71,7 +71,15 @@ def elect(work: Work, mutex: Any, wait: float | None, seen: Seen | None = None) 
     :param seen: the first look, if it was already taken.
     :raises LockTimeout: no value came in time.
     """
-    value, freshness = seen or work.look()
+    try:
+        return _elect(work, mutex, wait, seen or work.look())
+    except BaseException:
+        abandon(mutex)
+        raise
+
+
+def _elect(work: Work, mutex: Any, wait: float | None, seen: Seen) -> Any:
+    value, freshness = seen
     deadline = None if wait is None or freshness is FRESH else time.monotonic() + wait
     while freshness is not FRESH:
         if freshness is STALE:
@@ -127,6 +135,17 @@ def let_go(mutex: Any, stored: bool = True) -> None:
         if not _may_lapse(mutex) or raised_by_signal_handler(error):
             raise
         log.warning("%r could not be released, and lapses by itself: %s", mutex, error)
+
+
+def abandon(mutex: Any) -> None:
+    """Release what an exception has left held, which may arrive between any two steps: a signal's, a time limit's.
+
+    What was released already, or handed over to a background runner, is left alone; so is a mutex of another make,
+    which cannot be asked whether it is held here.
+    """
+    give_back = getattr(mutex, "abandon", None)
+    if give_back is not None:
+        give_back()
 
 
 def owned(mutex: Any) -> bool:
@@ -227,9 +246,19 @@ class HandedOver:
         self.released = True
         stored = False
         try:
-            stored = self._end()
-        finally:
-            let_go(self._mutex, stored)
+            try:
+                stored = self._end()
+            finally:
+                let_go(self._mutex, stored)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        """Release it, if it is held still; to be called by its holder only."""
+        give_back = getattr(self._mutex, "abandon", None)
+        if give_back is not None:
+            give_back(handed_over=True)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._mutex, name)

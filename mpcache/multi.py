@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from mpcache.api import NO_VALUE, FillGuard, Freshness, KeyType, Outcome
-from mpcache.creation import begin_fill, filling, made
-from mpcache.lock import adapt, let_go, owned, too_late
+from mpcache.creation import Fills, begin_fill, filling, made, was_stored
+from mpcache.invalidation import Begin
+from mpcache.lock import abandon, adapt, let_go, owned, too_late
 from mpcache.storage import packed
+from mpcache.values import in_order
 
 if TYPE_CHECKING:
     from mpcache.region import CacheRegion
@@ -35,25 +36,91 @@ GRACE = 1.0
 """Seconds beyond creation_wait for which keys that nobody holds are still looked for, if one can do without them."""
 
 
-class _Claim:
-    """A key that this call holds."""
+class Claim:
+    """A key that this call holds, or is about to hold: it stands among the claims before its mutex is taken, so that
+    whatever is raised there finds it and gives the key back."""
 
-    __slots__ = ("guard", "mutex", "stored")
+    __slots__ = ("guard", "held", "mutex", "stored")
 
     def __init__(self, mutex: Any) -> None:
         self.mutex = mutex
         self.guard: FillGuard | None = None
+        self.held = False
         self.stored = True
 
+    def take(self) -> bool:
+        """Take the mutex if it is free."""
+        self.held = bool(self.mutex.acquire(False))
+        return self.held
+
+    def wait(self, most: float | None) -> Outcome:
+        """Wait for the mutex, or for its holder; seconds, None without end."""
+        outcome: Outcome = self.mutex.contend(most)
+        self.held = outcome is Outcome.ACQUIRED
+        return outcome
+
     def release(self) -> None:
+        """Give back the guard and the mutex.  May be called again, if an exception came in between."""
         try:
             if self.guard is not None:
                 self.guard.close()
         finally:
-            let_go(self.mutex, self.stored)
+            if self.held:
+                self.held = False  # before: a mutex of another make must not be released twice
+                let_go(self.mutex, self.stored)
+            else:
+                abandon(self.mutex)
 
 
-class ManyCreation:
+class Claims:
+    """The keys that one call holds at a time."""
+
+    def __init__(self, region: CacheRegion) -> None:
+        self._region = region
+        self._deadline = None if region.creation_wait is None else time.monotonic() + region.creation_wait
+        self._mangled: dict[KeyType, KeyType] = {}
+        self._claims: dict[KeyType, Claim] = {}
+        self._begun = Begin(region.region_invalidator)
+
+    def _begin(self, keys: Iterable[KeyType]) -> None:
+        """Note that the creation of these keys, which are claimed, begins now."""
+        self._begun = Begin(self._region.region_invalidator)
+        for key in keys:
+            self._claims[key].guard = begin_fill(self._region, self._mangled[key])
+
+    def _take(self, key: KeyType) -> bool:
+        claim = self._claims[key] = Claim(self._mutex(key))
+        if not claim.take():
+            del self._claims[key]
+        return claim.held
+
+    def _mutex(self, key: KeyType) -> Any:
+        return adapt(self._region._mutex(self._mangled[key]))
+
+    def _fills(self, claims: dict[KeyType, Claim]) -> Fills:
+        return Fills({self._mangled[key]: claim.guard for key, claim in claims.items()}, self._begun)
+
+    def _left(self) -> float | None:
+        """Seconds until the deadline; None: there is none."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def _let_go(self) -> None:
+        """Release all claims, whatever one of them raises, and raise the first of that."""
+        failures: list[BaseException] = []
+        for key, claim in reversed(list(self._claims.items())):
+            try:
+                claim.release()
+                del self._claims[key]
+            except BaseException as error:
+                failures.append(error)
+        try:
+            if failures:
+                raise failures[0]
+        finally:
+            failures.clear()  # else the exception and this frame keep each other, and all that the frame refers to
+
+
+class ManyCreation(Claims):
     """One get_or_create_multi under way.
 
     :raises TypeError: the keys cannot be sorted.
@@ -67,16 +134,15 @@ class ManyCreation:
         creator: Callable[..., Iterable[Any]],
         should_cache_fn: Callable[[Any], bool] | None,
     ) -> None:
-        self._region, self._lifetime = region, lifetime
+        super().__init__(region)
+        self._lifetime = lifetime
         self._creator, self._should_cache = creator, should_cache_fn
-        self._deadline = None if region.creation_wait is None else time.monotonic() + region.creation_wait
         self._keys = _sorted(keys)
         self._mangled = {key: region._mangled(key) for key in self._keys}
         # All who ask for these keys try them in this order: one gets them all, rather than each some.
         self._missing = dict.fromkeys(sorted(self._keys, key=lambda key: str(self._mangled[key])))
         self._stale: dict[KeyType, Any] = {}
         self._alone: set[KeyType] = set()
-        self._claims: dict[KeyType, _Claim] = {}
         self._values: dict[KeyType, Any] = {}
 
     def run(self) -> dict[KeyType, Any]:
@@ -95,7 +161,10 @@ class ManyCreation:
                 if busy is not None:
                     self._wait_for(busy)
         finally:
-            self._let_go()
+            try:
+                self._let_go()
+            finally:
+                self._let_go()  # what an exception that arrived within the first time has left
 
     def _serve(self, key: KeyType, value: Any) -> None:
         self._values[key] = value
@@ -126,22 +195,17 @@ class ManyCreation:
                 if key in self._stale:
                     self._serve(key, self._stale[key])
                     continue
-            mutex = self._mutex(key)
-            if mutex.acquire(False):
-                self._claims[key] = _Claim(mutex)
-            elif key in self._stale:
+            if self._take(key):
+                continue
+            if key in self._stale:
                 self._serve(key, self._stale[key])
             elif busy is None and key not in self._alone:
                 busy = key
         return busy
 
-    def _mutex(self, key: KeyType) -> Any:
-        return adapt(self._region._mutex(self._mangled[key]))
-
     def _create(self) -> None:
         claimed = [key for key in self._claims if key in self._missing]
-        for key in claimed:
-            self._claims[key].guard = begin_fill(self._region, self._mangled[key])
+        self._begin(claimed)
         self._look(claimed)
         wanted = [key for key in self._keys if key in self._missing and (key in self._claims or key in self._alone)]
         if not wanted:
@@ -149,17 +213,21 @@ class ManyCreation:
         for key in wanted:
             if key not in self._claims:
                 self._region.mishaps.created_alone()
-        values = made(self._region, wanted, self._lifetime, lambda: _by_key(wanted, self._creator(*wanted)))
+        values = made(self._region, wanted, self._lifetime, lambda: self._by_key(wanted))
         self._publish({key: values.get(key, NO_VALUE) for key in wanted})
         for key in wanted:
             self._serve(key, values[key] if key in values else self._stale.get(key, NO_VALUE))
+
+    def _by_key(self, keys: list[KeyType]) -> dict[KeyType, Any]:
+        name = getattr(self._creator, "__qualname__", repr(self._creator))
+        return dict(zip(keys, in_order(self._creator(*keys), f"the creator {name}"), strict=False))
 
     def _publish(self, values: dict[KeyType, Any]) -> None:
         """Store what is to be stored of the claimed, and note for those who wait what was not."""
         claims = {key: self._claims[key] for key in values if key in self._claims}
         for claim in claims.values():
             claim.stored = False  # if anything raises now, they need not queue for it
-        created, storage = time.time(), self._region._storage
+        created, storage = self._begun.created, self._region._storage
         ready = {
             self._mangled[key]: packed(storage, key, values[key], created)  # all, before the first one is written
             for key, claim in claims.items()
@@ -167,40 +235,33 @@ class ManyCreation:
         }
         if not ready:
             return
-        guards = {self._mangled[key]: claim.guard for key, claim in claims.items() if claim.guard is not None}
-        with filling(self._region, guards):
+        with filling(self._region, self._fills(claims)):
             refused = storage.write_multi(ready)
         for key, claim in claims.items():
             mangled = self._mangled[key]
             if mangled in refused:
                 self._region.mishaps.too_large(key, refused[mangled])
             elif mangled in ready:
-                claim.stored = claim.guard is None or bool(claim.guard.outcome)
+                claim.stored = was_stored(claim.guard)
 
     def _is_to_be_kept(self, value: Any) -> bool:
         return value is not NO_VALUE and (not self._should_cache or bool(self._should_cache(value)))
 
-    def _let_go(self) -> None:
-        claims, self._claims = self._claims, {}
-        with ExitStack() as releases:  # whatever one of them raises, the others are released, too
-            for claim in claims.values():
-                releases.callback(claim.release)
-
     def _wait_for(self, key: KeyType) -> None:
         """Until the holder has let go, or the time is up."""
-        mutex = self._mutex(key)
-        left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-        outcome = mutex.contend(left)
-        if outcome is Outcome.ACQUIRED:
-            self._claims[key] = _Claim(mutex)
-        elif outcome is Outcome.UNSTORED:
+        claim = self._claims[key] = Claim(self._mutex(key))
+        left = self._left()
+        outcome = claim.wait(left)
+        if outcome is not Outcome.ACQUIRED:
+            del self._claims[key]
+        if outcome is Outcome.UNSTORED:
             self._alone.add(key)
-        elif outcome is Outcome.TIMEOUT or left == 0:
+        elif outcome is Outcome.TIMEOUT or (left == 0 and outcome is Outcome.RELEASED):
             self._look(self._missing)
             for other in [other for other in self._missing if other in self._stale]:
                 self._serve(other, self._stale[other])
             if key in self._missing:
-                raise too_late(mutex, self._region.creation_wait)
+                raise too_late(claim.mutex, self._region.creation_wait)
 
     def _is_late(self, by: float) -> bool:
         return self._deadline is not None and time.monotonic() > self._deadline + by
@@ -214,7 +275,3 @@ def _sorted(keys: Iterable[KeyType]) -> list[KeyType]:
         raise TypeError(
             f"the creator gets its keys sorted, and these cannot be: {error}; ask for keys of one type at a time"
         ) from error
-
-
-def _by_key(keys: Iterable[KeyType], values: Iterable[Any]) -> dict[KeyType, Any]:
-    return dict(zip(keys, values, strict=False))

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
 from mpcache import keys as key_makers
@@ -26,14 +24,16 @@ from mpcache.api import (
 )
 from mpcache.backends import register_backend
 from mpcache.codec import value_version
-from mpcache.creation import Creation, no_expiration_time
-from mpcache.exception import ValueTooLarge
+from mpcache.config import key_generators
+from mpcache.creation import Creation, created_now, no_expiration_time
+from mpcache.exception import ValidationError, ValueTooLarge
 from mpcache.foundation import Expiration, Foundation
 from mpcache.invalidation import (
     DefaultInvalidationStrategy,
     RegionInvalidationStrategy,
     end_of,
     freshness,
+    seconds,
 )
 from mpcache.lock import Seen, adapt, elect
 from mpcache.multi import ManyCreation
@@ -62,6 +62,7 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 K = TypeVar("K")
 V = TypeVar("V")
+_R = TypeVar("_R", bound="CacheRegion")
 
 ToStr: TypeAlias = key_makers.ToStr
 ExpirationTimeCallable: TypeAlias = Callable[[], Expiration]
@@ -70,6 +71,8 @@ FunctionMultiKeyGenerator: TypeAlias = Callable[..., Callable[..., Sequence[KeyT
 AsyncCreator: TypeAlias = "Callable[[CacheRegion, KeyType, Callable[[], ValuePayload], Any], Any]"
 
 FRESH, STALE, ABSENT = Freshness.FRESH, Freshness.STALE, Freshness.ABSENT
+
+_PLAIN_TIMES = (int, float, type(None))
 
 
 def make_region(*arg: Any, **kw: Any) -> CacheRegion:
@@ -80,10 +83,11 @@ def make_region(*arg: Any, **kw: Any) -> CacheRegion:
 class CacheRegion(Foundation):
     """A cache with one configuration.  Made at import time, configured when the program knows how.
 
-    Times are seconds, or timedeltas; -1 is for ever, 0 is always stale.
+    Times are seconds, timedeltas or texts such as ``"5m"``; -1 is for ever, 0 is always stale.
 
     :param name: for you to tell regions apart.
-    :param function_key_generator: makes the keys of :meth:`cache_on_arguments`, see :mod:`mpcache.keys`.
+    :param function_key_generator: makes the keys of :meth:`cache_on_arguments`, see :mod:`mpcache.keys`; a function, or
+        a name such as ``"exact"``.
     :param function_multi_key_generator: the same for decorated functions of many keys.
     :param key_mangler: ``key -> key`` as the store gets it; None: the store's own; False: none.
     :param serializer: ``value -> bytes``; None: the store's own, if it has one.
@@ -96,18 +100,35 @@ class CacheRegion(Foundation):
     def __init__(
         self,
         name: str | None = None,
-        function_key_generator: FunctionKeyGenerator = key_makers.function_key_generator,
-        function_multi_key_generator: FunctionMultiKeyGenerator = key_makers.function_multi_key_generator,
+        function_key_generator: FunctionKeyGenerator | str = key_makers.function_key_generator,
+        function_multi_key_generator: FunctionMultiKeyGenerator | str = key_makers.function_multi_key_generator,
         key_mangler: KeyManglerType | None = None,
         serializer: Serializer | None = None,
         deserializer: Deserializer | None = None,
         async_creation_runner: AsyncCreator | None = None,
     ) -> None:
         self.name = name
-        self.function_key_generator = function_key_generator
-        self.function_multi_key_generator = function_multi_key_generator
+        self.function_key_generator = key_makers.generator(function_key_generator)
+        self.function_multi_key_generator = key_makers.generator(function_multi_key_generator, many=True)
         super().__init__(key_mangler, serializer, deserializer)
         self.async_creation_runner = async_creation_runner
+
+    def configure_from_config(self: _R, config_dict: Mapping[str, Any], prefix: str) -> _R:
+        """Configure from those items whose names begin with a prefix, as :mod:`mpcache.config` tells.
+
+        Functions that were decorated before have the key generators that the configuration names.
+
+        :raises KeyError: there is no ``backend`` among them; and whatever :meth:`configure` raises.
+        """
+        named = key_generators(config_dict, prefix)
+        chosen = {name: key_makers.generator(given, "multi" in name) for name, given in named.items()}
+        super().configure_from_config(config_dict, prefix)
+        if chosen:
+            from mpcache.decorated import make_keys_again  # depends on inspect, which takes its time
+
+            self.__dict__.update(chosen)
+            make_keys_again(self)
+        return self
 
     # -- one value -----------------------------------------------------------------------------------
 
@@ -125,12 +146,12 @@ class CacheRegion(Foundation):
         mangled = self.key_mangler(key) if self.key_mangler else key
         if ignore_expiration or getattr(self._invalidator, "quiet", False):
             return self._storage.value(mangled, None if ignore_expiration else self._lifetime(expiration_time))
+        lifetime = self._lifetime(expiration_time)
         found = self._storage.read(mangled)
         if not found:
             return NO_VALUE
         value, created, epoch, _ = found
-        fresh = freshness(created, epoch, self._lifetime(expiration_time), self._judge) is FRESH
-        return value if fresh else NO_VALUE
+        return value if freshness(created, epoch, lifetime, self._judge) is FRESH else NO_VALUE
 
     def get_multi(
         self, keys: Iterable[KeyType], expiration_time: Expiration = None, ignore_expiration: bool = False
@@ -157,11 +178,12 @@ class CacheRegion(Foundation):
         self, key: KeyType, expiration_time: Expiration = None, ignore_expiration: bool = False
     ) -> CachedValue | None:
         """As :meth:`get`, with what is known of the value; None for NO_VALUE."""
+        lifetime = None if ignore_expiration else self._lifetime(expiration_time)
         cached = self._storage.cached(self._mangled(key))
         if not cached:
             return None
         created, epoch = cached.metadata["ct"], cached.metadata.get("e")
-        if ignore_expiration or freshness(created, epoch, self._lifetime(expiration_time), self._judge) is FRESH:
+        if ignore_expiration or freshness(created, epoch, lifetime, self._judge) is FRESH:
             return cached
         return None
 
@@ -179,7 +201,9 @@ class CacheRegion(Foundation):
             self.delete(key)
         else:
             expires = None if ttl is None else end_of(ttl)
-            self._storage.write(self._mangled(key), packed(self._storage, key, value, time.time(), expires))
+            mangled = self._mangled(key)
+            ready = packed(self._storage, key, value, created_now(self, (mangled,)), expires)
+            self._storage.write(mangled, ready)
 
     def set_multi(self, mapping: Mapping[KeyType, Any], ttl: Expiration = None) -> None:
         """As :meth:`set`, for many keys in one write.
@@ -189,8 +213,9 @@ class CacheRegion(Foundation):
         """
         if self._poke_multi is not None and self._poke_multi(mapping, ttl) is True:
             return
-        created, expires, storage = time.time(), end_of(ttl), self._storage
+        expires, storage = end_of(ttl), self._storage
         mangled = {key: self._mangled(key) for key in mapping}
+        created = created_now(self, mangled.values())
         ready = {
             mangled[key]: packed(storage, key, value, created, expires)
             for key, value in mapping.items()
@@ -310,21 +335,30 @@ class CacheRegion(Foundation):
         expiration_time: Expiration | ExpirationTimeCallable = None,
         should_cache_fn: Callable[[Any], bool] | None = None,
         to_str: ToStr = str,
-        function_key_generator: FunctionKeyGenerator | None = None,
+        function_key_generator: FunctionKeyGenerator | str | None = None,
+        *,
+        key: Callable[..., Any] | None = None,
+        ignore: Iterable[str] = (),
     ) -> Decorator:
         """Decorate a function, ``async`` or not: its results are kept by its arguments.
 
-        The decorated function has ``get``, ``set``, ``invalidate`` and ``refresh``, and the ``original``.
+        The decorated function has ``get``, ``set``, ``invalidate``, ``refresh`` and ``key``, and the ``original``.
 
         :param namespace: sets it apart from another function of the same name and module.
         :param expiration_time: instead of the region's; may be a function that is asked at every call.
         :param to_str: makes the part of the key that stands for one argument.
-        :param function_key_generator: instead of the region's.
+        :param function_key_generator: instead of the region's; a function, or a name such as ``"exact"``.
+        :param key: ``(arguments of the call) -> str``, or a tuple of values: says what the key is made of.  Of a
+            method it gets the object first.
+        :param ignore: names of parameters that are left out of the key.
+        :raises TypeError: the parentheses are missing, or ``ignore`` has a name that is that of no parameter.
         """
-        from mpcache.decorators import Options, decorator  # leans on inspect, which takes its time
+        from mpcache.decorated import Options
+        from mpcache.decorators import decorator  # leans on inspect, which takes its time
 
-        generator = function_key_generator or self.function_key_generator
-        return decorator(self, Options(namespace, expiration_time, should_cache_fn, to_str), generator)
+        key_makers.refuse_bare(namespace, "cache_on_arguments")
+        generator = function_key_generator and key_makers.generator(function_key_generator)
+        return decorator(self, Options(namespace, expiration_time, should_cache_fn, to_str, key, ignore), generator)
 
     @overload
     def cache_multi_on_arguments(
@@ -334,7 +368,10 @@ class CacheRegion(Foundation):
         should_cache_fn: Callable[[Any], bool] | None = ...,
         asdict: Literal[False] = ...,
         to_str: ToStr = ...,
-        function_multi_key_generator: FunctionMultiKeyGenerator | None = ...,
+        function_multi_key_generator: FunctionMultiKeyGenerator | str | None = ...,
+        *,
+        key: Callable[..., Any] | None = ...,
+        ignore: Iterable[str] = ...,
     ) -> Callable[[Callable[P, Iterable[V]]], CachedManyFunction[P, list[V], V]]: ...
 
     @overload
@@ -346,7 +383,9 @@ class CacheRegion(Foundation):
         *,
         asdict: Literal[True],
         to_str: ToStr = ...,
-        function_multi_key_generator: FunctionMultiKeyGenerator | None = ...,
+        function_multi_key_generator: FunctionMultiKeyGenerator | str | None = ...,
+        key: Callable[..., Any] | None = ...,
+        ignore: Iterable[str] = ...,
     ) -> Callable[[Callable[P, Mapping[K, V]]], CachedManyFunction[P, dict[K, V], V]]: ...
 
     def cache_multi_on_arguments(
@@ -356,7 +395,10 @@ class CacheRegion(Foundation):
         should_cache_fn: Callable[[Any], bool] | None = None,
         asdict: bool = False,
         to_str: ToStr = str,
-        function_multi_key_generator: FunctionMultiKeyGenerator | None = None,
+        function_multi_key_generator: FunctionMultiKeyGenerator | str | None = None,
+        *,
+        key: Callable[..., Any] | None = None,
+        ignore: Iterable[str] = (),
     ) -> Any:
         """Decorate a function of many things, each of which is kept by itself; it is called for the missing ones.
 
@@ -364,13 +406,19 @@ class CacheRegion(Foundation):
         arguments, in any order in which it is asked for them.
 
         :param asdict: it returns a dict from things to values, and may leave out those that there are not.
-        :param function_multi_key_generator: instead of the region's.
+        :param function_multi_key_generator: instead of the region's; a function, or a name such as ``"exact"``.
+        :param key: ``(thing, keyword-only arguments) -> str``, or a tuple of values: says what the thing's key is made
+            of.  Of a method it gets the object first.
+        :param ignore: names of parameters that are left out of the keys, and that are no things.
+        :raises TypeError: the parentheses are missing, or ``ignore`` has a name that is that of no parameter.
         """
-        from mpcache.decorators import Options  # leans on inspect, which takes its time
+        from mpcache.decorated import Options  # leans on inspect, which takes its time
         from mpcache.decorators_multi import decorator
 
-        generator = function_multi_key_generator or self.function_multi_key_generator
-        return decorator(self, Options(namespace, expiration_time, should_cache_fn, to_str), generator, asdict)
+        key_makers.refuse_bare(namespace, "cache_multi_on_arguments")
+        generator = function_multi_key_generator and key_makers.generator(function_multi_key_generator, many=True)
+        options = Options(namespace, expiration_time, should_cache_fn, to_str, key, ignore)
+        return decorator(self, options, generator, asdict)
 
     # -- the inner parts -----------------------------------------------------------------------------
 
@@ -379,9 +427,9 @@ class CacheRegion(Foundation):
 
     def _lifetime(self, given: Expiration) -> float | None:
         """Seconds that a value is fresh; None: for ever."""
-        chosen = self.expiration_time if given is None else given
-        if isinstance(chosen, timedelta):
-            chosen = chosen.total_seconds()
+        chosen: Any = self.expiration_time if given is None else given
+        if type(chosen) not in _PLAIN_TIMES:
+            chosen = _checked(chosen)
         return None if chosen == -1 else chosen
 
     def _look(self, mangled: KeyType, key: KeyType, lifetime: float | None) -> Seen:
@@ -402,3 +450,11 @@ class CacheRegion(Foundation):
         elif worth is STALE and lifetime is None:
             raise no_expiration_time()
         return value, worth
+
+
+def _checked(given: Any) -> float | None:
+    try:
+        return seconds(given)
+    except ValidationError as error:
+        remedy = "the second argument of get() is expiration_time, and the result without a value is NO_VALUE"
+        raise ValidationError(f"{error}  Of a default: {remedy}.") from None

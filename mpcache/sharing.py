@@ -7,21 +7,25 @@ from __future__ import annotations
 
 from typing import Any
 
+from mpcache.hints import did_you_mean
+from mpcache.keys import exact_key_generator, exact_multi_key_generator
 from mpcache.region import CacheRegion
 
 _ARGUMENTS = ("mode", "shards", "namespace", "strict_size", "on_error")
 _NOT_TO_CHOOSE = {"self", "name", "backend", "arguments", "replace_existing_backend"}
 
 
-def shared(name: str | None, size: int | str = "64MB", **region_arguments: Any) -> CacheRegion:
+def shared(name: str | None, size: int | str | None = None, **region_arguments: Any) -> CacheRegion:
     """A configured region on a segment of shared memory.
 
     ::
 
         cache = mpcache.shared("myapp", size="256MB", expiration_time=300)
 
+    Its decorated functions have exact keys, see :func:`mpcache.keys.exact_key_generator`.
+
     :param name: the segment's, the same in all processes that share it; None: for forked children only.
-    :param size: bytes, or such as ``"64MB"``.
+    :param size: bytes, or such as ``"64MB"``, which is the default; a segment that is there keeps its own.
     :param region_arguments: whatever :func:`.make_region`, :meth:`.CacheRegion.configure` and the store
         ``mpcache.shm`` take, such as ``expiration_time``, ``wrap``, ``mutex``, ``mode``, ``namespace``.
     :raises TypeError: none of the three takes such an argument.
@@ -30,15 +34,18 @@ def shared(name: str | None, size: int | str = "64MB", **region_arguments: Any) 
     for given in region_arguments:
         if given not in {*of_region, *of_configure, *_ARGUMENTS}:
             raise TypeError(_unknown(given, {*of_region, *of_configure, *_ARGUMENTS}))
+    region_arguments.setdefault("function_key_generator", exact_key_generator)
+    region_arguments.setdefault("function_multi_key_generator", exact_multi_key_generator)
     region = CacheRegion(name, **_picked(region_arguments, of_region))
-    arguments = {"name": name, "size": size, **_picked(region_arguments, _ARGUMENTS)}
+    arguments = {"name": name, **({} if size is None else {"size": size}), **_picked(region_arguments, _ARGUMENTS)}
     return region.configure("mpcache.shm", arguments=arguments, **_picked(region_arguments, of_configure))
 
 
 def _names(function: Any) -> set[str]:
     import inspect  # milliseconds of `import mpcache`, for those who never come here
 
-    return {name for name in inspect.signature(function).parameters if name[0] != "_"} - _NOT_TO_CHOOSE
+    named = [name for name, it in inspect.signature(function).parameters.items() if it.kind is not it.VAR_KEYWORD]
+    return {name for name in named if name[0] != "_"} - _NOT_TO_CHOOSE
 
 
 def _picked(given: dict[str, Any], names: Any) -> dict[str, Any]:
@@ -46,8 +53,5 @@ def _picked(given: dict[str, Any], names: Any) -> dict[str, Any]:
 
 
 def _unknown(name: str, known: set[str]) -> str:
-    import difflib  # for this error only
-
-    near = difflib.get_close_matches(name, known, n=1)
-    remedy = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
-    return f"shared() knows no argument {name!r}; {remedy}"
+    remedy = did_you_mean(name, known) or f"; there are {', '.join(sorted(known))}"
+    return f"shared() knows no argument {name!r}{remedy}"

@@ -45,8 +45,8 @@ class ShortCut:
     """(key, value, ttl): True."""
     _poke_multi: Callable[[Any, Any], Any] | None
     """(dict, ttl): True."""
-    _recall: Callable[[str, int, tuple[Any, ...], Any], Any] | None
-    """(start, skip, arguments, lifetime): the value of a decorated function's call, or NO_VALUE."""
+    _recall: Callable[[Any, Any, tuple[Any, ...], Any], Any] | None
+    """(start, form of the key, arguments, lifetime): the value of a decorated function's call, or NO_VALUE."""
 
     expiration_time: Any = _Heeded()
     key_mangler: Any = _Heeded()

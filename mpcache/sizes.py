@@ -22,3 +22,8 @@ def parse_size(size: int | str) -> int:
     if match is None:
         raise ValueError(f"size {size!r} is neither a number of bytes nor a text such as '64MB'")
     return int(float(match[1]) * 1024 ** _POWERS[match[2].lower()])
+
+
+def mebibytes(size: int) -> str:
+    """Return a number of bytes as people read it, such as ``"64 MiB"`` or ``"1.5 MiB"``."""
+    return f"{size / 1024**2:.6g} MiB"

@@ -32,6 +32,7 @@ from mpcache.exception import CantSerializeException, ValueTooLarge
 from mpcache.invalidation import is_over
 from mpcache.mishaps import Mishaps
 from mpcache.signal_handlers import raised_by_signal_handler
+from mpcache.values import refuse_used_up
 
 try:
     from mpcache._wire import unwire
@@ -237,8 +238,9 @@ def packed(storage: Storage, key: KeyType, value: Any, created: float, expires: 
     :param key: the user's, for the error's text.
     :param created: now, in seconds since the Unix epoch.
     :param expires: when its time to live ends, likewise; None: never.
-    :raises CantSerializeException: the serializer refuses it.
+    :raises CantSerializeException: the serializer refuses it, or it could be used once only.
     """
+    refuse_used_up(key, value)
     try:
         return storage.pack(value, created, expires)
     except Exception as error:

@@ -643,7 +643,9 @@ def _python(program: str) -> subprocess.CompletedProcess[str]:
 def test_without_click_it_says_how_to_get_it() -> None:
     told = _python("import sys; sys.modules['click'] = None; import mpcache.cli as c; sys.exit(c.main(['ls']))")
     assert (told.returncode, told.stdout) == (2, "")
-    assert told.stderr == "mpcache: the command needs click; pip install 'mpcache[cli]'\n"
+    assert told.stderr == (
+        "mpcache: the command needs click; pip install 'mpcache[cli]', or from a checkout: pip install '.[cli]'\n"
+    )
 
 
 def test_the_package_does_not_load_its_command() -> None:

@@ -21,25 +21,36 @@ HOUSES = ("tests", "stress", "bench")
 DOWN: keeper.Table = {
     "exception": (),
     "api": ("exception", "signal_handlers"),
+    "values": ("exception",),  # what is none
+    "hints": (),
     "sizes": (),
+    "durations": (),
     "signal_handlers": (),  # below all that catches Exception around foreign code
     # pure: they decide, they know no storage
-    "keys": ("api",),
+    "arguments": (),
+    "keys_tags": (),
+    "keys_arrays": ("keys_tags",),
+    "keys_encoding": ("keys_arrays",),
+    "keys_exact": ("keys_encoding", "arguments"),
+    "keys_text": ("arguments",),
+    "keys_prefixes": (),
+    "keys": ("api", "keys_exact", "keys_text"),
     "_wire": (),  # the codec's quick look, in C
     "codec": ("api", "_wire"),
-    "config": ("api",),
-    "invalidation": ("api",),
+    "config": ("api", "hints"),
+    "invalidation": ("api", "durations"),
     "lock": ("api",),
     "mishaps": ("api",),
     "bounded": ("api",),
     # the floor both staircases stand on
-    "shm": ("api", "sizes"),
+    "shm": ("api", "hints", "sizes"),
     # memcached servers, whichever library speaks to them; stores and mutexes do
     "memcaching": ("api",),
-    "memcaching.*": ("memcaching",),
+    "memcaching.*": ("memcaching", "signal_handlers"),
     # exclude: one primitive a file; the folder itself is the table of names
-    "mutexes": ("api",),
-    "mutexes.base": ("api",),
+    "mutexes": ("api", "hints"),
+    "mutexes.greenlets": (),
+    "mutexes.base": ("api", "mutexes.greenlets"),
     "mutexes.turns": ("mutexes.base",),
     "mutexes.fronted": ("mutexes.turns",),
     "mutexes.leased": ("mutexes.fronted",),
@@ -47,31 +58,37 @@ DOWN: keeper.Table = {
     "mutexes.clients": (),
     "mutexes.*": ("mutexes.leased", "mutexes.files", "mutexes.clients", "shm", "memcaching.*"),
     # keep: one store a file.  It may build a mutex, never back, and tells how its epochs invalidate
-    "backends": ("api",),
+    "backends": ("api", "hints"),
     "backends.trouble": ("mutexes.leased",),
     "backends.shm_outage": ("exception",),
     "backends.generations": ("mutexes.*", "invalidation"),
     "backends.dbm": ("backends",),
     "backends.fills": ("mutexes.files",),
+    "backends.own_client": ("mutexes.base",),
+    "backends.memory_fills": ("backends", "bounded"),
     "backends.valkey": ("backends.*",),
     "backends.*": (
         *("backends", "backends.dbm", "backends.fills", "backends.trouble", "backends.generations"),
         "backends.shm_outage",
+        *("backends.memory_fills", "backends.own_client"),
         *("bounded", "codec", "mutexes", "sizes"),
     ),
     "proxy": ("api",),
     # the region, in rooms that are handed one and never make one
-    "storage": ("codec", "invalidation", "mishaps"),
-    "creation": ("lock", "keys", "storage"),
-    "decorators": ("keys",),
-    "decorators_multi": ("decorators",),
-    "aio": ("creation",),
+    "storage": ("codec", "invalidation", "mishaps", "values"),
+    "creation": ("lock", "keys", "storage", "invalidation"),
+    "refresh": ("multi",),
+    "decorated_pickling": (),
+    "decorated": ("keys", "keys_prefixes", "decorated_pickling", "invalidation"),
+    "decorators": ("decorated", "refresh", "aio"),
+    "decorators_multi": ("decorated", "values", "refresh"),
+    "aio": ("creation", "refresh"),
     "multi": ("creation",),
     # the only room that sees both staircases, by their tables of names
     "shortcut": ("invalidation",),
-    "foundation": ("config", "storage", "shortcut", "backends", "mutexes", "proxy"),
-    "region": ("foundation", "aio", "multi", "decorators_multi"),
-    "sharing": ("region",),
+    "foundation": ("config", "hints", "storage", "shortcut", "backends", "mutexes", "proxy"),
+    "region": ("foundation", "aio", "multi", "decorators", "decorators_multi"),
+    "sharing": ("region", "hints"),
     "util": ("keys", "config", "backends"),
     "": ("sharing", "util"),
     "core": ("",),
@@ -114,7 +131,9 @@ DRIVERS = {"asyncio", "click", "filelock", "gevent", "posix_ipc", "redis", "rich
 DRIVERS |= {"bmemcached", "memcache", "pylibmc", "pymemcache"}
 DRIVERS |= {"django", "flask", "gunicorn", "mako"}
 DRIVERS |= {"dogpile", "hdrh", "jinja2", "markupsafe", "matplotlib"}
+DRIVERS |= {"numpy", "pandas"}
 NEED_A_DRIVER = ("mpcache.aio", "mpcache.cli", "mpcache.stress.commands", "mpcache.plugins", "mpcache.integrations")
+NEED_A_DRIVER += ("mpcache.keys_arrays",)
 
 # Sizes are a smell and no fence, so the fence stands a fifth further out.  Whoever needs more says here why.
 LONGEST_MODULE, LONGEST_FUNCTION = 450 * 6 // 5, 40 * 6 // 5

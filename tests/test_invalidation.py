@@ -49,11 +49,11 @@ def test_A3_A5_what_a_value_is_worth(
 
 
 def test_A6_times() -> None:
-    given = [None, 0, -1, 1.5, Decimal(2), timedelta(milliseconds=500), timedelta(0)]
-    assert [seconds(one) for one in given] == [None, 0, -1, 1.5, 2, 0.5, 0.0]
+    given = [None, 0, -1, 1.5, Decimal(2), timedelta(milliseconds=500), timedelta(0), "5m", "1h30m"]
+    assert [seconds(one) for one in given] == [None, 0, -1, 1.5, 2, 0.5, 0.0, 300, 5400]
 
 
-@pytest.mark.parametrize("given", ["10", "", [1], object()])
+@pytest.mark.parametrize("given", ["10", "", "soon", [1], 1j, object()])
 def test_other_things_are_no_times(given: Any) -> None:
     with pytest.raises(ValidationError, match="creation_wait is not a number or timedelta"):
         seconds(given, "creation_wait")

@@ -56,7 +56,11 @@ def outcome(module: Any, generator: str, namespace: Any, fn: Any, to_str: Any, a
 )
 def test_keys_are_those_of_dogpile(generator: str, fn: Any, namespace: Any, to_str: Any, args: Any, kw: Any) -> None:
     mine = outcome(keys, generator, namespace, fn, to_str, args, kw)
-    assert mine == outcome(theirs, generator, namespace, fn, to_str, args, kw)
+    other = outcome(theirs, generator, namespace, fn, to_str, args, kw)
+    if fn is wrapper and other is IndexError:  # the names are those of what it wraps
+        assert mine is IndexError or mine.startswith(f"{fn.__module__}:{fn.__name__}|")
+    else:
+        assert mine == other
 
 
 def test_1_7_only_none_omits_the_namespace() -> None:

@@ -25,7 +25,6 @@ MODULES: dict[str, str] = {}
 
 IMPORTED = "imported there for its own use; it stands in api, exception, lock, proxy or util, in both houses"
 INNER = "a helper of its own tests"
-POOLED = "clients are pooled: no thread has one; the arguments of a set are those of configure()"
 NAMED = "lock_prefix says how the names of locks begin; in a cluster they have a tag besides"
 LEASED = "MemcachedMutex takes its place; a mixin's arguments are every memcached store's, or those of its library"
 NAMES = {
@@ -39,11 +38,6 @@ NAMES = {
         ("cache.backends.file", IMPORTED, "util"),
         ("cache.backends.memcached", IMPORTED, "CacheBackend bmemcached memcache pylibmc pymemcache util"),
         ("cache.backends.memcached", LEASED, "MemcacheArgs MemcachedLock"),
-        ("cache.backends.memcached", POOLED, "GenericMemcachedBackend.client GenericMemcachedBackend.set_arguments"),
-        ("cache.backends.memcached", POOLED, "BMemcachedBackend.client BMemcachedBackend.set_arguments"),
-        ("cache.backends.memcached", POOLED, "MemcachedBackend.client MemcachedBackend.set_arguments"),
-        ("cache.backends.memcached", POOLED, "PyMemcacheBackend.client PyMemcacheBackend.set_arguments"),
-        ("cache.backends.memcached", POOLED, "PylibmcBackend.client PylibmcBackend.set_arguments"),
         ("cache.backends.redis", IMPORTED, "redis"),
         ("cache.backends.redis", NAMED, "RedisBackend.lock_template RedisClusterBackend.lock_template"),
         ("cache.backends.redis", NAMED, "RedisSentinelBackend.lock_template"),

@@ -1,16 +1,18 @@
 """The stores by name: one store a file.
 
-Leans on exception; a store is imported when it is configured.
+Leans on exception and hints; a store is imported when it is configured.
 """
 
 from __future__ import annotations
 
 import importlib
-import warnings
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from mpcache import hints
 from mpcache.exception import PluginNotFound
+from mpcache.hints import did_you_mean
 
 
 class PluginLoader:
@@ -96,27 +98,30 @@ def names() -> list[str]:
 
 
 def load_backend(name: str) -> Any:
-    """The class of the store that goes by a name; ``dogpile.cache.X`` is another spelling of ``mpcache.X``.
+    """Return the class of the store that has a name; ``dogpile.cache.X`` is another spelling of ``mpcache.X``.
+
+    A name that was registered with dogpile.cache is found where that is loaded.
 
     :raises PluginNotFound: there is none.
     """
-    try:
-        return _backend_loader.load(name)
-    except PluginLoader.NotFound as missing:
-        if name.startswith(_THEIRS):
-            return load_backend(_OURS + name[len(_THEIRS) :])
-        raise PluginNotFound(f"Couldn't find cache plugin to load: {name} ({missing})") from None
+    for spelling in (name, _OURS + name[len(_THEIRS) :] if name.startswith(_THEIRS) else name):
+        try:
+            return _backend_loader.load(spelling)
+        except PluginLoader.NotFound as error:
+            missing = error
+    theirs = getattr(sys.modules.get("dogpile.cache.backends"), "_backend_loader", None)
+    if any(name in getattr(theirs, known, ()) for known in ("_unloaded", "impls")):
+        return theirs.load(name)  # type: ignore[union-attr]  # nothing is in None
+    raise PluginNotFound(f"Couldn't find cache plugin to load: {name} ({missing}{_meant(name)})") from None
+
+
+def _meant(name: str) -> str:
+    """A name without its prefix is meant to have ours."""
+    short = {known.rpartition(".")[2]: known for known in names()}
+    ours = _OURS + name[len(_THEIRS) :] if name.startswith(_THEIRS) else name
+    return f"; did you mean {short[name]!r}?" if name in short else did_you_mean(ours, names())
 
 
 def warn_of_unknown(backend: object, arguments: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Say which arguments a store does not know.
-
-    They are no error: one configuration may serve many stores.
-    """
-    import difflib  # milliseconds of `import mpcache`, for those who never come here
-
-    names = sorted(known)
-    for unknown in sorted(set(arguments) - set(names)):
-        near = difflib.get_close_matches(unknown, names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(names)}"
-        warnings.warn(f"{type(backend).__name__} ignores the argument {unknown!r}; {hint}", stacklevel=2)
+    """Warn once of all arguments that a store does not know."""
+    hints.warn_of_unknown(type(backend).__name__, arguments, known)

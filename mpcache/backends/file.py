@@ -7,14 +7,12 @@ a value is written with.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import fcntl
 import functools
 import json
 import os
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -33,11 +31,12 @@ from mpcache.api import (
 from mpcache.backends.dbm import Damaged, DbmFile
 from mpcache.backends.fills import Fill, Fills
 from mpcache.exception import ValidationError
+from mpcache.hints import warn_of_unknown
 from mpcache.invalidation import SharedInvalidation
 from mpcache.mutexes import files
-from mpcache.mutexes.base import cooperative
 from mpcache.mutexes.file import FileMutex
 from mpcache.mutexes.fronted import POLL_FIRST, POLL_LAST
+from mpcache.mutexes.greenlets import sleep_of_hub
 
 __all__ = ["AbstractFileLock", "DBMBackend", "FileLock"]
 
@@ -159,7 +158,8 @@ class FileLock(AbstractFileLock):
 
 def _flock(file: files.OwnFile, how: int, wait: bool) -> bool:
     pause = POLL_FIRST
-    polls = not wait or cooperative()  # to wait in C would stop every greenlet
+    sleep = sleep_of_hub(cooperates=False)
+    polls = not wait or sleep is not None  # to wait in C would stop every greenlet
     while True:
         try:
             fcntl.flock(file.fileno(), how | fcntl.LOCK_NB if polls else how)
@@ -168,7 +168,7 @@ def _flock(file: files.OwnFile, how: int, wait: bool) -> bool:
                 return False
         else:
             return True
-        time.sleep(pause)
+        (sleep or time.sleep)(pause)
         pause = min(pause * 1.5, POLL_LAST)
 
 
@@ -292,7 +292,7 @@ class DBMBackend(BytesBackend):
     keeping = Keeping("processes of one machine", "a reboot", "nothing", "a file opened, unpickling", "file")
 
     def __init__(self, arguments: BackendArguments) -> None:
-        _warn_of_unknown(arguments)
+        warn_of_unknown("mpcache.dbm", arguments, _ARGUMENTS)
         if not isinstance(arguments.get("filename"), str | os.PathLike):
             raise ValidationError("mpcache.dbm needs the argument 'filename', the path of its file")
         self.filename = os.path.abspath(os.fspath(arguments["filename"]))
@@ -407,7 +407,7 @@ class DBMBackend(BytesBackend):
 
 def _bytes(key: Any) -> bytes:
     if isinstance(key, str):
-        return key.encode()
+        return key.encode("utf-8", "surrogatepass")
     if not isinstance(key, bytes):
         raise TypeError(f"key {key!r} is of type {type(key).__name__}; a dbm file takes str or bytes; see key_mangler")
     return key
@@ -434,10 +434,3 @@ def _lockfile(arguments: BackendArguments, name: str, otherwise: str) -> str | N
     if given is None:
         return otherwise
     return None if given is False else os.path.abspath(os.fspath(given))
-
-
-def _warn_of_unknown(arguments: Mapping[str, Any]) -> None:
-    for name in sorted(arguments.keys() - set(_ARGUMENTS), key=str):
-        near = difflib.get_close_matches(str(name), _ARGUMENTS, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ";"
-        warnings.warn(f"mpcache.dbm takes no argument {name!r}{hint} It is ignored.", UserWarning, stacklevel=4)

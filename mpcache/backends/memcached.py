@@ -15,7 +15,6 @@ import math
 import re
 import secrets
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -31,8 +30,10 @@ from mpcache.api import (
     guard_of,
 )
 from mpcache.backends import warn_of_unknown
+from mpcache.backends.own_client import OwnClient
 from mpcache.backends.trouble import Trouble
 from mpcache.exception import ValidationError, ValueTooLarge
+from mpcache.hints import warn
 from mpcache.invalidation import SharedInvalidation, kept_for, limit
 from mpcache.memcaching import MONTH, OVER, TIMEOUT, expiry, plain_name, server_list
 from mpcache.memcaching.pool import Pool, Servers
@@ -51,7 +52,7 @@ _GONE, _STALE = 0, 1
 """What a value that is not of the present generation is handed out with, for its own."""
 
 
-class GenericMemcachedBackend(BytesBackend):
+class GenericMemcachedBackend(OwnClient, BytesBackend):
     """What the four have in common.
 
     :param arguments: ``url``, ``host:port`` or the path of a unix socket, or a list of them; ``memcached_expire_time``,
@@ -69,24 +70,36 @@ class GenericMemcachedBackend(BytesBackend):
     """Arguments of this one."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
-        warn_of_unknown(self, arguments, (*_COMMON, *_OURS, *self.takes))
+        self._prepare_client(arguments)
+        if not self.brings_client:  # else the others may be for that
+            warn_of_unknown(self, arguments, (*_COMMON, *_OURS, *self.takes))
         if arguments.get("url") is None:
             raise ValidationError(f"{type(self).__name__} needs the argument url, such as '127.0.0.1:11211'")
         self.url = server_list(arguments["url"])
+        self._lifetime = kept_for(arguments.get("memcached_expire_time"), "memcached_expire_time")
+        if self.brings_client:
+            self.set_arguments = self._set_arguments(arguments)
+            return
         options = {name: arguments[name] for name in self.takes if arguments.get(name) is not None}
         options["socket_timeout"] = limit(arguments.get("socket_timeout"), "socket_timeout") or TIMEOUT
         self._pool = Pool(self.url, self.library, options, patient=True)
         self._servers = Servers(self.url, self.library, options)
         self._distributed = arguments.get("distributed_lock", True)
         self._lease = max(1.0, limit(arguments.get("lock_timeout") or DEFAULT_LEASE, "lock_timeout") or 0.0)
-        self._lifetime = kept_for(arguments.get("memcached_expire_time"), "memcached_expire_time")
         namespace = arguments.get("namespace")
         self._generation = None if namespace is None else Generation(namespace, self._pool)
         self._trouble = Trouble(self, arguments.get("on_error", "raise"), self._pool.errors, (OSError,))
 
+    def _set_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """What dogpile.cache gives to the client with each value."""
+        given = {"time": expiry(self._lifetime) or None, "min_compress_len": arguments.get("min_compress_len")}
+        return {name: value for name, value in given.items() if value is not None}
+
     # -- reading ---------------------------------------------------------------------------------------
 
     def get_serialized(self, key: KeyType) -> SerializedReturnType:
+        if self.brings_client:
+            return self.get(key)  # type: ignore[return-value]
         if self._generation is not None or self._trouble.forgives:
             return self.get_serialized_multi((key,))[0]
         wire = self._pool.get(plain_name(key))
@@ -95,6 +108,8 @@ class GenericMemcachedBackend(BytesBackend):
     def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
         if not keys:
             return []
+        if self.brings_client:
+            return self.get_multi(keys)  # type: ignore[return-value]
         names = [plain_name(key) for key in keys]
         nothing: dict[str, bytes] = {}
         found = self._trouble.forgive(lambda: self._found(names), nothing)
@@ -111,6 +126,8 @@ class GenericMemcachedBackend(BytesBackend):
     # -- writing ---------------------------------------------------------------------------------------
 
     def set_serialized(self, key: KeyType, value: bytes) -> None:
+        if self.brings_client:
+            return self.set(key, value)
         if guard_of(self, key) is not None:
             self.set_serialized_multi({key: value})
             return
@@ -121,6 +138,8 @@ class GenericMemcachedBackend(BytesBackend):
             raise ValueTooLarge(str(error), key=key, refused={key: error}) from None
 
     def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
+        if self.brings_client:
+            return self.set_multi(mapping)
         refused: dict[KeyType, ValueTooLarge] = {}
         plain: dict[KeyType, bytes] = {}
         for key, wire in mapping.items():
@@ -165,9 +184,13 @@ class GenericMemcachedBackend(BytesBackend):
         return expiry(max(1, min(left, bound)))
 
     def delete(self, key: KeyType) -> None:
+        if self.brings_client:
+            return super().delete(key)
         self._pool.delete_many([plain_name(key)])
 
     def delete_multi(self, keys: Sequence[KeyType]) -> None:
+        if self.brings_client:
+            return super().delete_multi(keys)
         if keys:
             self._pool.delete_many([plain_name(key) for key in keys])
 
@@ -175,18 +198,24 @@ class GenericMemcachedBackend(BytesBackend):
 
     def get_mutex(self, key: KeyType) -> CacheMutex | None:
         """One for all processes; with ``distributed_lock=False`` None, for threads are enough then."""
+        if self.brings_client:
+            return super().get_mutex(key)
         if not self._distributed:
             return None
         forgive = self._trouble.forgive if self._trouble.forgives else None
         return MemcachedMutex(key, client=self._servers, lease=self._lease, forgive=forgive)
 
-    def begin_fill(self, key: KeyType) -> Guard:
+    def begin_fill(self, key: KeyType) -> Guard | None:
+        if self.brings_client:
+            return None
         guard = Guard(self._pool, plain_name(key), self._trouble)
         self._trouble.forgive(lambda: guard.begin(self._generation), None)
         return guard
 
     def invalidation(self) -> Generations | None:
-        return None if self._generation is None else Generations(self._generation, self._trouble)
+        if self.brings_client or self._generation is None:
+            return None
+        return Generations(self._generation, self._trouble)
 
     @property
     def errors(self) -> Mapping[str, int]:
@@ -250,9 +279,11 @@ class PyMemcacheBackend(GenericMemcachedBackend):
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         without_effect = [name for name in _RETRYING if arguments.get(name) is not None]
         if without_effect and not arguments.get("enable_retry_client"):
-            text = f"without enable_retry_client=True these have no effect: {', '.join(without_effect)}"
-            warnings.warn(text, stacklevel=2)
+            warn(f"without enable_retry_client=True these have no effect: {', '.join(without_effect)}")
         super().__init__(arguments)
+
+    def _set_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        return {} if self._lifetime is None else {"expire": expiry(self._lifetime)}
 
 
 # -- fills -----------------------------------------------------------------------------------------------------

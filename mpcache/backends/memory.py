@@ -1,10 +1,11 @@
 """A dict of this process as a store.
 
-Leans on api and sizes, and on bounded for those who set a bound.
+Leans on api and sizes, on memory_fills, and on bounded for those who set a bound.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
@@ -18,8 +19,10 @@ from mpcache.api import (
     DefaultSerialization,
     Keeping,
     KeyType,
+    guard_of,
 )
 from mpcache.backends import warn_of_unknown
+from mpcache.backends.memory_fills import MemoryFills, MemoryGuard, fills_of
 from mpcache.bounded import BoundedDict
 from mpcache.exception import ValidationError
 from mpcache.sizes import parse_size
@@ -28,7 +31,8 @@ from mpcache.sizes import parse_size
 class MemoryBackend(CacheBackend):
     """Keeps references: who changes a value that was returned changes the cached one.
 
-    Shared with nobody; a forked child goes on with a copy.  Unbounded, unless there is a bound: then what is used
+    Shared with nobody; a forked child goes on with a copy.  What is being created when its key is set or deleted is
+    not stored.  Unbounded, unless there is a bound: then what is used
     least is forgotten, see :mod:`mpcache.bounded`.
 
     :param arguments: ``cache_dict``, the dict to keep the values in; or ``max_entries``; or ``max_bytes``, a number
@@ -51,6 +55,11 @@ class MemoryBackend(CacheBackend):
         plain = {} if given is None else given
         self._cache: MutableMapping[KeyType, Any] = BoundedDict(**bounds, size_of=_length) if bounds else plain
 
+    @functools.cached_property
+    def _fills(self) -> MemoryFills:
+        """Found when it is used: a subclass may make its own ``_cache``."""
+        return fills_of(self._cache)
+
     def get(self, key: KeyType) -> BackendFormatted:
         value: BackendFormatted = self._cache.get(key, NO_VALUE)
         return value
@@ -59,18 +68,31 @@ class MemoryBackend(CacheBackend):
         return [self._cache.get(key, NO_VALUE) for key in keys]
 
     def set(self, key: KeyType, value: BackendSetType) -> None:
-        self._cache[key] = value
+        guard = guard_of(self, key)
+        if guard is not None:
+            guard.fill(self._cache, key, value)  # type: ignore[attr-defined]  # its own
+        else:
+            self._fills.void((key,))
+            self._cache[key] = value
 
     def set_multi(self, mapping: Mapping[KeyType, BackendSetType]) -> None:
         for key, value in mapping.items():
-            self._cache[key] = value
+            MemoryBackend.set(self, key, value)
 
     def delete(self, key: KeyType) -> None:
+        self._fills.void((key,))
         self._cache.pop(key, None)
 
     def delete_multi(self, keys: Sequence[KeyType]) -> None:
+        self._fills.void(keys)
         for key in keys:
             self._cache.pop(key, None)
+
+    def begin_fill(self, key: KeyType) -> MemoryGuard:
+        return self._fills.begin(key)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self._cache)} values>"
 
 
 class MemoryPickleBackend(DefaultSerialization, MemoryBackend):

@@ -123,6 +123,7 @@ class RedisBackend(BytesBackend):
             self._generation = Generation(namespace, lambda: self.writer_client, self._trouble.forgive)
         self._living: Incarnation | None = None
         self._clients: tuple[Any, Any] = (None, None)
+        self._prepare_subclass(arguments)
 
     # -- connections -----------------------------------------------------------------------------------
 
@@ -131,16 +132,51 @@ class RedisBackend(BytesBackend):
         """The driver's client, of this process."""
         return self._connected()[0]
 
+    @writer_client.setter
+    def writer_client(self, client: Any) -> None:
+        self._clients = client, self._clients[1]
+
     @property
     def reader_client(self) -> Any:
         """The same, or one of a replica."""
         return self._connected()[1]
 
+    @reader_client.setter
+    def reader_client(self, client: Any) -> None:
+        self._clients = self._clients[0], client
+
     def _connected(self) -> tuple[Any, Any]:
         if self._living is not incarnation():  # what the parent has connected is never used by its child
-            self._clients = self._connect()
+            if self._has_own("writer_client") or self._has_own("reader_client"):
+                return self.writer_client, self.reader_client
+            self._create_client()
             self._living = incarnation()
         return self._clients
+
+    def _create_client(self) -> None:
+        """Set ``writer_client`` and ``reader_client``; a subclass may make its own."""
+        self.writer_client, self.reader_client = self._connect()
+
+    def _has_own(self, name: str) -> bool:
+        """Whether a subclass has overridden it."""
+        return getattr(type(self), name, None) is not getattr(RedisBackend, name, None)
+
+    def _prepare_subclass(self, arguments: Mapping[str, Any]) -> None:
+        """Give a subclass that makes its client what it has in dogpile.cache; refuse one that we could not obey."""
+        makes = any(self._has_own(name) for name in ("_create_client", "writer_client", "reader_client"))
+        for name in ("client", "_imports"):
+            if self._has_own(name) and not makes:
+                raise TypeError(
+                    f"{type(self).__name__} overrides {name!r}, by which mpcache does not come to its client; override"
+                    " _create_client(), which sets self.writer_client and self.reader_client"
+                )
+        if makes:
+            usual = {"host": "localhost", "port": 6379, "db": 0, "connection_kwargs": {}}
+            for name in (*self.more, *_EVERYWHERE):
+                if not hasattr(self, name):
+                    setattr(self, name, arguments.get(name, usual.get(name)))
+            if self._has_own("_imports"):
+                self._imports()  # type: ignore[attr-defined]  # the subclass has it
 
     def _connect(self) -> tuple[Any, Any]:
         """Clients for writing and for reading; of one that is up or down."""
@@ -184,7 +220,7 @@ class RedisBackend(BytesBackend):
         return NO_VALUE if value is None else value
 
     def _read(self, key: KeyType) -> Any:
-        client, generation = self._reader(key), self._generation
+        client, generation, key = self._reader(key), self._generation, _sent(key)
         if generation is not None:
             return self._with_generation(client, [key], generation)[0]
         return client.execute_command("GET", key, keys=[key], **_AS_BYTES)
@@ -197,7 +233,7 @@ class RedisBackend(BytesBackend):
         return [NO_VALUE if value is None else value for value in values]
 
     def _read_all(self, keys: Sequence[KeyType]) -> list[Any]:
-        client, generation = self._reader(*keys), self._generation
+        client, generation, keys = self._reader(*keys), self._generation, list(map(_sent, keys))
         return self._get_all(client, keys) if generation is None else self._with_generation(client, keys, generation)
 
     def _get_all(self, client: Any, keys: Sequence[Any]) -> list[Any]:
@@ -232,21 +268,22 @@ class RedisBackend(BytesBackend):
 
     def delete_multi(self, keys: Sequence[KeyType]) -> None:
         if self._distributed:
-            self._do([(_DELETE, [key, self._lock_name(key)], ()) for key in keys])
+            self._do([(_DELETE, [_sent(key), self._lock_name(key)], ()) for key in keys])
         elif keys:
-            self._delete_all(keys)
+            self._delete_all(list(map(_sent, keys)))
 
     def _delete_all(self, keys: Sequence[KeyType]) -> None:
         self.writer_client.delete(*keys)
 
     def _set(self, key: KeyType, value: bytes, epoch: int | None) -> Step:
         ready = self._ready(value, epoch)
-        return (_SET, [key, self._lock_name(key)], ready) if self._distributed else (None, [key], ready)
+        name = _sent(key)
+        return (_SET, [name, self._lock_name(key)], ready) if self._distributed else (None, [name], ready)
 
     def _fill(self, key: KeyType, value: bytes, guard: Any) -> Step:
         if guard.bid is None:
             return self._set(key, value, guard.epoch)
-        return _FILL, [key, self._lock_name(key)], (guard.bid.token, *self._ready(value, guard.epoch))
+        return _FILL, [_sent(key), self._lock_name(key)], (guard.bid.token, *self._ready(value, guard.epoch))
 
     def _ready(self, value: bytes, epoch: int | None) -> tuple[bytes] | tuple[bytes, int]:
         """The bytes as they are kept, and for how many milliseconds, unless that is for ever."""
@@ -342,6 +379,16 @@ def _end_of(wire: bytes) -> float:
         return codec.split(wire)[4] or 0.0
     except ValueError:
         return math.inf
+
+
+def _sent(key: Any) -> Any:
+    """Return the key as the client takes it: text that is no UTF-8 by its bytes."""
+    if isinstance(key, str) and not key.isascii():
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            return key.encode("utf-8", "surrogatepass")
+    return key
 
 
 def _milliseconds(seconds: float) -> int:

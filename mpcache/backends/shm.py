@@ -5,13 +5,11 @@ Leans on shm, on its mutex, and on codec for the wire format that proxies and fo
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import pickle
 import sys
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -36,9 +34,11 @@ from mpcache.api import (
 from mpcache.backends.shm_outage import EVERYTHING_HIDDEN, NO_FILL, NoFill, Outage
 from mpcache.codec import Payload
 from mpcache.exception import SegmentError, SegmentRetired, ValueTooLarge
+from mpcache.hints import warn, warn_of_unknown
 from mpcache.invalidation import SharedInvalidation, end_of, is_over
 from mpcache.mutexes.shm import ShmMutex
 from mpcache.shm._engine import Guard, Shortcut, Space
+from mpcache.shm.names import stored_name
 from mpcache.shm.segment import Place, Segment
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ R = TypeVar("R")
 
 Fetched: TypeAlias = "tuple[bytes | None, float, int]"
 
-TimeToLive: TypeAlias = "float | timedelta | None"
+TimeToLive: TypeAlias = "float | timedelta | str | None"
 
 _ARGUMENTS = {"name", "size", "mode", "shards", "namespace", "strict_size", "segment", "on_error"}
 
@@ -61,11 +61,12 @@ SUCCESSORS = 8
 class ShmBackend(BytesBackend):
     """``mpcache.shm``.
 
-    Arguments: ``name`` (None: an anonymous segment, for forked children), ``size`` (bytes or ``"64MB"``), ``mode``
-    (0o600), ``shards`` (None: by cores and size), ``namespace`` (keeps the keys of programs apart that share a
-    segment), ``strict_size`` (refuse a segment of another size), ``segment`` (an attached one, instead of a name),
-    ``on_error`` (``"miss"``: while the segment is out of reach reads miss, sets are dropped and counted in ``errors``,
-    and creators run; ``"raise"``: SegmentError).  Whatever ``on_error`` is, deletes and invalidations raise.
+    Arguments: ``name`` (None: an anonymous segment, for forked children), ``size`` (bytes or a text; left out: that of
+    the segment that is there, else ``"64MB"``), ``mode`` (0o600), ``shards`` (None: by cores and size), ``namespace``
+    (keeps the keys of programs apart that share a segment), ``strict_size`` (refuse a segment of another size),
+    ``segment`` (an attached one, instead of a name), ``on_error`` (``"miss"``: while the segment is out of reach reads
+    miss, sets are dropped and counted in ``errors``, and creators run; ``"raise"``: SegmentError).  Whatever
+    ``on_error`` is, deletes and invalidations raise.
 
     :raises SegmentError: as in :func:`mpcache.shm.segment.attach`, and in its methods as ``on_error`` says.
     """
@@ -76,7 +77,10 @@ class ShmBackend(BytesBackend):
     raw = True
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
-        _warn_of_unknown(arguments)
+        warn_of_unknown("mpcache.shm", arguments, _ARGUMENTS)
+        if not {"name", "segment"} & arguments.keys():
+            text = "without a name, only children that are forked from this process share it"
+            warn(f"mpcache.shm: {text}; name the segment in arguments, or say name=None")
         how = {name: arguments[name] for name in ("name", "size", "mode", "shards", "strict_size") if name in arguments}
         how.setdefault("name", None)
         self._arguments = dict(arguments)
@@ -111,9 +115,9 @@ class ShmBackend(BytesBackend):
 
     def _get(self, key: KeyType) -> Record | None:
         try:  # as _read(), without its price
-            return self._place.space.get(key)
+            return self._place.space.get(stored_name(key))
         except SegmentError:
-            return self._read(lambda space: space.get(key), None)
+            return self._read(lambda space: space.get(stored_name(key)), None)
 
     def _read(self, act: Callable[[Space], R], nothing: R) -> R:
         """Do what may be missed; return nothing while the segment is out of reach."""
@@ -136,7 +140,7 @@ class ShmBackend(BytesBackend):
 
     def _get_multi(self, keys: Sequence[KeyType]) -> list[Record | None]:
         nothing: list[Record | None] = [None] * len(keys)
-        return self._read(lambda space: space.get_multi(keys), nothing)
+        return self._read(lambda space: space.get_multi(list(map(stored_name, keys))), nothing)
 
     def shortcut(self, serializer: Any, deserializer: Any, mangler: Any, lifetime: Any) -> Shortcut | None:
         """What gets and sets in one call each, for a region with these; None: there is only the long way."""
@@ -160,18 +164,19 @@ class ShmBackend(BytesBackend):
 
     def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
         refused: dict[KeyType, ValueTooLarge] = {}
-        rows: list[tuple[Any, ...]] = []
+        rows: dict[KeyType, tuple[Any, ...]] = {}
         for key, value in mapping.items():
             if guard_of(self, key) is None:
-                rows.append((key, *_parts(value)))
+                rows[key] = (stored_name(key), *_parts(value))
             else:
                 self._unless_too_large(key, value, refused)
-        told: list[bool | None] = [True] * len(rows)  # of those that an outage dropped there is nothing more to say
-        for row, stored in zip(rows, self._change(lambda space: space.set_multi(rows), told), strict=True):
+        ready = list(rows.values())
+        told: list[bool | None] = [True] * len(ready)  # of those that an outage dropped there is nothing more to say
+        for key, stored in zip(rows, self._change(lambda space: space.set_multi(ready), told), strict=True):
             if stored is None:
-                self._unless_too_large(row[0], mapping[row[0]], refused)
+                self._unless_too_large(key, mapping[key], refused)
             elif not stored:
-                _say_dropped(row[0])
+                _say_dropped(key)
         for key, first in refused.items():  # all that fit are stored; it speaks for those that do not
             raise ValueTooLarge(str(first), key=key, refused=refused)
 
@@ -182,10 +187,10 @@ class ShmBackend(BytesBackend):
             refused[key] = error
 
     def delete(self, key: KeyType) -> None:
-        self._here(lambda space: space.delete(key))
+        self._here(lambda space: space.delete(stored_name(key)))
 
     def delete_multi(self, keys: Sequence[KeyType]) -> None:
-        self._here(lambda space: space.delete_multi(keys))
+        self._here(lambda space: space.delete_multi(list(map(stored_name, keys))))
 
     def _write(self, key: KeyType, payload: Payload, created: float, epoch: int, end: float, kept: int) -> None:
         guard = guard_of(self, key)
@@ -193,12 +198,12 @@ class ShmBackend(BytesBackend):
             return
         if guard is not None:
             self._fill(guard, key, payload, created, end, kept)
-        elif not self._change(lambda space: space.set(key, payload, created, epoch, end, kept), True):
+        elif not self._change(lambda space: space.set(stored_name(key), payload, created, epoch, end, kept), True):
             _say_dropped(key)
 
     def _fill(self, guard: Any, key: KeyType, payload: Payload, created: float, end: float, kept: int) -> None:
         try:
-            stored = self._place.space.fill(guard, key, payload, created, end, kept)
+            stored = self._place.space.fill(guard, stored_name(key), payload, created, end, kept)
         except SegmentRetired:
             stored = False  # begun in a segment that is no more: nothing says what happened to the key since
         except SegmentError as error:
@@ -221,14 +226,14 @@ class ShmBackend(BytesBackend):
         :raises ValueTooLarge: as ``region.set``.
         """
         row = self._row(value, ttl)
-        return self._here(lambda space: space.add(key, *row))
+        return self._here(lambda space: space.add(stored_name(key), *row))
 
     def version(self, key: KeyType) -> int | None:
         """What tells the key's present value from every other that it had or will have; None: it has none.
 
         To move in memory or to be touched changes no version.
         """
-        return self._here(lambda space: space.version(key))
+        return self._here(lambda space: space.version(stored_name(key)))
 
     def compare_and_set(self, key: KeyType, version: int, value: Any, ttl: TimeToLive = None) -> bool:
         """Store a value if the key's is still of this version; whether it was stored.
@@ -239,7 +244,7 @@ class ShmBackend(BytesBackend):
         :raises ShardBusy, ValueTooLarge: as :meth:`add`.
         """
         row = self._row(value, ttl)
-        return self._here(lambda space: space.compare_and_set(key, version, *row))
+        return self._here(lambda space: space.compare_and_set(stored_name(key), version, *row))
 
     def incr(self, key: KeyType, delta: int = 1, initial: int | None = None, ttl: TimeToLive = None) -> int | None:
         """Add to an integer, exactly, whoever else does; the sum.  ``region.get`` reads it as an int.
@@ -247,19 +252,24 @@ class ShmBackend(BytesBackend):
         The value stays as old as it is and ends when it would have: a count of a minute is over when its minute is.
 
         :param delta: may be negative.
-        :param initial: what a key without a value counts from, so that the first sum is ``initial + delta``; None:
+        :param initial: what a key without a value gets, and what is returned then, as in memcached's protocol; None:
             nothing is stored, and the answer is None.
         :param ttl: the time to live of a count that begins.
-        :raises TypeError: the value is no int of 64 bits, or a region stored it with a time to live or by a serializer
-            of its own.
+        :raises TypeError: the value is no int of 64 bits, or a region stored it by a serializer of its own.
         :raises OverflowError: the sum has more than 64 bits.
         :raises ShardBusy: as :meth:`add`.
         """
         end = 0.0 if ttl is None else _end(end_of(ttl))
+        before = None if initial is None else initial - delta  # the engine adds to what a count begins from
         try:
-            return self._place.space.incr(key, delta, initial, end)
+            return self._place.space.incr(stored_name(key), delta, before, end)
         except SegmentRetired:
-            return self._here(lambda space: space.incr(key, delta, initial, end))
+            return self._here(lambda space: space.incr(stored_name(key), delta, before, end))
+        except TypeError:
+            total = self._here(lambda space: _counted(space, stored_name(key), delta))
+            if total is None:
+                raise
+            return total
 
     def touch(self, key: KeyType, ttl: TimeToLive) -> bool:
         """Let the key's value end after this time, or never (None); whether it has one.
@@ -267,7 +277,7 @@ class ShmBackend(BytesBackend):
         :raises ShardBusy: as :meth:`add`.
         """
         expires = end_of(ttl)
-        return self._here(lambda space: _touched(space, key, expires))
+        return self._here(lambda space: _touched(space, stored_name(key), expires))
 
     def _row(self, value: Any, ttl: TimeToLive) -> tuple[Any, ...]:
         payload, kept = as_it_is(value) or (codec.pickled(value), PAYLOAD)
@@ -279,7 +289,7 @@ class ShmBackend(BytesBackend):
         return ShmMutex(key, place=self._place, tolerate=self._outage.note if self._outage.tolerated else None)
 
     def begin_fill(self, key: KeyType) -> Guard | NoFill:
-        begun: Guard | NoFill = self._read(lambda space: space.guard(key), NO_FILL)
+        begun: Guard | NoFill = self._read(lambda space: space.guard(stored_name(key)), NO_FILL)
         return begun
 
     def invalidation(self) -> SharedInvalidation:
@@ -387,7 +397,7 @@ def _touched(space: Space, key: KeyType, expires: float | None) -> bool:
     """Bytes in the wire format say themselves when they end, so that others take their place."""
     end = _end(expires)
     while (touched := space.touch(key, end)) is NotImplemented:
-        found = space.get(key)
+        found = space.get(stored_name(key))
         if found is None:
             return False
         wire, created, epoch, kept, _, version = found
@@ -399,6 +409,30 @@ def _touched(space: Space, key: KeyType, expires: float | None) -> bool:
         if kept == WIRE and space.compare_and_set(key, version, wire, created, epoch, end, WIRE):
             return True
     return touched
+
+
+def _counted(space: Space, key: KeyType, delta: int) -> int | None:
+    """What a region stored with a time to live: bytes in the wire format, which others take the place of.
+
+    :return: the sum; None: it is no integer.
+    """
+    while (found := space.get(key)) is not None:
+        wire, created, epoch, kept, end, version = found
+        parts = _split(wire) if kept == WIRE else None
+        if parts is None or not isinstance(delta, int):
+            return None
+        try:
+            value = pickle.loads(parts[0])
+        except Exception:  # another serializer made it
+            return None
+        if type(value) is not int:
+            return None
+        if as_it_is(value + delta) is None:
+            raise OverflowError(f"the sum of {value} and {delta} has more than 64 bits; key {key!r} stays what it was")
+        total = json.dumps(parts[1]).encode() + b"|" + pickle.dumps(value + delta)
+        if space.compare_and_set(key, version, total, created, epoch, end, WIRE):
+            return int(value + delta)
+    return None
 
 
 def _say_dropped(key: KeyType) -> None:
@@ -453,10 +487,3 @@ def _split(wire: bytes) -> tuple[bytes, dict[str, Any]] | None:
         return (payload, codec.json_object(head)) if bar else None
     except ValueError:
         return None
-
-
-def _warn_of_unknown(arguments: Mapping[str, Any]) -> None:
-    for name in arguments.keys() - _ARGUMENTS:
-        near = difflib.get_close_matches(str(name), _ARGUMENTS, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        warnings.warn(f"mpcache.shm takes no argument {name!r}{hint} It is ignored.", UserWarning, stacklevel=4)

@@ -18,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as missing:
         if missing.name != "click":
             raise
-        print("mpcache: the command needs click; pip install 'mpcache[cli]'", file=sys.stderr)
+        remedy = "pip install 'mpcache[cli]', or from a checkout: pip install '.[cli]'"
+        print(f"mpcache: the command needs click; {remedy}", file=sys.stderr)
         return 2
     return run(arguments)

@@ -14,12 +14,14 @@ from collections.abc import Sequence
 import click
 
 import mpcache
-from mpcache.api import BYTES, TEXT
+from mpcache import codec
+from mpcache.api import BYTES, INT, TEXT, WIRE
 from mpcache.cli.guest import ANY_MODE, user_name
 from mpcache.cli.screen import columns
 from mpcache.exception import DogpileCacheException, SegmentError
 from mpcache.shm import segment
 from mpcache.shm._engine import Space
+from mpcache.shm.names import stored_name
 from mpcache.shm.segment import Segment
 
 DONE, FAILED = 0, 1
@@ -317,6 +319,10 @@ def keys(name: str, namespace: str) -> None:
 def _value(stored: bytes, kept: int) -> object:
     if kept == BYTES:
         return stored
+    if kept == INT:
+        return int.from_bytes(stored, sys.byteorder, signed=True)
+    if kept == WIRE:  # with a time to live, or through a proxy: what is known of it stands before the pickle
+        stored = codec.split(stored)[0]
     return stored.decode() if kept == TEXT else pickle.loads(stored)
 
 
@@ -329,7 +335,7 @@ def get(name: str, key: str, namespace: str, raw: bool) -> None:
     """Print one value, as Python writes it."""
     there = _find(name)
     space = _space(there, namespace)
-    found, (_, hard_at, _) = space.get(key), space.epochs()
+    found, (_, hard_at, _) = space.get(stored_name(key)), space.epochs()
     if found is None or found[2] < hard_at:
         raise Refused(f"{name} has no key {key!r}{f' in namespace {namespace!r}' if namespace else ''}")
     if raw:

@@ -83,7 +83,7 @@ def plain_name(name: str | bytes | float) -> str:
         return str(name)
     if not isinstance(name, (str, bytes, bytearray, memoryview)):
         raise TypeError(f"key {name!r} is of type {type(name).__name__}; memcached takes str, bytes or a number")
-    text = name.encode() if isinstance(name, str) else bytes(name)
+    text = name.encode("utf-8", "surrogatepass") if isinstance(name, str) else bytes(name)
     try:
         if _NOT_ASCII.fullmatch(text):
             return text.decode()

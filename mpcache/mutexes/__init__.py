@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mpcache.exception import PluginNotFound
+from mpcache.hints import did_you_mean
 
 GROUP = "mpcache.mutexes"
 """The entry-point group that other packages add their mutexes to."""
@@ -59,7 +60,8 @@ def _from_entry_point(name: str) -> Callable[..., Any]:
             factory: Callable[..., Any] = entry.load()
             return factory
     known = ", ".join(names())
-    raise PluginNotFound(f"no mutex is named {name!r}; there are {known} and the entry points of {GROUP!r}")
+    meant = did_you_mean(name, names())
+    raise PluginNotFound(f"no mutex is named {name!r}{meant}; there are {known} and the entry points of {GROUP!r}")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,11 +1,12 @@
 """What every mutex owes its user: deadlines, ownership, re-entrance, repr and errors.
 
-Leans on api and exception only; a primitive adds two verbs, ``_take`` and ``_give``, and knows nothing else.
+Leans on api, exception and greenlets; a primitive adds two verbs, ``_take`` and ``_give``, and knows nothing else.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import sys
 import time
@@ -18,7 +19,10 @@ from weakref import ref
 
 from mpcache.api import CacheMutex, Guarantees, Outcome
 from mpcache.exception import DeadlockError, NotHeld
+from mpcache.mutexes.greenlets import sleep_of_hub
 from mpcache.signal_handlers import raised_by_signal_handler
+
+log = logging.getLogger("mpcache.mutexes")
 
 ACQUIRED, TIMEOUT = Outcome.ACQUIRED, Outcome.TIMEOUT
 
@@ -156,12 +160,6 @@ def held_by_me() -> tuple[Hold, ...]:
     return tuple(hold for known in holds if (hold := known()) is not None and hold.live)
 
 
-def cooperative() -> bool:
-    """Whether ``threading`` is monkey-patched, so that to wait in C would stop every greenlet of this thread."""
-    monkey = _loaded("gevent.monkey")
-    return monkey is not None and bool(monkey.is_module_patched("threading"))
-
-
 class Mutex(CacheMutex):
     """A mutex for one key; a new object for each use, excluding every other one of an equal key.
 
@@ -173,7 +171,8 @@ class Mutex(CacheMutex):
     guarantees: ClassVar[Guarantees]
 
     cooperates: ClassVar[bool] = False
-    """Whether its waiting is Python's all through, so that other greenlets run where ``threading`` is patched."""
+    """Whether its waiting is Python's all through, so that other greenlets run where ``threading`` is patched; else,
+    and where it is not patched, greenlets wait by polling."""
 
     def __init__(self, key: Any) -> None:
         self.key = key
@@ -266,8 +265,22 @@ class Mutex(CacheMutex):
                 key=self.key,
                 holder=hold.pid,
             )
-        self._hold = None
         hold.end(stored)
+        self._hold = None  # not before: an exception that arrived on the way would leave nothing to release
+
+    def abandon(self, handed_over: bool = False) -> None:
+        """Release what an exception has left held, which is being raised now; nothing, if there is nothing left.
+
+        :param handed_over: whether the caller is the one that the hold was handed over to.
+        """
+        hold = self._hold
+        if hold is None or not hold.live or hold.foreign or not (handed_over or hold.weak in hold.asker.holds):
+            return
+        try:
+            hold.end(True)
+        except Exception as error:  # the one that led here is to be raised
+            log.debug("%r could not be released: %s", self, error)
+        self._hold = None
 
     def locked(self) -> bool:
         """Whether anybody, in any process, holds the key.  Never takes it."""
@@ -312,26 +325,31 @@ class Mutex(CacheMutex):
         if timeout is not None and not timeout >= 0:  # nan, too
             raise ValueError(f"timeout is {timeout!r} seconds; it must be 0 or more, or None for no limit")
         hold = Hold(self)
-        if not wait:
-            outcome = self._compete(hold, 0, early)
-        else:
-            asker = hold.asker
-            if asker.holds:
-                self._refuse_to_wait_for_myself(hold)
-            blocks = asker.greenlet is not None and not self.cooperates and cooperative()
-            outcome = self._poll(hold, timeout) if blocks else self._compete(hold, timeout, early)
-        if outcome is ACQUIRED:
-            self._hold = hold
-            hold.asker.holds.add(hold.weak)
+        try:
+            outcome = self._compete(hold, 0, early) if not wait else self._wait(hold, timeout, early)
+            if outcome is ACQUIRED:
+                self._hold = hold
+                hold.asker.holds.add(hold.weak)
+        except BaseException:
+            if hold.live:  # the exception arrived after the take
+                hold.end(True)
+            raise
         return outcome
 
-    def _poll(self, hold: Hold, timeout: float | None) -> Outcome:
+    def _wait(self, hold: Hold, timeout: float | None, early: bool) -> Outcome:
+        asker = hold.asker
+        if asker.holds:
+            self._refuse_to_wait_for_myself(hold)
+        sleep = None if asker.greenlet is None else sleep_of_hub(self.cooperates)
+        return self._compete(hold, timeout, early) if sleep is None else self._poll(hold, timeout, sleep)
+
+    def _poll(self, hold: Hold, timeout: float | None, sleep: Callable[[float], Any]) -> Outcome:
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = _POLL_FIRST
         while self._compete(hold, 0, False) is not ACQUIRED:
             if deadline is not None and time.monotonic() >= deadline:
                 return TIMEOUT
-            time.sleep(pause)
+            sleep(pause)
             pause = min(pause * 1.5, _POLL_LAST)
         return ACQUIRED
 

@@ -44,7 +44,7 @@ def plain(key: Any) -> bytes:
     :raises TypeError: it is neither text nor a number, and need not read the same in each process.
     """
     if isinstance(key, str):
-        return key.encode()
+        return key.encode("utf-8", "surrogatepass")
     if isinstance(key, (bytes, bytearray, memoryview)):
         return bytes(key)
     if isinstance(key, (int, float)):
@@ -57,7 +57,7 @@ def spaced(namespace: str, key: Any) -> bytes:
 
     Without a namespace it is the key alone, as dogpile.cache has it.
     """
-    space = namespace.encode()
+    space = namespace.encode("utf-8", "surrogatepass")
     return (b"%d:%b," % (len(space), space) if space else b"") + plain(key)
 
 

@@ -20,8 +20,8 @@ from typing import Any
 from mpcache.api import Guarantees, Outcome
 from mpcache.exception import NotHeld
 from mpcache.mutexes import files
-from mpcache.mutexes.base import cooperative
 from mpcache.mutexes.fronted import POLL_LAST, Bid, FrontedMutex
+from mpcache.mutexes.greenlets import sleep_of_hub
 from mpcache.signal_handlers import raised_by_signal_handler
 
 BELLS = 256
@@ -157,7 +157,7 @@ class _SemaphoreBid(Bid):
         _write(file, self._bell, time.monotonic_ns() + _ANNOUNCED)
         if begins or heard:
             return heard  # to try once more, now that a release will ring
-        if cooperative():
+        if sleep_of_hub(cooperates=False):  # to listen in C would stop every greenlet
             return super().wait(most)
         woken = _listen(self._path, self._bell, POLL_LAST if most is None else min(POLL_LAST, most))
         heard = self._hear(file)

@@ -13,6 +13,7 @@ from mpcache.api import Guarantees, Outcome
 from mpcache.exception import DeadlockError, NotHeld, SegmentError, SegmentRetired
 from mpcache.mutexes.base import ACQUIRED, Hold, Mutex, held_by_me
 from mpcache.shm._engine import Lease
+from mpcache.shm.names import stored_name
 from mpcache.shm.segment import Place, find
 
 DEFAULT_SIZE = "4MB"
@@ -51,7 +52,7 @@ class ShmMutex(Mutex):
 
     When its holder dies, in whichever way, one who waits has it some 20 ms later.
 
-    :param key: str or bytes, at most 65,535 bytes.
+    :param key: str or bytes; over 65,535 bytes a digest stands for it.
     :param segment: the segment that it lives in; all who use this name and key exclude each other.
     :param namespace: keeps equal keys of different programs apart.
     :param size: of the segment; None takes the one that is there as it is, or makes one of 4 MiB.
@@ -106,7 +107,7 @@ class ShmMutex(Mutex):
         held = _leases() if hold.asker.holds and timeout != 0 else ()
         while True:
             try:
-                lease = self._place.space.lease(self.key, self._record)
+                lease = self._place.space.lease(stored_name(self.key), self._record)
                 outcome = lease.acquire(timeout, early, held)
             except SegmentRetired:
                 self._place.move()
@@ -140,13 +141,18 @@ class ShmMutex(Mutex):
             )
 
     def _holder(self) -> int | None:
+        """The holder's pid, for messages; None also of a segment that was removed."""
         try:
-            return self._place.space.holder(self.key, self._record)
-        except SegmentRetired:  # there is no segment now in which it could be held
+            return self._place.space.holder(stored_name(self.key), self._record)
+        except SegmentRetired:
             return None
 
     def _locked(self) -> bool:
-        return self._holder() is not None
+        while True:
+            try:
+                return self._place.space.holder(self.key, self._record) is not None
+            except SegmentRetired:
+                self._place.move()
 
     def _state(self) -> str:
         pid = self._holder()

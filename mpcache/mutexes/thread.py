@@ -25,6 +25,8 @@ class ThreadMutex(Mutex):
 
     guarantees = Guarantees(processes=False, hosts=False, survives_death=True, fair=False, takeover=0.0)
 
+    cooperates = True
+
     def __init__(self, key: Any, scope: Scope = _everywhere) -> None:
         super().__init__(key)
         self._scope = scope

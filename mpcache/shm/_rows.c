@@ -59,7 +59,7 @@ static PyObject *poke_all(Space *space, const rows_to_store *rows, u64 epoch, i6
         const struct row *row = &rows->row[i];
         mpc_status status = put(space, row->name, row->bytes, epoch, created, row->flags);
         if (PyErr_Occurred())
-            return NULL;
+            return is_odd_key();
         if (status != MPC_OK)
             Py_RETURN_NOTIMPLEMENTED; /* what was stored will be stored once more */
     }

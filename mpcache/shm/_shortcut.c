@@ -93,13 +93,22 @@ static int key_in(Space *space, const name_of_key *name, mpc_key *key)
     return 0;
 }
 
+/* A key that the engine cannot keep goes the long way, which has a name for it (names.py). */
+PyObject *is_odd_key(void)
+{
+    if (!PyErr_ExceptionMatches(PyExc_ValueError)) /* KeyTooLong, UnicodeEncodeError */
+        return NULL;
+    PyErr_Clear();
+    return Py_NewRef(Py_NotImplemented);
+}
+
 static PyObject *peek_mangled(Shortcut *self, const name_of_key *name, age_limit *limit)
 {
     mpc_key key;
     Space *space = space_now(self);
     if (!space)
         Py_RETURN_NOTIMPLEMENTED;
-    PyObject *value = key_in(space, name, &key) < 0 ? NULL : peek_in(self, space, &key, limit, ASKED_ALONE);
+    PyObject *value = key_in(space, name, &key) < 0 ? is_odd_key() : peek_in(self, space, &key, limit, ASKED_ALONE);
     Py_DECREF(space);
     return value;
 }
@@ -159,7 +168,7 @@ static PyObject *peek_multi_in(Shortcut *self, Space *space, PyObject *names, ag
 {
     many_keys many;
     if (parse_keys(space, names, &many) < 0)
-        return NULL;
+        return is_odd_key();
     PyObject *values = peek_all(self, space, &many, limit);
     free_keys(&many);
     return values;
@@ -200,78 +209,16 @@ static PyObject *shortcut_peek_multi(Shortcut *self, PyObject *const *args, Py_s
 
 /* -- reading what a call has returned ------------------------------------------------------------------------------- */
 
-/* The key of a call, as keys.function_key_generator makes it: a start, and the arguments' texts with blanks between. */
-typedef struct {
-    char bytes[512];
-    size_t len;
-} text;
-
-static bool append(text *to, const char *bytes, size_t len)
-{
-    if (len > sizeof to->bytes - to->len)
-        return false;
-    memcpy(to->bytes + to->len, bytes, len);
-    to->len += len;
-    return true;
-}
-
-static bool append_number(text *to, long long number)
-{
-    char digits[24], *from = digits + sizeof digits;
-    unsigned long long rest = number < 0 ? 0ull - (unsigned long long)number : (unsigned long long)number;
-    do
-        *--from = (char)('0' + rest % 10);
-    while (rest /= 10);
-    if (number < 0)
-        *--from = '-';
-    return append(to, from, (size_t)(digits + sizeof digits - from));
-}
-
-static bool append_unicode(text *to, PyObject *unicode)
-{
-    Py_ssize_t len;
-    const char *bytes = PyUnicode_AsUTF8AndSize(unicode, &len);
-    if (bytes)
-        return append(to, bytes, (size_t)len);
-    PyErr_Clear(); /* half a surrogate pair */
-    return false;
-}
-
-/* str(argument); false: the text has no room, or an exception is set. */
-static bool append_argument(text *to, PyObject *argument)
-{
-    if (PyUnicode_CheckExact(argument))
-        return append_unicode(to, argument);
-    if (PyLong_CheckExact(argument)) {
-        int overflow;
-        long long number = PyLong_AsLongLongAndOverflow(argument, &overflow);
-        if (!overflow)
-            return append_number(to, number);
-    }
-    PyObject *string = PyObject_Str(argument);
-    bool done = string && append_unicode(to, string);
-    Py_XDECREF(string);
-    return done;
-}
-
-static bool append_arguments(text *to, PyObject *tuple, Py_ssize_t from)
-{
-    for (Py_ssize_t i = from; i < PyTuple_GET_SIZE(tuple); i++)
-        if ((i > from && !append(to, " ", 1)) || !append_argument(to, PyTuple_GET_ITEM(tuple, i)))
-            return false;
-    return true;
-}
-
-/* args: what the key starts with, how many arguments do not belong to it, the arguments, and their lifetime. */
+/* args: what the key starts with, the form of what follows, the arguments, and their lifetime. */
 static PyObject *shortcut_recall(Shortcut *self, PyObject *const *args, Py_ssize_t n)
 {
-    text key = {.len = 0};
+    call_key key;
     age_limit limit = {.seconds = self->lifetime};
-    if (n != 4 || !PyUnicode_CheckExact(args[0]) || !PyLong_CheckExact(args[1]) || !PyTuple_CheckExact(args[2]))
-        return PyErr_Format(PyExc_TypeError, "expected start, skip, arguments, lifetime");
+    key.len = 0;
+    if (n != 4 || !PyUnicode_CheckExact(args[0]) || !is_form_of_key(args[1]) || !PyTuple_CheckExact(args[2]))
+        return PyErr_Format(PyExc_TypeError, "expected start, form, arguments, lifetime");
     bool plain = args[3] == Py_None ? self->plain : lifetime_of(args[3], &limit.seconds);
-    if (!plain || self->mangler != Py_None || !append_unicode(&key, args[0]) ||
-        !append_arguments(&key, args[2], PyLong_AsSsize_t(args[1])))
+    if (!plain || self->mangler != Py_None || !make_call_key(&key, args[0], args[1], args[2]))
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
     name_of_key name = {.bytes = key.bytes, .len = (u32)key.len};
     return peek_mangled(self, &name, &limit);
@@ -347,7 +294,7 @@ static PyObject *poke_in(Shortcut *self, Space *space, PyObject *name, PyObject 
     mpc_status status = put(space, name, bytes, epoch, created, flags);
     Py_DECREF(bytes);
     if (PyErr_Occurred())
-        return NULL;
+        return is_odd_key();
     return Py_NewRef(status == MPC_OK ? Py_True : Py_NotImplemented);
 }
 

@@ -72,6 +72,12 @@ typedef struct {
     bool plain;        /* whether the lifetime is a plain number */
 } Shortcut;
 
+/* The key of a decorated function's call. */
+typedef struct {
+    char bytes[512];
+    size_t len;
+} call_key;
+
 /* Keys that borrow their bytes from what is in `names`. */
 typedef struct {
     PyObject *names;
@@ -99,8 +105,11 @@ extern PyTypeObject *Engine_Type, *Space_Type, *Lease_Type, *Guard_Type, *Seat_T
 extern PyType_Spec Engine_Spec, Space_Spec, Lease_Spec, Guard_Spec, Seat_Spec, Shortcut_Spec;
 
 PyObject *raise_status(mpc_status status);
+PyObject *is_odd_key(void);
 PyObject *raise_too_large(const mpc_ctx *ctx, const mpc_key *key, size_t size);
 int parse_key(const mpc_ctx *ctx, PyObject *from, u16 space, int kind, mpc_key *key);
+bool is_form_of_key(PyObject *form);
+bool make_call_key(call_key *to, PyObject *start, PyObject *form, PyObject *arguments);
 PyObject *used_bytes(Py_ssize_t size, Py_ssize_t place);
 mpc_status copy_value(mpc_ctx *ctx, const mpc_hit *hit, char *to);
 int hold(PyObject *from, held_value *held, mpc_value *value);
@@ -110,6 +119,7 @@ PyObject *pickled(Shortcut *self, PyObject *value);
 PyObject *mangled(Shortcut *self, PyObject *name);
 PyObject *bytes_of(Shortcut *self, PyObject *value, u8 *flags);
 mpc_status put(Space *space, PyObject *name, PyObject *bytes, u64 epoch, i64 created, u8 flags);
+PyObject *is_odd_key(void);
 PyObject *poke_multi_in(Shortcut *self, Space *space, PyObject *mapping);
 int parse_value(const Space *self, PyObject *const *args, Py_ssize_t n, held_value *held, mpc_value *value);
 PyObject *outcome_of(mpc_ctx *ctx, mpc_status status, const mpc_key *key, const mpc_value *value);

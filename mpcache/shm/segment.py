@@ -12,16 +12,18 @@ import functools
 import os
 import stat
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakValueDictionary
 
 from mpcache.exception import NoRoom, SegmentError, SegmentRefused, SegmentRetired, SegmentTooSmall
+from mpcache.hints import warn
 from mpcache.shm import _engine, attached, removal, room
 from mpcache.shm.directory import briefly, directory, exclusive, names, other_users, path_of
 from mpcache.shm.errors import explained, explanation
-from mpcache.sizes import parse_size
+from mpcache.sizes import mebibytes, parse_size
+
+DEFAULT_SIZE = "64MB"
 
 __all__ = ["Place", "Segment", "attach", "directory", "find", "names", "other_users", "replace", "smallest", "unlink"]
 
@@ -232,30 +234,36 @@ def _give_birth(path: str, folder: int, size: int, mode: int, shards: int | None
 def _check_size(size: int) -> int:
     if size < smallest():
         least = smallest()
-        raise SegmentTooSmall(f"size={size}: the smallest segment has {least} bytes", wanted=size, least=least)
+        meant = f"; did you mean size='{size}MB'?" if 0 < size < 4096 else ""
+        raise SegmentTooSmall(f"size={size}: the smallest segment has {least} bytes{meant}", wanted=size, least=least)
     return size
 
 
 def attach(
-    name: str | None, size: int | str = "64MB", mode: int = 0o600, shards: int | None = None, strict_size: bool = False
+    name: str | None,
+    size: int | str | None = None,
+    mode: int = 0o600,
+    shards: int | None = None,
+    strict_size: bool = False,
 ) -> Segment:
     """The segment of that name; it is created if there is none.
 
     :param name: None makes an anonymous one, which only children that are forked (or spawned with it) share.
-    :param size: bytes, or a text such as ``"64MB"``.  An existing segment keeps its own.
+    :param size: bytes, or a text such as ``"64MB"``, which is the default.  An existing segment keeps its own.
     :param mode: permissions of a new one; an existing one may not be wider.
     :param shards: parts that writers do not share, a power of two; None chooses by cores and size.
     :param strict_size: refuse a segment of another size instead of warning.
     :raises SegmentError: as NoRoom, SegmentRefused, SegmentTooSmall; the message says what to do.
     """
-    wanted = _check_size(parse_size(size))
+    wanted = _check_size(parse_size(DEFAULT_SIZE if size is None else size))
     if name is None:
         return _anonymous(wanted, shards)
     path = path_of(name)
     for _ in range(BORN_ELSEWHERE):
         segment = find(name, mode, replace=True)
         if segment is not None:
-            _compare_size(segment, wanted, strict_size)
+            if size is not None:
+                _compare_size(segment, wanted, strict_size)
             return segment
         with explained(path, "create"), exclusive(path) as folder:
             if not os.path.lexists(path):
@@ -270,15 +278,15 @@ def _compare_size(segment: Segment, wanted: int, strict: bool) -> None:
     if segment.size == wanted:
         return
     text = (
-        f"segment {segment.name!r} has {segment.size} bytes and was asked for with {wanted}; a segment keeps the size"
-        f" it was made with: 'mpcache rm {segment.name}' retires it, and all move to a new one of the size that is"
-        " then asked for"
+        f"segment {segment.name!r} has {mebibytes(segment.size)} and was asked for with {mebibytes(wanted)}; a segment"
+        f" keeps the size it was made with: 'mpcache rm {segment.name}' retires it, and all move to a new one of the"
+        " size that is then asked for"
     )
     if strict:
         raise SegmentRefused(text, size=segment.size, wanted=wanted)
     if (segment.name, wanted) not in _warned:
         _warned.add((segment.name, wanted))
-        warnings.warn(text, UserWarning, stacklevel=4)
+        warn(text)
 
 
 def _memory() -> int:

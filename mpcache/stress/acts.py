@@ -5,6 +5,8 @@ Leans on worker.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mpcache.stress.board import GENERATION, HOLDING, KEYS
 from mpcache.stress.diary import Kind, Outcome
 from mpcache.stress.worker import SMALLEST, Actor, prove
@@ -24,6 +26,18 @@ def move_on(actor: Actor, key: int, generation: int) -> None:
 
 def ask_for(actor: Actor, number: int, name: str, work: float = 0.002) -> int:
     """Ask for a key, by get_or_create, and write down who created it."""
+    create = _creator(actor, number, name, work)
+    return actor.read(Kind.ASK, number, name, lambda: actor.region.get_or_create(name, create))
+
+
+def refresh(actor: Actor, number: int, name: str, work: float = 0.002) -> None:
+    """Refresh a key, and write down that its value was created."""
+    decorate = actor.region.cache_on_arguments(function_key_generator=lambda namespace, fn: lambda: name)
+    decorate(_creator(actor, number, name, work)).refresh()
+
+
+def _creator(actor: Actor, number: int, name: str, work: float) -> Callable[[], bytes]:
+    before = alone(actor)
 
     def create() -> bytes:
         at = _begun(actor, number, before)
@@ -35,8 +49,7 @@ def ask_for(actor: Actor, number: int, name: str, work: float = 0.002) -> int:
         actor.diary.end(at)
         return prove(name, value, actor.random.randrange(40, 400))
 
-    before = alone(actor)
-    return actor.read(Kind.ASK, number, name, lambda: actor.region.get_or_create(name, create))
+    return create
 
 
 def ask_for_all(actor: Actor, numbers: dict[str, int]) -> None:

@@ -57,6 +57,7 @@ class Arena:
 
     :ivar folder: of the run.
     :ivar name: of everything in it that has a name of its own.
+    :ivar assumed: whether the mutex says nothing of its guarantees, so that the usual ones are asked of it.
     :ivar takeover: seconds that the death of a holder may cost the others.
     :ivar leased: whether a hold may lapse while its holder lives.
     """
@@ -73,6 +74,7 @@ class Arena:
     processes: bool
     survives_death: bool
     fair: bool
+    assumed: bool = False
 
     @property
     def original(self) -> bool:
@@ -171,6 +173,7 @@ def set_up(settings: Settings, size: str) -> Iterator[Arena]:
             processes=guarantees.processes,
             survives_death=guarantees.survives_death,
             fair=guarantees.fair,
+            assumed=guarantees is PROMISED,
         )
         start.check()
 

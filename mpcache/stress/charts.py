@@ -138,10 +138,12 @@ def _paint_latency(figure: Any, curves: Mapping[str, Any], promised: float | Non
         axes.plot(*zip(*points, strict=True), **looks, label=label, gid=f"of-{number}")
         axes.plot(*points[-1], "o", color=looks["color"], markersize=4)
     most = max(nines(100, told["count"]) for told in curves.values())
-    if promised:
-        axes.axhline(promised * 1e9, color=INK, linewidth=1, linestyle=(0, (1, 2)), gid="promised")
-        said = f"a death is to cost no more than {duration(promised * 1e9)}"
-        axes.annotate(said, (0, promised * 1e9), (4, -3), textcoords="offset points", va="top")
+    if promised:  # at its curve: as far as that, and in its colour
+        end = nines(100, curves["take-over"]["count"])
+        colour = SERIES[CURVES.index("take-over") % len(SERIES)]
+        axes.plot((0, end), [promised * 1e9] * 2, color=colour, linewidth=1, linestyle=(0, (1, 2)), gid="promised")
+        said = f"take-over after a death: {duration(promised * 1e9)}"
+        axes.annotate(said, (end, promised * 1e9), (-4, 3), textcoords="offset points", ha="right", color=colour)
     ticks = [0, *range(1, max(int(most), 1) + 1)]
     axes.set_xticks(ticks, ["0 %", *(_percent(tick) for tick in ticks[1:])])
     axes.set_xlim(0, max(most, 1) * 1.02)

@@ -181,7 +181,7 @@ def _play_all(runs: Sequence[Settings], view: View) -> tuple[list[dict[str, Any]
     """
     for module in ("hdrh", "jinja2", "matplotlib"):
         if find_spec(module) is None:
-            raise Unplayable(f"it needs {module}; pip install 'mpcache[stress]'")
+            raise Unplayable(f"it needs {module}; pip install 'mpcache[stress]', or from a checkout '.[stress]'")
     reports, missed = list[dict[str, Any]](), list[Exception]()
     for settings in runs:
         try:

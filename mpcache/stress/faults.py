@@ -213,6 +213,12 @@ _FAULTS: tuple[Fault, ...] = (
     ),
     _in(
         DOGPILE,
+        spoiled.refresh_unguarded,
+        "a refresh stores what it has read, whatever has happened to its key meanwhile",
+        _run("invalidate"),
+    ),
+    _in(
+        DOGPILE,
         spoiled.invalidates_at_home,
         "an invalidation reaches the process that it was made in",
         _run("invalidate"),

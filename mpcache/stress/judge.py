@@ -228,7 +228,8 @@ def kept(story: Story) -> Iterator[Violation]:
         ):
             return
     for hold in lost:
-        text = f"key {hold.key}: {actor(hold.actor)} lost it in {_ms(hold.ended - hold.got)}, and was not stopped"
+        was = "though it was stopped meanwhile, its mutex is no lease" if story.stopped(hold) else "and was not stopped"
+        text = f"key {hold.key}: {actor(hold.actor)} lost it in {_ms(hold.ended - hold.got)}, {was}"
         yield Violation("not kept", text, hold.key, hold.ended, (hold,))
 
 

@@ -9,15 +9,14 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 ROUND = 5.0
 """Seconds of a round, at most.  After each the histories are judged and forgotten, so that hours need no more room."""
 
 
-PROGRAM = "python -m stress" if (Path(__file__).parents[2] / "stress" / "__main__.py").exists() else "mpcache stress"
-"""What is typed: in a checkout, and where it is installed."""
+PROGRAM = "mpcache stress"
+"""The command, as it is installed."""
 
 
 def command(words: Sequence[str]) -> str:

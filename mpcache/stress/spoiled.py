@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
-from mpcache import creation, foundation, lock, multi
+from mpcache import creation, foundation, keys, keys_text, lock, multi, refresh, sharing
 from mpcache.api import Freshness, Outcome
 from mpcache.backends.shm import ShmBackend
 from mpcache.exception import NotHeld
@@ -180,9 +180,16 @@ def kept_after_release() -> None:
 def keys_collide() -> None:
     def adopt(self: Any, store: Any) -> None:
         plain(self, store)
-        self.key_mangler = lambda key: str(zlib.crc32(key.encode()) % 64)
+        self.key_mangler = lambda key: str(zlib.crc32(key.encode("utf-8", "surrogatepass")) % 64)
 
     plain: Any = _put(foundation.Foundation, "_adopt_from", adopt)
+
+
+def keys_by_text() -> None:
+    """Give the decorated functions of ``shared()`` the keys of dogpile.cache, and judge no text in them."""
+    _put(sharing, "exact_key_generator", keys.function_key_generator)
+    _put(sharing, "exact_multi_key_generator", keys.function_multi_key_generator)
+    _put(keys_text, "why_not", lambda *args: None)
 
 
 def many_let_go_early() -> None:
@@ -196,6 +203,10 @@ def many_let_go_early() -> None:
 
 def fills_unguarded() -> None:
     _put(creation, "begin_fill", lambda region, mangled: None)
+
+
+def refresh_unguarded() -> None:
+    _put(refresh, "begin_fill", lambda region, mangled: None)
 
 
 def invalidates_at_home() -> None:

@@ -37,7 +37,7 @@ HELD, VIOLATED, COULD_NOT_RUN = 0, 1, 2
 
 VERDICTS = {HELD: "held", VIOLATED: "violated", COULD_NOT_RUN: "could not run"}
 
-PROMISES = ("takeover", "leased", "processes", "survives_death", "fair")
+PROMISES = ("takeover", "leased", "processes", "survives_death", "fair", "assumed")
 """What of a mutex' guarantees a report shows."""
 
 _BEATS = 4000

@@ -79,7 +79,8 @@ def title_of(settings: Settings) -> str:
     """A run's name, for people: the scenario, the store if it asks one, and the mutex."""
     mutex = settings.mutex or own_mutex(settings.backend)
     store = scenarios.load(settings.scenario).store and settings.backend != mutex
-    return f"{settings.scenario} on {f'{settings.backend}, ' if store else ''}{mutex}"
+    fault = f" --fault {settings.fault}" if settings.fault else ""
+    return f"{settings.scenario} on {f'{settings.backend}, ' if store else ''}{mutex}{fault}"
 
 
 def _figures(report: Mapping[str, Any]) -> str:

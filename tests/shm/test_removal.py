@@ -234,7 +234,7 @@ def test_replaced_by_another_size_that_stays(name: str) -> None:
     cache.set("a", 1)
     assert segment.replace(name, "6MB").size == 6 * MB
     assert path_of(name).stat().st_mode & 0o777 == 0o660
-    with pytest.warns(UserWarning, match=f"has {6 * MB} bytes and was asked for with {4 * MB}"):
+    with pytest.warns(UserWarning, match="has 6 MiB and was asked for with 4 MiB"):
         assert cache.get("a") is mpcache.NO_VALUE
     cache.set("a", 2)
     assert cache.actual_backend.segment.size == 6 * MB

@@ -55,7 +55,7 @@ def test_held(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["run", "exclusion", *WORKING]) == HELD
     said = capsys.readouterr().out
     assert "✓ held" in said
-    assert "again:  python -m stress run exclusion --backend shm --workers 6" in said
+    assert "again:  mpcache stress run exclusion --backend shm --workers 6" in said
     assert list(tmp_path.iterdir()) == []
 
 
@@ -66,7 +66,7 @@ def test_violated_and_played_again(capsys: pytest.CaptureFixture[str], tmp_path:
     assert "two holders: key" in said
     (folder,) = tmp_path.iterdir()
     assert {path.name for path in folder.iterdir()} == {"report.html", "report.json"}
-    assert f"again:  python -m stress replay {folder.name}" in said
+    assert f"again:  mpcache stress replay {folder.name}" in said
     assert main(["replay", str(folder), "--times", "2", "--plain"]) == VIOLATED
     assert "2 of 2 violated" in capsys.readouterr().out
 
@@ -100,7 +100,7 @@ def test_what_was_played_counts_though_the_rest_could_not_be(
     assert main([*words, "--mutex", "null"]) == VIOLATED
     said = capsys.readouterr().out
     assert "could not run  exclusion on redis: no-such-server is not installed" in said
-    assert "again:  python -m stress replay" in said
+    assert "again:  mpcache stress replay" in said
     assert len(list(tmp_path.glob("*/report.html"))) == 1
     assert main([*words, "--mutex", "file"]) == COULD_NOT_RUN
 
@@ -177,7 +177,7 @@ def test_what_was_found_is_told_if_a_signal_comes_meanwhile(
     monkeypatch.setattr(f"mpcache.stress.{moment}", interrupted)
     assert main(["run", "exclusion", "--mutex", "null", *WORKING]) == VIOLATED
     said = capsys.readouterr()
-    assert ("again:  python -m stress replay" in said.out, said.err) == (True, "")
+    assert ("again:  mpcache stress replay" in said.out, said.err) == (True, "")
     (folder,) = tmp_path.iterdir()
     assert {path.name for path in folder.iterdir()} == {"report.html", "report.json"}
 

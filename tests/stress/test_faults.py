@@ -88,6 +88,7 @@ def test_rows_for_tables() -> None:
         ("inherited", {"child", "two holders"}),
         ("never-looks-again", {"created again", "two creators", "two values"}),
         ("keys-collide", {"torn value", "foreign value"}),
+        ("refresh-unguarded", {"late fill", "invalidated"}),
         ("fcntl.flock", {"two holders"}),
         ("posix_ipc.Semaphore", {"hang"}),
     ],

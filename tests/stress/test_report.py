@@ -236,8 +236,8 @@ def test_it_says_how_to_play_it_again() -> None:
     told = run(words=["exclusion", "--mutex-arguments", '{"lease": 2}', "--seed", "x"])
     said = [one.words() for one in page(told).all("code")]
     assert said == [
-        "python -m stress replay report.json",
-        "python -m stress run exclusion --mutex-arguments '{\"lease\": 2}' --seed x",
+        "mpcache stress replay report.json",
+        "mpcache stress run exclusion --mutex-arguments '{\"lease\": 2}' --seed x",
     ]
 
 

@@ -6,7 +6,7 @@ Leans on scenario, on one_creator for what is created and on whole_values for wh
 from __future__ import annotations
 
 from mpcache.backends import load_backend
-from mpcache.stress.acts import ask_for, delete, write
+from mpcache.stress.acts import ask_for, delete, refresh, write
 from mpcache.stress.arena import Arena
 from mpcache.stress.diary import Kind
 from mpcache.stress.freshness import fills_refused
@@ -19,9 +19,9 @@ from mpcache.stress.worker import Actor
 class Invalidate(Scenario):
     """Is what was begun before an invalidation, or a delete, gone after it?
 
-    Values are created and set, deleted and invalidated all together, by any process, and asked for by all.  Nobody is
-    served one that was begun before an invalidation by anybody had come and gone, however slow its creator was.
-    Where a store guards what is being created, neither is one that was begun before a set or a delete.
+    Values are created, refreshed and set, deleted and invalidated all together, by any process, and asked for by all.
+    Nobody is served one that was begun before an invalidation by anybody had come and gone, however slow its creator
+    was.  Where a store guards what is being created, neither is one that was begun before a set or a delete.
     """
 
     store = True
@@ -38,8 +38,10 @@ class Invalidate(Scenario):
     def act(self, actor: Actor) -> None:
         key, dice = self.pick(actor), actor.random.random()
         name = actor.key(key)
-        if dice < 0.5:
+        if dice < 0.4 or (dice < 0.5 and self.arena.original):  # whose refresh guards nothing, and is not judged
             ask_for(actor, key, name, 0.005)
+        elif dice < 0.5:
+            refresh(actor, key, name, 0.005)
         elif dice < 0.9:
             actor.read(Kind.READ, key, name, lambda: actor.region.get(name))
         elif dice < 0.94:

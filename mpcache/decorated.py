@@ -1,0 +1,291 @@
+"""Hold what all decorated functions have in common: what they are made of, their keys, and how they look to inspect.
+
+Depends on keys and arguments; the region is handed in.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import warnings
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary, WeakSet
+
+from mpcache import keys_prefixes
+from mpcache.arguments import BOUND_NAMES, Arguments, Call, Parameters, plain_and_given
+from mpcache.decorated_pickling import is_by_cloudpickle
+from mpcache.invalidation import seconds
+from mpcache.keys import generator
+from mpcache.keys_exact import ExactKeys, SaidKeys, SaidManyKeys
+from mpcache.keys_text import TextCannotStand
+
+if TYPE_CHECKING:
+    from mpcache.region import CacheRegion
+
+UNCACHED = object()
+"""Instead of the key of a call that has none."""
+
+
+class Options(NamedTuple):
+    """What both decorators take."""
+
+    namespace: str | None
+    expiration_time: Any
+    should_cache_fn: Callable[[Any], bool] | None
+    to_str: Callable[[Any], str]
+    key: Callable[..., Any] | None = None
+    ignore: Iterable[str] = ()
+
+    def checked(self) -> Options:
+        """Return the options with the expiration time in seconds; a callable one is checked at each call.
+
+        :raises ValidationError: the expiration time is none.
+        """
+        expires = self.expiration_time
+        return self if callable(expires) else self._replace(expiration_time=seconds(expires))
+
+
+class Recipe(NamedTuple):
+    """All that a decorated function is made of, so that another process can make it again."""
+
+    region: CacheRegion
+    options: Options
+    key_generator: Any
+    """None: the region's."""
+    kinds: tuple[Any, Any]
+    """The classes of the decorated function: of a plain one, and of an ``async`` one."""
+
+    def decorate(self, fn: Any) -> Any:
+        """Return the decorated function; of a class method or static method, such a method."""
+        if isinstance(fn, (staticmethod, classmethod)):
+            kind = _ClassMethod if isinstance(fn, classmethod) else staticmethod
+            return kind(self.decorate(fn.__func__))
+        plain, given = plain_and_given(fn)
+        kind = self.kinds[inspect.iscoroutinefunction(plain)]
+        key = self.keys(plain, kind.many)
+        made = kind(self, fn, plain, Arguments(plain, *given), key)
+        keys_prefixes.note(self.region, getattr(key, "start", None), plain)
+        if self.key_generator is None:
+            _with_keys_of.setdefault(self.region, WeakSet()).add(made)
+        return made
+
+    def keys(self, fn: Any, many: bool) -> Callable[..., Any]:
+        """Return what makes the keys of a function."""
+        namespace, _, _, to_str, key, ignore = self.options
+        if key is not None:
+            if ignore:
+                raise TypeError(f"{fn.__qualname__}: give key= or ignore=, not both; key= says all that is in the key")
+            return (SaidManyKeys if many else SaidKeys)(namespace, fn, key)
+        of_region = self.region.function_multi_key_generator if many else self.region.function_key_generator
+        generate = generator(self.key_generator or of_region, many)
+        known = Parameters(generate)
+        if ignore and "ignore" not in known.names and not known.others:
+            raise TypeError(f"{fn.__qualname__}: the key generator {generate!r} takes no ignore=")
+        more: dict[str, Any] = {"ignore": ignore} if ignore else {}
+        if many:
+            return generate(namespace, fn, to_str=to_str, **more)  # type: ignore[no-any-return]
+        given = () if to_str is str else (to_str,)  # a generator of the user's may take two arguments only
+        return generate(namespace, fn, *given, **more)  # type: ignore[no-any-return]
+
+
+_with_keys_of: WeakKeyDictionary[Any, WeakSet[Decorated]] = WeakKeyDictionary()
+"""The decorated functions of each region that have no key generator of their own."""
+
+
+def make_keys_again(region: Any) -> None:
+    """Let the functions that were decorated already use the key generators that their region has now."""
+    for function in _with_keys_of.get(region, ()):
+        function._take_keys(function._recipe.keys(function._fn, function.many))
+
+
+def made_again(recipe: Recipe, fn: Any) -> Any:
+    """Decorate a function in the process that it was sent to."""
+    return recipe.decorate(fn)
+
+
+class _ClassMethod(classmethod):  # type: ignore[type-arg]
+    """A class method whose attributes are bound to the class, too, which Python 3.13 does not do."""
+
+    def __get__(self, obj: Any, owner: Any = None) -> Any:
+        return self.__func__.__get__(type(obj) if owner is None else owner, owner)
+
+
+class Keys:
+    """The keys of a function's calls: as it is, or as a method that is bound to its object.
+
+    :ivar of: from arguments that are in the form of :class:`.Arguments` to the key.
+    :ivar start: what all keys begin with; None: the generator does not tell.
+    :ivar cut: of a function of many things: how many of the first arguments are none; None: that is not known.
+    :ivar fast: how the engine can make the keys; None: it cannot.
+    """
+
+    __slots__ = ("cut", "fast", "of", "start")
+
+    def __init__(self, key: Any) -> None:
+        self.of: Callable[[tuple[Any, ...], dict[str, Any]], Any]
+        self.of = getattr(key, "of", None) or (lambda args, kw: key(*args, **kw))
+        self.start: str | None = getattr(key, "start", None)
+        self.fast: Any = getattr(key, "fast", None)
+        self.cut: int | None = getattr(key, "cut", None)
+
+
+class Decorated:
+    """What all decorated functions have in common."""
+
+    __slots__ = (
+        *("__dict__", "__weakref__"),
+        *("_arguments", "_expires", "_fast", "_fn", "_key", "_recipe", "_region", "_should", "_start"),
+        *("_bound", "_free", "_none_is_receiver", "_owners", "_warned"),
+    )
+
+    __qualname__: str
+
+    many = False
+    """Whether it is asked for many things in one call."""
+
+    def __init__(self, recipe: Recipe, fn: Any, plain: Any, arguments: Arguments, key: Callable[..., Any]) -> None:
+        # What a class has in its __dict__ is no state of the function that makes its objects.
+        updated = () if isinstance(plain, type) else functools.WRAPPER_UPDATES
+        functools.update_wrapper(self, plain, updated=updated)  # type: ignore[arg-type]  # subclasses can be called
+        self._recipe, self._region, self._fn, self._arguments = recipe, recipe.region, plain, arguments
+        self._expires, self._should = recipe.options[1:3]
+        self._owners: tuple[type, ...] = ()
+        self._warned: set[str] = set()
+        self.original = fn
+        self._take_keys(key)
+        # functools.wraps() copies what is in __dict__: so a decorator on top of this one passes them on.
+        names = ("get", "set", "invalidate", "refresh", "key")
+        self.__dict__.update((name, getattr(self, name)) for name in names if hasattr(self, name))
+
+    def _take_keys(self, key: Callable[..., Any]) -> None:
+        bound = Keys(getattr(key, "bound", key))
+        self._key, self._bound = key, bound
+        self._free = bound if _is_method(self.original) else Keys(key)
+        self._none_is_receiver = not isinstance(key, ExactKeys) or self._arguments.first in BOUND_NAMES
+        self._start, self._fast = self._free.start, self._free.fast
+        if self._owners and self._fast == 0:
+            self._fast = None  # None may stand for a receiver, which the engine does not know
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Note the class in whose body the function is defined: its objects are receivers."""
+        inner = getattr(type(self._fn), "__set_name__", None)
+        if inner is not None:
+            inner(self._fn, owner, name)
+        if self.__qualname__.rpartition(".")[0] == owner.__qualname__:
+            self._owners = (*self._owners, owner)
+            self._take_keys(self._key)
+
+    def _keys_for(self, args: tuple[Any, ...]) -> Keys:
+        """The keys of a call that is not bound: through the class it is given its object, or None, as an argument."""
+        if not self._owners or not args:
+            return self._free
+        is_none = args[0] is None and self._none_is_receiver
+        return self._bound if is_none or isinstance(args[0], self._owners) else self._free
+
+    def _key_for(self, keys: Keys, given: Call) -> Any:
+        """The key of a call, or UNCACHED, which is warned of once for each parameter."""
+        try:
+            return keys.of(*given)
+        except TextCannotStand as reason:
+            if reason.name not in self._warned:
+                self._warned.add(reason.name)
+                warnings.warn(str(reason), UserWarning, stacklevel=5)
+            return UNCACHED
+
+    def _given(self, args: tuple[Any, ...], kw: dict[str, Any]) -> Call:
+        """The arguments of an attribute; those of a class method may lack the class, on Python 3.13."""
+        if self._owners or not _lacks_class(self._arguments, args):
+            return self._arguments.bind(args, kw)
+        with_class = (None, *args)
+        return self._arguments.bind(with_class if self._arguments.fit(with_class, kw) else args, kw)
+
+    def _lifetime(self) -> Any:
+        """The expiration time at this call."""
+        return self._expires() if callable(self._expires) else self._expires
+
+    # What makes an object a function to inspect, and so to asyncio and to web frameworks, on every Python.
+
+    @property
+    def __code__(self) -> Any:
+        return self._fn.__code__
+
+    @property
+    def __defaults__(self) -> Any:
+        return self._fn.__defaults__
+
+    @property
+    def __kwdefaults__(self) -> Any:
+        return self._fn.__kwdefaults__
+
+    @property
+    def __globals__(self) -> Any:
+        return self._fn.__globals__
+
+    def as_function(self) -> Callable[..., Any]:
+        """Return a plain function that calls this one, for programs that take nothing but functions."""
+        if inspect.iscoroutinefunction(self):
+
+            @functools.wraps(self)
+            async def acall(*args: Any, **kw: Any) -> Any:
+                return await self(*args, **kw)
+
+            return acall
+
+        @functools.wraps(self)  # type: ignore[arg-type]
+        def call(*args: Any, **kw: Any) -> Any:
+            return self(*args, **kw)  # type: ignore[operator]
+
+        return call
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Pickle by name, as functions are; see decorated_pickling for those of ``__main__``."""
+        if self.__module__ == "__main__" and is_by_cloudpickle():
+            return made_again, (self._recipe, self.original)
+        return self.__qualname__
+
+    def __repr__(self) -> str:
+        return f"<cached {self._fn!r}>"
+
+
+def _is_method(fn: Any) -> bool:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return inspect.ismethod(fn)
+
+
+def _lacks_class(arguments: Arguments, args: tuple[Any, ...]) -> bool:
+    return arguments.first == BOUND_NAMES[1] and (not args or not (args[0] is None or isinstance(args[0], type)))
+
+
+class Bound:
+    """A decorated method and its object, in one."""
+
+    __slots__ = ("__func__", "__self__")
+
+    __name__: str
+
+    def __init__(self, func: Any, owner: Any) -> None:
+        self.__func__ = func
+        self.__self__ = owner
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self.__func__._fn.__get__(self.__self__))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__func__, name)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Bound):
+            return NotImplemented
+        return self.__func__ is other.__func__ and self.__self__ is other.__self__
+
+    def __hash__(self) -> int:
+        return hash((id(self.__func__), id(self.__self__)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (self.__self__, self.__name__)
+
+    def __repr__(self) -> str:
+        return f"<bound {self.__func__!r} of {self.__self__!r}>"

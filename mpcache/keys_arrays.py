@@ -1,0 +1,101 @@
+"""Encode arrays of numpy and frames of pandas as parts of exact keys: by their bytes, where their bytes are all.
+
+Depends on keys_tags; and on numpy and pandas, which the program that has such an argument has loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mpcache.keys_tags import digest, joined, tagged
+
+_BY_BYTES = "bcfimuMSU"
+"""Kinds of numpy's types whose values are their bytes; b is bool, V has its say below."""
+
+_PADDED = "gG"
+"""long double and its complex: ten bytes of sixteen count."""
+
+
+class ArrayEncoder:
+    """Encodes what numpy and pandas have.
+
+    :param element: ``(value, level) -> part``, for an object in an array.
+    """
+
+    def __init__(self, element: Callable[[Any, int], str]) -> None:
+        self._element = element
+
+    def part(self, value: Any, level: int) -> str | None:
+        """Return the part of an array, a scalar of numpy, an index, a series or a frame; None: use its pickle."""
+        if type(value) is np.ndarray:
+            return self._array(value, level)
+        if isinstance(value, np.generic):
+            text = self._array(np.asarray(value), level)
+            return None if text is None else tagged("A", text)
+        pandas = sys.modules.get("pandas")
+        if pandas is None:
+            return None
+        if type(value) is pandas.DataFrame:
+            columns = [self._values(value.iloc[:, place].array, level) for place in range(value.shape[1])]
+            return self._joined(["frame", value.columns, value.index, value.attrs], columns, level)
+        if type(value) is pandas.Series:
+            values = [self._values(value.array, level)]
+            return self._joined(["series", value.name, value.index, value.attrs], values, level)
+        return self._index(value, pandas, level) if isinstance(value, pandas.Index) else None
+
+    # -- numpy -------------------------------------------------------------------------------------------------------
+
+    def _array(self, array: Any, level: int) -> str | None:
+        kind = array.dtype
+        head = [tagged("s", kind.str), self._element(array.shape, level)]
+        if kind.names is not None:  # by fields: the bytes between them are anything
+            fields = [self._array(array[name], level + 1) for name in kind.names]
+            described = tagged("s", repr(kind.descr))
+            return None if None in fields else joined("v", [described, *head, *map(str, fields)])
+        if kind.char in _PADDED:
+            return joined("a", [*head, self._element([str(one) for one in array.ravel()], level)])
+        if kind.kind == "O":
+            return joined("a", [*head, self._element(array.ravel().tolist(), level)])
+        if kind.kind in _BY_BYTES or (kind.kind == "V" and not kind.hasobject and kind.subdtype is None):
+            return joined("a", [*head, tagged("Y", digest(_bytes(array)))])
+        return None
+
+    # -- pandas ------------------------------------------------------------------------------------------------------
+
+    def _joined(self, heads: list[Any], values: list[str | None], level: int) -> str | None:
+        if None in values:
+            return None
+        return joined("x", [*(self._element(head, level) for head in heads), *map(str, values)])
+
+    def _index(self, index: Any, pandas: Any, level: int) -> str | None:
+        if type(index) is pandas.RangeIndex:
+            return self._joined(["range", range(index.start, index.stop, index.step), index.name], [], level)
+        if type(index) is pandas.MultiIndex:
+            values = [self._values(index.get_level_values(place).array, level) for place in range(index.nlevels)]
+            return self._joined(["multi", list(index.names)], values, level)
+        heads = ["index", type(index).__name__, index.name, getattr(index, "freqstr", None)]
+        return self._joined(heads, [self._values(index.array, level)], level)
+
+    def _values(self, array: Any, level: int) -> str | None:
+        """The values of a column: as numpy has them where it can, and one by one where it cannot."""
+        kind = tagged("s", repr(array.dtype))
+        categories = getattr(array.dtype, "categories", None)
+        if categories is not None:  # a categorical: the codes say which
+            codes = str(self._array(np.asarray(array.codes), level))
+            return joined("x", [kind, self._element(categories, level), f"b1:{array.dtype.ordered:d}", codes])
+        if hasattr(array, "asi8"):  # dates, differences of dates, and periods
+            return joined("x", [kind, str(self._array(array.asi8, level))])
+        if type(array).__name__ in ("NumpyExtensionArray", "PandasArray"):
+            return self._array(array.to_numpy(), level)
+        return joined("x", [kind, self._element(array.to_numpy(dtype=object).tolist(), level)])
+
+
+def _bytes(array: Any) -> Any:
+    """Return the bytes of an array in C order, without a copy if they lie so."""
+    if array.nbytes == 0:
+        return b""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
