@@ -283,9 +283,7 @@ def _namespace(name: str | None, backend: str, arguments: Mapping[str, Any], pre
     return hashlib.sha1(repr((name, backend, said)).encode(), usedforsecurity=False).hexdigest()[:16]
 
 
-def _mutex_factory(
-    mutex: Any, arguments: Mapping[str, Any] | None, namespace: str
-) -> Callable[[KeyType], Any] | None:
+def _mutex_factory(mutex: Any, arguments: Mapping[str, Any] | None, namespace: str) -> Callable[[KeyType], Any] | None:
     """``key -> mutex``; None leaves it to the store."""
     if mutex is not None:
         return _named_mutex(mutex, arguments or {}, namespace)

@@ -156,9 +156,7 @@ def test_names_that_were_registered_with_dogpile_cache() -> None:
 def test_a_region_says_what_it_stands_on() -> None:
     region = mpcache.make_region("orders")
     assert repr(region) == "<CacheRegion 'orders', not configured>"
-    with pytest.raises(
-        RegionNotConfigured, match=r"this region: <CacheRegion 'orders', not configured>"
-    ):
+    with pytest.raises(RegionNotConfigured, match=r"this region: <CacheRegion 'orders', not configured>"):
         region.get("k")
     region.configure("mpcache.memory", "5m", wrap=[mpcache.ProxyBackend], mutex="thread")
     assert repr(region) == (

@@ -382,7 +382,6 @@ class TestGet:
         region.backend.set_serialized("k", wire)
         assert region.get_value_metadata("k") == (7, {"ct": 1.5, "v": 2, "by": "me"})
 
-
     def test_the_end_of_its_time_is_seen_wherever_it_stands(self) -> None:
         region = mpcache.make_region().configure("mpcache.memory_pickle")
         for items in ('"ct": 1, "x": 2, "v": 2', '"x": 2, "ct": 1, "v": 2', '"ct": 1, "v": 2, "x": 2'):

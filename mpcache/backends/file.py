@@ -413,9 +413,7 @@ def _bytes(key: Any) -> bytes:
     return key
 
 
-def _put(
-    ready: Mapping[KeyType, tuple[bytes, bytes]], guards: Mapping[KeyType, _Guard], values: Any
-) -> list[KeyType]:
+def _put(ready: Mapping[KeyType, tuple[bytes, bytes]], guards: Mapping[KeyType, _Guard], values: Any) -> list[KeyType]:
     """Store what is wanted; the keys of what is not."""
     refused = [key for key, guard in guards.items() if not guard.wanted]
     for key, (name, wire) in ready.items():

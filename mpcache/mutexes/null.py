@@ -14,9 +14,7 @@ from mpcache.mutexes.base import Hold, Mutex
 class NullMutex(Mutex):
     """For caches that are switched off, and where to create a value twice costs less than to wait for it."""
 
-    guarantees = Guarantees(
-        processes=False, hosts=False, survives_death=True, fair=True, takeover=0.0, threads=False
-    )
+    guarantees = Guarantees(processes=False, hosts=False, survives_death=True, fair=True, takeover=0.0, threads=False)
 
     def _take(self, hold: Hold, timeout: float | None) -> bool:
         hold.token = True  # anything but None, and not self: that would be a cycle

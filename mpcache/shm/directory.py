@@ -41,9 +41,9 @@ def parent() -> str:
 
 
 def directory() -> str:
-    """Return where this user's segments are: ``mpcache-<uid>`` in :func:`parent`.
+    """Return where this user's segments are: ``mpcache-<uid>`` in ``/dev/shm``, or in what MPCACHE_SHM names.
 
-    :raises SegmentError: as :func:`parent`.
+    :raises SegmentError: MPCACHE_SHM is a relative path.
     """
     return os.path.join(parent(), f"mpcache-{os.geteuid()}")
 

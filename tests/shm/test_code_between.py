@@ -9,7 +9,7 @@ import gc
 import pickle
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -26,9 +26,18 @@ LARGE = b"x" * 150_000
 """The GIL is released while this is copied."""
 
 
+@pytest.fixture(autouse=True)
+def few_objects() -> Iterator[None]:
+    """Keep what the other tests have left out of gc.get_objects(): to look at it a thousand times takes minutes."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
 def region() -> Any:
-    return mpcache.make_region().configure("mpcache.shm", arguments={"size": "32MB", "shards": 1})
+    return mpcache.make_region().configure("mpcache.shm", arguments={"name": None, "size": "32MB", "shards": 1})
 
 
 @pytest.fixture
