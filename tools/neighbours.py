@@ -98,7 +98,7 @@ PROGRAMS = (
         "4.3.0",
         ("oslo_cache/tests/unit", "oslo_cache/tests/functional"),
         (
-            *("oslotest", "fixtures", "pifpaf", "python-memcached", "pymemcache", "python-binary-memcached"),
+            *("oslotest", "fixtures", "python-memcached", "pymemcache", "python-binary-memcached"),
             *("pymongo", "redis", "etcd3gw"),
         ),
         extra="redis,pymemcache,memcached,bmemcached",
@@ -213,17 +213,22 @@ def outcomes(
 
 @contextlib.contextmanager
 def servers() -> Iterator[dict[str, str]]:
-    """Start the servers that are installed, where oslo.cache's functional tests look for them."""
+    """Start the servers that are installed, each on a port that oslo.cache's functional tests are told."""
+    redis, sentinel, memcached = 16379, 16380, 21211
     with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        (folder / "sentinel.conf").write_text(f"port {sentinel}\nsentinel monitor mymaster 127.0.0.1 {redis} 1\n")
         for command in (
-            ["redis-server", "--port", "6379", "--save", "", "--appendonly", "no"],
-            ["memcached", "-l", "127.0.0.1", "-p", "11211", "-u", "nobody"],
+            ["redis-server", "--port", str(redis), "--save", "", "--appendonly", "no"],
+            ["redis-server", str(folder / "sentinel.conf"), "--sentinel"],
+            ["memcached", "-l", "127.0.0.1", "-p", str(memcached), "-u", "nobody"],
         ):
             with contextlib.suppress(FileNotFoundError):
-                process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
                 stack.callback(process.wait)
                 stack.callback(process.terminate)
-        yield {"OSLO_CACHE_TEST_REDIS_SERVER": "127.0.0.1", "OSLO_CACHE_TEST_MEMCACHED_SERVER": "127.0.0.1"}
+        ports = {"REDIS": redis, "REDIS_SENTINEL": sentinel, "MEMCACHED": memcached}
+        yield {f"OSLO_CACHE_TEST_{name}_PORT": str(port) for name, port in ports.items()}
 
 
 def table(rows: list[Row]) -> list[str]:
