@@ -84,14 +84,14 @@ $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo-%: $(BIN)/pip $(RECIPE) $(ENGINE)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cli$(if $(filter redis memcached,$*),$(COMMA)$*)]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[cli$(if $(filter redis memcached,$*),$(COMMA)$*)]'
 	@touch $@
 
 $(VENV)/.test: $(BIN)/pip $(RECIPE) $(ENGINE)
 	@tools/need.sh clients $(BIN)/python
-	MPCACHE_WERROR=1 $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	MPCACHE_WERROR=1 $(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[test]'
 	@touch $@ $(addprefix $(VENV)/.demo-,shm dbm redis memcached)
 
 $(VENV)/.bench: $(VENV)/.test $(RECIPE)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[bench]'
 	@touch $@

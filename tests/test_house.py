@@ -46,7 +46,7 @@ DOWN: keeper.Table = {
     "shm": ("api", "hints", "sizes"),
     # memcached servers, whichever library speaks to them; stores and mutexes do
     "memcaching": ("api",),
-    "memcaching.*": ("memcaching",),
+    "memcaching.*": ("memcaching", "signal_handlers"),
     # exclude: one primitive a file; the folder itself is the table of names
     "mutexes": ("api", "hints"),
     "mutexes.greenlets": (),

@@ -19,6 +19,7 @@ from mpcache.api import NO_VALUE
 from mpcache.backends.dbm import DbmFile
 from mpcache.backends.trouble import Trouble
 from mpcache.exception import CantSerializeException
+from mpcache.memcaching import Link, pool
 from mpcache.mutexes import fronted
 from mpcache.signal_handlers import raised_by_signal_handler
 from mpcache.storage import unwire
@@ -230,6 +231,34 @@ def test_it_is_no_trouble_of_a_server() -> None:
             act()
     assert trouble.counts == {}
     assert trouble.forgive(lambda: 1, 2) == 1  # it is asked again at once
+
+
+class Interrupted(Link):
+    """Answers once, then is interrupted while it waits for the server."""
+
+    def __init__(self, urls: Any, options: Any) -> None:
+        super().__init__(urls, options)
+        self.answers = ["answer"]
+
+    def get(self, key: str) -> Any:
+        if not self.answers:
+            interrupt()
+        return self.answers.pop()
+
+    def close(self) -> None:
+        self.answers.append("closed")
+
+
+@pytest.mark.usefixtures("of_the_system")
+@pytest.mark.parametrize("patient", [False, True])
+def test_nor_a_connection_that_was_lost_while_it_lay_idle(monkeypatch: pytest.MonkeyPatch, patient: bool) -> None:
+    monkeypatch.setattr(pool, "kind_of", lambda library: Interrupted)
+    links = pool.Pool(["localhost"], "its own", {}, patient)
+    assert links.get("key") == "answer"
+    for _ in range(2):
+        with pytest.raises(OverTimeOfTheSystem):
+            links.get("key")  # and not the answer of a second link
+        assert links.get("key") == "answer"  # the link that was interrupted is used no more
 
 
 @pytest.mark.usefixtures("of_the_system")

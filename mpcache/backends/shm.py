@@ -252,7 +252,7 @@ class ShmBackend(BytesBackend):
         The value stays as old as it is and ends when it would have: a count of a minute is over when its minute is.
 
         :param delta: may be negative.
-        :param initial: what a key without a value counts from, so that the first sum is ``initial + delta``; None:
+        :param initial: what a key without a value gets, and what is returned then, as in memcached's protocol; None:
             nothing is stored, and the answer is None.
         :param ttl: the time to live of a count that begins.
         :raises TypeError: the value is no int of 64 bits, or a region stored it by a serializer of its own.
@@ -260,10 +260,11 @@ class ShmBackend(BytesBackend):
         :raises ShardBusy: as :meth:`add`.
         """
         end = 0.0 if ttl is None else _end(end_of(ttl))
+        before = None if initial is None else initial - delta  # the engine adds to what a count begins from
         try:
-            return self._place.space.incr(stored_name(key), delta, initial, end)
+            return self._place.space.incr(stored_name(key), delta, before, end)
         except SegmentRetired:
-            return self._here(lambda space: space.incr(stored_name(key), delta, initial, end))
+            return self._here(lambda space: space.incr(stored_name(key), delta, before, end))
         except TypeError:
             total = self._here(lambda space: _counted(space, stored_name(key), delta))
             if total is None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from mpcache.exception import ValidationError, ValueTooLarge
 from mpcache.memcaching import TIMEOUT, Link
+from mpcache.signal_handlers import raised_by_signal_handler
 
 _table = {
     "pymemcache": ("by_pymemcache", "PymemcacheLink"),
@@ -116,8 +117,10 @@ class Pool:
         began = time.monotonic()
         try:
             answer = self._used(link, idle, verb, args)
-        except link.errors:
+        except link.errors as error:
             link.close()  # what it was answered, it may not have read
+            if raised_by_signal_handler(error):
+                raise
             if self._patient and not link.worked:
                 idle.append(link)  # with what it knows of the dead, and when to ask them again
                 raise

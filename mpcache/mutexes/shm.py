@@ -141,13 +141,18 @@ class ShmMutex(Mutex):
             )
 
     def _holder(self) -> int | None:
+        """The holder's pid, for messages; None also of a segment that was removed."""
         try:
             return self._place.space.holder(stored_name(self.key), self._record)
-        except SegmentRetired:  # there is no segment now in which it could be held
+        except SegmentRetired:
             return None
 
     def _locked(self) -> bool:
-        return self._holder() is not None
+        while True:
+            try:
+                return self._place.space.holder(self.key, self._record) is not None
+            except SegmentRetired:
+                self._place.move()
 
     def _state(self) -> str:
         pid = self._holder()

@@ -175,12 +175,26 @@ static bool append_call(call_key *to, PyObject *tuple, Py_ssize_t skip, Py_ssize
 
 /* -- both ------------------------------------------------------------------------------------------------------------- */
 
+/* Read a number of arguments: the tuple is indexed with it.  False: an exception is set. */
+static bool read_count(PyObject *number, Py_ssize_t least, Py_ssize_t *count)
+{
+    *count = PyLong_AsSsize_t(number);
+    if (PyErr_Occurred())
+        return false;
+    if (*count >= least && *count <= INT32_MAX)
+        return true;
+    PyErr_Format(PyExc_ValueError, "skip counts arguments, from 0, and is %zd", *count);
+    return false;
+}
+
 /* form: of texts how many arguments are skipped; of exact parts that and `fixed`, above. */
 static bool append_key(call_key *to, PyObject *form, PyObject *tuple)
 {
+    Py_ssize_t skip, fixed;
     if (PyLong_CheckExact(form))
-        return append_arguments(to, tuple, PyLong_AsSsize_t(form));
-    return append_call(to, tuple, PyLong_AsSsize_t(PyTuple_GET_ITEM(form, 0)), PyLong_AsSsize_t(PyTuple_GET_ITEM(form, 1)));
+        return read_count(form, 0, &skip) && append_arguments(to, tuple, skip);
+    return read_count(PyTuple_GET_ITEM(form, 0), 0, &skip) &&
+           read_count(PyTuple_GET_ITEM(form, 1), -INT32_MAX, &fixed) && append_call(to, tuple, skip, fixed);
 }
 
 bool is_form_of_key(PyObject *form)

@@ -96,6 +96,19 @@ static int space_contains(Space *self, PyObject *name)
     return find_shown(self, name, &hit);
 }
 
+/* Whether what the namespace holds may be told: its segment has not been removed.  A process that only lists keys, or asks
+ * who holds one, has no other occasion to notice.  False: an exception is set. */
+static bool may_tell(Space *self)
+{
+    mpc_ctx *ctx = &self->engine->ctx;
+    mpc_status status = mpc_may_read(ctx);
+    if (status == MPC_OK && mpc_look(ctx) == MPC_RETIRED)
+        status = MPC_RETIRED;
+    if (status != MPC_OK)
+        raise_status(status);
+    return status == MPC_OK;
+}
+
 /* Keys that a scan found, copied out while it goes on without the GIL: to find few among many slots takes long, and to
  * take the GIL for each of many may take longer still. */
 typedef struct {
@@ -170,6 +183,8 @@ static PyObject *collect_keys(Space *self, found_keys *found)
 static PyObject *space_keys(Space *self, PyObject *unused)
 {
     (void)unused;
+    if (!may_tell(self))
+        return NULL;
     found_keys *found = PyMem_Malloc(sizeof *found);
     PyObject *dict = found ? collect_keys(self, found) : PyErr_NoMemory();
     PyObject *list = dict ? PyDict_Keys(dict) : NULL;
@@ -446,26 +461,30 @@ static PyObject *space_delete_multi(Space *self, PyObject *names)
 
 /* -- the namespace ---------------------------------------------------------------------------------------------------- */
 
+/* False: an exception is set. */
+static bool may_change(Space *self)
+{
+    mpc_status status = mpc_enter(&self->engine->ctx);
+    if (status == MPC_OK)
+        status = mpc_look(&self->engine->ctx);
+    if (status != MPC_OK)
+        raise_status(status);
+    return status == MPC_OK;
+}
+
 static PyObject *space_invalidate(Space *self, PyObject *hard)
 {
     int is_hard = PyObject_IsTrue(hard);
-    if (is_hard < 0)
+    if (is_hard < 0 || !may_change(self))
         return NULL;
-    mpc_status status = mpc_enter(&self->engine->ctx);
-    if (status != MPC_OK)
-        return raise_status(status);
-    status = mpc_look(&self->engine->ctx);
-    if (status != MPC_OK)
-        return raise_status(status);
     return PyLong_FromUnsignedLongLong(mpc_invalidate(&self->engine->ctx, self->number, is_hard));
 }
 
 static PyObject *space_clear(Space *self, PyObject *unused)
 {
     (void)unused;
-    mpc_status status = mpc_enter(&self->engine->ctx);
-    if (status != MPC_OK)
-        return raise_status(status);
+    if (!may_change(self))
+        return NULL;
     mpc_clear(&self->engine->ctx, self->number);
     Py_RETURN_NONE;
 }
@@ -503,7 +522,8 @@ static PyObject *space_holder(Space *self, PyObject *const *args, Py_ssize_t n)
     if (n != 2)
         return PyErr_Format(PyExc_TypeError, "expected key and whether it is a record's, not %zd arguments", n);
     int record = PyObject_IsTrue(args[1]);
-    if (record < 0 || parse_key(ctx, args[0], self->number, record ? KIND_RECORD : KIND_MUTEX, &key) < 0)
+    if (record < 0 || parse_key(ctx, args[0], self->number, record ? KIND_RECORD : KIND_MUTEX, &key) < 0 ||
+        !may_tell(self))
         return NULL;
     if (!mpc_lease_held(ctx, &key, &owner))
         Py_RETURN_NONE;

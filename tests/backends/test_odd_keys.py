@@ -73,7 +73,7 @@ def test_the_engine_lists_text_that_is_no_utf8_by_its_bytes_and_a_long_key_by_it
     assert NO_UTF8.encode("utf-8", "surrogatepass") in names
     assert [len(name) for name in names if isinstance(name, str)] == [len("mpcache~") + 100 + 1 + 48]
     assert len(set(names)) == 4
-    assert region.actual_backend.incr(LONG + "?", initial=1) == 2
+    assert region.actual_backend.incr(LONG + "?", initial=2) == 2
     assert region.get(LONG + "?") == 2
 
 

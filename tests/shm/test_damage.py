@@ -242,3 +242,18 @@ def test_a_check_gives_up_on_a_shard_that_a_running_process_seems_to_hold(fork: 
     with pytest.raises(ShardBusy):
         two.engine.check()
     assert time.monotonic() - start < 2.0
+
+
+def test_a_lock_word_of_a_process_that_is_gone_is_taken_while_the_next_in_its_slot_works(fork: Any) -> None:
+    """The work of a process says nothing of an earlier one that had the same slot."""
+    two = TwoShards()
+
+    def other(send: Any) -> None:
+        two.space.set(two.keys[1][0], b"mine")
+        send(two.engine.owner)
+        while True:
+            two.space.set(two.keys[1][0], b"mine")
+
+    two.lock(0, word_of(fork(other).next() + (7 << 16)))
+    assert two.space.set(two.keys[0][0], b"value")
+    assert two.space.set_multi([(key, b"value") for key in two.keys[0][:40]]) == [True] * 40

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable
 from typing import Any
 
@@ -41,3 +42,19 @@ def test_a_second_context_of_one_segment_has_the_number_of_the_first(found: segm
     assert held_elsewhere(fork, found.engine.space(""), "key")
     assert lease.release(True)
     os.close(fd)
+
+
+def test_a_child_without_room_for_a_descriptor_does_not_take_its_parent_for_dead(name: str, fork: Fork) -> None:
+    """What it has inherited is the parent's description, and does not show what that one has locked."""
+
+    def act(send: Any) -> None:
+        space = segment.attach(name, "4MB").engine.space("")
+        lease = space.lease("key", True)
+        assert lease.acquire(0, False, ()) == ACQUIRED
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        child = os.fork()
+        if child == 0:
+            os._exit(space.holder("key", True) == os.getppid())
+        send(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    assert fork(act).next() == 1

@@ -52,11 +52,12 @@ def test_regions_read_what_the_store_was_given(region: Any, store: Any, value: A
 
 def test_a_count(region: Any, store: Any) -> None:
     assert store.incr("n") is None
-    assert store.incr("n", initial=10) == 11
+    assert store.incr("n", initial=11) == 11
     assert [store.incr("n", -3), region.get("n"), region.get_or_create("n", lambda: 0)] == [8, 8, 8]
     assert region.get_multi(["n"]) == [8]
     assert region.get_value_metadata("n").payload == 8
     region.delete("n")
+    assert store.incr("n", 5, 0) == 0
     assert store.incr("n", 5, 0) == 5
 
 
@@ -76,7 +77,7 @@ def test_regions_keep_integers_so_that_they_count(region: Any, store: Any) -> No
 
 
 def test_a_count_ends_when_it_was_to_end(store: Any) -> None:
-    assert store.incr("n", 1, 0, ttl=timedelta(seconds=1000)) == 1
+    assert store.incr("n", 1, 1, ttl=timedelta(seconds=1000)) == 1
     end = store._place.space.get("n")[4]
     assert abs(end - time.time() - 1000) < 100
     assert store.incr("n", 1, 0, ttl=5) == 2
@@ -115,7 +116,7 @@ def test_touch_ends_what_had_no_end(region: Any, store: Any) -> None:
 
 def test_an_older_creation_is_not_stored_over_a_count(region: Any, store: Any) -> None:
     def creator() -> int:
-        store.incr("n", 1, 100)
+        store.incr("n", 1, 101)
         return 1
 
     assert region.get_or_create("n", creator) == 1
@@ -151,7 +152,7 @@ def test_many_serialized_values_at_once(store: Any) -> None:
 def test_they_go_on_in_the_successor(name: str) -> None:
     store: Any = mpcache.shared(name, "4MB").actual_backend
     for act in (
-        lambda: store.incr("n", 1, 0) == 1,
+        lambda: store.incr("n", 1, 1) == 1,
         lambda: store.add("k", 1) is True,
         lambda: store.touch("k", 5) is False,
         lambda: store.version("k") is None,

@@ -513,6 +513,45 @@ def test_a_raw_rm_is_noticed(name: str) -> None:
     assert in_another_process(name).startswith("(b")
 
 
+ACTS: dict[str, Callable[[_engine.Space], object]] = {
+    "get": lambda space: space.get("a"),
+    "get_multi": lambda space: space.get_multi(["a"]),
+    "contains": lambda space: "a" in space,
+    "keys": lambda space: space.keys(),
+    "holder": lambda space: space.holder("a", True),
+    "invalidate": lambda space: space.invalidate(True),
+    "clear": lambda space: space.clear(),
+    "touch": lambda space: space.touch("b", 0.0),
+    "delete_multi": lambda space: space.delete_multi(["a"]),
+}
+
+
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
+@pytest.mark.parametrize("by_hand", [False, True], ids=["unlinked", "by hand"])
+def test_a_process_that_does_nothing_else_notices_a_removal(name: str, act: Any, by_hand: bool) -> None:
+    found = segment.attach(name, "4MB")
+    space = found.engine.space("")
+    space.set("a", b"v")
+    if by_hand:
+        path_of(name).unlink()
+    else:
+        found.engine.retire()
+    deadline = time.monotonic() + 5
+    with pytest.raises(SegmentRetired):
+        while time.monotonic() < deadline:
+            act(space)
+
+
+def test_keys_and_locks_are_those_of_the_next_segment(name: str) -> None:
+    cache = mpcache.shared(name, size="4MB")
+    lock = cache.actual_backend.get_mutex("a")
+    cache.set("a", 1)
+    with lock:
+        segment.find(name).engine.retire()  # type: ignore[union-attr]
+        assert cache.actual_backend.keys() == []
+        assert not cache.key_is_locked("a")
+
+
 def test_a_retired_segment_that_was_left_is_replaced(name: str) -> None:
     found = segment.attach(name, "4MB")
     found.engine.space("").set("a", b"v")

@@ -298,6 +298,13 @@ def test_decorated_calls_find_what_the_long_way_stored_and_the_reverse(region: A
             wrong()
 
 
+@pytest.mark.parametrize("skip", [-1, -2, -5, -1000, -(2**62), -(2**63), -(2**70), 2**70])
+def test_a_number_of_arguments_that_cannot_be_is_refused_before_any_is_read(region: Any, skip: int) -> None:
+    with pytest.raises((ValueError, OverflowError)):
+        region._recall("start|", skip, ("a", 1), None)
+    assert region._recall("start|", 3, ("a", 1), None) is NO_VALUE
+
+
 def test_a_decorated_call_goes_through_get_or_create_where_a_subclass_has_its_own() -> None:
     class Telling(CacheRegion):
         asked = 0

@@ -21,8 +21,8 @@ struct mpc_self {
 
 /* The owner of a shard that this process has waited for in vain, and what it had done by then (wordlock.c). */
 struct mpc_given_up {
-    a32 word, unlocks;
-    a64 steps, elsewhere_ns;
+    a32 word, moves;
+    a64 steps, idle_ns, elsewhere_ns;
 };
 
 typedef struct mpc_ctx {

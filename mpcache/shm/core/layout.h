@@ -129,7 +129,7 @@ struct mpc_ring {
 
 struct mpc_shard {
     a32 lock;
-    a32 unlocks; /* counts them, for those who wait (wordlock.c) */
+    a32 moves; /* moves with each unlock, and with long work under the lock: for those who wait (wordlock.c) */
     u64 spare;
     a64 widest; /* units of the largest record so far that may be moved; main keeps room for its copy */
     a64 lengths; /* of the last records, a running sum: 64 times their mean, in units */

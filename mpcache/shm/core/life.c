@@ -138,6 +138,14 @@ static bool process_is_gone(const mpc_ctx *ctx, const struct mpc_slot *slot)
     return start != 0 && now != 0 && now != start;
 }
 
+/* A forked child that could get no description of its own has its parent's: that does not show the parent's locks. */
+static bool is_unlocked(const mpc_ctx *ctx, u32 slot)
+{
+    struct flock lock = life_lock(F_WRLCK, slot, 1);
+    return ctx->fd_pid == (u64)getpid() && mpc_is_our_description(ctx, ctx->fd) &&
+           fcntl(ctx->fd, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK;
+}
+
 /* Whether the process with this id is certainly dead.  Unknown proves nothing. */
 bool mpc_is_dead(mpc_ctx *ctx, u64 owner)
 {
@@ -149,10 +157,7 @@ bool mpc_is_dead(mpc_ctx *ctx, u64 owner)
         return true;
     if (owner == mpc_load(&ctx->self->owner))
         return false; /* my own locks do not show in F_OFD_GETLK */
-    struct flock lock = life_lock(F_WRLCK, which, 1);
-    bool freed = mpc_is_our_description(ctx, ctx->fd) && fcntl(ctx->fd, F_OFD_GETLK, &lock) == 0 &&
-                 lock.l_type == F_UNLCK;
-    bool dead = freed || process_is_gone(ctx, slot);
+    bool dead = is_unlocked(ctx, which) || process_is_gone(ctx, slot);
     return dead || mpc_load_acquire(&slot->id) != owner;
 }
 

@@ -72,7 +72,7 @@ mpc_status mpc_log_open(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ri
 {
     u64 limit = ctx->geometry.position_limit;
     *log = (struct mpc_log){.ring = &shard->ring[ring], .which = ring, .base = mpc_ring_base(ctx, shard, ring),
-                            .capacity = mpc_ring_units(ctx, ring), .steps = mpc_steps_of(ctx)};
+                            .capacity = mpc_ring_units(ctx, ring), .steps = mpc_steps_of(ctx), .moves = &shard->moves};
     log->tail = mpc_load(&log->ring->tail);
     log->head = mpc_load(&log->ring->head);
     log->place = log->head % log->capacity;
@@ -80,6 +80,12 @@ mpc_status mpc_log_open(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ri
         return MPC_DAMAGED;
     log->over = is_half_restarted(log, limit) || log->head + MPC_LAPS_PER_SET * log->capacity > limit;
     return MPC_OK;
+}
+
+static void step_locked(const struct mpc_log *log)
+{
+    mpc_step(log->steps);
+    mpc_store(log->moves, mpc_load(log->moves) + 1);
 }
 
 /* Positions may not pass their limit: the ring is emptied and begins anew.  Head falls first: a reader that still
@@ -91,7 +97,7 @@ void mpc_log_restart_locked(const mpc_ctx *ctx, struct mpc_shard *shard, struct 
     for (u64 i = 0; i < (u64)ctx->geometry.index_buckets * MPC_SLOTS_PER_BUCKET; i++) {
         if (mpc_word_ring(mpc_load(&slots[i])) == log->which)
             mpc_store_release(&slots[i], 0);
-        mpc_step(log->steps);
+        step_locked(log);
     }
     MPC_POINT();
     log->head = log->tail = log->capacity;
@@ -121,7 +127,7 @@ static void write_long(const struct mpc_log *log, u8 *to, const u8 *from, u64 n)
 {
     for (; n > COPIED_AT_ONCE; n -= COPIED_AT_ONCE, to += COPIED_AT_ONCE, from += COPIED_AT_ONCE) {
         write_bytes(to, from, COPIED_AT_ONCE);
-        mpc_step(log->steps);
+        step_locked(log);
     }
     write_bytes(to, from, n);
 }
@@ -130,7 +136,7 @@ static void advance_head(struct mpc_log *log, u64 units)
 {
     log->head += units;
     log->place += units;
-    mpc_step(log->steps);
+    step_locked(log);
     if (log->place == log->capacity)
         log->place = 0;
 #ifdef MPC_FAULT_TAIL_LATE
@@ -144,7 +150,7 @@ static void advance_head(struct mpc_log *log, u64 units)
 void mpc_log_pass_locked(struct mpc_log *log, u64 units)
 {
     log->tail += units;
-    mpc_step(log->steps);
+    step_locked(log);
 #ifdef MPC_FAULT_TAIL_LATE /* what a writer without the fence does now and then, on a machine that reorders stores */
     return;
 #endif

@@ -36,8 +36,10 @@ static inline bool is_time_to_look(mpc_ctx *ctx)
     return false;
 #endif
     u32 left = mpc_load(&ctx->hits_left);
-    mpc_store(&ctx->hits_left, left - 1);
-    return left == 0;
+    if (left == 0)
+        return true;
+    mpc_store(&ctx->hits_left, left - 1); /* two threads may count one hit for two, and never pass 0 */
+    return false;
 }
 
 static inline mpc_status find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit, u32 lines)

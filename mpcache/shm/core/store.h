@@ -12,7 +12,8 @@ struct mpc_log {
     u8 *base;
     u64 capacity, tail, head; /* in units */
     u64 place; /* head % capacity: to divide takes longer than to write a line */
-    a64 *steps; /* of this process: moves with the work, for those who wait for the shard */
+    a64 *steps; /* of this process, and the shard's: both move with the work, for those who wait for the shard */
+    a32 *moves;
     unsigned which;
     bool over; /* its positions come near their limit, or a restart was not finished */
 };

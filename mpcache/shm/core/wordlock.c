@@ -11,8 +11,9 @@
  * writers, is progress.  The owner shows it in its process slot: `steps` moves at each unlock, and every so often in
  * what takes long.  An owner without progress that wants a core is slow, and is waited for; one that is stopped is not.
  * Nor is an owner that unlocks for a second, but not this lock: a damaged word names a process that is at work
- * elsewhere.  Each shard counts its unlocks for that.  An owner that a process has given up on is given up on at once
- * until it moves: a call of many keys shall not wait for it with each of them.
+ * elsewhere.  Each shard counts its own moves for that, in which other threads of its owner have no part: its unlocks,
+ * and the steps of long work under its lock.  An owner that a process has given up on is given up on at once until it
+ * moves, or wants to: a call of many keys shall not wait for it with each of them.
  *
  * The holder of a word lock runs C only: no Python, no malloc, no page that could fault for want of memory.  Waiters
  * judge by elapsed monotonic time, never by errno: with a timer every 2 ms each sleep ends in EINTR. */
@@ -40,7 +41,7 @@ u32 mpc_word_of(u64 owner)
 }
 
 /* The owner's id as its slot has it now, or 0 when that slot is another incarnation's. */
-static u64 owner_of(mpc_ctx *ctx, u32 word)
+static u64 owner_of(const mpc_ctx *ctx, u32 word)
 {
     u32 slot = slot_of(word);
     if (slot >= ctx->geometry.slots)
@@ -92,40 +93,40 @@ static void sleep_on(a32 *lock, u32 seen, u64 ns)
 
 /* -- patience ----------------------------------------------------------------------------------------------------- */
 
-/* A lock as its waiters see it.  A shard counts its unlocks, and each process remembers on whom it gave up there. */
+/* A lock as its waiters see it.  A shard counts its moves, and each process remembers on whom it gave up there. */
 struct lock {
-    a32 *word, *unlocks;
+    a32 *word, *moves;
     struct mpc_given_up *given_up;
 };
 
 /* What a waiter saw when it last looked, and for how long the owner has done nothing since. */
 struct watch {
-    u32 word, unlocks;
+    u32 word, moves;
     u64 steps, looked_ns;
     u64 idle_ns, judged_ns; /* judged_ns: how idle the owner was when it was last judged */
     u64 elsewhere_ns;       /* for how long it has unlocked other locks, and not this one */
 };
 
+/* An owner that is gone makes no steps: its slot may be another process's by now, which is at work. */
 static u64 steps_of(const mpc_ctx *ctx, u32 word)
 {
-    u32 slot = slot_of(word);
-    return slot < ctx->geometry.slots ? mpc_load(&mpc_slot_at(ctx, slot)->steps) : 0;
+    return owner_of(ctx, word) != 0 ? mpc_load(&mpc_slot_at(ctx, slot_of(word))->steps) : 0;
 }
 
-static u32 unlocks_of(const struct lock *lock)
+static u32 moves_of(const struct lock *lock)
 {
-    return lock->unlocks ? mpc_load(lock->unlocks) : 0;
+    return lock->moves ? mpc_load(lock->moves) : 0;
 }
 
 /* Look again; whether the owner has moved.  A waiter that was stopped itself, or got no core, has not watched
  * meanwhile: one look counts one slice at most. */
 static bool watch(const mpc_ctx *ctx, const struct lock *lock, struct watch *watch, u32 seen)
 {
-    struct watch now = {.word = seen & ~WAITERS, .unlocks = unlocks_of(lock), .steps = steps_of(ctx, seen),
+    struct watch now = {.word = seen & ~WAITERS, .moves = moves_of(lock), .steps = steps_of(ctx, seen),
                         .looked_ns = mpc_mono_ns()};
     u64 passed = now.looked_ns - watch->looked_ns;
     passed = passed < MPC_TAKEOVER_NS ? passed : MPC_TAKEOVER_NS;
-    bool is_same = now.word == watch->word && now.unlocks == watch->unlocks;
+    bool is_same = now.word == watch->word && now.moves == watch->moves;
     if (is_same && now.steps == watch->steps) {
         watch->looked_ns = now.looked_ns;
         watch->idle_ns += passed;
@@ -162,19 +163,20 @@ static bool is_worth_waiting(mpc_ctx *ctx, const struct watch *watch, u32 seen, 
 static bool give_up(const struct lock *lock, const struct watch *watch)
 {
     if (lock->given_up) {
-        mpc_store(&lock->given_up->unlocks, watch->unlocks);
+        mpc_store(&lock->given_up->moves, watch->moves);
         mpc_store(&lock->given_up->steps, watch->steps);
+        mpc_store(&lock->given_up->idle_ns, watch->idle_ns);
         mpc_store(&lock->given_up->elsewhere_ns, watch->elsewhere_ns);
         mpc_store(&lock->given_up->word, watch->word);
     }
     return false;
 }
 
-/* Whether this process has given up on that owner, which has not unlocked the lock since. */
+/* Whether this process has given up on that owner, under which the lock has not moved since. */
 static bool was_given_up(const struct lock *lock, u32 seen)
 {
     return lock->given_up && seen != 0 && mpc_load(&lock->given_up->word) == (seen & ~WAITERS) &&
-           mpc_load(&lock->given_up->unlocks) == unlocks_of(lock);
+           mpc_load(&lock->given_up->moves) == moves_of(lock);
 }
 
 /* -- taking ------------------------------------------------------------------------------------------------------- */
@@ -195,7 +197,8 @@ static bool watch_and_take(mpc_ctx *ctx, const struct lock *lock, struct watch *
     }
 }
 
-/* Every look is followed by an attempt, the last one, too. */
+/* Every look is followed by an attempt, the last one, too.  An owner that this process has given up on is watched from
+ * where it was left: if it is still stopped that ends at once, and if it wants a core by now it is waited for. */
 static bool take(mpc_ctx *ctx, const struct lock *lock, u64 patience_ns, bool nested)
 {
     u32 me = mpc_load(&ctx->self->word), seen = 0;
@@ -206,12 +209,11 @@ static bool take(mpc_ctx *ctx, const struct lock *lock, u64 patience_ns, bool ne
     if (patience_ns == 0)
         return false;
     seen = mpc_load(lock->word);
-    if (was_given_up(lock, seen)) {
-        if (mpc_load(&lock->given_up->steps) == steps_of(ctx, seen))
-            return take_or_steal(ctx, lock->word, seen, me, true);
-        watched = (struct watch){.word = seen & ~WAITERS, .unlocks = unlocks_of(lock), .steps = steps_of(ctx, seen),
-                                 .looked_ns = mpc_mono_ns(), .elsewhere_ns = mpc_load(&lock->given_up->elsewhere_ns)};
-    }
+    if (was_given_up(lock, seen))
+        watched = (struct watch){.word = seen & ~WAITERS, .moves = moves_of(lock), .looked_ns = mpc_mono_ns(),
+                                 .steps = mpc_load(&lock->given_up->steps),
+                                 .idle_ns = mpc_load(&lock->given_up->idle_ns),
+                                 .elsewhere_ns = mpc_load(&lock->given_up->elsewhere_ns)};
     return watch_and_take(ctx, lock, &watched, patience_ns, nested);
 }
 
@@ -233,13 +235,13 @@ bool mpc_lock_nested(mpc_ctx *ctx, a32 *word, u64 patience_ns)
 bool mpc_take_shard(mpc_ctx *ctx, struct mpc_shard *shard, u64 patience_ns)
 {
     u64 which = (u64)((u8 *)shard - ctx->base - ctx->geometry.shards_at) / ctx->geometry.shard_bytes;
-    const struct lock lock = {&shard->lock, &shard->unlocks, &ctx->given_up[which % MPC_MAX_SHARDS]};
+    const struct lock lock = {&shard->lock, &shard->moves, &ctx->given_up[which % MPC_MAX_SHARDS]};
     return take(ctx, &lock, patience_ns, false);
 }
 
 void mpc_unlock_shard(mpc_ctx *ctx, struct mpc_shard *shard)
 {
-    mpc_store(&shard->unlocks, mpc_load(&shard->unlocks) + 1);
+    mpc_store(&shard->moves, mpc_load(&shard->moves) + 1);
     mpc_unlock(ctx, &shard->lock);
 }
 

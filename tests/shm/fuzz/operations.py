@@ -52,19 +52,24 @@ def prepare() -> None:
     signal.signal(signal.SIGALRM, _interrupt)
 
 
+_creating = False
+
+
 def _interrupt(*_: Any) -> None:
-    raise Interrupted
+    if _creating:
+        raise Interrupted
 
 
 @contextmanager
 def interrupted() -> Iterator[None]:
-    """Interrupt what runs inside after PATIENCE."""
+    """Interrupt what runs inside after PATIENCE; perform() takes note of no such interruption."""
+    global _creating
+    _creating = True
     signal.setitimer(signal.ITIMER_REAL, PATIENCE)
     try:
         yield
-    except Interrupted:
-        pass
     finally:
+        _creating = False
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
@@ -72,10 +77,18 @@ class Victim:
     """A process's use of the segment of that name.
 
     :ivar fence: called with the engine after each attachment.
+    :ivar call: does an operation of that name in a forked child.
     """
 
-    def __init__(self, name: str, size: int, dice: random.Random, fence: Callable[[_engine.Engine], None]) -> None:
-        self.name, self.size, self.dice, self.fence = name, size, dice, fence
+    def __init__(
+        self,
+        name: str,
+        size: int,
+        dice: random.Random,
+        fence: Callable[[_engine.Engine], None],
+        call: Callable[[str, Callable[[], Any]], None],
+    ) -> None:
+        self.name, self.size, self.dice, self.fence, self.call = name, size, dice, fence, call
         self.held: list[_engine.Lease] = []
         self.guards: list[_engine.Guard] = []
         self.engine: _engine.Engine | None = None
@@ -339,14 +352,14 @@ def _created_multi(*numbers: int) -> list[str]:
 
 
 def _be_the_child(victim: Victim, seed: int) -> None:
-    """Do a few operations, each of which may fail as it may in the parent, and end."""
+    """Do a few operations, each of which is judged as it is in the parent, and end."""
     status = 1
     try:
         victim.dice = random.Random(seed)
         for _ in range(3):
             name, act = victim.step()
             if name != "fork":
-                perform(act)
+                victim.call(name, act)
         status = 0
     except BaseException as error:
         print(f"in a forked child: {error!r}", flush=True)
@@ -360,6 +373,8 @@ def perform(act: Callable[[], Any]) -> bool:
         act()
     except DogpileCacheException:
         return True
+    except Interrupted:
+        pass  # by the alarm, at the latest on the way out of interrupted()
     return False
 
 

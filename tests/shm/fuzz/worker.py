@@ -90,7 +90,8 @@ class Worker:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
         self.log = os.open(self.job.folder / f"log-{self.row}", flags, 0o600)
         self.note(f"episode {episode}")
-        return Victim(name_of(episode), self.job.births[self.variant(episode)].stat().st_size, dice, self.fence)
+        size = self.job.births[self.variant(episode)].stat().st_size
+        return Victim(name_of(episode), size, dice, self.fence, self.call)
 
     def end(self, victim: Victim) -> None:
         self.call("detach", victim.detach)
@@ -140,6 +141,8 @@ class Worker:
         took = (time.monotonic_ns() - start) / 1e9
         self.board.put(self.row, Word.STARTED, 0)
         self.board.add(self.row, Word.CALLS)
+        if name == "fork":
+            return  # several calls of a child, each of which was judged
         if took > self.job.limit and took - (waited := _not_run() - before) > self.job.limit:
             self.finding("slow", name, f"{name} took {took:.2f} s, {waited:.2f} s of them without a processor")
 
