@@ -65,6 +65,7 @@ class Program:
     :ivar extra: of mpcache.
     :ivar files: of the source distribution that name further requirements.
     :ivar parallel: whether its tests may run in several processes.
+    :ivar differs: tests of what docs/migrating.rst says is otherwise in mpcache.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Program:
     extra: str = ""
     files: tuple[str, ...] = ()
     parallel: bool = False
+    differs: tuple[str, ...] = ()
 
 
 _KEYSTONE = (
@@ -98,10 +100,16 @@ PROGRAMS = (
         "4.3.0",
         ("oslo_cache/tests/unit", "oslo_cache/tests/functional"),
         (
-            *("oslotest", "fixtures", "pifpaf", "python-memcached", "pymemcache", "python-binary-memcached"),
+            *("oslotest", "fixtures", "python-memcached", "pymemcache", "python-binary-memcached"),
             *("pymongo", "redis", "etcd3gw"),
         ),
         extra="redis,pymemcache,memcached,bmemcached",
+        # Their argument's text is its address, for which mpcache makes no key.
+        differs=(
+            *("test_kwarg_function_key_generator_no_kwargs", "test_kwarg_function_key_generator_with_kwargs"),
+            "test_should_cache_fn_global_cache_enabled",
+            "test_should_cache_fn_global_cache_enabled_group_cache_enabled",
+        ),
     ),
     Program("subliminal", "2.8.0", ("tests",), ("vcrpy", "sympy", "colorama", "win32-setctime")),
     Program("dogpile_filesystem", "", ("tests",), ("mock",)),
@@ -143,10 +151,11 @@ def compare(program: Program, folder: Path, workers: str) -> tuple[Row, list[str
         ours = outcomes(program.tests, options, python, source, here / "mpcache.xml", addresses | paths)
     passed = {name for name, outcome in theirs.items() if outcome == "passed"}
     mine = {name for name, outcome in ours.items() if outcome == "passed"}
-    missing = sorted(passed - mine)
+    missing = sorted(name for name in passed - mine if name.partition("::")[2] not in program.differs)
     print(f"{source.name}: {len(theirs)} tests; passed {len(passed)} with dogpile.cache, {len(mine)} with mpcache")
-    for name in missing:
-        print(f"    passes with dogpile.cache only ({ours.get(name, 'not run')}): {name}")
+    for name in sorted(passed - mine):
+        known = "" if name in missing else ", as docs/migrating.rst says"
+        print(f"    passes with dogpile.cache only ({ours.get(name, 'not run')}{known}): {name}")
     for name in sorted(mine - passed):
         print(f"    passes with mpcache only: {name}")
     return (source.name, len(theirs), len(passed), len(mine)), missing
@@ -213,17 +222,22 @@ def outcomes(
 
 @contextlib.contextmanager
 def servers() -> Iterator[dict[str, str]]:
-    """Start the servers that are installed, where oslo.cache's functional tests look for them."""
+    """Start the servers that are installed, each on a port that oslo.cache's functional tests are told."""
+    redis, sentinel, memcached = 16379, 16380, 21211
     with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        (folder / "sentinel.conf").write_text(f"port {sentinel}\nsentinel monitor pifpaf 127.0.0.1 {redis} 1\n")
         for command in (
-            ["redis-server", "--port", "6379", "--save", "", "--appendonly", "no"],
-            ["memcached", "-l", "127.0.0.1", "-p", "11211", "-u", "nobody"],
+            ["redis-server", "--port", str(redis), "--save", "", "--appendonly", "no"],
+            ["redis-server", str(folder / "sentinel.conf"), "--sentinel"],
+            ["memcached", "-l", "127.0.0.1", "-p", str(memcached), "-u", "nobody"],
         ):
             with contextlib.suppress(FileNotFoundError):
-                process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
                 stack.callback(process.wait)
                 stack.callback(process.terminate)
-        yield {"OSLO_CACHE_TEST_REDIS_SERVER": "127.0.0.1", "OSLO_CACHE_TEST_MEMCACHED_SERVER": "127.0.0.1"}
+        ports = {"REDIS": redis, "REDIS_SENTINEL": sentinel, "MEMCACHED": memcached}
+        yield {f"OSLO_CACHE_TEST_{name}_PORT": str(port) for name, port in ports.items()}
 
 
 def table(rows: list[Row]) -> list[str]:

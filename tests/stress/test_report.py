@@ -390,7 +390,7 @@ def test_only_the_promise_of_who_survives_is_shown() -> None:
     told = run(latencies=measured(acquire=[1000], take_over=[2000]))
     for survives in (True, False):
         told["guarantees"] = {"survives_death": survives, "takeover": 0.1}
-        assert ("no more than 100 ms" in charts.latency(told, "x")) is survives
+        assert ("take-over after a death: 100 ms" in charts.latency(told, "x")) is survives
 
 
 def crowd(holds: int, keys: int = 3) -> list[list[Any]]:
