@@ -7,6 +7,7 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 COMMA   := ,
 ENGINE  := $(wildcard mpcache/*.[ch] mpcache/shm/*.[ch] mpcache/shm/core/*.[ch])
+NEAR_C  = $(shell grep -rl mark.engine tests --include='test_*.py')
 RECIPE  := setup.py setup.cfg pyproject.toml
 
 .PHONY: help demo test build lint docs bench stress test-asan fuzz long coverage mutants prove sdist wheel clean
@@ -23,7 +24,7 @@ test: build ## all checks and tests; with ARGS, which go to pytest, those tests 
 	@tools/need.sh proofs
 	@tools/need.sh browser
 	@$(MAKE) --no-print-directory lint
-	$(if $(strip $(ARGS)),,@$(MAKE) --no-print-directory test-asan ARGS='-q -m "engine and not slow"')
+	$(if $(strip $(ARGS)),,@$(MAKE) --no-print-directory test-asan ARGS='-q -m "engine and not slow" $(NEAR_C)')
 	@$(BIN)/python -m pytest $(if $(strip $(ARGS)),$(ARGS),-n 2 --dist loadfile)
 
 build: $(VENV)/.test ## the engine, in place, warnings being errors

@@ -148,9 +148,18 @@ class ShmMutex(Mutex):
             return None
 
     def _locked(self) -> bool:
+        try:
+            return self._is_held()
+        except SegmentError as error:
+            if self._tolerate is None:
+                raise
+            self._tolerate(error)
+            return False  # nothing holds a key in a segment that is out of reach
+
+    def _is_held(self) -> bool:
         while True:
             try:
-                return self._place.space.holder(self.key, self._record) is not None
+                return self._place.space.holder(stored_name(self.key), self._record) is not None
             except SegmentRetired:
                 self._place.move()
 
