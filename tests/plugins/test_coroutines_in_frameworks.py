@@ -67,7 +67,7 @@ def empty() -> None:
 COROUTINES: list[Any] = [item, layered, Api().get, functools.partial(item), Api.get]
 
 
-@pytest.mark.parametrize("function", COROUTINES, ids=repr)
+@pytest.mark.parametrize("function", COROUTINES)
 def test_a_cached_coroutine_is_one(function: Any) -> None:
     assert inspect.iscoroutinefunction(function)
     assert inspect.iscoroutinefunction(mock.create_autospec(function)) or sys.version_info < (3, 12)
