@@ -27,6 +27,7 @@
 #define INCARNATION_MASK 0xfffffu
 #define SPINS 200
 #define SLOW_NS MPC_NS_PER_S /* so much longer an owner is waited for that does nothing but wants a core */
+#define UNWATCHED_NS (5 * MPC_TAKEOVER_NS) /* counted of a look that came late, of an owner at work meanwhile */
 #define ELSEWHERE_NS MPC_NS_PER_S /* for which an owner may unlock other locks, and never this one */
 
 static u32 slot_of(u32 word)
@@ -104,7 +105,7 @@ struct watch {
     u32 word, moves;
     u64 steps, looked_ns;
     u64 idle_ns, judged_ns; /* judged_ns: how idle the owner was when it was last judged */
-    u64 elsewhere_ns;       /* for how long it has unlocked other locks, and not this one */
+    u64 elsewhere_ns;       /* for how long it has unlocked other locks, now and then, and not this one */
 };
 
 /* An owner that is gone makes no steps: its slot may be another process's by now, which is at work. */
@@ -124,16 +125,18 @@ static bool watch(const mpc_ctx *ctx, const struct lock *lock, struct watch *wat
 {
     struct watch now = {.word = seen & ~WAITERS, .moves = moves_of(lock), .steps = steps_of(ctx, seen),
                         .looked_ns = mpc_mono_ns()};
-    u64 passed = now.looked_ns - watch->looked_ns;
-    passed = passed < MPC_TAKEOVER_NS ? passed : MPC_TAKEOVER_NS;
+    u64 unwatched = now.looked_ns - watch->looked_ns;
+    u64 passed = unwatched < MPC_TAKEOVER_NS ? unwatched : MPC_TAKEOVER_NS;
     bool is_same = now.word == watch->word && now.moves == watch->moves;
     if (is_same && now.steps == watch->steps) {
         watch->looked_ns = now.looked_ns;
         watch->idle_ns += passed;
         return false;
     }
-    if (is_same)
-        now.elsewhere_ns = watch->elsewhere_ns + (now.steps / MPC_UNLOCKED != watch->steps / MPC_UNLOCKED ? passed : 0);
+    if (is_same) /* a shard's moves tell of the time that was not watched, too */
+        now.elsewhere_ns = watch->elsewhere_ns;
+    if (is_same && now.steps / MPC_UNLOCKED != watch->steps / MPC_UNLOCKED)
+        now.elsewhere_ns += watch->idle_ns + (unwatched < UNWATCHED_NS ? unwatched : UNWATCHED_NS);
     *watch = now;
     return true;
 }
