@@ -41,5 +41,5 @@ def note(region: Any, start: str | None, fn: Any) -> None:
             f" those that begin with {start!r}: each will get the other's values.  Give one of them a namespace, or use"
             ' function_key_generator="exact"',
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

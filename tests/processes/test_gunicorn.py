@@ -283,7 +283,7 @@ def kill_a_creator(server: Server, name: str, busy: int) -> tuple[float, float]:
         while len(set(begun().values())) == 1:  # the kernel gave them all to one worker: nobody would take over
             asked.append(clients.submit(server.page, name))
             wait_until(lambda: len(begun()) >= len(asked), "further request in work")
-        (creator,) = server.creators(name)
+        (creator,) = wait_until(lambda: server.creators(name), "creator at work")
         lost = [which for which, pid in begun().items() if pid == creator.pid]
 
         killed = time.monotonic_ns()
