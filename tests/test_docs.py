@@ -228,7 +228,7 @@ def test_the_web_recipe_serves_one_value_from_four_workers(sandbox: Sandbox, pre
     server = sandbox.run(sys.executable, "-m", "gunicorn", "--workers", "4", *preload, *bound, "web:app")
     try:
         deadline = time.monotonic() + 20
-        while not path.exists():
+        while not _listens(path):
             assert server.poll() is None, server.communicate()[0]
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -240,6 +240,12 @@ def test_the_web_recipe_serves_one_value_from_four_workers(sandbox: Sandbox, pre
         shutil.rmtree(path.parent)
     assert len(set(texts)) == 1, log
     assert texts[0].startswith("monday, by process "), log
+
+
+def _listens(path: Path) -> bool:
+    """Whether a server takes connections: a socket has its path before it listens."""
+    with socket(AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def _ask(path: Path, what: str) -> str:
