@@ -154,8 +154,8 @@ def test_a_waiter_that_waits_already_takes_over_within_100_ms(space: _engine.Spa
         waiter = threading.Thread(target=wait)
         waiter.start()
         threading.Event().wait(0.03)
-        died = time.monotonic()
         child.kill()
+        died = time.monotonic()  # reaped: under AddressSanitizer the kernel takes a quarter of a second to end it
         waiter.join(10)
         if took[0] - died < 0.1:
             return
@@ -294,7 +294,7 @@ def test_a_timer_every_2_ms_keeps_nobody_from_taking_over(space: _engine.Space, 
     before = signal.signal(signal.SIGALRM, lambda *_: None)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
-        os.kill(child.pid, signal.SIGKILL)
+        child.kill()
         start = time.monotonic()
         assert space.lease("k", True).acquire(5, False, ()) == ACQUIRED
         assert time.monotonic() - start < 0.2
