@@ -31,7 +31,7 @@ from mpcache.sizes import parse_size
 class MemoryBackend(CacheBackend):
     """Keeps references: who changes a value that was returned changes the cached one.
 
-    Shared with nobody; a forked child goes on with a copy.  What is being created when its key is set or deleted is
+    Not shared; a forked child goes on with a copy.  What is being created when its key is set or deleted is
     not stored.  Unbounded, unless there is a bound: then what is used
     least is forgotten, see :mod:`mpcache.bounded`.
 

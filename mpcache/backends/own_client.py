@@ -119,5 +119,5 @@ class ClientMutex(CacheMutex):
             self._store.client.delete(self._name)
 
     def locked(self) -> bool:
-        """Whether somebody has it."""
+        """Return whether the lock is held."""
         return self._store.client.get(self._name) is not None

@@ -298,7 +298,7 @@ class ShmBackend(BytesBackend):
     def epochs(self) -> tuple[int, int, int]:
         """(epoch, hard_at, soft_at) of the namespace.
 
-        Whoever asks has read a value.  Where its segment was removed meanwhile the successor's epochs say nothing about
+        The caller has read a value.  Where its segment was removed meanwhile the successor's epochs say nothing about
         it: then it counts as invalidated.
         """
         try:  # every hit asks: no closure, no loop

@@ -2,7 +2,7 @@
 
 Depends on nothing; gevent and eventlet are looked for among the loaded modules, whatever they have patched::
 
-    no hub in this thread                          wait in C: there is nobody to let go on
+    no hub in this thread                          wait in C: no other greenlet has to go on
     a hub, threading patched, a mutex in Python    wait as usual: the patched locks switch to the hub themselves
     a hub, anything else                           poll, with the hub's own sleep
 """
