@@ -19,8 +19,9 @@ from pathlib import Path
 
 from mpcache.stress.board import BEGAN, BURIED, DONE, HOLDING, KILLS, SINCE, STOP, STOPS, Words
 from mpcache.stress.diary import now
+from mpcache.stress.idle_time import IdleTime
 from mpcache.stress.judge import NOBODY
-from mpcache.stress.worker import ORPHANS, Part, Process, adopt, amiss, die_with, live, note, prepare
+from mpcache.stress.worker import LIMIT, ORPHANS, Part, Process, adopt, amiss, die_with, live, note, prepare
 
 ENTRIES = 300_000
 """After so many diary entries a round is over before its time, so that judging takes seconds."""
@@ -42,6 +43,7 @@ class Worker:
     resume: int = 0
     exempt: int = 0
     doomed: bool = False
+    idle: IdleTime | None = None
 
     def holds(self) -> bool:
         """Whether one of its threads has a mutex."""
@@ -51,6 +53,19 @@ class Worker:
         """ns for which the longest of its present operations has lasted, without those for which it was stopped."""
         began = [since for row in self.rows if (since := row[SINCE])]  # each read once: it changes meanwhile
         return max((now() - max(since, self.exempt) for since in began), default=0)
+
+    def hangs(self, patience: int) -> bool:
+        """Whether its present operation exceeds the ns of patience and the machine is not to blame for the delay.
+
+        Half of the patience is measured by the clock.  From then on only the worker's idle time counts, so that a
+        process which has to wait for a core, or which starts slowly, is not taken for one that hangs.
+        """
+        longest = self.longest()
+        if longest <= patience // 2:
+            self.idle = None
+            return False
+        self.idle = self.idle or IdleTime(self.pid)
+        return self.idle.ns() > patience // 2 or longest > LIMIT * patience
 
 
 class Play:
@@ -236,30 +251,38 @@ class Play:
         """Say who does not come to an end."""
         stopped = any(worker.resume for worker in self.workers.values())
         for worker in self.workers.values():
-            if worker.longest() > self.patience and not (worker.resume or worker.doomed or stopped):
+            if worker.hangs(self.patience) and not (worker.resume or worker.doomed or stopped):
                 seconds = worker.longest() / 1e9
                 self._find("hang", f"worker {worker.life} (pid {worker.pid}) has finished nothing for {seconds:.1f} s")
                 return
 
     def calm(self) -> None:
-        """Let all come to their ends; who does not, hangs."""
+        """Wait for the ends of all workers; report those that hang."""
         for worker in self.workers.values():
             if worker.resume:
                 self._resume(worker)
-        deadline = now() + self.patience
-        while self.workers and now() < deadline and not (self.part.folder / "findings").exists():
-            time.sleep(_TICK)
-            deadline += self._paused()
-            self.bury()
-        if self.workers and not (self.part.folder / "findings").exists():
+        if not self._all_end() and not (self.part.folder / "findings").exists():
             pids = ", ".join(str(pid) for pid in self.workers)
-            self._find("hang", f"pid {pids} did not end {self.patience / 1e9:.1f} s after the round was over")
+            idle, busy = self.patience / 1e9, LIMIT * self.patience / 1e9
+            self._find("hang", f"pid {pids} did not end after the round: {idle:.1f} s idle or {busy:.1f} s in all")
         for pid, worker in list(self.workers.items()):
             self.signals.append(("end", worker.life, now(), 1 << 63))
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         self.workers.clear()
         self._bury_orphans()
+
+    def _all_end(self) -> bool:
+        """Whether all workers end before one hangs, or a finding makes the wait pointless."""
+        idle = {pid: IdleTime(pid) for pid in self.workers}
+        latest, paused = now() + LIMIT * self.patience, 0
+        while self.workers and not (self.part.folder / "findings").exists():
+            time.sleep(_TICK)
+            paused += self._paused()
+            self.bury()
+            if now() - paused > latest or any(idle[pid].ns() - paused > self.patience for pid in self.workers):
+                return not self.workers
+        return not self.workers
 
     def _bury_orphans(self) -> None:
         deadline = now() + int(1e9 * ORPHANS)

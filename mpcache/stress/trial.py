@@ -30,7 +30,7 @@ from mpcache.stress.judge import Signal, Story, Violation
 from mpcache.stress.latency import Latencies
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.settings import ROUND, Settings
-from mpcache.stress.worker import NO_ROOM, ORPHANS, Part
+from mpcache.stress.worker import LIMIT, NO_ROOM, ORPHANS, Part
 
 HELD, VIOLATED, COULD_NOT_RUN = 0, 1, 2
 """The exit status, and what it means."""
@@ -185,7 +185,7 @@ class Trial:
         board, progress = part.board(), self.progress
         before = (progress.seconds, progress.kills, progress.stops)
         seen = _Pulse(board)
-        latest = time.monotonic() + part.seconds + 2 * part.patience + ORPHANS + _SLACK
+        latest = time.monotonic() + part.seconds + 2 * LIMIT * part.patience + ORPHANS + _SLACK
         try:
             while play.poll() is None:
                 if time.monotonic() > latest:

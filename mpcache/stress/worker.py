@@ -30,6 +30,9 @@ from mpcache.stress.diary import Diary, Kind, Outcome, now
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.settings import Settings
 
+LIMIT = 5
+"""Times the patience of a part: no wait is longer, even for a process that is always busy or never gets a core."""
+
 ORPHANS = 5.0
 """Seconds that what a worker has borne may outlive it: it ends when it hears that its parent is gone."""
 
