@@ -2,7 +2,7 @@
  *
  *     bytes                         borrowed from the caller, who has them until the call returns
  *     another buffer                held, which forbids to resize it; and what can change is stored with the GIL held, so
- *                                   that no other thread notices the one or does the other.  own_copy() where that waits
+ *                                   that no other thread notices the one or does the other.  mpc_own_copy() where that waits
  *     tuple of bytes and buffers    each held
  *
  * And where such tuples come from: pickling that hands out what is large instead of copying it. */
@@ -13,7 +13,7 @@
 /* -- holding -------------------------------------------------------------------------------------------------------- */
 
 /* A view that is read-only may be one of what others write to: its base decides. */
-static bool can_change(PyObject *from)
+static bool mpc_can_change(PyObject *from)
 {
 #ifdef MPC_FAULT_TORN_BUFFER
     return false;
@@ -22,17 +22,17 @@ static bool can_change(PyObject *from)
     return !base || !PyBytes_CheckExact(base);
 }
 
-static int hold_one(PyObject *from, held_value *held, Py_buffer *buffer, const void **bytes, u64 *len)
+static int mpc_hold_one(PyObject *from, held_value *held, Py_buffer *buffer, const void **bytes, u64 *len)
 {
     if (PyObject_GetBuffer(from, buffer, PyBUF_SIMPLE) < 0)
         return -1;
-    held->can_change |= can_change(from);
+    held->can_change |= mpc_can_change(from);
     *bytes = buffer->buf;
     *len = (u64)buffer->len;
     return 0;
 }
 
-void let_go_of(held_value *held)
+void mpc_release_buffers(held_value *held)
 {
     if (held->n == 0 && !held->many && !held->pieces && !held->copy)
         return; /* bytes, which are only borrowed */
@@ -45,7 +45,7 @@ void let_go_of(held_value *held)
 }
 
 /* Let the value have bytes of its own, and let go of all that can change.  -1: an exception is set. */
-int own_copy(held_value *held, mpc_value *value)
+int mpc_own_copy(held_value *held, mpc_value *value)
 {
     if (!held->can_change)
         return 0;
@@ -58,14 +58,14 @@ int own_copy(held_value *held, mpc_value *value)
         memcpy(copy, value->bytes, value->len);
     for (u64 i = 0; value->pieces && i < value->n_pieces; to += value->pieces[i++].len)
         memcpy(to, value->pieces[i].bytes, value->pieces[i].len);
-    let_go_of(held);
+    mpc_release_buffers(held);
     held->copy = copy;
     value->bytes = copy;
     value->pieces = NULL;
     return 0;
 }
 
-static int hold_all(PyObject *tuple, held_value *held, mpc_value *value)
+static int mpc_hold_all(PyObject *tuple, held_value *held, mpc_value *value)
 {
     Py_ssize_t n = PyTuple_GET_SIZE(tuple);
     held->many = PyMem_Calloc((size_t)n + 1, sizeof *held->many);
@@ -74,7 +74,7 @@ static int hold_all(PyObject *tuple, held_value *held, mpc_value *value)
         PyErr_NoMemory();
     while (!PyErr_Occurred() && held->n < n) {
         mpc_piece *piece = &held->pieces[held->n];
-        if (hold_one(PyTuple_GET_ITEM(tuple, held->n), held, &held->many[held->n], &piece->bytes, &piece->len) == 0) {
+        if (mpc_hold_one(PyTuple_GET_ITEM(tuple, held->n), held, &held->many[held->n], &piece->bytes, &piece->len) == 0) {
             value->len += piece->len;
             held->n++;
         }
@@ -83,12 +83,12 @@ static int hold_all(PyObject *tuple, held_value *held, mpc_value *value)
     value->n_pieces = (u64)n;
     if (!PyErr_Occurred())
         return 0;
-    let_go_of(held);
+    mpc_release_buffers(held);
     return -1;
 }
 
-/* What is stored, of `from`, into the value; let_go_of() afterwards, but not after -1: an exception is set. */
-int hold(PyObject *from, held_value *held, mpc_value *value)
+/* What is stored, of `from`, into the value; mpc_release_buffers() afterwards, but not after -1: an exception is set. */
+int mpc_hold_buffers(PyObject *from, held_value *held, mpc_value *value)
 {
     held->many = NULL; /* the buffers need no zeros: they are large */
     held->pieces = NULL;
@@ -101,8 +101,8 @@ int hold(PyObject *from, held_value *held, mpc_value *value)
         return 0;
     }
     if (PyTuple_CheckExact(from))
-        return hold_all(from, held, value);
-    if (hold_one(from, held, &held->one, &value->bytes, &value->len) < 0)
+        return mpc_hold_all(from, held, value);
+    if (mpc_hold_one(from, held, &held->one, &value->bytes, &value->len) < 0)
         return -1;
     held->n = 1;
     return 0;
@@ -112,7 +112,7 @@ int hold(PyObject *from, held_value *held, mpc_value *value)
 
 /* Whether a value is an array whose memory goes into the pickle as it is, after which no code runs that could change
  * it: it has a static type that exports one large buffer, in which there are no objects.  That is numpy.ndarray. */
-static bool is_large_array(PyObject *value)
+static bool mpc_is_large_array(PyObject *value)
 {
     Py_buffer view;
     if (!PyObject_CheckBuffer(value) || Py_TYPE(value)->tp_flags & Py_TPFLAGS_HEAPTYPE || PyByteArray_CheckExact(value))
@@ -127,10 +127,10 @@ static bool is_large_array(PyObject *value)
 }
 
 /* What codec.pickling() makes, (dump, forget, pieces), that nobody uses now.  Pickling runs code, which may pickle. */
-static PyObject *free_pickling(Shortcut *self, PyObject *value)
+static PyObject *mpc_take_pickler(Shortcut *self, PyObject *value)
 {
     PyObject *own = NULL;
-    if (is_large_array(value))
+    if (mpc_is_large_array(value))
         own = PyObject_CallOneArg(self->pickling, Py_True);
     else if (self->idle) {
         own = self->idle;
@@ -145,7 +145,7 @@ static PyObject *free_pickling(Shortcut *self, PyObject *value)
 }
 
 /* To be used again, or not: one that has failed may be in the middle of something. */
-static void keep_pickling(Shortcut *self, PyObject *own)
+static void mpc_keep_pickler(Shortcut *self, PyObject *own)
 {
     PyObject *pieces = PyTuple_GET_ITEM(own, 2);
     PyObject *forgotten = PyObject_CallNoArgs(PyTuple_GET_ITEM(own, 1));
@@ -155,9 +155,9 @@ static void keep_pickling(Shortcut *self, PyObject *own)
 }
 
 /* The pickle of a value: bytes, or a tuple of pieces if some of it is large.  NULL: an exception is set. */
-PyObject *pickled(Shortcut *self, PyObject *value)
+PyObject *mpc_pickle(Shortcut *self, PyObject *value)
 {
-    PyObject *own = free_pickling(self, value), *bytes = NULL;
+    PyObject *own = mpc_take_pickler(self, value), *bytes = NULL;
     if (!own)
         return NULL;
     PyObject *pieces = PyTuple_GET_ITEM(own, 2);
@@ -168,7 +168,7 @@ PyObject *pickled(Shortcut *self, PyObject *value)
         bytes = PyList_AsTuple(pieces);
     Py_XDECREF(done);
     if (bytes && PyBytes_CheckExact(bytes) && PyBytes_GET_SIZE(bytes) <= KEEP_PICKLING)
-        keep_pickling(self, own);
+        mpc_keep_pickler(self, own);
     Py_DECREF(own);
     if (bytes && PyErr_Occurred())
         Py_CLEAR(bytes);

@@ -8,7 +8,7 @@
 
 /* -- reading -------------------------------------------------------------------------------------------------------- */
 
-mpc_status copy_value(mpc_ctx *ctx, const mpc_hit *hit, char *to)
+mpc_status mpc_copy_value(mpc_ctx *ctx, const mpc_hit *hit, char *to)
 {
     mpc_status status;
     if (hit->record.vlen < MPC_LONG_COPY)
@@ -20,18 +20,18 @@ mpc_status copy_value(mpc_ctx *ctx, const mpc_hit *hit, char *to)
 }
 
 /* A new bytes object with the value; None: no such key; NULL: an exception is set. */
-static PyObject *read_value(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
+static PyObject *mpc_read_value(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
 {
     for (int i = 0; i < READS; i++) {
         mpc_status status = mpc_find(ctx, key, hit);
         if (status == MPC_ABSENT)
             Py_RETURN_NONE;
         if (status != MPC_OK)
-            return raise_status(status);
-        PyObject *value = used_bytes(hit->record.vlen, ASKED_ALONE);
+            return mpc_raise_status(status);
+        PyObject *value = mpc_alloc_bytes(hit->record.vlen, ASKED_ALONE);
         if (!value)
             return NULL;
-        if (copy_value(ctx, hit, PyBytes_AS_STRING(value)) == MPC_OK)
+        if (mpc_copy_value(ctx, hit, PyBytes_AS_STRING(value)) == MPC_OK)
             return value;
         Py_DECREF(value);
     }
@@ -41,13 +41,13 @@ static PyObject *read_value(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
 
 /* The value, which is taken over, and what is known of it; built by hand, as to read a format takes longer than the
  * look-up.  The tuple is made last: the collector shows it to other code, which must not find it half filled. */
-static PyObject *told(PyObject *value, const struct mpc_record *record)
+static PyObject *mpc_record_tuple(PyObject *value, const struct mpc_record *record)
 {
     PyObject *items[] = {value,
-                         PyFloat_FromDouble(seconds_of_ns(record->created)),
+                         PyFloat_FromDouble(mpc_seconds_of_ns(record->created)),
                          PyLong_FromUnsignedLongLong(record->epoch),
                          PyLong_FromLong(record->flags),
-                         PyFloat_FromDouble(seconds_of_ns(record->expires)),
+                         PyFloat_FromDouble(mpc_seconds_of_ns(record->expires)),
                          PyLong_FromUnsignedLongLong(record->version)};
     PyObject *tuple = PyTuple_New(6);
     for (Py_ssize_t i = 0; i < 6; i++)
@@ -60,52 +60,52 @@ static PyObject *told(PyObject *value, const struct mpc_record *record)
     return tuple;
 }
 
-static PyObject *get(Space *self, const mpc_key *key)
+static PyObject *mpc_get_record(Space *self, const mpc_key *key)
 {
     mpc_hit hit;
-    PyObject *value = read_value(&self->engine->ctx, key, &hit);
+    PyObject *value = mpc_read_value(&self->engine->ctx, key, &hit);
     if (!value || value == Py_None)
         return value;
-    return told(value, &hit.record);
+    return mpc_record_tuple(value, &hit.record);
 }
 
-static PyObject *space_get(Space *self, PyObject *name)
+static PyObject *mpc_py_namespace_get(Space *self, PyObject *name)
 {
     mpc_key key;
-    return parse_key(&self->engine->ctx, name, self->number, KIND_RECORD, &key) < 0 ? NULL : get(self, &key);
+    return mpc_parse_key(&self->engine->ctx, name, self->number, KIND_RECORD, &key) < 0 ? NULL : mpc_get_record(self, &key);
 }
 
 /* 1: the key has a value that is not hidden; 0: it has none; -1: an exception is set. */
-int find_shown(Space *self, PyObject *name, mpc_hit *hit)
+int mpc_find_shown(Space *self, PyObject *name, mpc_hit *hit)
 {
     mpc_key key;
     mpc_ctx *ctx = &self->engine->ctx;
-    if (parse_key(ctx, name, self->number, KIND_RECORD, &key) < 0)
+    if (mpc_parse_key(ctx, name, self->number, KIND_RECORD, &key) < 0)
         return -1;
     mpc_status status = mpc_find(ctx, &key, hit);
     if (status != MPC_OK && status != MPC_ABSENT) {
-        raise_status(status);
+        mpc_raise_status(status);
         return -1;
     }
     return status == MPC_OK && hit->record.epoch >= mpc_load_acquire(&mpc_space_at(ctx, self->number)->hard_at);
 }
 
-static int space_contains(Space *self, PyObject *name)
+static int mpc_py_namespace_contains(Space *self, PyObject *name)
 {
     mpc_hit hit;
-    return find_shown(self, name, &hit);
+    return mpc_find_shown(self, name, &hit);
 }
 
 /* Whether what the namespace holds may be told: its segment has not been removed.  A process that only lists keys, or asks
  * who holds one, has no other occasion to notice.  False: an exception is set. */
-static bool may_tell(Space *self)
+static bool mpc_may_list(Space *self)
 {
     mpc_ctx *ctx = &self->engine->ctx;
     mpc_status status = mpc_may_read(ctx);
-    if (status == MPC_OK && mpc_look(ctx) == MPC_RETIRED)
+    if (status == MPC_OK && mpc_revalidate(ctx) == MPC_RETIRED)
         status = MPC_RETIRED;
     if (status != MPC_OK)
-        raise_status(status);
+        mpc_raise_status(status);
     return status == MPC_OK;
 }
 
@@ -123,7 +123,7 @@ typedef struct {
 } found_keys;
 
 /* MPC_OK: the scan goes on; MPC_ABSENT: it is at its end. */
-static mpc_status find_keys(mpc_ctx *ctx, u16 space, u64 hard_at, mpc_cursor *cursor, found_keys *found)
+static mpc_status mpc_find_keys(mpc_ctx *ctx, u16 space, u64 hard_at, mpc_cursor *cursor, found_keys *found)
 {
     mpc_hit hit;
     found->n = 0;
@@ -132,17 +132,17 @@ static mpc_status find_keys(mpc_ctx *ctx, u16 space, u64 hard_at, mpc_cursor *cu
         mpc_status status = mpc_next_key(ctx, cursor, space, &hit, found->bytes + found->used);
         if (status != MPC_OK)
             return status;
-        if (hit.record.epoch < hard_at || hit.record.sort >> 4 != KIND_RECORD)
+        if (hit.record.epoch < hard_at || hit.record.kind >> 4 != KIND_RECORD)
             continue;
         found->key[found->n].at = found->used;
         found->key[found->n].len = hit.record.klen;
-        found->key[found->n++].type = hit.record.sort & 15;
+        found->key[found->n++].type = hit.record.kind & 15;
         found->used += hit.record.klen;
     }
     return MPC_OK;
 }
 
-static PyObject *key_object(const found_keys *found, u32 i)
+static PyObject *mpc_key_object(const found_keys *found, u32 i)
 {
     const char *bytes = (const char *)found->bytes + found->key[i].at;
     if (found->key[i].type == TYPE_STR)
@@ -150,11 +150,11 @@ static PyObject *key_object(const found_keys *found, u32 i)
     return PyBytes_FromStringAndSize(bytes, found->key[i].len);
 }
 
-static int put_keys(PyObject *dict, const found_keys *found)
+static int mpc_put_keys(PyObject *dict, const found_keys *found)
 {
     int failed = 0;
     for (u32 i = 0; !failed && i < found->n; i++) {
-        PyObject *key = key_object(found, i);
+        PyObject *key = mpc_key_object(found, i);
         failed = !key || PyDict_SetItem(dict, key, Py_None) < 0;
         Py_XDECREF(key);
     }
@@ -162,7 +162,7 @@ static int put_keys(PyObject *dict, const found_keys *found)
 }
 
 /* A dict, since a key that is deleted and set again meanwhile may be seen in both its places. */
-static PyObject *collect_keys(Space *self, found_keys *found)
+static PyObject *mpc_collect_keys(Space *self, found_keys *found)
 {
     mpc_ctx *ctx = &self->engine->ctx;
     mpc_cursor cursor = {0};
@@ -170,23 +170,23 @@ static PyObject *collect_keys(Space *self, found_keys *found)
     u64 hard_at = mpc_load_acquire(&mpc_space_at(ctx, self->number)->hard_at);
     for (mpc_status status = MPC_OK; dict && status == MPC_OK;) {
         Py_BEGIN_ALLOW_THREADS
-        status = find_keys(ctx, self->number, hard_at, &cursor, found);
+        status = mpc_find_keys(ctx, self->number, hard_at, &cursor, found);
         Py_END_ALLOW_THREADS
-        if (put_keys(dict, found) == 0 && status != MPC_OK && status != MPC_ABSENT)
-            raise_status(status);
+        if (mpc_put_keys(dict, found) == 0 && status != MPC_OK && status != MPC_ABSENT)
+            mpc_raise_status(status);
         if (PyErr_Occurred())
             Py_CLEAR(dict);
     }
     return dict;
 }
 
-static PyObject *space_keys(Space *self, PyObject *unused)
+static PyObject *mpc_py_namespace_keys(Space *self, PyObject *unused)
 {
     (void)unused;
-    if (!may_tell(self))
+    if (!mpc_may_list(self))
         return NULL;
     found_keys *found = PyMem_Malloc(sizeof *found);
-    PyObject *dict = found ? collect_keys(self, found) : PyErr_NoMemory();
+    PyObject *dict = found ? mpc_collect_keys(self, found) : PyErr_NoMemory();
     PyObject *list = dict ? PyDict_Keys(dict) : NULL;
     Py_XDECREF(dict);
     PyMem_Free(found);
@@ -197,7 +197,7 @@ static PyObject *space_keys(Space *self, PyObject *unused)
 
 typedef mpc_status (*write_fn)(mpc_ctx *, const mpc_key *, const mpc_value *, const mpc_hold *, u64);
 
-static mpc_status write_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, const mpc_hold *none, u64 wait_ns)
+static mpc_status mpc_write_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, const mpc_hold *none, u64 wait_ns)
 {
     (void)none;
     return mpc_set(ctx, key, value, wait_ns);
@@ -205,14 +205,14 @@ static mpc_status write_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *v
 
 /* At once if the shard is free; else with the GIL released, for as long as a set may wait.  What others can change is
  * copied with the GIL held: into the segment, or to be waited with.  MPC_SYSTEM: an exception may be set. */
-static mpc_status store_value(mpc_ctx *ctx, write_fn write, const mpc_key *key, mpc_value *value, held_value *held,
+static mpc_status mpc_store_value(mpc_ctx *ctx, write_fn write, const mpc_key *key, mpc_value *value, held_value *held,
                               const mpc_hold *guard)
 {
     bool at_once = value->len < MPC_LONG_COPY || held->can_change;
     mpc_status status = at_once ? write(ctx, key, value, guard, 0) : MPC_BUSY;
     if (status != MPC_BUSY)
         return status;
-    if (own_copy(held, value) < 0)
+    if (mpc_own_copy(held, value) < 0)
         return MPC_SYSTEM;
     Py_BEGIN_ALLOW_THREADS
     status = write(ctx, key, value, guard, MPC_SHARD_WAIT_NS);
@@ -220,19 +220,19 @@ static mpc_status store_value(mpc_ctx *ctx, write_fn write, const mpc_key *key, 
     return status;
 }
 
-mpc_status set_value(mpc_ctx *ctx, const mpc_key *key, mpc_value *value, held_value *held)
+mpc_status mpc_set_value(mpc_ctx *ctx, const mpc_key *key, mpc_value *value, held_value *held)
 {
-    return store_value(ctx, write_set, key, value, held, NULL);
+    return mpc_store_value(ctx, mpc_write_set, key, value, held, NULL);
 }
 
 /* NULL stands for what the caller left out.  The epoch is the caller's business. */
-static int parse_parts(PyObject *bytes, PyObject *created, PyObject *expires, PyObject *flags, held_value *held,
+static int mpc_parse_parts(PyObject *bytes, PyObject *created, PyObject *expires, PyObject *flags, held_value *held,
                        mpc_value *value)
 {
-    *value = (mpc_value){.created = ns_of_seconds(created ? PyFloat_AsDouble(created) : 0),
-                         .expires = ns_of_seconds(expires ? PyFloat_AsDouble(expires) : 0),
+    *value = (mpc_value){.created = mpc_ns_of_seconds(created ? PyFloat_AsDouble(created) : 0),
+                         .expires = mpc_ns_of_seconds(expires ? PyFloat_AsDouble(expires) : 0),
                          .flags = (u8)((flags ? PyLong_AsLong(flags) : 0) & 0x7f)};
-    if (PyErr_Occurred() || hold(bytes, held, value) < 0)
+    if (PyErr_Occurred() || mpc_hold_buffers(bytes, held, value) < 0)
         return -1;
     if (value->created == 0)
         value->created = mpc_wall_ns();
@@ -240,18 +240,18 @@ static int parse_parts(PyObject *bytes, PyObject *created, PyObject *expires, Py
 }
 
 /* args: value[, created, epoch, expires, flags]; an epoch of -1 is the present one */
-int parse_value(const Space *self, PyObject *const *args, Py_ssize_t n, held_value *held, mpc_value *value)
+int mpc_parse_value(const Space *self, PyObject *const *args, Py_ssize_t n, held_value *held, mpc_value *value)
 {
-    u64 present = epoch_now(self);
+    u64 present = mpc_epoch_now(self);
     long long epoch = n > 2 ? PyLong_AsLongLong(args[2]) : -1;
-    if (PyErr_Occurred() || parse_parts(args[0], n > 1 ? args[1] : NULL, n > 3 ? args[3] : NULL, n > 4 ? args[4] : NULL,
+    if (PyErr_Occurred() || mpc_parse_parts(args[0], n > 1 ? args[1] : NULL, n > 3 ? args[3] : NULL, n > 4 ? args[4] : NULL,
                                         held, value) < 0)
         return -1;
     value->epoch = epoch < 0 || (u64)epoch > present ? present : (u64)epoch; /* no value comes from a later epoch */
     return 0;
 }
 
-PyObject *outcome_of(mpc_ctx *ctx, mpc_status status, const mpc_key *key, const mpc_value *value)
+PyObject *mpc_outcome_object(mpc_ctx *ctx, mpc_status status, const mpc_key *key, const mpc_value *value)
 {
     switch (status) {
     case MPC_OK:
@@ -262,46 +262,46 @@ PyObject *outcome_of(mpc_ctx *ctx, mpc_status status, const mpc_key *key, const 
     case MPC_ABSENT:
         Py_RETURN_FALSE;
     case MPC_TOO_LARGE:
-        return raise_too_large(ctx, key, value->len);
+        return mpc_raise_too_large(ctx, key, value->len);
     default:
-        return raise_status(status);
+        return mpc_raise_status(status);
     }
 }
 
 /* args: key, value, created, epoch, expires, flags.  MPC_SYSTEM: an exception is set. */
-static mpc_status set(Space *self, PyObject *const *args, Py_ssize_t n, mpc_key *key, mpc_value *value)
+static mpc_status mpc_parse_and_set(Space *self, PyObject *const *args, Py_ssize_t n, mpc_key *key, mpc_value *value)
 {
     held_value held;
     mpc_ctx *ctx = &self->engine->ctx;
     if (n < 2 || n > 6)
         PyErr_Format(PyExc_TypeError, "expected key, value[, created, epoch, expires, flags], not %zd arguments", n);
-    else if (parse_key(ctx, args[0], self->number, KIND_RECORD, key) == 0 &&
-             parse_value(self, args + 1, n - 1, &held, value) == 0) {
-        mpc_status status = set_value(ctx, key, value, &held);
-        let_go_of(&held);
+    else if (mpc_parse_key(ctx, args[0], self->number, KIND_RECORD, key) == 0 &&
+             mpc_parse_value(self, args + 1, n - 1, &held, value) == 0) {
+        mpc_status status = mpc_set_value(ctx, key, value, &held);
+        mpc_release_buffers(&held);
         return status;
     }
     return MPC_SYSTEM;
 }
 
-static PyObject *space_set(Space *self, PyObject *const *args, Py_ssize_t n)
+static PyObject *mpc_py_namespace_set(Space *self, PyObject *const *args, Py_ssize_t n)
 {
     mpc_key key;
     mpc_value value;
-    mpc_status status = set(self, args, n, &key, &value);
-    return PyErr_Occurred() ? NULL : outcome_of(&self->engine->ctx, status, &key, &value);
+    mpc_status status = mpc_parse_and_set(self, args, n, &key, &value);
+    return PyErr_Occurred() ? NULL : mpc_outcome_object(&self->engine->ctx, status, &key, &value);
 }
 
 /* A guard of another segment (this one's predecessor, perhaps) proves nothing here. */
-static mpc_status fill_under(Space *self, const Guard *guard, const mpc_key *key, mpc_value *value, held_value *held)
+static mpc_status mpc_fill_under(Space *self, const Guard *guard, const mpc_key *key, mpc_value *value, held_value *held)
 {
     if (guard->refused || guard->space->engine != self->engine)
         return MPC_REFUSED;
-    return store_value(&self->engine->ctx, mpc_fill, key, value, held, &guard->hold);
+    return mpc_store_value(&self->engine->ctx, mpc_fill, key, value, held, &guard->hold);
 }
 
 /* args: guard, key, value, created, expires, flags */
-static PyObject *space_fill(Space *self, PyObject *const *args, Py_ssize_t n)
+static PyObject *mpc_py_namespace_fill(Space *self, PyObject *const *args, Py_ssize_t n)
 {
     mpc_key key;
     mpc_value value;
@@ -310,21 +310,21 @@ static PyObject *space_fill(Space *self, PyObject *const *args, Py_ssize_t n)
     if (n != 6 || !PyObject_TypeCheck(args[0], Guard_Type))
         return PyErr_Format(PyExc_TypeError, "expected guard, key, value, created, expires, flags");
     Guard *guard = (Guard *)args[0];
-    if (parse_key(ctx, args[1], self->number, KIND_RECORD, &key) < 0 ||
-        parse_parts(args[2], args[3], args[4], args[5], &held, &value) < 0)
+    if (mpc_parse_key(ctx, args[1], self->number, KIND_RECORD, &key) < 0 ||
+        mpc_parse_parts(args[2], args[3], args[4], args[5], &held, &value) < 0)
         return NULL;
     value.epoch = guard->epoch;
-    mpc_status status = fill_under(self, guard, &key, &value, &held);
-    let_go_of(&held);
-    PyObject *outcome = outcome_of(ctx, status, &key, &value);
+    mpc_status status = mpc_fill_under(self, guard, &key, &value, &held);
+    mpc_release_buffers(&held);
+    PyObject *outcome = mpc_outcome_object(ctx, status, &key, &value);
     Py_XSETREF(guard->outcome, Py_NewRef(outcome ? outcome : Py_False));
     return outcome;
 }
 
-static PyObject *space_delete(Space *self, PyObject *name)
+static PyObject *mpc_py_namespace_delete(Space *self, PyObject *name)
 {
     mpc_key key;
-    if (parse_key(&self->engine->ctx, name, self->number, KIND_RECORD, &key) < 0)
+    if (mpc_parse_key(&self->engine->ctx, name, self->number, KIND_RECORD, &key) < 0)
         return NULL;
     mpc_status status = mpc_delete(&self->engine->ctx, &key, 0);
     if (status == MPC_BUSY) {
@@ -333,13 +333,13 @@ static PyObject *space_delete(Space *self, PyObject *name)
         Py_END_ALLOW_THREADS
     }
     if (status != MPC_OK && status != MPC_ABSENT)
-        return raise_status(status);
+        return mpc_raise_status(status);
     return PyBool_FromLong(status == MPC_OK);
 }
 
 /* -- many keys ---------------------------------------------------------------------------------------------------------- */
 
-void free_keys(many_keys *many)
+void mpc_free_keys(many_keys *many)
 {
     Py_CLEAR(many->names);
     PyMem_Free(many->key);
@@ -347,7 +347,7 @@ void free_keys(many_keys *many)
 
 /* Make a tuple of what an iterable yields.  Unlike PySequence_Tuple() it shows no half-filled tuple to the code that
  * yields: a list grows item by item, and a tuple of a list is filled before the collector knows it. */
-static PyObject *tuple_of(PyObject *iterable)
+static PyObject *mpc_tuple_of(PyObject *iterable)
 {
     if (PyList_CheckExact(iterable))
         return PyList_AsTuple(iterable);
@@ -358,9 +358,9 @@ static PyObject *tuple_of(PyObject *iterable)
     return tuple;
 }
 
-/* Return a list of n NULLs that the collector does not know, so that no other code can find it; release_list() when it
+/* Return a list of n NULLs that the collector does not know, so that no other code can find it; mpc_release_list() when it
  * is full.  The GIL may be released, and code may run, while it is being filled. */
-PyObject *hidden_list(Py_ssize_t n)
+PyObject *mpc_hidden_list(Py_ssize_t n)
 {
     PyObject *list = PyList_New(n);
     if (list)
@@ -369,7 +369,7 @@ PyObject *hidden_list(Py_ssize_t n)
 }
 
 /* Hand out a list that is full; NULL stays NULL. */
-PyObject *release_list(PyObject *list)
+PyObject *mpc_release_list(PyObject *list)
 {
     if (list)
         PyObject_GC_Track(list);
@@ -377,9 +377,9 @@ PyObject *release_list(PyObject *list)
 }
 
 /* All or none: one that is no key keeps the others from being touched. */
-int parse_keys(Space *self, PyObject *names, many_keys *many)
+int mpc_parse_keys(Space *self, PyObject *names, many_keys *many)
 {
-    *many = (many_keys){.names = tuple_of(names)};
+    *many = (many_keys){.names = mpc_tuple_of(names)};
     if (!many->names)
         return -1;
     many->n = PyTuple_GET_SIZE(many->names);
@@ -387,67 +387,67 @@ int parse_keys(Space *self, PyObject *names, many_keys *many)
     if (!many->key)
         PyErr_NoMemory();
     for (Py_ssize_t i = 0; many->key && i < many->n; i++)
-        if (parse_key(&self->engine->ctx, PyTuple_GET_ITEM(many->names, i), self->number, KIND_RECORD, &many->key[i]) < 0)
+        if (mpc_parse_key(&self->engine->ctx, PyTuple_GET_ITEM(many->names, i), self->number, KIND_RECORD, &many->key[i]) < 0)
             break;
     if (!PyErr_Occurred())
         return 0;
-    free_keys(many);
+    mpc_free_keys(many);
     return -1;
 }
 
-static PyObject *space_get_multi(Space *self, PyObject *names)
+static PyObject *mpc_py_namespace_get_multi(Space *self, PyObject *names)
 {
     many_keys many;
-    if (parse_keys(self, names, &many) < 0)
+    if (mpc_parse_keys(self, names, &many) < 0)
         return NULL;
-    PyObject *list = hidden_list(many.n);
+    PyObject *list = mpc_hidden_list(many.n);
     for (Py_ssize_t i = 0; list && i < many.n; i++) {
-        ask_ahead(&self->engine->ctx, &many, i);
-        PyObject *found = get(self, &many.key[i]);
+        mpc_prefetch_ahead(&self->engine->ctx, &many, i);
+        PyObject *found = mpc_get_record(self, &many.key[i]);
         if (found)
             PyList_SET_ITEM(list, i, found);
         else
             Py_CLEAR(list);
     }
-    free_keys(&many);
-    return release_list(list);
+    mpc_free_keys(&many);
+    return mpc_release_list(list);
 }
 
 /* True: stored; False: its shard stayed busy; None: it is too large.  A value that fits is stored whatever became of
  * those before it. */
-static PyObject *set_one(Space *self, PyObject *args)
+static PyObject *mpc_set_row(Space *self, PyObject *args)
 {
     mpc_key key;
     mpc_value value;
     if (!PyTuple_Check(args))
         return PyErr_Format(PyExc_TypeError, "expected tuples of what set() takes");
-    mpc_status status = set(self, ((PyTupleObject *)args)->ob_item, PyTuple_GET_SIZE(args), &key, &value);
+    mpc_status status = mpc_parse_and_set(self, ((PyTupleObject *)args)->ob_item, PyTuple_GET_SIZE(args), &key, &value);
     if (PyErr_Occurred())
         return NULL;
-    return status == MPC_TOO_LARGE ? Py_NewRef(Py_None) : outcome_of(&self->engine->ctx, status, &key, &value);
+    return status == MPC_TOO_LARGE ? Py_NewRef(Py_None) : mpc_outcome_object(&self->engine->ctx, status, &key, &value);
 }
 
-static PyObject *space_set_multi(Space *self, PyObject *rows)
+static PyObject *mpc_py_namespace_set_multi(Space *self, PyObject *rows)
 {
-    PyObject *all = tuple_of(rows), *list = all ? hidden_list(PyTuple_GET_SIZE(all)) : NULL;
+    PyObject *all = mpc_tuple_of(rows), *list = all ? mpc_hidden_list(PyTuple_GET_SIZE(all)) : NULL;
     for (Py_ssize_t i = 0; list && i < PyTuple_GET_SIZE(all); i++) {
-        PyObject *outcome = set_one(self, PyTuple_GET_ITEM(all, i));
+        PyObject *outcome = mpc_set_row(self, PyTuple_GET_ITEM(all, i));
         if (outcome)
             PyList_SET_ITEM(list, i, outcome);
         else
             Py_CLEAR(list);
     }
     Py_XDECREF(all);
-    return release_list(list);
+    return mpc_release_list(list);
 }
 
 /* How many of them were there. */
-static PyObject *space_delete_multi(Space *self, PyObject *names)
+static PyObject *mpc_py_namespace_delete_multi(Space *self, PyObject *names)
 {
     many_keys many;
     mpc_status status = MPC_OK;
     Py_ssize_t deleted = 0;
-    if (parse_keys(self, names, &many) < 0)
+    if (mpc_parse_keys(self, names, &many) < 0)
         return NULL;
     Py_BEGIN_ALLOW_THREADS
     for (Py_ssize_t i = 0; i < many.n && (status == MPC_OK || status == MPC_ABSENT); i++) {
@@ -455,66 +455,66 @@ static PyObject *space_delete_multi(Space *self, PyObject *names)
         deleted += status == MPC_OK;
     }
     Py_END_ALLOW_THREADS
-    free_keys(&many);
-    return status == MPC_OK || status == MPC_ABSENT ? PyLong_FromSsize_t(deleted) : raise_status(status);
+    mpc_free_keys(&many);
+    return status == MPC_OK || status == MPC_ABSENT ? PyLong_FromSsize_t(deleted) : mpc_raise_status(status);
 }
 
 /* -- the namespace ---------------------------------------------------------------------------------------------------- */
 
 /* False: an exception is set. */
-static bool may_change(Space *self)
+static bool mpc_may_change(Space *self)
 {
     mpc_status status = mpc_enter(&self->engine->ctx);
     if (status == MPC_OK)
-        status = mpc_look(&self->engine->ctx);
+        status = mpc_revalidate(&self->engine->ctx);
     if (status != MPC_OK)
-        raise_status(status);
+        mpc_raise_status(status);
     return status == MPC_OK;
 }
 
-static PyObject *space_invalidate(Space *self, PyObject *hard)
+static PyObject *mpc_py_namespace_invalidate(Space *self, PyObject *hard)
 {
     int is_hard = PyObject_IsTrue(hard);
-    if (is_hard < 0 || !may_change(self))
+    if (is_hard < 0 || !mpc_may_change(self))
         return NULL;
     return PyLong_FromUnsignedLongLong(mpc_invalidate(&self->engine->ctx, self->number, is_hard));
 }
 
-static PyObject *space_clear(Space *self, PyObject *unused)
+static PyObject *mpc_py_namespace_clear(Space *self, PyObject *unused)
 {
     (void)unused;
-    if (!may_change(self))
+    if (!mpc_may_change(self))
         return NULL;
     mpc_clear(&self->engine->ctx, self->number);
     Py_RETURN_NONE;
 }
 
-static PyObject *space_epochs(Space *self, PyObject *unused)
+static PyObject *mpc_py_namespace_epochs(Space *self, PyObject *unused)
 {
     (void)unused;
     if (mpc_retired(&self->engine->ctx))
-        return raise_status(MPC_RETIRED);
+        return mpc_raise_status(MPC_RETIRED);
     struct mpc_space *space = mpc_space_at(&self->engine->ctx, self->number);
     u64 hard = mpc_load_acquire(&space->hard_at), soft = mpc_load_acquire(&space->soft_at);
     return Py_BuildValue("(KKK)", (unsigned long long)mpc_load_acquire(&space->epoch), (unsigned long long)hard,
                          (unsigned long long)soft);
 }
 
-static PyObject *space_lease(Space *self, PyObject *const *args, Py_ssize_t n)
+static PyObject *mpc_py_namespace_lease(Space *self, PyObject *const *args, Py_ssize_t n)
 {
     if (n != 2)
         return PyErr_Format(PyExc_TypeError, "expected key and whether it is a record's, not %zd arguments", n);
     int record = PyObject_IsTrue(args[1]);
-    return record < 0 ? NULL : new_lease(self, args[0], record ? KIND_RECORD : KIND_MUTEX);
+    return record < 0 ? NULL : mpc_new_lease(self, args[0], record ? KIND_RECORD : KIND_MUTEX);
 }
 
-static PyObject *space_guard(Space *self, PyObject *name)
+static PyObject *mpc_py_namespace_guard(Space *self, PyObject *name)
 {
-    return new_guard(self, name);
+    return mpc_new_guard(self, name);
 }
 
 /* The pid of whoever holds the key's lease, or None. */
-static PyObject *space_holder(Space *self, PyObject *const *args, Py_ssize_t n)
+static PyObject *mpc_py_namespace_holder(Space *self, PyObject *const *args, Py_ssize_t n)
 {
     mpc_key key;
     u64 owner;
@@ -522,15 +522,15 @@ static PyObject *space_holder(Space *self, PyObject *const *args, Py_ssize_t n)
     if (n != 2)
         return PyErr_Format(PyExc_TypeError, "expected key and whether it is a record's, not %zd arguments", n);
     int record = PyObject_IsTrue(args[1]);
-    if (record < 0 || parse_key(ctx, args[0], self->number, record ? KIND_RECORD : KIND_MUTEX, &key) < 0 ||
-        !may_tell(self))
+    if (record < 0 || mpc_parse_key(ctx, args[0], self->number, record ? KIND_RECORD : KIND_MUTEX, &key) < 0 ||
+        !mpc_may_list(self))
         return NULL;
     if (!mpc_lease_held(ctx, &key, &owner))
         Py_RETURN_NONE;
     return PyLong_FromUnsignedLongLong(mpc_pid_of(ctx, owner));
 }
 
-PyObject *new_space(Engine *engine, u16 number)
+PyObject *mpc_new_namespace(Engine *engine, u16 number)
 {
     Space *self = PyObject_New(Space, Space_Type);
     if (self) {
@@ -540,7 +540,7 @@ PyObject *new_space(Engine *engine, u16 number)
     return (PyObject *)self;
 }
 
-static void space_dealloc(Space *self)
+static void mpc_py_namespace_dealloc(Space *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     Py_XDECREF(self->engine);
@@ -548,7 +548,7 @@ static void space_dealloc(Space *self)
     Py_DECREF(type);
 }
 
-static PyObject *space_get_engine(Space *self, void *unused)
+static PyObject *mpc_py_namespace_get_engine(Space *self, void *unused)
 {
     (void)unused;
     return Py_NewRef(self->engine);
@@ -557,39 +557,39 @@ static PyObject *space_get_engine(Space *self, void *unused)
 #define FAST(f) ((PyCFunction)(void (*)(void))(f))
 
 static PyMethodDef space_methods[] = {
-    {"get", (PyCFunction)space_get, METH_O, "(value, created, epoch, flags, expires, version) of the key, or None."},
-    {"set", FAST(space_set), METH_FASTCALL, "Store; False if the shard stayed busy and the key has no value now."},
-    {"add", FAST(space_add), METH_FASTCALL, "Store unless the key has a value; whether it did."},
-    {"compare_and_set", FAST(space_compare_and_set), METH_FASTCALL, "Store if the value is of this version; whether it was."},
-    {"incr", FAST(space_incr), METH_FASTCALL, "Add to the integer that the key has; the sum, or None: it has no value."},
-    {"touch", FAST(space_touch), METH_FASTCALL,
+    {"get", (PyCFunction)mpc_py_namespace_get, METH_O, "(value, created, epoch, flags, expires, version) of the key, or None."},
+    {"set", FAST(mpc_py_namespace_set), METH_FASTCALL, "Store; False if the shard stayed busy and the key has no value now."},
+    {"add", FAST(mpc_py_namespace_add), METH_FASTCALL, "Store unless the key has a value; whether it did."},
+    {"compare_and_set", FAST(mpc_py_namespace_compare_and_set), METH_FASTCALL, "Store if the value is of this version; whether it was."},
+    {"incr", FAST(mpc_py_namespace_incr), METH_FASTCALL, "Add to the integer that the key has; the sum, or None: it has no value."},
+    {"touch", FAST(mpc_py_namespace_touch), METH_FASTCALL,
      "Let the value end at another time; whether there is one, or NotImplemented: its bytes say when it ends."},
-    {"version", (PyCFunction)space_version, METH_O, "The version of the key's value, or None."},
-    {"get_multi", (PyCFunction)space_get_multi, METH_O, "A list of what get() returns."},
-    {"set_multi", (PyCFunction)space_set_multi, METH_O, "As set(), for tuples of its arguments; None: too large."},
-    {"delete_multi", (PyCFunction)space_delete_multi, METH_O, "As delete(); how many were there."},
-    {"fill", FAST(space_fill), METH_FASTCALL, "Store what was created under the guard; False if it may not be."},
-    {"delete", (PyCFunction)space_delete, METH_O, "Remove; whether the key was there."},
-    {"keys", (PyCFunction)space_keys, METH_NOARGS, "The keys, in no order; what comes or goes meanwhile may be among them or not."},
-    {"invalidate", (PyCFunction)space_invalidate, METH_O, "Hide (True) or make stale (False) what was begun before; the new epoch."},
-    {"clear", (PyCFunction)space_clear, METH_NOARGS, "Remove everything."},
-    {"epochs", (PyCFunction)space_epochs, METH_NOARGS, "(epoch, hard_at, soft_at)."},
-    {"lease", FAST(space_lease), METH_FASTCALL, "A new lease of the key, not held yet."},
-    {"guard", (PyCFunction)space_guard, METH_O, "Begin a fill of the key."},
-    {"holder", FAST(space_holder), METH_FASTCALL, "The pid of who holds the key's lease, or None."},
+    {"version", (PyCFunction)mpc_py_namespace_version, METH_O, "The version of the key's value, or None."},
+    {"get_multi", (PyCFunction)mpc_py_namespace_get_multi, METH_O, "A list of what get() returns."},
+    {"set_multi", (PyCFunction)mpc_py_namespace_set_multi, METH_O, "As set(), for tuples of its arguments; None: too large."},
+    {"delete_multi", (PyCFunction)mpc_py_namespace_delete_multi, METH_O, "As delete(); how many were there."},
+    {"fill", FAST(mpc_py_namespace_fill), METH_FASTCALL, "Store what was created under the guard; False if it may not be."},
+    {"delete", (PyCFunction)mpc_py_namespace_delete, METH_O, "Remove; whether the key was there."},
+    {"keys", (PyCFunction)mpc_py_namespace_keys, METH_NOARGS, "The keys, in no order; what comes or goes meanwhile may be among them or not."},
+    {"invalidate", (PyCFunction)mpc_py_namespace_invalidate, METH_O, "Hide (True) or make stale (False) what was begun before; the new epoch."},
+    {"clear", (PyCFunction)mpc_py_namespace_clear, METH_NOARGS, "Remove everything."},
+    {"epochs", (PyCFunction)mpc_py_namespace_epochs, METH_NOARGS, "(epoch, hard_at, soft_at)."},
+    {"lease", FAST(mpc_py_namespace_lease), METH_FASTCALL, "A new lease of the key, not held yet."},
+    {"guard", (PyCFunction)mpc_py_namespace_guard, METH_O, "Begin a fill of the key."},
+    {"holder", FAST(mpc_py_namespace_holder), METH_FASTCALL, "The pid of who holds the key's lease, or None."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef space_getset[] = {
-    {"engine", (getter)space_get_engine, NULL, "The segment.", NULL},
+    {"engine", (getter)mpc_py_namespace_get_engine, NULL, "The segment.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot space_slots[] = {
-    {Py_tp_dealloc, space_dealloc},
+    {Py_tp_dealloc, mpc_py_namespace_dealloc},
     {Py_tp_methods, space_methods},
     {Py_tp_getset, space_getset},
-    {Py_sq_contains, space_contains},
+    {Py_sq_contains, mpc_py_namespace_contains},
     {Py_tp_doc, "One namespace of a segment: Engine.space(name)."},
     {0, NULL},
 };

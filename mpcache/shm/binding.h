@@ -104,56 +104,56 @@ typedef struct {
 extern PyTypeObject *Engine_Type, *Space_Type, *Lease_Type, *Guard_Type, *Seat_Type, *Shortcut_Type;
 extern PyType_Spec Engine_Spec, Space_Spec, Lease_Spec, Guard_Spec, Seat_Spec, Shortcut_Spec;
 
-PyObject *raise_status(mpc_status status);
-PyObject *is_odd_key(void);
-PyObject *raise_too_large(const mpc_ctx *ctx, const mpc_key *key, size_t size);
-int parse_key(const mpc_ctx *ctx, PyObject *from, u16 space, int kind, mpc_key *key);
-bool is_form_of_key(PyObject *form);
-bool make_call_key(call_key *to, PyObject *start, PyObject *form, PyObject *arguments);
-PyObject *used_bytes(Py_ssize_t size, Py_ssize_t place);
-mpc_status copy_value(mpc_ctx *ctx, const mpc_hit *hit, char *to);
-int hold(PyObject *from, held_value *held, mpc_value *value);
-void let_go_of(held_value *held);
-int own_copy(held_value *held, mpc_value *value);
-PyObject *pickled(Shortcut *self, PyObject *value);
-PyObject *mangled(Shortcut *self, PyObject *name);
-PyObject *bytes_of(Shortcut *self, PyObject *value, u8 *flags);
-mpc_status put(Space *space, PyObject *name, PyObject *bytes, u64 epoch, i64 created, u8 flags);
-PyObject *is_odd_key(void);
-PyObject *poke_multi_in(Shortcut *self, Space *space, PyObject *mapping);
-int parse_value(const Space *self, PyObject *const *args, Py_ssize_t n, held_value *held, mpc_value *value);
-PyObject *outcome_of(mpc_ctx *ctx, mpc_status status, const mpc_key *key, const mpc_value *value);
-int find_shown(Space *self, PyObject *name, mpc_hit *hit);
-PyObject *space_add(Space *self, PyObject *const *args, Py_ssize_t n);
-PyObject *space_compare_and_set(Space *self, PyObject *const *args, Py_ssize_t n);
-PyObject *space_version(Space *self, PyObject *name);
-PyObject *space_incr(Space *self, PyObject *const *args, Py_ssize_t n);
-PyObject *space_touch(Space *self, PyObject *const *args, Py_ssize_t n);
-mpc_status set_value(mpc_ctx *ctx, const mpc_key *key, mpc_value *value, held_value *held);
-int parse_keys(Space *self, PyObject *names, many_keys *many);
-void free_keys(many_keys *many);
-PyObject *hidden_list(Py_ssize_t n);
-PyObject *release_list(PyObject *list);
-int init_time(void);
-i64 ns_of_seconds(double seconds);
-double seconds_of_ns(i64 ns);
-int now_ns(i64 *now);
-bool lifetime_of(PyObject *given, double *lifetime);
-int is_young(age_limit *limit, i64 created);
-PyObject *new_space(Engine *engine, u16 number);
-PyObject *new_lease(Space *space, PyObject *name, int kind);
-PyObject *new_guard(Space *space, PyObject *name);
+PyObject *mpc_raise_status(mpc_status status);
+PyObject *mpc_leave_odd_key(void);
+PyObject *mpc_raise_too_large(const mpc_ctx *ctx, const mpc_key *key, size_t size);
+int mpc_parse_key(const mpc_ctx *ctx, PyObject *from, u16 space, int kind, mpc_key *key);
+bool mpc_is_key_form(PyObject *form);
+bool mpc_make_call_key(call_key *to, PyObject *start, PyObject *form, PyObject *arguments);
+PyObject *mpc_alloc_bytes(Py_ssize_t size, Py_ssize_t place);
+mpc_status mpc_copy_value(mpc_ctx *ctx, const mpc_hit *hit, char *to);
+int mpc_hold_buffers(PyObject *from, held_value *held, mpc_value *value);
+void mpc_release_buffers(held_value *held);
+int mpc_own_copy(held_value *held, mpc_value *value);
+PyObject *mpc_pickle(Shortcut *self, PyObject *value);
+PyObject *mpc_mangle(Shortcut *self, PyObject *name);
+PyObject *mpc_serialize(Shortcut *self, PyObject *value, u8 *flags);
+mpc_status mpc_put_bytes(Space *space, PyObject *name, PyObject *bytes, u64 epoch, i64 created, u8 flags);
+PyObject *mpc_leave_odd_key(void);
+PyObject *mpc_fast_set_multi_in(Shortcut *self, Space *space, PyObject *mapping);
+int mpc_parse_value(const Space *self, PyObject *const *args, Py_ssize_t n, held_value *held, mpc_value *value);
+PyObject *mpc_outcome_object(mpc_ctx *ctx, mpc_status status, const mpc_key *key, const mpc_value *value);
+int mpc_find_shown(Space *self, PyObject *name, mpc_hit *hit);
+PyObject *mpc_py_namespace_add(Space *self, PyObject *const *args, Py_ssize_t n);
+PyObject *mpc_py_namespace_compare_and_set(Space *self, PyObject *const *args, Py_ssize_t n);
+PyObject *mpc_py_namespace_version(Space *self, PyObject *name);
+PyObject *mpc_py_namespace_incr(Space *self, PyObject *const *args, Py_ssize_t n);
+PyObject *mpc_py_namespace_touch(Space *self, PyObject *const *args, Py_ssize_t n);
+mpc_status mpc_set_value(mpc_ctx *ctx, const mpc_key *key, mpc_value *value, held_value *held);
+int mpc_parse_keys(Space *self, PyObject *names, many_keys *many);
+void mpc_free_keys(many_keys *many);
+PyObject *mpc_hidden_list(Py_ssize_t n);
+PyObject *mpc_release_list(PyObject *list);
+int mpc_init_time(void);
+i64 mpc_ns_of_seconds(double seconds);
+double mpc_seconds_of_ns(i64 ns);
+int mpc_now_ns(i64 *now);
+bool mpc_parse_lifetime(PyObject *given, double *lifetime);
+int mpc_is_young(age_limit *limit, i64 created);
+PyObject *mpc_new_namespace(Engine *engine, u16 number);
+PyObject *mpc_new_lease(Space *space, PyObject *name, int kind);
+PyObject *mpc_new_guard(Space *space, PyObject *name);
 
 /* While the i-th of many is looked up, the memory of those that follow may come. */
-static inline void ask_ahead(const mpc_ctx *ctx, const many_keys *many, Py_ssize_t i)
+static inline void mpc_prefetch_ahead(const mpc_ctx *ctx, const many_keys *many, Py_ssize_t i)
 {
     if (i + 8 < many->n)
-        mpc_ask_for_slot(ctx, &many->key[i + 8]);
+        mpc_prefetch_slot(ctx, &many->key[i + 8]);
     if (i + 4 < many->n)
-        mpc_ask_for_record(ctx, &many->key[i + 4]);
+        mpc_prefetch_record(ctx, &many->key[i + 4]);
 }
 
-static inline u64 epoch_now(const Space *space)
+static inline u64 mpc_epoch_now(const Space *space)
 {
     return mpc_load_acquire(&mpc_space_at(&space->engine->ctx, space->number)->epoch);
 }

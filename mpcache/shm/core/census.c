@@ -9,9 +9,9 @@
 
 #define CHECK_WAIT_NS (MPC_NS_PER_S / 4) /* more than a set waits; and a running owner is waited for a second longer */
 
-static mpc_status broken(char *why, size_t room, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static mpc_status mpc_report_broken(char *why, size_t room, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-static mpc_status broken(char *why, size_t room, const char *format, ...)
+static mpc_status mpc_report_broken(char *why, size_t room, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -24,72 +24,72 @@ static mpc_status broken(char *why, size_t room, const char *format, ...)
 
 /* -- the log ---------------------------------------------------------------------------------------------------- */
 
-static mpc_status check_record(const mpc_ctx *ctx, const struct mpc_log *log, u64 at, u64 *units, char *why,
+static mpc_status mpc_check_record(const mpc_ctx *ctx, const struct mpc_log *log, u64 at, u64 *units, char *why,
                                size_t room)
 {
     struct mpc_record record;
     mpc_step(log->steps);
     if (!mpc_log_record(log, at, &record))
-        return broken(why, room, "what lies at %llu is no record: position %llu, %u units, key of %u and value of %u bytes",
+        return mpc_report_broken(why, room, "what lies at %llu is no record: position %llu, %u units, key of %u and value of %u bytes",
                       LL(at), LL(record.position), record.units, record.klen, record.vlen);
     *units = record.units;
     if (record.flags & MPC_PAD)
         return MPC_OK;
     if (mpc_word_ring(record.version) == log->which && mpc_word_position(record.version) > at)
-        return broken(why, room, "the record at %llu is of a later version, %llu", LL(at),
+        return mpc_report_broken(why, room, "the record at %llu is of a later version, %llu", LL(at),
                       LL(mpc_word_position(record.version)));
-    u64 salt = (u64)record.space << 8 | record.sort;
+    u64 salt = (u64)record.space << 8 | record.kind;
     if (mpc_hash(ctx->seed, salt, mpc_log_at(log, at) + sizeof record, record.klen) != record.hash)
-        return broken(why, room, "the key of the record at %llu does not have its hash", LL(at));
+        return mpc_report_broken(why, room, "the key of the record at %llu does not have its hash", LL(at));
     return MPC_OK;
 }
 
-static mpc_status check_log(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring, char *why, size_t room)
+static mpc_status mpc_check_log(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring, char *why, size_t room)
 {
     struct mpc_log log;
     mpc_status status = mpc_log_open(ctx, shard, ring, &log);
     if (status != MPC_OK)
-        return broken(why, room, "tail %llu and head %llu do not lie one capacity apart", LL(log.tail), LL(log.head));
+        return mpc_report_broken(why, room, "tail %llu and head %llu do not lie one capacity apart", LL(log.tail), LL(log.head));
     if (log.tail > log.head)
         return MPC_OK; /* a restart that its writer did not survive: the next one finishes it */
     for (u64 at = log.tail, units = 0; at < log.head && status == MPC_OK; at += units)
-        status = check_record(ctx, &log, at, &units, why, room);
+        status = mpc_check_record(ctx, &log, at, &units, why, room);
     return status;
 }
 
 /* -- the index -------------------------------------------------------------------------------------------------- */
 
-static bool is_stale_slot(struct mpc_shard *shard, u64 word)
+static bool mpc_is_stale_slot(struct mpc_shard *shard, u64 word)
 {
     return word == 0 || mpc_word_position(word) < mpc_load(&shard->ring[mpc_word_ring(word)].tail);
 }
 
-static mpc_status check_slot(mpc_ctx *ctx, struct mpc_shard *shard, u64 i, u64 word, char *why, size_t room)
+static mpc_status mpc_check_slot(mpc_ctx *ctx, struct mpc_shard *shard, u64 i, u64 word, char *why, size_t room)
 {
     struct mpc_record record;
     const u8 *at;
     mpc_hit first;
     if (!mpc_record_at(ctx, shard, word, &record, &at))
-        return broken(why, room, "slot %llu names position %llu, where no record is", LL(i), LL(mpc_word_position(word)));
+        return mpc_report_broken(why, room, "slot %llu names position %llu, where no record is", LL(i), LL(mpc_word_position(word)));
     u64 named;
     if (mpc_slot_naming(ctx, shard, record.hash, mpc_word(0, 0, mpc_word_ring(word), record.position), &named) == NULL)
-        return broken(why, room, "slot %llu lies in another key's bucket", LL(i));
-    mpc_key key = {at + sizeof record, record.klen, record.space, record.sort, record.hash};
+        return mpc_report_broken(why, room, "slot %llu lies in another key's bucket", LL(i));
+    mpc_key key = {at + sizeof record, record.klen, record.space, record.kind, record.hash};
     if (mpc_look_up(ctx, shard, &key, &first) == MPC_OK && !mpc_same_place(first.word, word))
-        return broken(why, room, "the key of slot %llu stands in two slots", LL(i));
+        return mpc_report_broken(why, room, "the key of slot %llu stands in two slots", LL(i));
     return MPC_OK;
 }
 
 /* A slot may be emptied without the lock, so one that looks wrong is read again. */
-static mpc_status check_index(mpc_ctx *ctx, struct mpc_shard *shard, char *why, size_t room)
+static mpc_status mpc_check_index(mpc_ctx *ctx, struct mpc_shard *shard, char *why, size_t room)
 {
     a64 *slots = (a64 *)((u8 *)shard + ctx->geometry.index_at);
     for (u64 i = 0; i < (u64)ctx->geometry.index_buckets * MPC_SLOTS_PER_BUCKET; i++) {
         u64 word = mpc_load_acquire(&slots[i]);
         mpc_step(mpc_steps_of(ctx));
-        if (is_stale_slot(shard, word))
+        if (mpc_is_stale_slot(shard, word))
             continue;
-        mpc_status status = check_slot(ctx, shard, i, word, why, room);
+        mpc_status status = mpc_check_slot(ctx, shard, i, word, why, room);
         u64 now = mpc_load_acquire(&slots[i]);
         if (status != MPC_OK && mpc_same_place(now, word))
             return status;
@@ -97,7 +97,7 @@ static mpc_status check_index(mpc_ctx *ctx, struct mpc_shard *shard, char *why, 
     return MPC_OK;
 }
 
-static mpc_status check_shard(mpc_ctx *ctx, u32 which, char *why, size_t room)
+static mpc_status mpc_check_shard(mpc_ctx *ctx, u32 which, char *why, size_t room)
 {
     static const char *const places[] = {"small ring", "main ring", "index"};
     char what[160] = "";
@@ -107,11 +107,11 @@ static mpc_status check_shard(mpc_ctx *ctx, u32 which, char *why, size_t room)
     if (status != MPC_OK)
         return status;
     for (; status == MPC_OK && place < MPC_RINGS; place++)
-        status = check_log(ctx, shard, place, what, sizeof what);
+        status = mpc_check_log(ctx, shard, place, what, sizeof what);
     if (status != MPC_OK)
         place--;
     else
-        status = check_index(ctx, shard, what, sizeof what);
+        status = mpc_check_index(ctx, shard, what, sizeof what);
     mpc_unlock_shard(ctx, shard);
     if (status != MPC_OK)
         snprintf(why, room, "shard %u, %s: %s", which, places[place], what);
@@ -120,7 +120,7 @@ static mpc_status check_shard(mpc_ctx *ctx, u32 which, char *why, size_t room)
 
 /* -- the rest ---------------------------------------------------------------------------------------------------- */
 
-static mpc_status check_leases(mpc_ctx *ctx, char *why, size_t room)
+static mpc_status mpc_check_leases(mpc_ctx *ctx, char *why, size_t room)
 {
     u64 last = mpc_load_acquire(&ctx->header->fence);
     struct mpc_lease_bucket *buckets = (struct mpc_lease_bucket *)(ctx->base + ctx->geometry.leases_at);
@@ -128,20 +128,20 @@ static mpc_status check_leases(mpc_ctx *ctx, char *why, size_t room)
         struct mpc_lease *lease = &buckets[i / MPC_LEASES_PER_BUCKET].lease[i % MPC_LEASES_PER_BUCKET];
         u64 fence = mpc_load_acquire(&lease->fence);
         if (fence > last && fence > mpc_load_acquire(&ctx->header->fence))
-            return broken(why, room, "lease %u has fence %llu, and the last that was given out is %llu", i, LL(fence),
+            return mpc_report_broken(why, room, "lease %u has fence %llu, and the last that was given out is %llu", i, LL(fence),
                           LL(last));
     }
     return MPC_OK;
 }
 
-static mpc_status check_spaces(mpc_ctx *ctx, char *why, size_t room)
+static mpc_status mpc_check_spaces(mpc_ctx *ctx, char *why, size_t room)
 {
     for (u16 i = 0; i < MPC_NAMESPACES; i++) {
         struct mpc_space *space = mpc_space_at(ctx, i);
         u64 hard = mpc_load(&space->hard_at), soft = mpc_load(&space->soft_at), clear = mpc_load(&space->clear_at);
         u64 epoch = mpc_load_acquire(&space->epoch);
         if (hard > epoch || soft > epoch || clear > epoch || space->name_bytes > MPC_NAME_BYTES)
-            return broken(why, room, "namespace %u was invalidated in an epoch that has not come", i);
+            return mpc_report_broken(why, room, "namespace %u was invalidated in an epoch that has not come", i);
     }
     return MPC_OK;
 }
@@ -155,17 +155,17 @@ mpc_status mpc_check(mpc_ctx *ctx, char *why, size_t room)
     if (status != MPC_OK)
         return status;
     if (mpc_verify(ctx->base, ctx->geometry.size, &now) != MPC_OK)
-        return broken(why, room, "the header does not agree with its checksum");
+        return mpc_report_broken(why, room, "the header does not agree with its checksum");
     for (u32 i = 0; i < ctx->geometry.shards && status == MPC_OK; i++)
-        status = check_shard(ctx, i, why, room);
+        status = mpc_check_shard(ctx, i, why, room);
     if (status == MPC_OK)
-        status = check_leases(ctx, why, room);
-    return status == MPC_OK ? check_spaces(ctx, why, room) : status;
+        status = mpc_check_leases(ctx, why, room);
+    return status == MPC_OK ? mpc_check_spaces(ctx, why, room) : status;
 }
 
 /* -- numbers ----------------------------------------------------------------------------------------------------- */
 
-static void add_shard(mpc_ctx *ctx, struct mpc_shard *shard, mpc_stats *stats)
+static void mpc_sum_shard(mpc_ctx *ctx, struct mpc_shard *shard, mpc_stats *stats)
 {
     stats->promoted += mpc_load(&shard->promoted);
     stats->reinserted += mpc_load(&shard->reinserted);
@@ -185,14 +185,14 @@ static void add_shard(mpc_ctx *ctx, struct mpc_shard *shard, mpc_stats *stats)
         u64 word = mpc_load_acquire(&slots[i]);
         struct mpc_record record;
         const u8 *at;
-        if (is_stale_slot(shard, word) || !mpc_record_at(ctx, shard, word, &record, &at))
+        if (mpc_is_stale_slot(shard, word) || !mpc_record_at(ctx, shard, word, &record, &at))
             continue;
         stats->ring[mpc_word_ring(word)].items++;
         stats->ring[mpc_word_ring(word)].live_bytes += record.units * MPC_UNIT;
     }
 }
 
-static void add_processes(mpc_ctx *ctx, mpc_stats *stats)
+static void mpc_sum_processes(mpc_ctx *ctx, mpc_stats *stats)
 {
     for (u32 i = 0; i < ctx->geometry.slots; i++) {
         struct mpc_slot *slot = mpc_slot_at(ctx, i);
@@ -203,7 +203,7 @@ static void add_processes(mpc_ctx *ctx, mpc_stats *stats)
     }
 }
 
-static void add_leases(mpc_ctx *ctx, mpc_stats *stats)
+static void mpc_sum_leases(mpc_ctx *ctx, mpc_stats *stats)
 {
     struct mpc_lease_bucket *buckets = (struct mpc_lease_bucket *)(ctx->base + ctx->geometry.leases_at);
     for (u32 i = 0; i < ctx->geometry.lease_buckets; i++)
@@ -230,9 +230,9 @@ void mpc_stats_read(mpc_ctx *ctx, mpc_stats *stats)
 {
     memset(stats, 0, sizeof *stats);
     for (u32 i = 0; i < ctx->geometry.shards; i++)
-        add_shard(ctx, mpc_shard_at(ctx, i), stats);
-    add_processes(ctx, stats);
-    add_leases(ctx, stats);
+        mpc_sum_shard(ctx, mpc_shard_at(ctx, i), stats);
+    mpc_sum_processes(ctx, stats);
+    mpc_sum_leases(ctx, stats);
     for (u16 i = 0; i < MPC_NAMESPACES; i++)
         stats->namespaces += mpc_load(&mpc_space_at(ctx, i)->used) != 0;
     stats->largest_value = mpc_largest_value(ctx, 64);

@@ -53,7 +53,7 @@ typedef struct {
     const void *bytes;
     u32 len;
     u16 space;
-    u8 sort;
+    u8 kind;
     u64 hash;
 } mpc_key;
 
@@ -123,8 +123,8 @@ mpc_status mpc_format(u8 *base, const struct mpc_geometry *geometry);
 mpc_status mpc_verify(const u8 *base, u64 mapped, struct mpc_geometry *geometry);
 mpc_status mpc_open(mpc_ctx *ctx, int fd, const char *path);
 void mpc_close(mpc_ctx *ctx);
-mpc_status mpc_look(mpc_ctx *ctx);
-mpc_status mpc_look_after_hits(mpc_ctx *ctx);
+mpc_status mpc_revalidate(mpc_ctx *ctx);
+mpc_status mpc_revalidate_after_hits(mpc_ctx *ctx);
 
 mpc_status mpc_register(mpc_ctx *ctx);
 void mpc_unpin(mpc_ctx *ctx);
@@ -178,16 +178,16 @@ u32 mpc_space_name(mpc_ctx *ctx, u16 which, char name[MPC_NAME_BYTES]);
 mpc_status mpc_space_open(mpc_ctx *ctx, const char *name, size_t len, u16 *space);
 u64 mpc_invalidate(mpc_ctx *ctx, u16 space, bool hard);
 void mpc_clear(mpc_ctx *ctx, u16 space);
-void mpc_key_init(const mpc_ctx *ctx, mpc_key *key, u16 space, u8 sort, const void *bytes, u32 len);
+void mpc_key_init(const mpc_ctx *ctx, mpc_key *key, u16 space, u8 kind, const void *bytes, u32 len);
 void mpc_key_hash128(const mpc_ctx *ctx, const mpc_key *key, u64 out[2]);
 u64 mpc_hash(const u64 seed[2], u64 salt, const void *bytes, size_t n);
 
 /* -- the store: store.c --------------------------------------------------------------------------------------- */
-void mpc_ask_for_slot(const mpc_ctx *ctx, const mpc_key *key);
-void mpc_ask_for_record(const mpc_ctx *ctx, const mpc_key *key);
+void mpc_prefetch_slot(const mpc_ctx *ctx, const mpc_key *key);
+void mpc_prefetch_record(const mpc_ctx *ctx, const mpc_key *key);
 mpc_status mpc_may_read(mpc_ctx *ctx);
 mpc_status mpc_find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit);
-mpc_status mpc_find_asked(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit);
+mpc_status mpc_find_prefetched(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit);
 mpc_status mpc_copy(mpc_ctx *ctx, const mpc_hit *hit, void *to);
 mpc_status mpc_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64 wait_ns);
 mpc_status mpc_fill(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, const mpc_hold *guard, u64 wait_ns);
@@ -278,6 +278,6 @@ static inline void mpc_tally_locked(a64 *counter)
 #define MPC_SHARD_WAIT_NS (100 * MPC_NS_PER_MS) /* a set gives up when a shard's owner did nothing for so long */
 #define MPC_LONG_COPY (64u << 10) /* bytes from which a copy is worth a release of the GIL */
 #define MPC_GRACE_NS (250 * MPC_NS_PER_MS) /* a remover lets operations end that began before; longer than any waits */
-#define MPC_LOOK_NS (250 * MPC_NS_PER_MS) /* a look at the descriptor: is it still ours, has the file a name? */
+#define MPC_REVALIDATE_NS (250 * MPC_NS_PER_MS) /* a look at the descriptor: is it still ours, has the file a name? */
 
 #endif

@@ -7,7 +7,7 @@
  *   shard:     | word lock | tails, heads | counters | ghosts | index | small ring | main ring |
  *   ghosts:    lines of 16 fingerprints of keys that left unread, newest first
  *   index:     buckets of 8 slot words, one cache line:   tag:12 | freq:2 | ring:1 | position:49
- *   record:    | position | units klen sort flags | version | hash | vlen space guest | epoch | created | expires |
+ *   record:    | position | units klen kind flags | version | hash | vlen space guest | epoch | created | expires |
  *              | key | value |
  *
  * Positions count units of 8 bytes from the birth of a ring and never decrease; position % capacity is the
@@ -147,7 +147,7 @@ struct mpc_record {
     u64 position; /* its own: tells a record from what lay here before */
     u32 units;    /* its length with key and value, in units */
     u16 klen;
-    u8 sort;  /* kind << 4 | type of the key */
+    u8 kind;  /* of the key: KIND_* << 4 | TYPE_* of the binding; the core only compares it */
     u8 flags; /* MPC_PAD, or how the value is coded, which only the binding reads */
     u64 version; /* ring and position at which this value was first written, as in a slot word */
     u64 hash;

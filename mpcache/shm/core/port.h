@@ -90,6 +90,16 @@ static inline bool mpc_same_bytes(const void *shared, const void *private, size_
 }
 #endif
 
+static inline u64 mpc_round_up(u64 n, u64 to)
+{
+    return (n + to - 1) / to * to;
+}
+
+static inline u64 mpc_round_down(u64 n, u64 to)
+{
+    return n / to * to;
+}
+
 static inline void mpc_pause(void)
 {
 #if defined(__x86_64__) || defined(__i386__)

@@ -21,19 +21,19 @@ u32 mpc_space_name(mpc_ctx *ctx, u16 which, char name[MPC_NAME_BYTES])
     return len;
 }
 
-static bool is_called(mpc_ctx *ctx, u16 which, const char *name, size_t len)
+static bool mpc_namespace_is_called(mpc_ctx *ctx, u16 which, const char *name, size_t len)
 {
     char there[MPC_NAME_BYTES];
     return mpc_space_name(ctx, which, there) == len && memcmp(there, name, len) == 0;
 }
 
 /* Names are never removed, so what is in use before `end` stays as it is. */
-static bool find_space(mpc_ctx *ctx, const char *name, size_t len, u16 *found)
+static bool mpc_find_namespace(mpc_ctx *ctx, const char *name, size_t len, u16 *found)
 {
     for (u16 i = 0; i < MPC_NAMESPACES; i++) {
         if (mpc_load_acquire(&mpc_space_at(ctx, i)->used) == 0)
             return false;
-        if (is_called(ctx, i, name, len)) {
+        if (mpc_namespace_is_called(ctx, i, name, len)) {
             *found = i;
             return true;
         }
@@ -41,9 +41,9 @@ static bool find_space(mpc_ctx *ctx, const char *name, size_t len, u16 *found)
     return false;
 }
 
-static mpc_status make_space_locked(mpc_ctx *ctx, const char *name, size_t len, u16 *made)
+static mpc_status mpc_make_namespace_locked(mpc_ctx *ctx, const char *name, size_t len, u16 *made)
 {
-    if (find_space(ctx, name, len, made))
+    if (mpc_find_namespace(ctx, name, len, made))
         return MPC_OK;
     for (u16 i = 0; i < MPC_NAMESPACES; i++) {
         struct mpc_space *space = mpc_space_at(ctx, i);
@@ -65,18 +65,18 @@ mpc_status mpc_space_open(mpc_ctx *ctx, const char *name, size_t len, u16 *found
     if (len > MPC_NAME_BYTES)
         return MPC_NAME_TOO_LONG;
     mpc_status status = mpc_enter(ctx);
-    if (find_space(ctx, name, len, found))
+    if (mpc_find_namespace(ctx, name, len, found))
         return MPC_OK;
     if (status != MPC_OK)
         return status;
     if (!mpc_lock(ctx, &ctx->header->spaces_lock, MPC_SHARD_WAIT_NS))
         return MPC_BUSY;
-    status = make_space_locked(ctx, name, len, found);
+    status = mpc_make_namespace_locked(ctx, name, len, found);
     mpc_unlock(ctx, &ctx->header->spaces_lock);
     return status;
 }
 
-static void raise_to(a64 *mark, u64 epoch)
+static void mpc_raise_to(a64 *mark, u64 epoch)
 {
     u64 seen = mpc_load(mark);
     while (seen < epoch && !mpc_cas64(mark, &seen, epoch))
@@ -85,7 +85,7 @@ static void raise_to(a64 *mark, u64 epoch)
 
 /* The mark follows the count: in between, records of the new epoch are written that the mark will spare, which is
  * right, for this call has not returned.  Returns the new epoch. */
-static u64 next_epoch(struct mpc_space *space)
+static u64 mpc_next_epoch(struct mpc_space *space)
 {
     u64 epoch = atomic_fetch_add(&space->epoch, 1) + 1;
     MPC_POINT();
@@ -95,13 +95,13 @@ static u64 next_epoch(struct mpc_space *space)
 u64 mpc_invalidate(mpc_ctx *ctx, u16 which, bool hard)
 {
     struct mpc_space *space = mpc_space_at(ctx, which);
-    u64 epoch = next_epoch(space);
-    raise_to(hard ? &space->hard_at : &space->soft_at, epoch);
+    u64 epoch = mpc_next_epoch(space);
+    mpc_raise_to(hard ? &space->hard_at : &space->soft_at, epoch);
     return epoch;
 }
 
 void mpc_clear(mpc_ctx *ctx, u16 which)
 {
     struct mpc_space *space = mpc_space_at(ctx, which);
-    raise_to(&space->clear_at, next_epoch(space));
+    mpc_raise_to(&space->clear_at, mpc_next_epoch(space));
 }

@@ -35,8 +35,8 @@ a64 *mpc_bucket(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, int which
 bool mpc_record_at(const mpc_ctx *ctx, struct mpc_shard *shard, u64 word, struct mpc_record *record, const u8 **at);
 a64 *mpc_slot_naming(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, u64 place, u64 *word);
 mpc_status mpc_look_up(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit);
-mpc_status mpc_look_up_ahead(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit, u32 lines);
-bool mpc_retarget(a64 *slot, u64 seen, u64 want);
+mpc_status mpc_look_up_and_prefetch(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit, u32 lines);
+bool mpc_cas_slot(a64 *slot, u64 seen, u64 want);
 void mpc_publish_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_hit *old, u64 place,
                         mpc_hit *put);
 
@@ -58,7 +58,7 @@ mpc_status mpc_make_room_locked(mpc_ctx *ctx, struct mpc_shard *shard, u64 hash,
 
 /* store.c */
 mpc_status mpc_may_write(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value);
-void mpc_ask_for(const mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key);
+void mpc_prefetch_for_write(const mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key);
 mpc_status mpc_put_fresh_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
                                 u32 drops);
 
@@ -107,7 +107,7 @@ static inline a32 *mpc_drops_of(struct mpc_shard *shard, const mpc_key *key)
 
 /* Ask for a record that will be copied.  How long it is stands in its first line; to wait for that before asking for
  * the others would be to wait twice. */
-static inline void mpc_ask_for_lines(const u8 *at, u32 lines)
+static inline void mpc_prefetch_lines(const u8 *at, u32 lines)
 {
     for (u32 line = 0; line < lines; line += 4) {
         __builtin_prefetch(at + line * MPC_LINE);
