@@ -65,6 +65,6 @@ class ShortCut:
             kinds = self._storage.serializer, self._storage.deserializer
             short = offer(*kinds, self.key_mangler, self.expiration_time)
             if short is not None:
-                self._peek, self._peek_multi = short.peek, short.peek_multi
-                self._poke, self._poke_multi = short.poke, short.poke_multi
-                self._recall = short.recall if type(self).get_or_create is type(self)._genuine else None
+                self._peek, self._peek_multi = short.fast_get, short.fast_get_multi
+                self._poke, self._poke_multi = short.fast_set, short.fast_set_multi
+                self._recall = short.fast_call if type(self).get_or_create is type(self)._genuine else None

@@ -41,7 +41,7 @@ static mpc_status mpc_try_compare_and_set(mpc_ctx *ctx, const mpc_key *key, void
 }
 
 /* args: value, created, epoch, expires, flags */
-static PyObject *mpc_swap_value(Space *self, PyObject *name, PyObject *const *args, Py_ssize_t n, change_fn change,
+static PyObject *mpc_swap_value(Namespace *self, PyObject *name, PyObject *const *args, Py_ssize_t n, change_fn change,
                             swap *swap)
 {
     mpc_key key;
@@ -55,7 +55,7 @@ static PyObject *mpc_swap_value(Space *self, PyObject *name, PyObject *const *ar
 }
 
 /* args: key, value, created, epoch, expires, flags */
-PyObject *mpc_py_namespace_add(Space *self, PyObject *const *args, Py_ssize_t n)
+PyObject *mpc_py_namespace_add(Namespace *self, PyObject *const *args, Py_ssize_t n)
 {
     swap swap;
     if (n < 2 || n > 6)
@@ -64,7 +64,7 @@ PyObject *mpc_py_namespace_add(Space *self, PyObject *const *args, Py_ssize_t n)
 }
 
 /* args: key, version, value, created, epoch, expires, flags */
-PyObject *mpc_py_namespace_compare_and_set(Space *self, PyObject *const *args, Py_ssize_t n)
+PyObject *mpc_py_namespace_compare_and_set(Namespace *self, PyObject *const *args, Py_ssize_t n)
 {
     swap swap;
     if (n < 3 || n > 7)
@@ -75,7 +75,7 @@ PyObject *mpc_py_namespace_compare_and_set(Space *self, PyObject *const *args, P
 }
 
 /* The version of what the key has, or None. */
-PyObject *mpc_py_namespace_version(Space *self, PyObject *name)
+PyObject *mpc_py_namespace_version(Namespace *self, PyObject *name)
 {
     mpc_hit hit;
     switch (mpc_find_shown(self, name, &hit)) {
@@ -120,7 +120,7 @@ static PyObject *mpc_sum_object(mpc_status status, PyObject *name, const count *
 }
 
 /* args: key, delta, initial or None, expires */
-PyObject *mpc_py_namespace_incr(Space *self, PyObject *const *args, Py_ssize_t n)
+PyObject *mpc_py_namespace_incr(Namespace *self, PyObject *const *args, Py_ssize_t n)
 {
     mpc_key key;
     mpc_ctx *ctx = &self->engine->ctx;
@@ -143,7 +143,7 @@ static mpc_status mpc_try_touch(mpc_ctx *ctx, const mpc_key *key, void *how, u64
 }
 
 /* args: key, expires */
-PyObject *mpc_py_namespace_touch(Space *self, PyObject *const *args, Py_ssize_t n)
+PyObject *mpc_py_namespace_touch(Namespace *self, PyObject *const *args, Py_ssize_t n)
 {
     mpc_key key;
     mpc_ctx *ctx = &self->engine->ctx;

@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 #include <sys/vfs.h>
 
-PyTypeObject *Engine_Type, *Space_Type, *Lease_Type, *Guard_Type, *Seat_Type, *Shortcut_Type;
+PyTypeObject *Engine_Type, *Namespace_Type, *Lease_Type, *Guard_Type, *HandleBase_Type, *FastPath_Type;
 
 /* -- errors ------------------------------------------------------------------------------------------------------ */
 
@@ -87,7 +87,7 @@ static const char *mpc_key_bytes(PyObject *from, Py_ssize_t *len, int *type)
 }
 
 /* The key borrows the bytes of `from`. */
-int mpc_parse_key(const mpc_ctx *ctx, PyObject *from, u16 space, int kind, mpc_key *key)
+int mpc_parse_key(const mpc_ctx *ctx, PyObject *from, u16 namespace, int kind, mpc_key *key)
 {
     Py_ssize_t len;
     int type;
@@ -101,7 +101,7 @@ int mpc_parse_key(const mpc_ctx *ctx, PyObject *from, u16 space, int kind, mpc_k
         Py_XDECREF(class);
         return -1;
     }
-    mpc_key_init(ctx, key, space, (u8)(kind << 4 | type), bytes, (u32)len);
+    mpc_key_init(ctx, key, namespace, (u8)(kind << 4 | type), bytes, (u32)len);
     return 0;
 }
 
@@ -139,7 +139,7 @@ static void mpc_py_engine_dealloc(Engine *self)
     Py_DECREF(type);
 }
 
-static PyObject *mpc_py_engine_space(Engine *self, PyObject *name)
+static PyObject *mpc_py_engine_namespace(Engine *self, PyObject *name)
 {
     Py_ssize_t len;
     const char *bytes = PyUnicode_AsUTF8AndSize(name, &len);
@@ -148,7 +148,7 @@ static PyObject *mpc_py_engine_space(Engine *self, PyObject *name)
     u16 number;
     mpc_status status;
     Py_BEGIN_ALLOW_THREADS
-    status = mpc_space_open(&self->ctx, bytes, (size_t)len, &number);
+    status = mpc_namespace_open(&self->ctx, bytes, (size_t)len, &number);
     Py_END_ALLOW_THREADS
     return status == MPC_OK ? mpc_new_namespace(self, number) : mpc_raise_status(status);
 }
@@ -159,7 +159,7 @@ static PyObject *mpc_py_engine_namespaces(Engine *self, PyObject *unused)
     PyObject *list = PyList_New(0);
     for (u16 i = 0; list && i < MPC_NAMESPACES; i++) {
         char bytes[MPC_NAME_BYTES];
-        u32 len = mpc_space_name(&self->ctx, i, bytes);
+        u32 len = mpc_namespace_name(&self->ctx, i, bytes);
         if (len == MPC_NO_NAME)
             continue;
         PyObject *name = PyUnicode_DecodeUTF8(bytes, len, "replace");
@@ -335,7 +335,7 @@ static PyObject *mpc_py_engine_get_fd(Engine *self, void *unused)
 }
 
 static PyMethodDef engine_methods[] = {
-    {"space", (PyCFunction)mpc_py_engine_space, METH_O, "The namespace of that name; it is made if there is none."},
+    {"namespace", (PyCFunction)mpc_py_engine_namespace, METH_O, "The namespace of that name; it is made if there is none."},
     {"namespaces", (PyCFunction)mpc_py_engine_namespaces, METH_NOARGS, "The names of all namespaces; '' is always there."},
     {"check", (PyCFunction)mpc_py_engine_check, METH_NOARGS, "Walk everything; SegmentDamaged names the first broken invariant."},
     {"stats", (PyCFunction)mpc_py_engine_stats, METH_NOARGS, "Sums over all processes that ever were, and what is there now."},
@@ -490,9 +490,9 @@ static int mpc_claim_interpreter(void)
 static int mpc_fill_module(PyObject *module)
 {
     return mpc_claim_interpreter() < 0 || mpc_add_type(module, &Engine_Spec, &Engine_Type) < 0 ||
-                   mpc_add_type(module, &Space_Spec, &Space_Type) < 0 || mpc_add_type(module, &Lease_Spec, &Lease_Type) < 0 ||
-                   mpc_add_type(module, &Guard_Spec, &Guard_Type) < 0 || mpc_add_type(module, &Seat_Spec, &Seat_Type) < 0 ||
-                   mpc_add_type(module, &Shortcut_Spec, &Shortcut_Type) < 0 || mpc_init_time() < 0 ||
+                   mpc_add_type(module, &Namespace_Spec, &Namespace_Type) < 0 || mpc_add_type(module, &Lease_Spec, &Lease_Type) < 0 ||
+                   mpc_add_type(module, &Guard_Spec, &Guard_Type) < 0 || mpc_add_type(module, &HandleBase_Spec, &HandleBase_Type) < 0 ||
+                   mpc_add_type(module, &FastPath_Spec, &FastPath_Type) < 0 || mpc_init_time() < 0 ||
                    PyModule_AddIntConstant(module, "LAYOUT", MPC_LAYOUT) < 0 ||
                    PyModule_AddIntConstant(module, "MAX_KEY", MPC_MAX_KEY) < 0 ||
                    PyModule_AddIntConstant(module, "MAX_SHARDS", MPC_MAX_SHARDS) < 0

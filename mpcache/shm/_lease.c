@@ -15,7 +15,7 @@ static u32 mpc_collect_held(PyObject *leases, const mpc_ctx *ctx, mpc_hold *held
     u32 count = 0;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(leases); i++) {
         Lease *lease = (Lease *)PyTuple_GET_ITEM(leases, i);
-        if (PyObject_TypeCheck((PyObject *)lease, Lease_Type) && lease->held && &lease->space->engine->ctx == ctx)
+        if (PyObject_TypeCheck((PyObject *)lease, Lease_Type) && lease->held && &lease->namespace->engine->ctx == ctx)
             held[count++] = lease->hold;
     }
     return count;
@@ -50,7 +50,7 @@ static mpc_status mpc_lease_wait_once(mpc_ctx *ctx, mpc_status why, mpc_wait *wa
 /* Returns an outcome, or -1 with an exception set. */
 static int mpc_lease_wait_and_take(Lease *self, u64 timeout_ns, int early, const mpc_hold *held, u32 count)
 {
-    mpc_ctx *ctx = &self->space->engine->ctx;
+    mpc_ctx *ctx = &self->namespace->engine->ctx;
     u64 start = 0, passed = 0; /* whoever gets it at once does not ask for the time */
     mpc_wait wait = {0};
     for (;;) {
@@ -79,7 +79,7 @@ static int mpc_lease_wait_and_take(Lease *self, u64 timeout_ns, int early, const
 
 static int mpc_acquire(Lease *self, u64 timeout_ns, int early, PyObject *leases)
 {
-    mpc_ctx *ctx = &self->space->engine->ctx;
+    mpc_ctx *ctx = &self->namespace->engine->ctx;
     mpc_hold few[FEW_HELD], *held = few;
     if (PyTuple_GET_SIZE(leases) > FEW_HELD && !(held = PyMem_New(mpc_hold, PyTuple_GET_SIZE(leases)))) {
         PyErr_NoMemory();
@@ -128,7 +128,7 @@ static mpc_status mpc_release_hold(mpc_ctx *ctx, const mpc_hold *hold, bool stor
 /* Whether it was this hold's to give back. */
 static int mpc_give_back_lease(Lease *self, int stored)
 {
-    return atomic_exchange(&self->held, 0) && mpc_release_hold(&self->space->engine->ctx, &self->hold, stored) == MPC_OK;
+    return atomic_exchange(&self->held, 0) && mpc_release_hold(&self->namespace->engine->ctx, &self->hold, stored) == MPC_OK;
 }
 
 static PyObject *mpc_py_lease_release(Lease *self, PyObject *stored)
@@ -137,14 +137,14 @@ static PyObject *mpc_py_lease_release(Lease *self, PyObject *stored)
     return is_stored < 0 ? NULL : PyBool_FromLong(mpc_give_back_lease(self, is_stored));
 }
 
-PyObject *mpc_new_lease(Space *space, PyObject *name, int kind)
+PyObject *mpc_new_lease(Namespace *namespace, PyObject *name, int kind)
 {
     mpc_key key;
-    if (mpc_parse_key(&space->engine->ctx, name, space->number, kind, &key) < 0)
+    if (mpc_parse_key(&namespace->engine->ctx, name, namespace->number, kind, &key) < 0)
         return NULL;
     Lease *self = PyObject_New(Lease, Lease_Type);
     if (self) {
-        self->space = (Space *)Py_NewRef(space);
+        self->namespace = (Namespace *)Py_NewRef(namespace);
         self->name = Py_NewRef(name);
         self->key = key;
         self->hold = (mpc_hold){0};
@@ -157,7 +157,7 @@ static void mpc_py_lease_dealloc(Lease *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     mpc_give_back_lease(self, 0);
-    Py_DECREF(self->space);
+    Py_DECREF(self->namespace);
     Py_DECREF(self->name);
     type->tp_free(self);
     Py_DECREF(type);
@@ -166,7 +166,7 @@ static void mpc_py_lease_dealloc(Lease *self)
 static PyObject *mpc_py_lease_get_held(Lease *self, void *unused)
 {
     (void)unused;
-    return PyBool_FromLong(self->held && mpc_lease_mine(&self->space->engine->ctx, &self->hold));
+    return PyBool_FromLong(self->held && mpc_lease_mine(&self->namespace->engine->ctx, &self->hold));
 }
 
 static PyObject *mpc_py_lease_get_fence(Lease *self, void *unused)
@@ -200,7 +200,7 @@ static PyType_Slot lease_slots[] = {
     {Py_tp_dealloc, mpc_py_lease_dealloc},
     {Py_tp_methods, lease_methods},
     {Py_tp_getset, lease_getset},
-    {Py_tp_doc, "One acquisition of one key: Space.lease(key, record)."},
+    {Py_tp_doc, "One acquisition of one key: Namespace.lease(key, record)."},
     {0, NULL},
 };
 
@@ -221,21 +221,21 @@ static mpc_status mpc_begin_guard(mpc_ctx *ctx, const mpc_key *key, mpc_hold *ho
 }
 
 /* The epoch is noted after the lease is ours: an invalidation before that is seen by the creator's own reading. */
-PyObject *mpc_new_guard(Space *space, PyObject *name)
+PyObject *mpc_new_guard(Namespace *namespace, PyObject *name)
 {
     mpc_key key;
     mpc_hold hold = {0};
-    mpc_ctx *ctx = &space->engine->ctx;
-    if (mpc_parse_key(ctx, name, space->number, KIND_RECORD, &key) < 0)
+    mpc_ctx *ctx = &namespace->engine->ctx;
+    if (mpc_parse_key(ctx, name, namespace->number, KIND_RECORD, &key) < 0)
         return NULL;
     mpc_status status = mpc_begin_guard(ctx, &key, &hold);
     if (status == MPC_RETIRED || status == MPC_NO_SLOT || status == MPC_NO_DESCRIPTOR)
         return mpc_raise_status(status);
     Guard *self = PyObject_New(Guard, Guard_Type);
     if (self) {
-        self->space = (Space *)Py_NewRef(space);
+        self->namespace = (Namespace *)Py_NewRef(namespace);
         self->hold = hold;
-        self->epoch = mpc_load_acquire(&mpc_space_at(ctx, space->number)->epoch);
+        self->epoch = mpc_load_acquire(&mpc_namespace_at(ctx, namespace->number)->epoch);
         self->refused = status != MPC_OK;
         self->closed = 0;
         self->outcome = Py_NewRef(Py_None);
@@ -246,7 +246,7 @@ PyObject *mpc_new_guard(Space *space, PyObject *name)
 static void mpc_close_guard(Guard *self)
 {
     if (!atomic_exchange(&self->closed, 1) && !self->refused)
-        mpc_release_hold(&self->space->engine->ctx, &self->hold, self->outcome == Py_True);
+        mpc_release_hold(&self->namespace->engine->ctx, &self->hold, self->outcome == Py_True);
 }
 
 static PyObject *mpc_py_guard_close(Guard *self, PyObject *unused)
@@ -260,7 +260,7 @@ static void mpc_py_guard_dealloc(Guard *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     mpc_close_guard(self);
-    Py_DECREF(self->space);
+    Py_DECREF(self->namespace);
     Py_DECREF(self->outcome);
     type->tp_free(self);
     Py_DECREF(type);
@@ -278,7 +278,7 @@ static PyObject *mpc_py_guard_get_outcome(Guard *self, void *unused)
 static PyObject *mpc_py_guard_get_live(Guard *self, void *unused)
 {
     (void)unused;
-    mpc_ctx *ctx = &self->space->engine->ctx;
+    mpc_ctx *ctx = &self->namespace->engine->ctx;
     if (self->closed || self->outcome != Py_None)
         Py_RETURN_FALSE;
     bool given_back = !self->refused && self->hold.owner == mpc_load(&ctx->self->owner) && !mpc_lease_mine(ctx, &self->hold);
@@ -307,7 +307,7 @@ static PyType_Slot guard_slots[] = {
     {Py_tp_dealloc, mpc_py_guard_dealloc},
     {Py_tp_methods, guard_methods},
     {Py_tp_getset, guard_getset},
-    {Py_tp_doc, "The creation of one value, from its begin to its storing: Space.guard(key)."},
+    {Py_tp_doc, "The creation of one value, from its begin to its storing: Namespace.guard(key)."},
     {0, NULL},
 };
 

@@ -127,7 +127,7 @@ static bool mpc_is_large_array(PyObject *value)
 }
 
 /* What codec.pickling() makes, (dump, forget, pieces), that nobody uses now.  Pickling runs code, which may pickle. */
-static PyObject *mpc_take_pickler(Shortcut *self, PyObject *value)
+static PyObject *mpc_take_pickler(FastPath *self, PyObject *value)
 {
     PyObject *own = NULL;
     if (mpc_is_large_array(value))
@@ -145,7 +145,7 @@ static PyObject *mpc_take_pickler(Shortcut *self, PyObject *value)
 }
 
 /* To be used again, or not: one that has failed may be in the middle of something. */
-static void mpc_keep_pickler(Shortcut *self, PyObject *own)
+static void mpc_keep_pickler(FastPath *self, PyObject *own)
 {
     PyObject *pieces = PyTuple_GET_ITEM(own, 2);
     PyObject *forgotten = PyObject_CallNoArgs(PyTuple_GET_ITEM(own, 1));
@@ -155,7 +155,7 @@ static void mpc_keep_pickler(Shortcut *self, PyObject *own)
 }
 
 /* The pickle of a value: bytes, or a tuple of pieces if some of it is large.  NULL: an exception is set. */
-PyObject *mpc_pickle(Shortcut *self, PyObject *value)
+PyObject *mpc_pickle(FastPath *self, PyObject *value)
 {
     PyObject *own = mpc_take_pickler(self, value), *bytes = NULL;
     if (!own)

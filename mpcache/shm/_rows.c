@@ -26,7 +26,7 @@ static void mpc_free_rows(rows_to_store *rows)
 }
 
 /* Make the row of an item.  False: the long way shall see it, or an exception is set. */
-static bool mpc_add_row(Shortcut *self, rows_to_store *rows, PyObject *name, PyObject *value)
+static bool mpc_add_row(FastPath *self, rows_to_store *rows, PyObject *name, PyObject *value)
 {
     struct row *row = &rows->row[rows->n];
     row->name = value == self->no_value ? NULL : mpc_mangle(self, name);
@@ -41,7 +41,7 @@ static bool mpc_add_row(Shortcut *self, rows_to_store *rows, PyObject *name, PyO
 
 /* Make all rows before the first write: a value that cannot be stored keeps the others from being stored.  `own` is a
  * copy of the caller's dict that the collector does not know: the code that runs meanwhile cannot change it. */
-static bool mpc_make_rows(Shortcut *self, PyObject *own, Py_ssize_t room, rows_to_store *rows)
+static bool mpc_make_rows(FastPath *self, PyObject *own, Py_ssize_t room, rows_to_store *rows)
 {
     PyObject *name, *value;
     rows->row = PyMem_Malloc(((size_t)room + 1) * sizeof *rows->row);
@@ -53,11 +53,11 @@ static bool mpc_make_rows(Shortcut *self, PyObject *own, Py_ssize_t room, rows_t
     return rows->row != NULL;
 }
 
-static PyObject *mpc_set_rows(Space *space, const rows_to_store *rows, u64 epoch, i64 created)
+static PyObject *mpc_set_rows(Namespace *namespace, const rows_to_store *rows, u64 epoch, i64 created)
 {
     for (Py_ssize_t i = 0; i < rows->n; i++) {
         const struct row *row = &rows->row[i];
-        mpc_status status = mpc_put_bytes(space, row->name, row->bytes, epoch, created, row->flags);
+        mpc_status status = mpc_put_bytes(namespace, row->name, row->bytes, epoch, created, row->flags);
         if (PyErr_Occurred())
             return mpc_leave_odd_key();
         if (status != MPC_OK)
@@ -74,11 +74,11 @@ static PyObject *mpc_hidden_copy(PyObject *mapping)
     return copy;
 }
 
-PyObject *mpc_fast_set_multi_in(Shortcut *self, Space *space, PyObject *mapping)
+PyObject *mpc_fast_set_multi_in(FastPath *self, Namespace *namespace, PyObject *mapping)
 {
     i64 created;
     rows_to_store rows = {0};
-    u64 epoch = mpc_epoch_now(space);
+    u64 epoch = mpc_epoch_now(namespace);
     PyObject *outcome = NULL;
 #ifdef MPC_FAULT_SIZED_BEFORE_CLOCK
     Py_ssize_t room = PyDict_GET_SIZE(mapping);
@@ -90,7 +90,7 @@ PyObject *mpc_fast_set_multi_in(Shortcut *self, Space *space, PyObject *mapping)
         Py_CLEAR(own);
 #endif
     if (own && mpc_make_rows(self, own, room, &rows))
-        outcome = mpc_set_rows(space, &rows, epoch, created);
+        outcome = mpc_set_rows(namespace, &rows, epoch, created);
     else if (!PyErr_Occurred())
         outcome = Py_NewRef(Py_NotImplemented);
     Py_XDECREF(own);

@@ -14,18 +14,18 @@
 
 /* A new reference to the space that the seat is in now: unpickling runs code, which may move it to another one. NULL
  * without an exception: it is in none. */
-static Space *mpc_current_namespace(const Shortcut *self)
+static Namespace *mpc_current_namespace(const FastPath *self)
 {
-    PyObject *space = self->seat->space;
-    return space && Py_IS_TYPE(space, Space_Type) ? (Space *)Py_NewRef(space) : NULL;
+    PyObject *namespace = self->handle->namespace;
+    return namespace && Py_IS_TYPE(namespace, Namespace_Type) ? (Namespace *)Py_NewRef(namespace) : NULL;
 }
 
 /* -- reading -------------------------------------------------------------------------------------------------------- */
 
 /* 1: may be served; 0: it is stale, or hidden; -1: an exception is set. */
-static int mpc_is_fresh(Space *space, const struct mpc_record *record, age_limit *limit)
+static int mpc_is_fresh(Namespace *namespace, const struct mpc_record *record, age_limit *limit)
 {
-    struct mpc_space *epochs = mpc_space_at(&space->engine->ctx, space->number);
+    struct mpc_namespace *epochs = mpc_namespace_at(&namespace->engine->ctx, namespace->number);
     if (record->epoch < mpc_load_acquire(&epochs->hard_at) || record->epoch < mpc_load_acquire(&epochs->soft_at))
         return 0;
     return mpc_is_young(limit, record->created);
@@ -41,7 +41,7 @@ static PyObject *mpc_int_object(PyObject *bytes)
 }
 
 /* The object that these bytes stand for.  NULL without an exception: the long way shall see what is wrong. */
-static PyObject *mpc_value_object(Shortcut *self, PyObject *bytes, u8 flags)
+static PyObject *mpc_value_object(FastPath *self, PyObject *bytes, u8 flags)
 {
     PyObject *value = NULL;
     if (flags == KEPT_BYTES)
@@ -58,20 +58,20 @@ static PyObject *mpc_value_object(Shortcut *self, PyObject *bytes, u8 flags)
 }
 
 /* `place`: of one among many, whose memory was asked for; ASKED_ALONE: of no such. */
-static PyObject *mpc_fast_get_in(Shortcut *self, Space *space, const mpc_key *key, age_limit *limit, Py_ssize_t place)
+static PyObject *mpc_fast_get_in(FastPath *self, Namespace *namespace, const mpc_key *key, age_limit *limit, Py_ssize_t place)
 {
     mpc_hit hit;
-    mpc_status status = (place < 0 ? mpc_find : mpc_find_prefetched)(&space->engine->ctx, key, &hit);
+    mpc_status status = (place < 0 ? mpc_find : mpc_find_prefetched)(&namespace->engine->ctx, key, &hit);
     if (status == MPC_ABSENT)
         return Py_NewRef(self->no_value);
-    int fresh = status == MPC_OK ? mpc_is_fresh(space, &hit.record, limit) : 0;
+    int fresh = status == MPC_OK ? mpc_is_fresh(namespace, &hit.record, limit) : 0;
     if (fresh <= 0)
         return fresh < 0 ? NULL : Py_NewRef(Py_NotImplemented);
     PyObject *bytes = mpc_alloc_bytes(hit.record.vlen, place);
     if (!bytes)
         return NULL;
     PyObject *value = NULL;
-    if (mpc_copy_value(&space->engine->ctx, &hit, PyBytes_AS_STRING(bytes)) == MPC_OK)
+    if (mpc_copy_value(&namespace->engine->ctx, &hit, PyBytes_AS_STRING(bytes)) == MPC_OK)
         value = mpc_value_object(self, bytes, hit.record.flags);
     Py_DECREF(bytes);
     return value || PyErr_Occurred() ? value : Py_NewRef(Py_NotImplemented);
@@ -84,12 +84,12 @@ typedef struct {
     u32 len;
 } name_of_key;
 
-static int mpc_parse_key_name(Space *space, const name_of_key *name, mpc_key *key)
+static int mpc_parse_key_name(Namespace *namespace, const name_of_key *name, mpc_key *key)
 {
-    mpc_ctx *ctx = &space->engine->ctx;
+    mpc_ctx *ctx = &namespace->engine->ctx;
     if (name->object)
-        return mpc_parse_key(ctx, name->object, space->number, KIND_RECORD, key);
-    mpc_key_init(ctx, key, space->number, KIND_RECORD << 4 | TYPE_STR, name->bytes, name->len);
+        return mpc_parse_key(ctx, name->object, namespace->number, KIND_RECORD, key);
+    mpc_key_init(ctx, key, namespace->number, KIND_RECORD << 4 | TYPE_STR, name->bytes, name->len);
     return 0;
 }
 
@@ -102,25 +102,25 @@ PyObject *mpc_leave_odd_key(void)
     return Py_NewRef(Py_NotImplemented);
 }
 
-static PyObject *mpc_fast_get_mangled(Shortcut *self, const name_of_key *name, age_limit *limit)
+static PyObject *mpc_fast_get_mangled(FastPath *self, const name_of_key *name, age_limit *limit)
 {
     mpc_key key;
-    Space *space = mpc_current_namespace(self);
-    if (!space)
+    Namespace *namespace = mpc_current_namespace(self);
+    if (!namespace)
         Py_RETURN_NOTIMPLEMENTED;
-    PyObject *value = mpc_parse_key_name(space, name, &key) < 0 ? mpc_leave_odd_key() : mpc_fast_get_in(self, space, &key, limit, ASKED_ALONE);
-    Py_DECREF(space);
+    PyObject *value = mpc_parse_key_name(namespace, name, &key) < 0 ? mpc_leave_odd_key() : mpc_fast_get_in(self, namespace, &key, limit, ASKED_ALONE);
+    Py_DECREF(namespace);
     return value;
 }
 
 /* A new reference to the key as the store knows it. */
-PyObject *mpc_mangle(Shortcut *self, PyObject *name)
+PyObject *mpc_mangle(FastPath *self, PyObject *name)
 {
     return self->mangler == Py_None ? Py_NewRef(name) : PyObject_CallOneArg(self->mangler, name);
 }
 
 /* args: key or keys, the lifetime or None for the region's, and whether both do not matter.  False: the long way. */
-static bool mpc_parse_age_limit(const Shortcut *self, PyObject *const *args, age_limit *limit)
+static bool mpc_parse_age_limit(const FastPath *self, PyObject *const *args, age_limit *limit)
 {
     if (args[2] != Py_False)
         return false;
@@ -130,7 +130,7 @@ static bool mpc_parse_age_limit(const Shortcut *self, PyObject *const *args, age
     return self->plain;
 }
 
-static PyObject *mpc_py_fast_path_get(Shortcut *self, PyObject *const *args, Py_ssize_t n)
+static PyObject *mpc_py_fast_path_get(FastPath *self, PyObject *const *args, Py_ssize_t n)
 {
     age_limit limit = {0};
     if (n != 3)
@@ -145,16 +145,16 @@ static PyObject *mpc_py_fast_path_get(Shortcut *self, PyObject *const *args, Py_
 
 /* All or none: one that the long way must see sends them all there.  Unpickling runs code, which shall not find the list
  * before it is whole. */
-static PyObject *mpc_fast_get_all(Shortcut *self, Space *space, const many_keys *many, age_limit *limit)
+static PyObject *mpc_fast_get_all(FastPath *self, Namespace *namespace, const many_keys *many, age_limit *limit)
 {
-    if (mpc_may_read(&space->engine->ctx) != MPC_OK)
+    if (mpc_may_read(&namespace->engine->ctx) != MPC_OK)
         Py_RETURN_NOTIMPLEMENTED;
     PyObject *values = mpc_hidden_list(many->n);
     if (!values)
         return NULL;
     for (Py_ssize_t i = 0; i < many->n; i++) {
-        mpc_prefetch_ahead(&space->engine->ctx, many, i);
-        PyObject *value = mpc_fast_get_in(self, space, &many->key[i], limit, i);
+        mpc_prefetch_ahead(&namespace->engine->ctx, many, i);
+        PyObject *value = mpc_fast_get_in(self, namespace, &many->key[i], limit, i);
         if (!value || value == Py_NotImplemented) {
             Py_DECREF(values);
             return value;
@@ -164,18 +164,18 @@ static PyObject *mpc_fast_get_all(Shortcut *self, Space *space, const many_keys 
     return mpc_release_list(values);
 }
 
-static PyObject *mpc_fast_get_multi_in(Shortcut *self, Space *space, PyObject *names, age_limit *limit)
+static PyObject *mpc_fast_get_multi_in(FastPath *self, Namespace *namespace, PyObject *names, age_limit *limit)
 {
     many_keys many;
-    if (mpc_parse_keys(space, names, &many) < 0)
+    if (mpc_parse_keys(namespace, names, &many) < 0)
         return mpc_leave_odd_key();
-    PyObject *values = mpc_fast_get_all(self, space, &many, limit);
+    PyObject *values = mpc_fast_get_all(self, namespace, &many, limit);
     mpc_free_keys(&many);
     return values;
 }
 
 /* A new reference to all keys as the store knows them. */
-static PyObject *mpc_mangle_all(Shortcut *self, PyObject *names)
+static PyObject *mpc_mangle_all(FastPath *self, PyObject *names)
 {
     if (self->mangler == Py_None)
         return Py_NewRef(names);
@@ -190,7 +190,7 @@ static PyObject *mpc_mangle_all(Shortcut *self, PyObject *names)
     return list;
 }
 
-static PyObject *mpc_py_fast_path_get_multi(Shortcut *self, PyObject *const *args, Py_ssize_t n)
+static PyObject *mpc_py_fast_path_get_multi(FastPath *self, PyObject *const *args, Py_ssize_t n)
 {
     age_limit limit = {0};
     if (n != 3 || !PyList_CheckExact(args[0]))
@@ -200,9 +200,9 @@ static PyObject *mpc_py_fast_path_get_multi(Shortcut *self, PyObject *const *arg
     PyObject *names = mpc_mangle_all(self, args[0]);
     if (!names)
         return NULL;
-    Space *space = mpc_current_namespace(self);
-    PyObject *values = space ? mpc_fast_get_multi_in(self, space, names, &limit) : Py_NewRef(Py_NotImplemented);
-    Py_XDECREF(space);
+    Namespace *namespace = mpc_current_namespace(self);
+    PyObject *values = namespace ? mpc_fast_get_multi_in(self, namespace, names, &limit) : Py_NewRef(Py_NotImplemented);
+    Py_XDECREF(namespace);
     Py_DECREF(names);
     return values;
 }
@@ -210,7 +210,7 @@ static PyObject *mpc_py_fast_path_get_multi(Shortcut *self, PyObject *const *arg
 /* -- reading what a call has returned ------------------------------------------------------------------------------- */
 
 /* args: what the key starts with, the form of what follows, the arguments, and their lifetime. */
-static PyObject *mpc_py_fast_path_call(Shortcut *self, PyObject *const *args, Py_ssize_t n)
+static PyObject *mpc_py_fast_path_call(FastPath *self, PyObject *const *args, Py_ssize_t n)
 {
     call_key key;
     age_limit limit = {.seconds = self->lifetime};
@@ -227,7 +227,7 @@ static PyObject *mpc_py_fast_path_call(Shortcut *self, PyObject *const *args, Py
 /* -- writing -------------------------------------------------------------------------------------------------------- */
 
 /* The bytes that stand for a value, or a tuple of pieces, and how they do.  NULL without an exception: the long way shall see why not. */
-PyObject *mpc_serialize(Shortcut *self, PyObject *value, u8 *flags)
+PyObject *mpc_serialize(FastPath *self, PyObject *value, u8 *flags)
 {
     PyObject *bytes = NULL;
     if (PyBytes_CheckExact(value)) {
@@ -257,7 +257,7 @@ PyObject *mpc_serialize(Shortcut *self, PyObject *value, u8 *flags)
 }
 
 /* Whether a write now could be a fill, which the long way knows how to do. */
-static int mpc_is_filling(Shortcut *self)
+static int mpc_is_filling(FastPath *self)
 {
     PyObject *fill;
     if (PyContextVar_Get(self->current_fill, NULL, &fill) < 0)
@@ -267,13 +267,13 @@ static int mpc_is_filling(Shortcut *self)
     return filling;
 }
 
-mpc_status mpc_put_bytes(Space *space, PyObject *name, PyObject *bytes, u64 epoch, i64 created, u8 flags)
+mpc_status mpc_put_bytes(Namespace *namespace, PyObject *name, PyObject *bytes, u64 epoch, i64 created, u8 flags)
 {
     mpc_key key;
     held_value held;
-    mpc_ctx *ctx = &space->engine->ctx;
+    mpc_ctx *ctx = &namespace->engine->ctx;
     mpc_value value = {.created = created, .epoch = epoch, .flags = flags};
-    if (mpc_parse_key(ctx, name, space->number, KIND_RECORD, &key) < 0 || mpc_hold_buffers(bytes, &held, &value) < 0)
+    if (mpc_parse_key(ctx, name, namespace->number, KIND_RECORD, &key) < 0 || mpc_hold_buffers(bytes, &held, &value) < 0)
         return MPC_SYSTEM;
     mpc_status status = mpc_set_value(ctx, &key, &value, &held);
     mpc_release_buffers(&held);
@@ -281,24 +281,24 @@ mpc_status mpc_put_bytes(Space *space, PyObject *name, PyObject *bytes, u64 epoc
 }
 
 /* The epoch is noted before the value is looked at: to pickle it runs code, which may take its time. */
-static PyObject *mpc_fast_set_in(Shortcut *self, Space *space, PyObject *name, PyObject *value)
+static PyObject *mpc_fast_set_in(FastPath *self, Namespace *namespace, PyObject *name, PyObject *value)
 {
     u8 flags;
     i64 created;
-    u64 epoch = mpc_epoch_now(space);
+    u64 epoch = mpc_epoch_now(namespace);
     if (mpc_now_ns(&created) < 0)
         return NULL;
     PyObject *bytes = mpc_serialize(self, value, &flags);
     if (!bytes)
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
-    mpc_status status = mpc_put_bytes(space, name, bytes, epoch, created, flags);
+    mpc_status status = mpc_put_bytes(namespace, name, bytes, epoch, created, flags);
     Py_DECREF(bytes);
     if (PyErr_Occurred())
         return mpc_leave_odd_key();
     return Py_NewRef(status == MPC_OK ? Py_True : Py_NotImplemented);
 }
 
-static PyObject *mpc_py_fast_path_set(Shortcut *self, PyObject *const *args, Py_ssize_t n)
+static PyObject *mpc_py_fast_path_set(FastPath *self, PyObject *const *args, Py_ssize_t n)
 {
     if (n != 3)
         return PyErr_Format(PyExc_TypeError, "expected key, value, ttl, not %zd arguments", n);
@@ -310,14 +310,14 @@ static PyObject *mpc_py_fast_path_set(Shortcut *self, PyObject *const *args, Py_
     PyObject *name = mpc_mangle(self, args[0]);
     if (!name)
         return NULL;
-    Space *space = mpc_current_namespace(self);
-    PyObject *outcome = space ? mpc_fast_set_in(self, space, name, args[1]) : Py_NewRef(Py_NotImplemented);
-    Py_XDECREF(space);
+    Namespace *namespace = mpc_current_namespace(self);
+    PyObject *outcome = namespace ? mpc_fast_set_in(self, namespace, name, args[1]) : Py_NewRef(Py_NotImplemented);
+    Py_XDECREF(namespace);
     Py_DECREF(name);
     return outcome;
 }
 
-static PyObject *mpc_py_fast_path_set_multi(Shortcut *self, PyObject *const *args, Py_ssize_t n)
+static PyObject *mpc_py_fast_path_set_multi(FastPath *self, PyObject *const *args, Py_ssize_t n)
 {
     if (n != 2)
         return PyErr_Format(PyExc_TypeError, "expected a dict and ttl, not %zd arguments", n);
@@ -326,28 +326,28 @@ static PyObject *mpc_py_fast_path_set_multi(Shortcut *self, PyObject *const *arg
         return NULL;
     if (filling || !PyDict_CheckExact(args[0]) || args[1] != Py_None)
         Py_RETURN_NOTIMPLEMENTED;
-    Space *space = mpc_current_namespace(self);
-    PyObject *outcome = space ? mpc_fast_set_multi_in(self, space, args[0]) : Py_NewRef(Py_NotImplemented);
-    Py_XDECREF(space);
+    Namespace *namespace = mpc_current_namespace(self);
+    PyObject *outcome = namespace ? mpc_fast_set_multi_in(self, namespace, args[0]) : Py_NewRef(Py_NotImplemented);
+    Py_XDECREF(namespace);
     return outcome;
 }
 
 /* -- the objects ---------------------------------------------------------------------------------------------------- */
 
-static int mpc_py_handle_traverse(Seat *self, visitproc visit, void *arg)
+static int mpc_py_handle_traverse(HandleBase *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->space);
+    Py_VISIT(self->namespace);
     return 0;
 }
 
-static int mpc_py_handle_clear(Seat *self)
+static int mpc_py_handle_clear(HandleBase *self)
 {
-    Py_CLEAR(self->space);
+    Py_CLEAR(self->namespace);
     return 0;
 }
 
-static void mpc_py_handle_dealloc(Seat *self)
+static void mpc_py_handle_dealloc(HandleBase *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
@@ -356,34 +356,34 @@ static void mpc_py_handle_dealloc(Seat *self)
     Py_DECREF(type);
 }
 
-static PyMemberDef seat_members[] = {
-    {"space", T_OBJECT_EX, offsetof(Seat, space), 0, "The namespace in the segment that is attached now."},
+static PyMemberDef handle_members[] = {
+    {"namespace", T_OBJECT_EX, offsetof(HandleBase, namespace), 0, "The namespace in the segment that is attached now."},
     {NULL, 0, 0, 0, NULL},
 };
 
-static PyType_Slot seat_slots[] = {
+static PyType_Slot handle_slots[] = {
     {Py_tp_dealloc, mpc_py_handle_dealloc},
     {Py_tp_traverse, mpc_py_handle_traverse},
     {Py_tp_clear, mpc_py_handle_clear},
-    {Py_tp_members, seat_members},
+    {Py_tp_members, handle_members},
     {Py_tp_doc, "Where a store is, for who must look quickly."},
     {0, NULL},
 };
 
-PyType_Spec Seat_Spec = {"mpcache.shm._engine.Seat", sizeof(Seat), 0,
-                         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, seat_slots};
+PyType_Spec HandleBase_Spec = {"mpcache.shm._engine.HandleBase", sizeof(HandleBase), 0,
+                         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, handle_slots};
 
 static PyObject *mpc_py_fast_path_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *seat, *no_value, *current_fill, *loads, *pickling, *mangler, *lifetime;
+    PyObject *handle, *no_value, *current_fill, *loads, *pickling, *mangler, *lifetime;
     (void)kwargs;
-    if (!PyArg_ParseTuple(args, "O!OOOOOO:Shortcut", Seat_Type, &seat, &no_value, &current_fill, &loads, &pickling, &mangler,
+    if (!PyArg_ParseTuple(args, "O!OOOOOO:FastPath", HandleBase_Type, &handle, &no_value, &current_fill, &loads, &pickling, &mangler,
                           &lifetime))
         return NULL;
-    Shortcut *self = (Shortcut *)type->tp_alloc(type, 0);
+    FastPath *self = (FastPath *)type->tp_alloc(type, 0);
     if (!self)
         return NULL;
-    self->seat = (Seat *)Py_NewRef(seat);
+    self->handle = (HandleBase *)Py_NewRef(handle);
     self->no_value = Py_NewRef(no_value);
     self->current_fill = Py_NewRef(current_fill);
     self->loads = Py_NewRef(loads);
@@ -393,10 +393,10 @@ static PyObject *mpc_py_fast_path_new(PyTypeObject *type, PyObject *args, PyObje
     return (PyObject *)self;
 }
 
-static int mpc_py_fast_path_traverse(Shortcut *self, visitproc visit, void *arg)
+static int mpc_py_fast_path_traverse(FastPath *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->seat);
+    Py_VISIT(self->handle);
     Py_VISIT(self->no_value);
     Py_VISIT(self->current_fill);
     Py_VISIT(self->loads);
@@ -406,9 +406,9 @@ static int mpc_py_fast_path_traverse(Shortcut *self, visitproc visit, void *arg)
     return 0;
 }
 
-static int mpc_py_fast_path_clear(Shortcut *self)
+static int mpc_py_fast_path_clear(FastPath *self)
 {
-    Py_CLEAR(self->seat);
+    Py_CLEAR(self->handle);
     Py_CLEAR(self->no_value);
     Py_CLEAR(self->current_fill);
     Py_CLEAR(self->loads);
@@ -418,7 +418,7 @@ static int mpc_py_fast_path_clear(Shortcut *self)
     return 0;
 }
 
-static void mpc_py_fast_path_dealloc(Shortcut *self)
+static void mpc_py_fast_path_dealloc(FastPath *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
@@ -429,24 +429,24 @@ static void mpc_py_fast_path_dealloc(Shortcut *self)
 
 #define FAST(f) ((PyCFunction)(void (*)(void))(f))
 
-static PyMethodDef shortcut_methods[] = {
-    {"peek", FAST(mpc_py_fast_path_get), METH_FASTCALL, "The value, NO_VALUE, or NotImplemented: ask by the long way."},
-    {"peek_multi", FAST(mpc_py_fast_path_get_multi), METH_FASTCALL, "A list of values and NO_VALUEs, or NotImplemented."},
-    {"recall", FAST(mpc_py_fast_path_call), METH_FASTCALL, "As peek, for the key of a call."},
-    {"poke", FAST(mpc_py_fast_path_set), METH_FASTCALL, "Store; True, or NotImplemented: store it by the long way."},
-    {"poke_multi", FAST(mpc_py_fast_path_set_multi), METH_FASTCALL, "Store all; True, or NotImplemented."},
+static PyMethodDef fast_path_methods[] = {
+    {"fast_get", FAST(mpc_py_fast_path_get), METH_FASTCALL, "The value, NO_VALUE, or NotImplemented: ask by the long way."},
+    {"fast_get_multi", FAST(mpc_py_fast_path_get_multi), METH_FASTCALL, "A list of values and NO_VALUEs, or NotImplemented."},
+    {"fast_call", FAST(mpc_py_fast_path_call), METH_FASTCALL, "As fast_get, for the key of a call."},
+    {"fast_set", FAST(mpc_py_fast_path_set), METH_FASTCALL, "Store; True, or NotImplemented: store it by the long way."},
+    {"fast_set_multi", FAST(mpc_py_fast_path_set_multi), METH_FASTCALL, "Store all; True, or NotImplemented."},
     {NULL, NULL, 0, NULL},
 };
 
-static PyType_Slot shortcut_slots[] = {
+static PyType_Slot fast_path_slots[] = {
     {Py_tp_new, mpc_py_fast_path_new},
     {Py_tp_dealloc, mpc_py_fast_path_dealloc},
     {Py_tp_traverse, mpc_py_fast_path_traverse},
     {Py_tp_clear, mpc_py_fast_path_clear},
-    {Py_tp_methods, shortcut_methods},
-    {Py_tp_doc, "Shortcut(seat, no_value, current_fill, loads, pickling, mangler, lifetime): gets and sets of a region, in one call each."},
+    {Py_tp_methods, fast_path_methods},
+    {Py_tp_doc, "FastPath(handle, no_value, current_fill, loads, pickling, mangler, lifetime): gets and sets of a region, in one call each."},
     {0, NULL},
 };
 
-PyType_Spec Shortcut_Spec = {"mpcache.shm._engine.Shortcut", sizeof(Shortcut), 0,
-                             Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, shortcut_slots};
+PyType_Spec FastPath_Spec = {"mpcache.shm._engine.FastPath", sizeof(FastPath), 0,
+                             Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, fast_path_slots};

@@ -60,7 +60,7 @@ static PyObject *mpc_record_tuple(PyObject *value, const struct mpc_record *reco
     return tuple;
 }
 
-static PyObject *mpc_get_record(Space *self, const mpc_key *key)
+static PyObject *mpc_get_record(Namespace *self, const mpc_key *key)
 {
     mpc_hit hit;
     PyObject *value = mpc_read_value(&self->engine->ctx, key, &hit);
@@ -69,14 +69,14 @@ static PyObject *mpc_get_record(Space *self, const mpc_key *key)
     return mpc_record_tuple(value, &hit.record);
 }
 
-static PyObject *mpc_py_namespace_get(Space *self, PyObject *name)
+static PyObject *mpc_py_namespace_get(Namespace *self, PyObject *name)
 {
     mpc_key key;
     return mpc_parse_key(&self->engine->ctx, name, self->number, KIND_RECORD, &key) < 0 ? NULL : mpc_get_record(self, &key);
 }
 
 /* 1: the key has a value that is not hidden; 0: it has none; -1: an exception is set. */
-int mpc_find_shown(Space *self, PyObject *name, mpc_hit *hit)
+int mpc_find_shown(Namespace *self, PyObject *name, mpc_hit *hit)
 {
     mpc_key key;
     mpc_ctx *ctx = &self->engine->ctx;
@@ -87,10 +87,10 @@ int mpc_find_shown(Space *self, PyObject *name, mpc_hit *hit)
         mpc_raise_status(status);
         return -1;
     }
-    return status == MPC_OK && hit->record.epoch >= mpc_load_acquire(&mpc_space_at(ctx, self->number)->hard_at);
+    return status == MPC_OK && hit->record.epoch >= mpc_load_acquire(&mpc_namespace_at(ctx, self->number)->hard_at);
 }
 
-static int mpc_py_namespace_contains(Space *self, PyObject *name)
+static int mpc_py_namespace_contains(Namespace *self, PyObject *name)
 {
     mpc_hit hit;
     return mpc_find_shown(self, name, &hit);
@@ -98,7 +98,7 @@ static int mpc_py_namespace_contains(Space *self, PyObject *name)
 
 /* Whether what the namespace holds may be told: its segment has not been removed.  A process that only lists keys, or asks
  * who holds one, has no other occasion to notice.  False: an exception is set. */
-static bool mpc_may_list(Space *self)
+static bool mpc_may_list(Namespace *self)
 {
     mpc_ctx *ctx = &self->engine->ctx;
     mpc_status status = mpc_may_read(ctx);
@@ -123,13 +123,13 @@ typedef struct {
 } found_keys;
 
 /* MPC_OK: the scan goes on; MPC_ABSENT: it is at its end. */
-static mpc_status mpc_find_keys(mpc_ctx *ctx, u16 space, u64 hard_at, mpc_cursor *cursor, found_keys *found)
+static mpc_status mpc_find_keys(mpc_ctx *ctx, u16 namespace, u64 hard_at, mpc_cursor *cursor, found_keys *found)
 {
     mpc_hit hit;
     found->n = 0;
     found->used = 0;
     while (found->n < KEYS_AT_ONCE && found->used < KEY_BYTES_AT_ONCE) {
-        mpc_status status = mpc_next_key(ctx, cursor, space, &hit, found->bytes + found->used);
+        mpc_status status = mpc_next_key(ctx, cursor, namespace, &hit, found->bytes + found->used);
         if (status != MPC_OK)
             return status;
         if (hit.record.epoch < hard_at || hit.record.kind >> 4 != KIND_RECORD)
@@ -162,12 +162,12 @@ static int mpc_put_keys(PyObject *dict, const found_keys *found)
 }
 
 /* A dict, since a key that is deleted and set again meanwhile may be seen in both its places. */
-static PyObject *mpc_collect_keys(Space *self, found_keys *found)
+static PyObject *mpc_collect_keys(Namespace *self, found_keys *found)
 {
     mpc_ctx *ctx = &self->engine->ctx;
     mpc_cursor cursor = {0};
     PyObject *dict = PyDict_New();
-    u64 hard_at = mpc_load_acquire(&mpc_space_at(ctx, self->number)->hard_at);
+    u64 hard_at = mpc_load_acquire(&mpc_namespace_at(ctx, self->number)->hard_at);
     for (mpc_status status = MPC_OK; dict && status == MPC_OK;) {
         Py_BEGIN_ALLOW_THREADS
         status = mpc_find_keys(ctx, self->number, hard_at, &cursor, found);
@@ -180,7 +180,7 @@ static PyObject *mpc_collect_keys(Space *self, found_keys *found)
     return dict;
 }
 
-static PyObject *mpc_py_namespace_keys(Space *self, PyObject *unused)
+static PyObject *mpc_py_namespace_keys(Namespace *self, PyObject *unused)
 {
     (void)unused;
     if (!mpc_may_list(self))
@@ -240,7 +240,7 @@ static int mpc_parse_parts(PyObject *bytes, PyObject *created, PyObject *expires
 }
 
 /* args: value[, created, epoch, expires, flags]; an epoch of -1 is the present one */
-int mpc_parse_value(const Space *self, PyObject *const *args, Py_ssize_t n, held_value *held, mpc_value *value)
+int mpc_parse_value(const Namespace *self, PyObject *const *args, Py_ssize_t n, held_value *held, mpc_value *value)
 {
     u64 present = mpc_epoch_now(self);
     long long epoch = n > 2 ? PyLong_AsLongLong(args[2]) : -1;
@@ -269,7 +269,7 @@ PyObject *mpc_outcome_object(mpc_ctx *ctx, mpc_status status, const mpc_key *key
 }
 
 /* args: key, value, created, epoch, expires, flags.  MPC_SYSTEM: an exception is set. */
-static mpc_status mpc_parse_and_set(Space *self, PyObject *const *args, Py_ssize_t n, mpc_key *key, mpc_value *value)
+static mpc_status mpc_parse_and_set(Namespace *self, PyObject *const *args, Py_ssize_t n, mpc_key *key, mpc_value *value)
 {
     held_value held;
     mpc_ctx *ctx = &self->engine->ctx;
@@ -284,7 +284,7 @@ static mpc_status mpc_parse_and_set(Space *self, PyObject *const *args, Py_ssize
     return MPC_SYSTEM;
 }
 
-static PyObject *mpc_py_namespace_set(Space *self, PyObject *const *args, Py_ssize_t n)
+static PyObject *mpc_py_namespace_set(Namespace *self, PyObject *const *args, Py_ssize_t n)
 {
     mpc_key key;
     mpc_value value;
@@ -293,15 +293,15 @@ static PyObject *mpc_py_namespace_set(Space *self, PyObject *const *args, Py_ssi
 }
 
 /* A guard of another segment (this one's predecessor, perhaps) proves nothing here. */
-static mpc_status mpc_fill_under(Space *self, const Guard *guard, const mpc_key *key, mpc_value *value, held_value *held)
+static mpc_status mpc_fill_under(Namespace *self, const Guard *guard, const mpc_key *key, mpc_value *value, held_value *held)
 {
-    if (guard->refused || guard->space->engine != self->engine)
+    if (guard->refused || guard->namespace->engine != self->engine)
         return MPC_REFUSED;
     return mpc_store_value(&self->engine->ctx, mpc_fill, key, value, held, &guard->hold);
 }
 
 /* args: guard, key, value, created, expires, flags */
-static PyObject *mpc_py_namespace_fill(Space *self, PyObject *const *args, Py_ssize_t n)
+static PyObject *mpc_py_namespace_fill(Namespace *self, PyObject *const *args, Py_ssize_t n)
 {
     mpc_key key;
     mpc_value value;
@@ -321,7 +321,7 @@ static PyObject *mpc_py_namespace_fill(Space *self, PyObject *const *args, Py_ss
     return outcome;
 }
 
-static PyObject *mpc_py_namespace_delete(Space *self, PyObject *name)
+static PyObject *mpc_py_namespace_delete(Namespace *self, PyObject *name)
 {
     mpc_key key;
     if (mpc_parse_key(&self->engine->ctx, name, self->number, KIND_RECORD, &key) < 0)
@@ -377,7 +377,7 @@ PyObject *mpc_release_list(PyObject *list)
 }
 
 /* All or none: one that is no key keeps the others from being touched. */
-int mpc_parse_keys(Space *self, PyObject *names, many_keys *many)
+int mpc_parse_keys(Namespace *self, PyObject *names, many_keys *many)
 {
     *many = (many_keys){.names = mpc_tuple_of(names)};
     if (!many->names)
@@ -395,7 +395,7 @@ int mpc_parse_keys(Space *self, PyObject *names, many_keys *many)
     return -1;
 }
 
-static PyObject *mpc_py_namespace_get_multi(Space *self, PyObject *names)
+static PyObject *mpc_py_namespace_get_multi(Namespace *self, PyObject *names)
 {
     many_keys many;
     if (mpc_parse_keys(self, names, &many) < 0)
@@ -415,7 +415,7 @@ static PyObject *mpc_py_namespace_get_multi(Space *self, PyObject *names)
 
 /* True: stored; False: its shard stayed busy; None: it is too large.  A value that fits is stored whatever became of
  * those before it. */
-static PyObject *mpc_set_row(Space *self, PyObject *args)
+static PyObject *mpc_set_row(Namespace *self, PyObject *args)
 {
     mpc_key key;
     mpc_value value;
@@ -427,7 +427,7 @@ static PyObject *mpc_set_row(Space *self, PyObject *args)
     return status == MPC_TOO_LARGE ? Py_NewRef(Py_None) : mpc_outcome_object(&self->engine->ctx, status, &key, &value);
 }
 
-static PyObject *mpc_py_namespace_set_multi(Space *self, PyObject *rows)
+static PyObject *mpc_py_namespace_set_multi(Namespace *self, PyObject *rows)
 {
     PyObject *all = mpc_tuple_of(rows), *list = all ? mpc_hidden_list(PyTuple_GET_SIZE(all)) : NULL;
     for (Py_ssize_t i = 0; list && i < PyTuple_GET_SIZE(all); i++) {
@@ -442,7 +442,7 @@ static PyObject *mpc_py_namespace_set_multi(Space *self, PyObject *rows)
 }
 
 /* How many of them were there. */
-static PyObject *mpc_py_namespace_delete_multi(Space *self, PyObject *names)
+static PyObject *mpc_py_namespace_delete_multi(Namespace *self, PyObject *names)
 {
     many_keys many;
     mpc_status status = MPC_OK;
@@ -462,7 +462,7 @@ static PyObject *mpc_py_namespace_delete_multi(Space *self, PyObject *names)
 /* -- the namespace ---------------------------------------------------------------------------------------------------- */
 
 /* False: an exception is set. */
-static bool mpc_may_change(Space *self)
+static bool mpc_may_change(Namespace *self)
 {
     mpc_status status = mpc_enter(&self->engine->ctx);
     if (status == MPC_OK)
@@ -472,7 +472,7 @@ static bool mpc_may_change(Space *self)
     return status == MPC_OK;
 }
 
-static PyObject *mpc_py_namespace_invalidate(Space *self, PyObject *hard)
+static PyObject *mpc_py_namespace_invalidate(Namespace *self, PyObject *hard)
 {
     int is_hard = PyObject_IsTrue(hard);
     if (is_hard < 0 || !mpc_may_change(self))
@@ -480,7 +480,7 @@ static PyObject *mpc_py_namespace_invalidate(Space *self, PyObject *hard)
     return PyLong_FromUnsignedLongLong(mpc_invalidate(&self->engine->ctx, self->number, is_hard));
 }
 
-static PyObject *mpc_py_namespace_clear(Space *self, PyObject *unused)
+static PyObject *mpc_py_namespace_clear(Namespace *self, PyObject *unused)
 {
     (void)unused;
     if (!mpc_may_change(self))
@@ -489,18 +489,18 @@ static PyObject *mpc_py_namespace_clear(Space *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-static PyObject *mpc_py_namespace_epochs(Space *self, PyObject *unused)
+static PyObject *mpc_py_namespace_epochs(Namespace *self, PyObject *unused)
 {
     (void)unused;
     if (mpc_retired(&self->engine->ctx))
         return mpc_raise_status(MPC_RETIRED);
-    struct mpc_space *space = mpc_space_at(&self->engine->ctx, self->number);
-    u64 hard = mpc_load_acquire(&space->hard_at), soft = mpc_load_acquire(&space->soft_at);
-    return Py_BuildValue("(KKK)", (unsigned long long)mpc_load_acquire(&space->epoch), (unsigned long long)hard,
+    struct mpc_namespace *namespace = mpc_namespace_at(&self->engine->ctx, self->number);
+    u64 hard = mpc_load_acquire(&namespace->hard_at), soft = mpc_load_acquire(&namespace->soft_at);
+    return Py_BuildValue("(KKK)", (unsigned long long)mpc_load_acquire(&namespace->epoch), (unsigned long long)hard,
                          (unsigned long long)soft);
 }
 
-static PyObject *mpc_py_namespace_lease(Space *self, PyObject *const *args, Py_ssize_t n)
+static PyObject *mpc_py_namespace_lease(Namespace *self, PyObject *const *args, Py_ssize_t n)
 {
     if (n != 2)
         return PyErr_Format(PyExc_TypeError, "expected key and whether it is a record's, not %zd arguments", n);
@@ -508,13 +508,13 @@ static PyObject *mpc_py_namespace_lease(Space *self, PyObject *const *args, Py_s
     return record < 0 ? NULL : mpc_new_lease(self, args[0], record ? KIND_RECORD : KIND_MUTEX);
 }
 
-static PyObject *mpc_py_namespace_guard(Space *self, PyObject *name)
+static PyObject *mpc_py_namespace_guard(Namespace *self, PyObject *name)
 {
     return mpc_new_guard(self, name);
 }
 
 /* The pid of whoever holds the key's lease, or None. */
-static PyObject *mpc_py_namespace_holder(Space *self, PyObject *const *args, Py_ssize_t n)
+static PyObject *mpc_py_namespace_holder(Namespace *self, PyObject *const *args, Py_ssize_t n)
 {
     mpc_key key;
     u64 owner;
@@ -532,7 +532,7 @@ static PyObject *mpc_py_namespace_holder(Space *self, PyObject *const *args, Py_
 
 PyObject *mpc_new_namespace(Engine *engine, u16 number)
 {
-    Space *self = PyObject_New(Space, Space_Type);
+    Namespace *self = PyObject_New(Namespace, Namespace_Type);
     if (self) {
         self->engine = (Engine *)Py_NewRef(engine);
         self->number = number;
@@ -540,7 +540,7 @@ PyObject *mpc_new_namespace(Engine *engine, u16 number)
     return (PyObject *)self;
 }
 
-static void mpc_py_namespace_dealloc(Space *self)
+static void mpc_py_namespace_dealloc(Namespace *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     Py_XDECREF(self->engine);
@@ -548,7 +548,7 @@ static void mpc_py_namespace_dealloc(Space *self)
     Py_DECREF(type);
 }
 
-static PyObject *mpc_py_namespace_get_engine(Space *self, void *unused)
+static PyObject *mpc_py_namespace_get_engine(Namespace *self, void *unused)
 {
     (void)unused;
     return Py_NewRef(self->engine);
@@ -556,7 +556,7 @@ static PyObject *mpc_py_namespace_get_engine(Space *self, void *unused)
 
 #define FAST(f) ((PyCFunction)(void (*)(void))(f))
 
-static PyMethodDef space_methods[] = {
+static PyMethodDef namespace_methods[] = {
     {"get", (PyCFunction)mpc_py_namespace_get, METH_O, "(value, created, epoch, flags, expires, version) of the key, or None."},
     {"set", FAST(mpc_py_namespace_set), METH_FASTCALL, "Store; False if the shard stayed busy and the key has no value now."},
     {"add", FAST(mpc_py_namespace_add), METH_FASTCALL, "Store unless the key has a value; whether it did."},
@@ -580,19 +580,19 @@ static PyMethodDef space_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyGetSetDef space_getset[] = {
+static PyGetSetDef namespace_getset[] = {
     {"engine", (getter)mpc_py_namespace_get_engine, NULL, "The segment.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-static PyType_Slot space_slots[] = {
+static PyType_Slot namespace_slots[] = {
     {Py_tp_dealloc, mpc_py_namespace_dealloc},
-    {Py_tp_methods, space_methods},
-    {Py_tp_getset, space_getset},
+    {Py_tp_methods, namespace_methods},
+    {Py_tp_getset, namespace_getset},
     {Py_sq_contains, mpc_py_namespace_contains},
     {Py_tp_doc, "One namespace of a segment: Engine.space(name)."},
     {0, NULL},
 };
 
-PyType_Spec Space_Spec = {"mpcache.shm._engine.Space", sizeof(Space), 0,
-                          Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, space_slots};
+PyType_Spec Namespace_Spec = {"mpcache.shm._engine.Namespace", sizeof(Namespace), 0,
+                          Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, namespace_slots};

@@ -104,12 +104,12 @@ static u64 digest_of(const u8 *value, u32 len)
     return hash;
 }
 
-static mpc_key key_number(struct worker *me, u16 space, u32 number)
+static mpc_key key_number(struct worker *me, u16 namespace, u32 number)
 {
     mpc_key key;
     static _Thread_local u32 name;
     name = number;
-    mpc_key_init(me->ctx, &key, space, 0, &name, sizeof name);
+    mpc_key_init(me->ctx, &key, namespace, 0, &name, sizeof name);
     return key;
 }
 
@@ -281,7 +281,7 @@ static void invalidate(struct worker *me)
 {
     mpc_key key = key_number(me, me->other, 0);
     mpc_value value = make_value(me, 0, 0, false);
-    value.epoch = mpc_load_acquire(&mpc_space_at(me->ctx, me->other)->epoch);
+    value.epoch = mpc_load_acquire(&mpc_namespace_at(me->ctx, me->other)->epoch);
     mpc_set(me->ctx, &key, &value, MPC_SHARD_WAIT_NS);
     mpc_invalidate(me->ctx, me->other, roll(me, 2));
     if (roll(me, 4) == 0)
@@ -299,7 +299,7 @@ static void be_born(struct worker *me)
     me->ctx->header = (struct mpc_header *)segment;
     if (mpc_register(me->ctx) != MPC_OK)
         abort();
-    if (mpc_space_open(me->ctx, "other", 5, &me->other) != MPC_OK)
+    if (mpc_namespace_open(me->ctx, "other", 5, &me->other) != MPC_OK)
         complain("a namespace cannot be opened", 0, 0);
 }
 

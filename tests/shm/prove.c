@@ -418,9 +418,9 @@ static void act_fill(mpc_ctx *ctx)
 
 static void act_invalidate(mpc_ctx *ctx)
 {
-    u16 space;
+    u16 namespace;
     mpc_invalidate(ctx, 0, false);
-    mpc_space_open(ctx, "another", 7, &space);
+    mpc_namespace_open(ctx, "another", 7, &namespace);
 }
 
 static void act_attach_and_detach(mpc_ctx *ctx)

@@ -38,7 +38,7 @@ static mpc_status mpc_check_record(const mpc_ctx *ctx, const struct mpc_log *log
     if (mpc_word_ring(record.version) == log->which && mpc_word_position(record.version) > at)
         return mpc_report_broken(why, room, "the record at %llu is of a later version, %llu", LL(at),
                       LL(mpc_word_position(record.version)));
-    u64 salt = (u64)record.space << 8 | record.kind;
+    u64 salt = (u64)record.namespace << 8 | record.kind;
     if (mpc_hash(ctx->seed, salt, mpc_log_at(log, at) + sizeof record, record.klen) != record.hash)
         return mpc_report_broken(why, room, "the key of the record at %llu does not have its hash", LL(at));
     return MPC_OK;
@@ -74,7 +74,7 @@ static mpc_status mpc_check_slot(mpc_ctx *ctx, struct mpc_shard *shard, u64 i, u
     u64 named;
     if (mpc_slot_naming(ctx, shard, record.hash, mpc_word(0, 0, mpc_word_ring(word), record.position), &named) == NULL)
         return mpc_report_broken(why, room, "slot %llu lies in another key's bucket", LL(i));
-    mpc_key key = {at + sizeof record, record.klen, record.space, record.kind, record.hash};
+    mpc_key key = {at + sizeof record, record.klen, record.namespace, record.kind, record.hash};
     if (mpc_look_up(ctx, shard, &key, &first) == MPC_OK && !mpc_same_place(first.word, word))
         return mpc_report_broken(why, room, "the key of slot %llu stands in two slots", LL(i));
     return MPC_OK;
@@ -134,13 +134,13 @@ static mpc_status mpc_check_leases(mpc_ctx *ctx, char *why, size_t room)
     return MPC_OK;
 }
 
-static mpc_status mpc_check_spaces(mpc_ctx *ctx, char *why, size_t room)
+static mpc_status mpc_check_namespaces(mpc_ctx *ctx, char *why, size_t room)
 {
     for (u16 i = 0; i < MPC_NAMESPACES; i++) {
-        struct mpc_space *space = mpc_space_at(ctx, i);
-        u64 hard = mpc_load(&space->hard_at), soft = mpc_load(&space->soft_at), clear = mpc_load(&space->clear_at);
-        u64 epoch = mpc_load_acquire(&space->epoch);
-        if (hard > epoch || soft > epoch || clear > epoch || space->name_bytes > MPC_NAME_BYTES)
+        struct mpc_namespace *namespace = mpc_namespace_at(ctx, i);
+        u64 hard = mpc_load(&namespace->hard_at), soft = mpc_load(&namespace->soft_at), clear = mpc_load(&namespace->clear_at);
+        u64 epoch = mpc_load_acquire(&namespace->epoch);
+        if (hard > epoch || soft > epoch || clear > epoch || namespace->name_bytes > MPC_NAME_BYTES)
             return mpc_report_broken(why, room, "namespace %u was invalidated in an epoch that has not come", i);
     }
     return MPC_OK;
@@ -160,7 +160,7 @@ mpc_status mpc_check(mpc_ctx *ctx, char *why, size_t room)
         status = mpc_check_shard(ctx, i, why, room);
     if (status == MPC_OK)
         status = mpc_check_leases(ctx, why, room);
-    return status == MPC_OK ? mpc_check_spaces(ctx, why, room) : status;
+    return status == MPC_OK ? mpc_check_namespaces(ctx, why, room) : status;
 }
 
 /* -- numbers ----------------------------------------------------------------------------------------------------- */
@@ -234,6 +234,6 @@ void mpc_stats_read(mpc_ctx *ctx, mpc_stats *stats)
     mpc_sum_processes(ctx, stats);
     mpc_sum_leases(ctx, stats);
     for (u16 i = 0; i < MPC_NAMESPACES; i++)
-        stats->namespaces += mpc_load(&mpc_space_at(ctx, i)->used) != 0;
+        stats->namespaces += mpc_load(&mpc_namespace_at(ctx, i)->used) != 0;
     stats->largest_value = mpc_largest_value(ctx, 64);
 }

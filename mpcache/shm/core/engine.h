@@ -52,7 +52,7 @@ typedef struct mpc_ctx {
 typedef struct {
     const void *bytes;
     u32 len;
-    u16 space;
+    u16 namespace;
     u8 kind;
     u64 hash;
 } mpc_key;
@@ -174,11 +174,11 @@ u32 mpc_word_of(u64 owner);
 
 /* -- namespaces and keys: space.c, hash.c ------------------------------------------------------------------- */
 #define MPC_NO_NAME UINT32_MAX
-u32 mpc_space_name(mpc_ctx *ctx, u16 which, char name[MPC_NAME_BYTES]);
-mpc_status mpc_space_open(mpc_ctx *ctx, const char *name, size_t len, u16 *space);
-u64 mpc_invalidate(mpc_ctx *ctx, u16 space, bool hard);
-void mpc_clear(mpc_ctx *ctx, u16 space);
-void mpc_key_init(const mpc_ctx *ctx, mpc_key *key, u16 space, u8 kind, const void *bytes, u32 len);
+u32 mpc_namespace_name(mpc_ctx *ctx, u16 which, char name[MPC_NAME_BYTES]);
+mpc_status mpc_namespace_open(mpc_ctx *ctx, const char *name, size_t len, u16 *namespace);
+u64 mpc_invalidate(mpc_ctx *ctx, u16 namespace, bool hard);
+void mpc_clear(mpc_ctx *ctx, u16 namespace);
+void mpc_key_init(const mpc_ctx *ctx, mpc_key *key, u16 namespace, u8 kind, const void *bytes, u32 len);
 void mpc_key_hash128(const mpc_ctx *ctx, const mpc_key *key, u64 out[2]);
 u64 mpc_hash(const u64 seed[2], u64 salt, const void *bytes, size_t n);
 
@@ -192,7 +192,7 @@ mpc_status mpc_copy(mpc_ctx *ctx, const mpc_hit *hit, void *to);
 mpc_status mpc_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64 wait_ns);
 mpc_status mpc_fill(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, const mpc_hold *guard, u64 wait_ns);
 mpc_status mpc_delete(mpc_ctx *ctx, const mpc_key *key, u64 wait_ns);
-mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 space, mpc_hit *hit, u8 key[MPC_MAX_KEY]);
+mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 namespace, mpc_hit *hit, u8 key[MPC_MAX_KEY]);
 void mpc_drop(mpc_ctx *ctx, const mpc_key *key);
 u64 mpc_largest_value(const mpc_ctx *ctx, u32 klen);
 
@@ -224,9 +224,9 @@ mpc_status mpc_check(mpc_ctx *ctx, char *why, size_t room);
 u32 mpc_leases_of_others(mpc_ctx *ctx);
 
 /* -- small shared helpers ------------------------------------------------------------------------------------------ */
-static inline struct mpc_space *mpc_space_at(const mpc_ctx *ctx, u16 space)
+static inline struct mpc_namespace *mpc_namespace_at(const mpc_ctx *ctx, u16 namespace)
 {
-    return (struct mpc_space *)(ctx->base + ctx->geometry.spaces_at) + space % MPC_NAMESPACES;
+    return (struct mpc_namespace *)(ctx->base + ctx->geometry.namespaces_at) + namespace % MPC_NAMESPACES;
 }
 
 static inline struct mpc_slot *mpc_slot_at(const mpc_ctx *ctx, u32 slot)

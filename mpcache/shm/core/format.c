@@ -38,8 +38,8 @@ static void mpc_plan_tables(struct mpc_geometry *g, u32 slots, u32 lease_buckets
     g->slots = slots;
     g->namespaces = MPC_NAMESPACES;
     g->lease_buckets = lease_buckets;
-    g->spaces_at = 4096;
-    g->slots_at = g->spaces_at + MPC_NAMESPACES * sizeof(struct mpc_space);
+    g->namespaces_at = 4096;
+    g->slots_at = g->namespaces_at + MPC_NAMESPACES * sizeof(struct mpc_namespace);
     g->leases_at = g->slots_at + (u64)slots * sizeof(struct mpc_slot);
     g->shards_at = mpc_round_up(g->leases_at + (u64)lease_buckets * sizeof(struct mpc_lease_bucket), 4096);
 }
@@ -102,8 +102,8 @@ mpc_status mpc_format(u8 *base, const struct mpc_geometry *geometry)
         mpc_format_shard(base, geometry, i);
     header->magic = MPC_MAGIC;
     header->checksum = mpc_header_checksum(header);
-    struct mpc_space *spaces = (struct mpc_space *)(base + geometry->spaces_at);
-    mpc_store_release(&spaces[0].used, 1); /* '' is always there */
+    struct mpc_namespace *namespaces = (struct mpc_namespace *)(base + geometry->namespaces_at);
+    mpc_store_release(&namespaces[0].used, 1); /* '' is always there */
     return MPC_OK;
 }
 

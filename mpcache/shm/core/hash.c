@@ -58,12 +58,12 @@ u64 mpc_hash(const u64 seed[2], u64 salt, const void *bytes, size_t n)
 
 static u64 mpc_salt_of(const mpc_key *key)
 {
-    return (u64)key->space << 8 | key->kind;
+    return (u64)key->namespace << 8 | key->kind;
 }
 
-void mpc_key_init(const mpc_ctx *ctx, mpc_key *key, u16 space, u8 kind, const void *bytes, u32 len)
+void mpc_key_init(const mpc_ctx *ctx, mpc_key *key, u16 namespace, u8 kind, const void *bytes, u32 len)
 {
-    *key = (mpc_key){.bytes = bytes, .len = len, .space = space, .kind = kind};
+    *key = (mpc_key){.bytes = bytes, .len = len, .namespace = namespace, .kind = kind};
     key->hash = mpc_hash(ctx->seed, mpc_salt_of(key), bytes, len);
 }
 

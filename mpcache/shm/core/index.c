@@ -64,7 +64,7 @@ bool mpc_record_at(const mpc_ctx *ctx, struct mpc_shard *shard, u64 word, struct
 static bool mpc_is_key(const struct mpc_record *record, const mpc_key *key, const u8 *at)
 {
     return record->hash == key->hash && record->klen == key->len && record->kind == key->kind &&
-           record->space == key->space && mpc_same_bytes(at + sizeof *record, key->bytes, key->len);
+           record->namespace == key->namespace && mpc_same_bytes(at + sizeof *record, key->bytes, key->len);
 }
 
 /* MPC_OK: found.  MPC_ABSENT: this slot is another's.  MPC_LAPPED: it changed while it was looked at. */

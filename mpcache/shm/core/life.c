@@ -183,7 +183,7 @@ u64 mpc_pid_of(mpc_ctx *ctx, u64 owner)
 
 static void mpc_free_locks_of(mpc_ctx *ctx, u32 slot)
 {
-    mpc_free_word_of(&ctx->header->spaces_lock, slot);
+    mpc_free_word_of(&ctx->header->namespaces_lock, slot);
     for (u32 i = 0; i < ctx->geometry.shards; i++)
         mpc_free_word_of(&mpc_shard_at(ctx, i)->lock, slot);
     mpc_lease_free_slot(ctx, slot);

@@ -188,7 +188,7 @@ u64 mpc_log_append_locked(struct mpc_log *log, const mpc_key *key, const mpc_val
     struct mpc_record record = {
         .position = position, .units = (u32)units, .klen = (u16)key->len, .kind = key->kind, .flags = value->flags,
         .version = value->version ? value->version : mpc_word(0, 0, log->which, position), .hash = key->hash,
-        .vlen = (u32)value->len, .space = key->space, .guest = guest, .epoch = value->epoch, .created = value->created,
+        .vlen = (u32)value->len, .namespace = key->namespace, .guest = guest, .epoch = value->epoch, .created = value->created,
         .expires = value->expires,
     };
 #ifdef MPC_FAULT_HEAD_FIRST

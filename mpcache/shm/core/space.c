@@ -8,30 +8,30 @@
 #include "engine.h"
 
 /* A private copy of the name of namespace `which`, and its length; MPC_NO_NAME: there is no such namespace. */
-u32 mpc_space_name(mpc_ctx *ctx, u16 which, char name[MPC_NAME_BYTES])
+u32 mpc_namespace_name(mpc_ctx *ctx, u16 which, char name[MPC_NAME_BYTES])
 {
-    struct mpc_space *space = mpc_space_at(ctx, which);
+    struct mpc_namespace *namespace = mpc_namespace_at(ctx, which);
     u32 len;
-    if (mpc_load_acquire(&space->used) == 0)
+    if (mpc_load_acquire(&namespace->used) == 0)
         return MPC_NO_NAME;
-    mpc_copy_out(&len, &space->name_bytes, sizeof len);
+    mpc_copy_out(&len, &namespace->name_bytes, sizeof len);
     if (len > MPC_NAME_BYTES)
         return MPC_NO_NAME;
-    mpc_copy_out(name, space->name, len);
+    mpc_copy_out(name, namespace->name, len);
     return len;
 }
 
 static bool mpc_namespace_is_called(mpc_ctx *ctx, u16 which, const char *name, size_t len)
 {
     char there[MPC_NAME_BYTES];
-    return mpc_space_name(ctx, which, there) == len && memcmp(there, name, len) == 0;
+    return mpc_namespace_name(ctx, which, there) == len && memcmp(there, name, len) == 0;
 }
 
 /* Names are never removed, so what is in use before `end` stays as it is. */
 static bool mpc_find_namespace(mpc_ctx *ctx, const char *name, size_t len, u16 *found)
 {
     for (u16 i = 0; i < MPC_NAMESPACES; i++) {
-        if (mpc_load_acquire(&mpc_space_at(ctx, i)->used) == 0)
+        if (mpc_load_acquire(&mpc_namespace_at(ctx, i)->used) == 0)
             return false;
         if (mpc_namespace_is_called(ctx, i, name, len)) {
             *found = i;
@@ -46,13 +46,13 @@ static mpc_status mpc_make_namespace_locked(mpc_ctx *ctx, const char *name, size
     if (mpc_find_namespace(ctx, name, len, made))
         return MPC_OK;
     for (u16 i = 0; i < MPC_NAMESPACES; i++) {
-        struct mpc_space *space = mpc_space_at(ctx, i);
-        if (mpc_load(&space->used) != 0)
+        struct mpc_namespace *namespace = mpc_namespace_at(ctx, i);
+        if (mpc_load(&namespace->used) != 0)
             continue;
-        mpc_copy_in(space->name, name, len);
-        space->name_bytes = (u32)len;
+        mpc_copy_in(namespace->name, name, len);
+        namespace->name_bytes = (u32)len;
         MPC_POINT();
-        mpc_store_release(&space->used, 1);
+        mpc_store_release(&namespace->used, 1);
         *made = i;
         return MPC_OK;
     }
@@ -60,7 +60,7 @@ static mpc_status mpc_make_namespace_locked(mpc_ctx *ctx, const char *name, size
 }
 
 /* Find the namespace of that name, or make it. */
-mpc_status mpc_space_open(mpc_ctx *ctx, const char *name, size_t len, u16 *found)
+mpc_status mpc_namespace_open(mpc_ctx *ctx, const char *name, size_t len, u16 *found)
 {
     if (len > MPC_NAME_BYTES)
         return MPC_NAME_TOO_LONG;
@@ -69,10 +69,10 @@ mpc_status mpc_space_open(mpc_ctx *ctx, const char *name, size_t len, u16 *found
         return MPC_OK;
     if (status != MPC_OK)
         return status;
-    if (!mpc_lock(ctx, &ctx->header->spaces_lock, MPC_SHARD_WAIT_NS))
+    if (!mpc_lock(ctx, &ctx->header->namespaces_lock, MPC_SHARD_WAIT_NS))
         return MPC_BUSY;
     status = mpc_make_namespace_locked(ctx, name, len, found);
-    mpc_unlock(ctx, &ctx->header->spaces_lock);
+    mpc_unlock(ctx, &ctx->header->namespaces_lock);
     return status;
 }
 
@@ -85,23 +85,23 @@ static void mpc_raise_to(a64 *mark, u64 epoch)
 
 /* The mark follows the count: in between, records of the new epoch are written that the mark will spare, which is
  * right, for this call has not returned.  Returns the new epoch. */
-static u64 mpc_next_epoch(struct mpc_space *space)
+static u64 mpc_next_epoch(struct mpc_namespace *namespace)
 {
-    u64 epoch = atomic_fetch_add(&space->epoch, 1) + 1;
+    u64 epoch = atomic_fetch_add(&namespace->epoch, 1) + 1;
     MPC_POINT();
     return epoch;
 }
 
 u64 mpc_invalidate(mpc_ctx *ctx, u16 which, bool hard)
 {
-    struct mpc_space *space = mpc_space_at(ctx, which);
-    u64 epoch = mpc_next_epoch(space);
-    mpc_raise_to(hard ? &space->hard_at : &space->soft_at, epoch);
+    struct mpc_namespace *namespace = mpc_namespace_at(ctx, which);
+    u64 epoch = mpc_next_epoch(namespace);
+    mpc_raise_to(hard ? &namespace->hard_at : &namespace->soft_at, epoch);
     return epoch;
 }
 
 void mpc_clear(mpc_ctx *ctx, u16 which)
 {
-    struct mpc_space *space = mpc_space_at(ctx, which);
-    mpc_raise_to(&space->clear_at, mpc_next_epoch(space));
+    struct mpc_namespace *namespace = mpc_namespace_at(ctx, which);
+    mpc_raise_to(&namespace->clear_at, mpc_next_epoch(namespace));
 }

@@ -92,7 +92,7 @@ mpc_status mpc_copy(mpc_ctx *ctx, const mpc_hit *hit, void *to)
 
 /* What a slot holds of the namespace.  The tail may have passed the record because it was moved, which leaves the slot
  * its own: it is looked at again. */
-static bool mpc_read_slot(mpc_ctx *ctx, struct mpc_shard *shard, a64 *slot, u16 space, mpc_hit *hit, u8 key[MPC_MAX_KEY])
+static bool mpc_read_slot(mpc_ctx *ctx, struct mpc_shard *shard, a64 *slot, u16 namespace, mpc_hit *hit, u8 key[MPC_MAX_KEY])
 {
     u64 word = mpc_load_acquire(slot);
     for (int i = 0; word != 0 && i < SLOT_READS; i++) {
@@ -100,7 +100,7 @@ static bool mpc_read_slot(mpc_ctx *ctx, struct mpc_shard *shard, a64 *slot, u16 
         *hit = (mpc_hit){.slot = slot, .word = word, .ring = &shard->ring[mpc_word_ring(word)]};
         MPC_POINT();
         if (mpc_record_at(ctx, shard, word, &hit->record, &at)) {
-            bool wanted = hit->record.space == space && !mpc_is_gone(ctx, &hit->record);
+            bool wanted = hit->record.namespace == namespace && !mpc_is_gone(ctx, &hit->record);
             if (wanted)
                 mpc_copy_out(key, at + sizeof hit->record, hit->record.klen);
             if (mpc_still_valid(hit))
@@ -119,7 +119,7 @@ static bool mpc_read_slot(mpc_ctx *ctx, struct mpc_shard *shard, a64 *slot, u16 
 
 /* The next key of the namespace that can be served, in no order; ABSENT at the end.  Keys that come or go while
  * one looks may or may not be seen, or twice.  One that stays is seen: moved or overwritten, it keeps its slot. */
-mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 space, mpc_hit *hit, u8 key[MPC_MAX_KEY])
+mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 namespace, mpc_hit *hit, u8 key[MPC_MAX_KEY])
 {
     u64 slots = (u64)ctx->geometry.index_buckets * MPC_SLOTS_PER_BUCKET;
     for (; cursor->shard < ctx->geometry.shards; cursor->shard++, cursor->slot = 0) {
@@ -128,7 +128,7 @@ mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 space, mpc_hit *hi
         while (cursor->slot < slots) {
             if (mpc_retired(ctx))
                 return MPC_RETIRED; /* a remover does not wait for the end of a scan */
-            if (mpc_read_slot(ctx, shard, &index[cursor->slot++], space, hit, key))
+            if (mpc_read_slot(ctx, shard, &index[cursor->slot++], namespace, hit, key))
                 return MPC_OK;
         }
     }
@@ -280,8 +280,8 @@ mpc_status mpc_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64
 
 static bool mpc_is_invalidated(mpc_ctx *ctx, u16 which, u64 epoch)
 {
-    struct mpc_space *space = mpc_space_at(ctx, which);
-    return epoch < mpc_load_acquire(&space->hard_at) || epoch < mpc_load_acquire(&space->clear_at);
+    struct mpc_namespace *namespace = mpc_namespace_at(ctx, which);
+    return epoch < mpc_load_acquire(&namespace->hard_at) || epoch < mpc_load_acquire(&namespace->clear_at);
 }
 
 static mpc_status mpc_fill_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
@@ -291,7 +291,7 @@ static mpc_status mpc_fill_locked(mpc_ctx *ctx, struct mpc_shard *shard, const m
     mpc_hit put;
     if (!mpc_lease_fill_begin(ctx, key, guard, wait_ns, &status))
         return status;
-    if (mpc_is_invalidated(ctx, key->space, value->epoch))
+    if (mpc_is_invalidated(ctx, key->namespace, value->epoch))
         status = MPC_REFUSED;
     else
         status = mpc_put_locked(ctx, shard, key, value, &put);

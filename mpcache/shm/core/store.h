@@ -132,7 +132,7 @@ static inline bool mpc_still_valid(const mpc_hit *hit)
 /* No longer to be served by anyone: expired, or of an epoch before the namespace was cleared. */
 static inline bool mpc_is_gone(mpc_ctx *ctx, const struct mpc_record *record)
 {
-    if (record->epoch < mpc_load_acquire(&mpc_space_at(ctx, record->space)->clear_at))
+    if (record->epoch < mpc_load_acquire(&mpc_namespace_at(ctx, record->namespace)->clear_at))
         return true;
     return record->expires != 0 && record->expires <= mpc_wall_ns();
 }
@@ -140,7 +140,7 @@ static inline bool mpc_is_gone(mpc_ctx *ctx, const struct mpc_record *record)
 /* Gone, or of an epoch before the namespace was invalidated. */
 static inline bool mpc_is_hidden(mpc_ctx *ctx, const struct mpc_record *record)
 {
-    return mpc_is_gone(ctx, record) || record->epoch < mpc_load_acquire(&mpc_space_at(ctx, record->space)->hard_at);
+    return mpc_is_gone(ctx, record) || record->epoch < mpc_load_acquire(&mpc_namespace_at(ctx, record->namespace)->hard_at);
 }
 
 #endif
