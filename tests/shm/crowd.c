@@ -11,7 +11,7 @@
  *
  * Threads 0 and 1 share a context, as threads of a process do.  The others now and then die: their context goes, with
  * a lease or with the shard's lock, and its liveness byte is free. */
-#include "store.h"
+#include "engine.h"
 
 #include <inttypes.h>
 #include <pthread.h>

@@ -4,7 +4,7 @@
  *     pauses [SCENE...]          exit status 0: nothing was ever wrong
  *
  * Built with MPC_POINTS, so that the engine calls mpc_point() between accesses of shared memory. */
-#include "store.h"
+#include "engine.h"
 
 #include <pthread.h>
 #include <semaphore.h>

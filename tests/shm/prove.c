@@ -13,7 +13,8 @@
  * With -k the child is really killed, at every STRIDE-th instruction, and the segment itself is looked at: slower by
  * far, since each death needs a child of its own; it shows that the twin tells the truth.
  */
-#include "store.h"
+#include "engine.h"
+#include "index.h"
 
 #include <signal.h>
 #include <stdio.h>

@@ -1,7 +1,12 @@
 /* One process's view of one segment: mapped, verified, and later let go.
  *
  *     mpc_open(fd):  map | verify a private copy of the header | wipe-on-fork page | own descriptor, and the fork list */
-#include "engine.h"
+#include "attach.h"
+
+#include "format.h"
+#include "hugepages.h"
+#include "liveness.h"
+#include "retire.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -18,7 +18,10 @@
  *
  * A record is moved in this order: room for it, its bytes, head, its slot by compare-and-swap, tail.  So the key is
  * found at every moment, whoever dies; a slot that was emptied meanwhile stays so, and the copy is an orphan. */
-#include "store.h"
+#include "evict.h"
+
+#include "ghost.h"
+#include "index.h"
 
 #define MOVES_PER_SET 64 /* after these, victims leave whatever their use: a set's latency is bounded */
 #define LARGEST_SHARE 4  /* a record may take this part of the main ring; */

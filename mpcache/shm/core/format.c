@@ -3,7 +3,9 @@
  *
  * Of a shard: 1 slot word of the index for each MPC_BYTES_PER_SLOT bytes, 1 ghost's fingerprint (2 bytes) for each
  * MPC_BYTES_PER_GHOST, a tenth of the rest for the small ring, what remains for the main ring. */
-#include "engine.h"
+#include "format.h"
+
+#include "hash.h"
 
 #define MPC_BYTES_PER_SLOT 136u /* values of 100 bytes load the index to 0.7, larger ones less */
 #define MPC_BYTES_PER_GHOST 512u

@@ -7,7 +7,7 @@
  * or take what chance puts into one line.  Nothing here has to be whole: a fingerprint that stands twice, or was lost
  * when a writer died, or is another key's by chance (one in 2,000 is), costs one wrong guess.  Only who has the shard
  * locked looks at it, so its words are ordinary ones. */
-#include "store.h"
+#include "ghost.h"
 
 #define PER_LINE (MPC_LINE / sizeof(u16))
 

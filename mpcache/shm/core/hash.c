@@ -4,7 +4,7 @@
  * The construction is the folded 64 x 64 -> 128 bit multiplication (Jean-Philippe Aumasson's and Daniel
  * Bernstein's SipHash would do as well, at four times the cost for short keys): each 16 bytes are mixed with the
  * secret on one side and with the state on the other, so the product of two chosen words is not in reach. */
-#include "engine.h"
+#include "hash.h"
 
 __extension__ typedef unsigned __int128 u128;
 

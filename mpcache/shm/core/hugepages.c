@@ -4,7 +4,7 @@
  * a walk through page tables, and each process takes a fault for each page that it comes to.  They are 32 of 2 MiB.  The
  * kernel makes a file's pages large where it is asked to (MADV_COLLAPSE, Linux 6.1), whatever its settings say short of
  * "deny"; a mapping has the good of it that begins on a border of 2 MiB. */
-#include "port.h"
+#include "hugepages.h"
 
 #include <errno.h>
 #include <fcntl.h>

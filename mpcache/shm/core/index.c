@@ -6,7 +6,7 @@
  * A slot proves nothing: the record that it names is compared in full.  A slot whose position its ring's tail has
  * passed is empty, whoever finds it.  Because a position never comes again, a slot word names one place of one
  * record for ever, and a compare-and-swap from a word that was looked up cannot hit another record's. */
-#include "store.h"
+#include "index.h"
 
 #define LOOKUPS 8 /* look-ups that may be lapped before a reader settles for a miss */
 

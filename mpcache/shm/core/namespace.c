@@ -5,7 +5,10 @@
  * Invalidation counts, it does not read clocks: a record carries the epoch in which its creation began, and is
  * hidden when that is less than hard_at.  So what was created from data read before an invalidation cannot pass
  * for newer than it, whatever the clocks said. */
-#include "engine.h"
+#include "namespace.h"
+
+#include "attach.h"
+#include "wordlock.h"
 
 /* A private copy of the name of namespace `which`, and its length; MPC_NO_NAME: there is no such namespace. */
 u32 mpc_namespace_name(mpc_ctx *ctx, u16 which, char name[MPC_NAME_BYTES])

@@ -120,8 +120,4 @@ void mpc_futex_wake(a32 *word, int count);
 
 bool mpc_random(void *bytes, size_t n);
 
-/* pages.c */
-void *mpc_map(int fd, u64 size);
-bool mpc_make_large(int fd, u64 from, u64 to);
-
 #endif

@@ -2,7 +2,7 @@
  *
  * No malloc: a waiter may ask while it holds a word lock.  Every answer may be "unknown" (0, or false), since /proc may
  * be hidden, or not mounted in a chroot. */
-#include "engine.h"
+#include "procfs.h"
 
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,73 +1,34 @@
-/* Between the files of the store: index.c finds and publishes, ring.c writes logs, evict.c says who stays in them,
- * ghost.c remembers who left, store.c and change.c decide what is done with a key.  Nothing outside core/ includes
- * this. */
-#ifndef MPC_STORE_H
-#define MPC_STORE_H
+/* Records: a value on its way in, what a look-up found, where the bytes of a record lie and whether they may be used. */
+#ifndef MPC_RECORD_H
+#define MPC_RECORD_H
 
-#include "engine.h"
+#include "hash.h"
 
-/* A writer's own view of one ring, judged when it was opened; under the shard's lock only this writer moves it. */
-struct mpc_log {
+typedef struct {
+    const void *bytes;
+    u64 len;
+} mpc_piece;
+
+typedef struct {
+    const void *bytes;
+    u64 len;
+    const mpc_piece *pieces; /* NULL: it is one; else it lies in so many pieces, of `len` bytes in all, and not in `bytes` */
+    u64 n_pieces;
+    i64 created; /* wall clock, ns */
+    i64 expires; /* wall clock, ns; 0: never */
+    u64 epoch;
+    u64 version; /* 0: a new one */
+    u8 flags;
+} mpc_value;
+
+/* What a look-up found: a private copy of the header, and where the value was when it was seen. */
+typedef struct {
+    struct mpc_record record;
+    const u8 *value;
+    a64 *slot;
+    u64 word;
     struct mpc_ring *ring;
-    u8 *base;
-    u64 capacity, tail, head; /* in units */
-    u64 place; /* head % capacity: to divide takes longer than to write a line */
-    a64 *steps; /* of this process, and the shard's: both move with the work, for those who wait for the shard */
-    a32 *moves;
-    unsigned which;
-    bool over; /* its positions come near their limit, or a restart was not finished */
-};
-
-/* One set's view of a shard: what it has done to make room, and where the record may now be appended. */
-struct mpc_room {
-    mpc_ctx *ctx;
-    struct mpc_shard *shard;
-    struct mpc_log log[MPC_RINGS];
-    u64 movable, widest; /* units: the most that is ever moved, and the most that was ever stored of these */
-    a64 *own; /* the slot of the record that is being overwritten; NULL: the key is new */
-    u32 moves;
-    unsigned ring; /* where the record goes, */
-    bool guest;    /* and on what account */
-};
-
-/* index.c */
-a64 *mpc_bucket(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, int which);
-bool mpc_record_at(const mpc_ctx *ctx, struct mpc_shard *shard, u64 word, struct mpc_record *record, const u8 **at);
-a64 *mpc_slot_naming(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, u64 place, u64 *word);
-mpc_status mpc_look_up(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit);
-mpc_status mpc_look_up_and_prefetch(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit, u32 lines);
-bool mpc_cas_slot(a64 *slot, u64 seen, u64 want);
-void mpc_publish_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_hit *old, u64 place,
-                        mpc_hit *put);
-
-/* ring.c */
-mpc_status mpc_log_open(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring, struct mpc_log *log);
-void mpc_log_restart_locked(const mpc_ctx *ctx, struct mpc_shard *shard, struct mpc_log *log);
-u8 *mpc_log_at(const struct mpc_log *log, u64 position);
-u64 mpc_log_free(const struct mpc_log *log);
-u64 mpc_log_need(const struct mpc_log *log, u64 units);
-bool mpc_log_record(const struct mpc_log *log, u64 position, struct mpc_record *record);
-u64 mpc_log_append_locked(struct mpc_log *log, const mpc_key *key, const mpc_value *value, bool guest);
-void mpc_log_copy_locked(struct mpc_log *log, const struct mpc_log *from, const struct mpc_record *record);
-void mpc_log_pass_locked(struct mpc_log *log, u64 units);
-
-/* evict.c */
-u64 mpc_largest_units(const mpc_ctx *ctx);
-mpc_status mpc_make_room_locked(mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, u64 units, const mpc_hit *old,
-                                struct mpc_room *room);
-
-/* store.c */
-mpc_status mpc_may_write(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value);
-void mpc_prefetch_for_write(const mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key);
-mpc_status mpc_put_fresh_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
-                                u32 drops);
-
-/* ghost.c */
-u16 *mpc_ghosts_of(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash);
-void mpc_ghost_add_locked(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash);
-bool mpc_ghost_take_locked(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, u64 youngest);
-
-/* -- what every look and every write needs, too small to be called ----------------------------------------------- */
+} mpc_hit;
 
 static inline u64 mpc_tag(u64 hash)
 {
@@ -94,15 +55,6 @@ static inline u8 *mpc_ring_base(const mpc_ctx *ctx, struct mpc_shard *shard, uns
 static inline u64 mpc_ring_units(const mpc_ctx *ctx, unsigned ring)
 {
     return ring == MPC_MAIN ? ctx->geometry.main_units : ctx->geometry.small_units;
-}
-
-/* Where the sets of this key that gave up are counted, with those of the keys of its class. */
-static inline a32 *mpc_drops_of(struct mpc_shard *shard, const mpc_key *key)
-{
-#ifdef MPC_FAULT_DROPS_BY_SHARD
-    return shard->drops;
-#endif
-    return &shard->drops[(key->hash >> 36) % MPC_DROP_CLASSES];
 }
 
 /* Ask for a record that will be copied.  How long it is stands in its first line; to wait for that before asking for

@@ -9,7 +9,11 @@
  * What stays is what such a process needs to end in good order: the header (a punched one would not be retired any more),
  * namespaces, process slots, leases, and the shards' headers.  The locks are never given back: the memory behind them is
  * gone.  When the remover's process has ended, a waiter takes its lock over, sees `retired` and goes away. */
-#include "store.h"
+#include "retire.h"
+
+#include "liveness.h"
+#include "registry.h"
+#include "wordlock.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -18,11 +22,6 @@
 void mpc_retire(mpc_ctx *ctx)
 {
     atomic_store(&ctx->header->retired, 1); /* before the look at who lives: see mpc_enter() */
-}
-
-bool mpc_retired(mpc_ctx *ctx)
-{
-    return mpc_load_acquire(&ctx->header->retired) != 0;
 }
 
 /* Lock a shard, to change what is in it.  MPC_BUSY: it could not be had in time.  MPC_RETIRED: the segment was removed

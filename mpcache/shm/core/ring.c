@@ -9,7 +9,7 @@
  * of a writer at any instruction the log is a log, and what it had half written was never in it.
  *
  * Which record leaves, and which goes on to where, is decided in evict.c. */
-#include "store.h"
+#include "ring.h"
 
 #define COPIED_AT_ONCE (256u << 10) /* bytes */
 

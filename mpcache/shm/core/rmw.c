@@ -8,7 +8,14 @@
  * was decided holds only as long as the slot's word is the one that was looked up, and the new record is published by
  * compare-and-swap from that word: the change and the delete fall one after the other, and none is lost.  A record that
  * was appended and not published is an orphan.  Whoever cannot have the shard has changed nothing: MPC_BUSY. */
+#include "rmw.h"
+
+#include "evict.h"
+#include "index.h"
+#include "lease.h"
+#include "retire.h"
 #include "store.h"
+#include "wordlock.h"
 
 #define DECISIONS 4 /* two are made at most: a slot that was emptied stays so while the shard is locked */
 

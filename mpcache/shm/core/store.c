@@ -7,6 +7,13 @@
  *     delete   void the key's lease, let a fill end | look up and empty the slot, until the key is not found */
 #include "store.h"
 
+#include "attach.h"
+#include "evict.h"
+#include "ghost.h"
+#include "index.h"
+#include "retire.h"
+#include "wordlock.h"
+
 #define LINES_READ 20    /* at most: of more, the processor sees coming what follows */
 #define SLOT_READS 64     /* moves of one record, each by a lap of its ring, while its key is copied */
 #define DELETE_ROUNDS 1024 /* each round lost means that another process got its own set through */

@@ -17,7 +17,9 @@
  *
  * The holder of a word lock runs C only: no Python, no malloc, no page that could fault for want of memory.  Waiters
  * judge by elapsed monotonic time, never by errno: with a timer every 2 ms each sleep ends in EINTR. */
-#include "engine.h"
+#include "wordlock.h"
+
+#include "liveness.h"
 
 #include <sched.h>
 
