@@ -8,7 +8,7 @@
  * to serve; values with a time to live; errors, which it words; fills; a segment that was replaced. */
 #include "binding.h"
 
-#include <structmember.h>
+PyTypeObject *FastPath_Type;
 
 /* -- where the store is --------------------------------------------------------------------------------------------- */
 
@@ -29,32 +29,6 @@ static int mpc_is_fresh(Namespace *namespace, const struct mpc_record *record, a
     if (record->epoch < mpc_load_acquire(&epochs->hard_at) || record->epoch < mpc_load_acquire(&epochs->soft_at))
         return 0;
     return mpc_is_young(limit, record->created);
-}
-
-static PyObject *mpc_int_object(PyObject *bytes)
-{
-    long long number;
-    if (PyBytes_GET_SIZE(bytes) != sizeof number)
-        return NULL;
-    memcpy(&number, PyBytes_AS_STRING(bytes), sizeof number);
-    return PyLong_FromLongLong(number);
-}
-
-/* The object that these bytes stand for.  NULL without an exception: the long way shall see what is wrong. */
-static PyObject *mpc_value_object(FastPath *self, PyObject *bytes, u8 flags)
-{
-    PyObject *value = NULL;
-    if (flags == KEPT_BYTES)
-        return Py_NewRef(bytes);
-    if (flags == KEPT_TEXT)
-        value = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(bytes), PyBytes_GET_SIZE(bytes), NULL);
-    else if (flags == KEPT_INT)
-        value = mpc_int_object(bytes);
-    else if (flags == KEPT_PAYLOAD)
-        value = PyObject_CallOneArg(self->loads, bytes);
-    if (!value && PyErr_Occurred())
-        clear_foreign_error();
-    return value;
 }
 
 /* `place`: of one among many, whose memory was asked for; ASKED_ALONE: of no such. */
@@ -93,15 +67,6 @@ static int mpc_parse_key_name(Namespace *namespace, const name_of_key *name, mpc
     return 0;
 }
 
-/* A key that the engine cannot keep goes the long way, which has a name for it (names.py). */
-PyObject *mpc_leave_odd_key(void)
-{
-    if (!PyErr_ExceptionMatches(PyExc_ValueError)) /* KeyTooLong, UnicodeEncodeError */
-        return NULL;
-    PyErr_Clear();
-    return Py_NewRef(Py_NotImplemented);
-}
-
 static PyObject *mpc_fast_get_mangled(FastPath *self, const name_of_key *name, age_limit *limit)
 {
     mpc_key key;
@@ -111,12 +76,6 @@ static PyObject *mpc_fast_get_mangled(FastPath *self, const name_of_key *name, a
     PyObject *value = mpc_parse_key_name(namespace, name, &key) < 0 ? mpc_leave_odd_key() : mpc_fast_get_in(self, namespace, &key, limit, ASKED_ALONE);
     Py_DECREF(namespace);
     return value;
-}
-
-/* A new reference to the key as the store knows it. */
-PyObject *mpc_mangle(FastPath *self, PyObject *name)
-{
-    return self->mangler == Py_None ? Py_NewRef(name) : PyObject_CallOneArg(self->mangler, name);
 }
 
 /* args: key or keys, the lifetime or None for the region's, and whether both do not matter.  False: the long way. */
@@ -226,36 +185,6 @@ static PyObject *mpc_py_fast_path_call(FastPath *self, PyObject *const *args, Py
 
 /* -- writing -------------------------------------------------------------------------------------------------------- */
 
-/* The bytes that stand for a value, or a tuple of pieces, and how they do.  NULL without an exception: the long way shall see why not. */
-PyObject *mpc_serialize(FastPath *self, PyObject *value, u8 *flags)
-{
-    PyObject *bytes = NULL;
-    if (PyBytes_CheckExact(value)) {
-        *flags = KEPT_BYTES;
-        return Py_NewRef(value);
-    }
-    if (PyUnicode_CheckExact(value)) {
-        *flags = KEPT_TEXT;
-        bytes = PyUnicode_AsUTF8String(value);
-        if (!bytes)
-            PyErr_Clear(); /* half a surrogate pair: pickle can do it */
-    }
-    if (PyLong_CheckExact(value)) {
-        int overflow;
-        long long number = PyLong_AsLongLongAndOverflow(value, &overflow);
-        *flags = KEPT_INT;
-        if (!overflow)
-            return PyBytes_FromStringAndSize((const char *)&number, sizeof number);
-    }
-    if (!bytes) {
-        *flags = KEPT_PAYLOAD;
-        bytes = mpc_pickle(self, value);
-    }
-    if (!bytes && PyErr_Occurred())
-        clear_foreign_error();
-    return bytes;
-}
-
 /* Whether a write now could be a fill, which the long way knows how to do. */
 static int mpc_is_filling(FastPath *self)
 {
@@ -265,19 +194,6 @@ static int mpc_is_filling(FastPath *self)
     int filling = fill != NULL && fill != Py_None;
     Py_XDECREF(fill);
     return filling;
-}
-
-mpc_status mpc_put_bytes(Namespace *namespace, PyObject *name, PyObject *bytes, u64 epoch, i64 created, u8 flags)
-{
-    mpc_key key;
-    held_value held;
-    mpc_ctx *ctx = &namespace->engine->ctx;
-    mpc_value value = {.created = created, .epoch = epoch, .flags = flags};
-    if (mpc_parse_key(ctx, name, namespace->number, KIND_RECORD, &key) < 0 || mpc_hold_buffers(bytes, &held, &value) < 0)
-        return MPC_SYSTEM;
-    mpc_status status = mpc_set_value(ctx, &key, &value, &held);
-    mpc_release_buffers(&held);
-    return status;
 }
 
 /* The epoch is noted before the value is looked at: to pickle it runs code, which may take its time. */
@@ -334,45 +250,6 @@ static PyObject *mpc_py_fast_path_set_multi(FastPath *self, PyObject *const *arg
 
 /* -- the objects ---------------------------------------------------------------------------------------------------- */
 
-static int mpc_py_handle_traverse(HandleBase *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->namespace);
-    return 0;
-}
-
-static int mpc_py_handle_clear(HandleBase *self)
-{
-    Py_CLEAR(self->namespace);
-    return 0;
-}
-
-static void mpc_py_handle_dealloc(HandleBase *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
-    (void)mpc_py_handle_clear(self);
-    type->tp_free(self);
-    Py_DECREF(type);
-}
-
-static PyMemberDef handle_members[] = {
-    {"namespace", T_OBJECT_EX, offsetof(HandleBase, namespace), 0, "The namespace in the segment that is attached now."},
-    {NULL, 0, 0, 0, NULL},
-};
-
-static PyType_Slot handle_slots[] = {
-    {Py_tp_dealloc, mpc_py_handle_dealloc},
-    {Py_tp_traverse, mpc_py_handle_traverse},
-    {Py_tp_clear, mpc_py_handle_clear},
-    {Py_tp_members, handle_members},
-    {Py_tp_doc, "Where a store is, for who must look quickly."},
-    {0, NULL},
-};
-
-PyType_Spec HandleBase_Spec = {"mpcache.shm._engine.HandleBase", sizeof(HandleBase), 0,
-                         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, handle_slots};
-
 static PyObject *mpc_py_fast_path_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *handle, *no_value, *current_fill, *loads, *pickling, *mangler, *lifetime;
@@ -427,14 +304,12 @@ static void mpc_py_fast_path_dealloc(FastPath *self)
     Py_DECREF(type);
 }
 
-#define FAST(f) ((PyCFunction)(void (*)(void))(f))
-
 static PyMethodDef fast_path_methods[] = {
-    {"fast_get", FAST(mpc_py_fast_path_get), METH_FASTCALL, "The value, NO_VALUE, or NotImplemented: ask by the long way."},
-    {"fast_get_multi", FAST(mpc_py_fast_path_get_multi), METH_FASTCALL, "A list of values and NO_VALUEs, or NotImplemented."},
-    {"fast_call", FAST(mpc_py_fast_path_call), METH_FASTCALL, "As fast_get, for the key of a call."},
-    {"fast_set", FAST(mpc_py_fast_path_set), METH_FASTCALL, "Store; True, or NotImplemented: store it by the long way."},
-    {"fast_set_multi", FAST(mpc_py_fast_path_set_multi), METH_FASTCALL, "Store all; True, or NotImplemented."},
+    {"fast_get", MPC_FASTCALL(mpc_py_fast_path_get), METH_FASTCALL, "The value, NO_VALUE, or NotImplemented: ask by the long way."},
+    {"fast_get_multi", MPC_FASTCALL(mpc_py_fast_path_get_multi), METH_FASTCALL, "A list of values and NO_VALUEs, or NotImplemented."},
+    {"fast_call", MPC_FASTCALL(mpc_py_fast_path_call), METH_FASTCALL, "As fast_get, for the key of a call."},
+    {"fast_set", MPC_FASTCALL(mpc_py_fast_path_set), METH_FASTCALL, "Store; True, or NotImplemented: store it by the long way."},
+    {"fast_set_multi", MPC_FASTCALL(mpc_py_fast_path_set_multi), METH_FASTCALL, "Store all; True, or NotImplemented."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -2,6 +2,8 @@
  * belong to the process that took them: a forked child's copy is inert. */
 #include "binding.h"
 
+PyTypeObject *Lease_Type, *Guard_Type;
+
 #define FEW_HELD 8 /* which need no memory of their own */
 #define FULL_PAUSE_NS (2 * MPC_NS_PER_MS)
 
@@ -181,10 +183,8 @@ static PyObject *mpc_py_lease_get_took_over(Lease *self, void *unused)
     return PyBool_FromLong(self->took_over);
 }
 
-#define FAST(f) ((PyCFunction)(void (*)(void))(f))
-
 static PyMethodDef lease_methods[] = {
-    {"acquire", FAST(mpc_py_lease_acquire), METH_FASTCALL, "Take the key; 0 acquired, 1 released, 2 unstored, 3 timeout, 4 deadlock."},
+    {"acquire", MPC_FASTCALL(mpc_py_lease_acquire), METH_FASTCALL, "Take the key; 0 acquired, 1 released, 2 unstored, 3 timeout, 4 deadlock."},
     {"release", (PyCFunction)mpc_py_lease_release, METH_O, "Give it back, saying whether a value was stored; False: it was not held."},
     {NULL, NULL, 0, NULL},
 };

@@ -104,45 +104,86 @@ typedef struct {
 extern PyTypeObject *Engine_Type, *Namespace_Type, *Lease_Type, *Guard_Type, *HandleBase_Type, *FastPath_Type;
 extern PyType_Spec Engine_Spec, Namespace_Spec, Lease_Spec, Guard_Spec, HandleBase_Spec, FastPath_Spec;
 
+/* What Python calls with METH_FASTCALL. */
+#define MPC_FASTCALL(f) ((PyCFunction)(void (*)(void))(f))
+
+/* _errors.c */
+PyObject *mpc_exception_class(mpc_status status);
 PyObject *mpc_raise_status(mpc_status status);
-PyObject *mpc_leave_odd_key(void);
 PyObject *mpc_raise_too_large(const mpc_ctx *ctx, const mpc_key *key, size_t size);
-int mpc_parse_key(const mpc_ctx *ctx, PyObject *from, u16 namespace, int kind, mpc_key *key);
-bool mpc_is_key_form(PyObject *form);
-bool mpc_make_call_key(call_key *to, PyObject *start, PyObject *form, PyObject *arguments);
-PyObject *mpc_alloc_bytes(Py_ssize_t size, Py_ssize_t place);
-mpc_status mpc_copy_value(mpc_ctx *ctx, const mpc_hit *hit, char *to);
-int mpc_hold_buffers(PyObject *from, held_value *held, mpc_value *value);
-void mpc_release_buffers(held_value *held);
-int mpc_own_copy(held_value *held, mpc_value *value);
-PyObject *mpc_pickle(FastPath *self, PyObject *value);
-PyObject *mpc_mangle(FastPath *self, PyObject *name);
-PyObject *mpc_serialize(FastPath *self, PyObject *value, u8 *flags);
-mpc_status mpc_put_bytes(Namespace *namespace, PyObject *name, PyObject *bytes, u64 epoch, i64 created, u8 flags);
-PyObject *mpc_leave_odd_key(void);
-PyObject *mpc_fast_set_multi_in(FastPath *self, Namespace *namespace, PyObject *mapping);
-int mpc_parse_value(const Namespace *self, PyObject *const *args, Py_ssize_t n, held_value *held, mpc_value *value);
-PyObject *mpc_outcome_object(mpc_ctx *ctx, mpc_status status, const mpc_key *key, const mpc_value *value);
-int mpc_find_shown(Namespace *self, PyObject *name, mpc_hit *hit);
-PyObject *mpc_py_namespace_add(Namespace *self, PyObject *const *args, Py_ssize_t n);
-PyObject *mpc_py_namespace_compare_and_set(Namespace *self, PyObject *const *args, Py_ssize_t n);
-PyObject *mpc_py_namespace_version(Namespace *self, PyObject *name);
-PyObject *mpc_py_namespace_incr(Namespace *self, PyObject *const *args, Py_ssize_t n);
-PyObject *mpc_py_namespace_touch(Namespace *self, PyObject *const *args, Py_ssize_t n);
-mpc_status mpc_set_value(mpc_ctx *ctx, const mpc_key *key, mpc_value *value, held_value *held);
-int mpc_parse_keys(Namespace *self, PyObject *names, many_keys *many);
-void mpc_free_keys(many_keys *many);
-PyObject *mpc_hidden_list(Py_ssize_t n);
-PyObject *mpc_release_list(PyObject *list);
+
+/* _time.c */
 int mpc_init_time(void);
 i64 mpc_ns_of_seconds(double seconds);
 double mpc_seconds_of_ns(i64 ns);
 int mpc_now_ns(i64 *now);
 bool mpc_parse_lifetime(PyObject *given, double *lifetime);
 int mpc_is_young(age_limit *limit, i64 created);
-PyObject *mpc_new_namespace(Engine *engine, u16 number);
+
+/* _bytes_freelist.c */
+PyObject *mpc_alloc_bytes(Py_ssize_t size, Py_ssize_t place);
+
+/* _key.c */
+int mpc_parse_key(const mpc_ctx *ctx, PyObject *from, u16 namespace, int kind, mpc_key *key);
+
+/* _buffers.c */
+int mpc_hold_buffers(PyObject *from, held_value *held, mpc_value *value);
+void mpc_release_buffers(held_value *held);
+int mpc_own_copy(held_value *held, mpc_value *value);
+
+/* _reading.c */
+mpc_status mpc_copy_value(mpc_ctx *ctx, const mpc_hit *hit, char *to);
+PyObject *mpc_get_record(Namespace *self, const mpc_key *key);
+int mpc_find_shown(Namespace *self, PyObject *name, mpc_hit *hit);
+PyObject *mpc_py_namespace_get(Namespace *self, PyObject *name);
+int mpc_py_namespace_contains(Namespace *self, PyObject *name);
+
+/* _writing.c */
+mpc_status mpc_set_value(mpc_ctx *ctx, const mpc_key *key, mpc_value *value, held_value *held);
+int mpc_parse_value(const Namespace *self, PyObject *const *args, Py_ssize_t n, held_value *held, mpc_value *value);
+PyObject *mpc_outcome_object(mpc_ctx *ctx, mpc_status status, const mpc_key *key, const mpc_value *value);
+mpc_status mpc_parse_and_set(Namespace *self, PyObject *const *args, Py_ssize_t n, mpc_key *key, mpc_value *value);
+PyObject *mpc_py_namespace_set(Namespace *self, PyObject *const *args, Py_ssize_t n);
+PyObject *mpc_py_namespace_fill(Namespace *self, PyObject *const *args, Py_ssize_t n);
+PyObject *mpc_py_namespace_delete(Namespace *self, PyObject *name);
+
+/* _rmw.c */
+PyObject *mpc_py_namespace_add(Namespace *self, PyObject *const *args, Py_ssize_t n);
+PyObject *mpc_py_namespace_compare_and_set(Namespace *self, PyObject *const *args, Py_ssize_t n);
+PyObject *mpc_py_namespace_version(Namespace *self, PyObject *name);
+PyObject *mpc_py_namespace_incr(Namespace *self, PyObject *const *args, Py_ssize_t n);
+PyObject *mpc_py_namespace_touch(Namespace *self, PyObject *const *args, Py_ssize_t n);
+
+/* _listing.c */
+bool mpc_may_list(Namespace *self);
+PyObject *mpc_py_namespace_keys(Namespace *self, PyObject *unused);
+
+/* _many.c */
+int mpc_parse_keys(Namespace *self, PyObject *names, many_keys *many);
+void mpc_free_keys(many_keys *many);
+PyObject *mpc_hidden_list(Py_ssize_t n);
+PyObject *mpc_release_list(PyObject *list);
+PyObject *mpc_py_namespace_get_multi(Namespace *self, PyObject *names);
+PyObject *mpc_py_namespace_set_multi(Namespace *self, PyObject *rows);
+PyObject *mpc_py_namespace_delete_multi(Namespace *self, PyObject *names);
+
+/* _lease.c, _namespace.c */
 PyObject *mpc_new_lease(Namespace *namespace, PyObject *name, int kind);
 PyObject *mpc_new_guard(Namespace *namespace, PyObject *name);
+PyObject *mpc_new_namespace(Engine *engine, u16 number);
+
+/* _call_key.c, _pickle.c */
+bool mpc_is_key_form(PyObject *form);
+bool mpc_make_call_key(call_key *to, PyObject *start, PyObject *form, PyObject *arguments);
+PyObject *mpc_pickle(FastPath *self, PyObject *value);
+
+/* _fast_values.c, _fast_rows.c */
+PyObject *mpc_leave_odd_key(void);
+PyObject *mpc_mangle(FastPath *self, PyObject *name);
+PyObject *mpc_value_object(FastPath *self, PyObject *bytes, u8 flags);
+PyObject *mpc_serialize(FastPath *self, PyObject *value, u8 *flags);
+mpc_status mpc_put_bytes(Namespace *namespace, PyObject *name, PyObject *bytes, u64 epoch, i64 created, u8 flags);
+PyObject *mpc_fast_set_multi_in(FastPath *self, Namespace *namespace, PyObject *mapping);
 
 /* While the i-th of many is looked up, the memory of those that follow may come. */
 static inline void mpc_prefetch_ahead(const mpc_ctx *ctx, const many_keys *many, Py_ssize_t i)
