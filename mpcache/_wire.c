@@ -157,7 +157,7 @@ static PyModuleDef_Slot slots[] = {
 };
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
+    .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "mpcache._wire",
     .m_doc = "The codec's quick look, in C.",
     .m_size = 0,

@@ -152,7 +152,7 @@ static PyModuleDef_Slot module_slots[] = {
 };
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
+    .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "mpcache.shm._engine",
     .m_doc = "The shared-memory engine.  Use it through mpcache.shm.segment.",
     .m_size = 0,

@@ -50,7 +50,8 @@ static _Atomic int complaints;
 static _Atomic u64 operations, deaths, fills, takeovers, refused;
 static bool over; /* written by one thread between two meetings */
 
-static _Atomic u64 database[KEYS], least[KEYS]; /* the version; and the one that the last change left when it returned */
+static _Atomic u64 database[KEYS]; /* the version */
+static _Atomic u64 least[KEYS];    /* the version that the last change left when it returned */
 static u64 cells[THREADS][CELLS];               /* plain: what orders them is what the engine gives */
 static struct {
     int inside;

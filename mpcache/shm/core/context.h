@@ -96,6 +96,7 @@ static inline void mpc_tally_locked(a64 *counter)
     mpc_store(counter, mpc_load(counter) + 1);
 }
 
-#define MPC_REVALIDATE_NS (250 * MPC_NS_PER_MS) /* between two checks of the descriptor: is it still ours, has the file a name? */
+/* Between two checks of the descriptor: is it still ours, and has the file still a name? */
+#define MPC_REVALIDATE_NS (250 * MPC_NS_PER_MS)
 
 #endif

@@ -76,10 +76,12 @@ struct mpc_namespace {
 };
 
 /* What each process counts: one list makes the enum and, in the binding, the names. */
+/* clang-format off */
 #define MPC_COUNT_LIST(X)                                                                                        \
     X(HITS, hits) X(MISSES, misses) X(SETS, sets) X(ADDS, adds) X(DELETES, deletes) X(FILLS, fills)              \
     X(FILLS_REFUSED, fills_refused) X(DROPPED, dropped) X(LAPS, laps) X(LEASES, leases_taken)                    \
     X(TAKEOVERS, takeovers) X(OWNER_DEATHS, owner_deaths) X(SWAPS, swaps) X(INCRS, incrs) X(TOUCHES, touches)
+/* clang-format on */
 
 enum mpc_count {
 #define MPC_AS_COUNT(name, text) MPC_COUNT_##name,
@@ -163,7 +165,7 @@ struct mpc_record {
 #define MPC_RECORD_UNITS (sizeof(struct mpc_record) / MPC_UNIT)
 
 _Static_assert(sizeof(struct mpc_namespace) == 2 * MPC_LINE, "epochs and name have a line each");
-_Static_assert(UINT32_MAX * MPC_UNIT > UINT32_MAX, "the bytes of the longest record do not wrap");
+_Static_assert(MPC_UNIT * UINT32_MAX > UINT32_MAX, "the bytes of the longest record do not wrap");
 _Static_assert(sizeof(struct mpc_slot) == 4 * MPC_LINE, "no two processes count on one line");
 _Static_assert(sizeof(struct mpc_lease) == MPC_LINE, "a lease is a line");
 _Static_assert(sizeof(struct mpc_lease_bucket) == (1 + MPC_LEASES_PER_BUCKET) * MPC_LINE, "bucket");

@@ -344,7 +344,8 @@ bool mpc_lease_fill_begin(mpc_ctx *ctx, const mpc_key *key, const mpc_hold *guar
 #ifdef MPC_FAULT_FILL_UNCHECKED
     return true;
 #endif
-    atomic_thread_fence(memory_order_seq_cst); /* either I see the void, or who has voided sees the lock: mpc_lease_settle */
+    /* Either this look sees the void, or the process that voids sees the lock: mpc_lease_settle(). */
+    atomic_thread_fence(memory_order_seq_cst);
     if (mpc_lease_mine(ctx, guard) && !mpc_lease_voided(ctx, guard))
         return true;
     mpc_unlock(ctx, lock);

@@ -88,7 +88,8 @@ void mpc_lease_take_locked(mpc_ctx *ctx, struct mpc_lease_bucket *bucket, struct
 #else
     mpc_store_release(&lease->owner, 0);
 #endif
-    atomic_thread_fence(memory_order_release); /* who reads the new fence sees that the old owner is gone: mpc_lease_read_holder */
+    /* A reader of the new fence sees that the old owner is gone: mpc_lease_read_holder(). */
+    atomic_thread_fence(memory_order_release);
     mpc_store(&lease->key[0], key[0]);
     mpc_store(&lease->key[1], key[1]);
     mpc_store(&lease->waits_for, 0);

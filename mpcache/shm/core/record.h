@@ -12,7 +12,7 @@ typedef struct {
 typedef struct {
     const void *bytes;
     u64 len;
-    const mpc_piece *pieces; /* NULL: it is one; else it lies in so many pieces, of `len` bytes in all, and not in `bytes` */
+    const mpc_piece *pieces; /* NULL: the value lies in `bytes`; else in these pieces, of `len` bytes in all */
     u64 n_pieces;
     i64 created; /* wall clock, ns */
     i64 expires; /* wall clock, ns; 0: never */

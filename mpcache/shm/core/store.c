@@ -51,7 +51,8 @@ static inline bool mpc_is_time_to_revalidate(mpc_ctx *ctx)
 
 static inline mpc_status mpc_find_inline(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit, u32 lines)
 {
-    mpc_status status = mpc_look_up_and_prefetch(ctx, mpc_shard_of(ctx, key), key, hit, lines); /* lapped again and again: a miss */
+    /* MPC_LAPPED, again and again, counts as a miss. */
+    mpc_status status = mpc_look_up_and_prefetch(ctx, mpc_shard_of(ctx, key), key, hit, lines);
     if (status == MPC_OK && mpc_is_gone(ctx, &hit->record))
         status = MPC_ABSENT;
     if (status == MPC_OK) {
@@ -81,7 +82,8 @@ mpc_status mpc_find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
 /* One of many, by one who may read, and has called mpc_prefetch_record(). */
 mpc_status mpc_find_prefetched(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
 {
-    return mpc_retired(ctx) ? MPC_RETIRED : mpc_find_inline(ctx, key, hit, 0); /* many keys may take longer than a remover waits */
+    /* Many keys may take longer than a remover waits. */
+    return mpc_retired(ctx) ? MPC_RETIRED : mpc_find_inline(ctx, key, hit, 0);
 }
 
 /* Copy the value that was found.  MPC_LAPPED: it was overwritten meanwhile, what was copied is waste; look up again. */
