@@ -68,7 +68,8 @@ static int mpc_hold_all(PyObject *tuple, held_value *held, mpc_value *value)
         PyErr_NoMemory();
     while (!PyErr_Occurred() && held->n < n) {
         mpc_piece *piece = &held->pieces[held->n];
-        if (mpc_hold_one(PyTuple_GET_ITEM(tuple, held->n), held, &held->many[held->n], &piece->bytes, &piece->len) == 0) {
+        if (mpc_hold_one(PyTuple_GET_ITEM(tuple, held->n), held, &held->many[held->n], &piece->bytes, &piece->len) ==
+            0) {
             value->len += piece->len;
             held->n++;
         }

@@ -199,9 +199,9 @@ static bool mpc_append_key(call_key *to, PyObject *form, PyObject *tuple)
 
 bool mpc_is_key_form(PyObject *form)
 {
-    return PyLong_CheckExact(form) || (PyTuple_CheckExact(form) && PyTuple_GET_SIZE(form) == 2 &&
-                                       PyLong_CheckExact(PyTuple_GET_ITEM(form, 0)) &&
-                                       PyLong_CheckExact(PyTuple_GET_ITEM(form, 1)));
+    return PyLong_CheckExact(form) ||
+           (PyTuple_CheckExact(form) && PyTuple_GET_SIZE(form) == 2 && PyLong_CheckExact(PyTuple_GET_ITEM(form, 0)) &&
+            PyLong_CheckExact(PyTuple_GET_ITEM(form, 1)));
 }
 
 /* False: it is left to Python, or an exception is set. */

@@ -97,8 +97,8 @@ static int mpc_put_number(PyObject *dict, const char *name, u64 value)
 
 static int mpc_put_counts(PyObject *dict, const mpc_stats *stats)
 {
-#define MPC_PUT(name, text)                                                                                          \
-    if (mpc_put_number(dict, #text, stats->count[MPC_COUNT_##name]) < 0)                                                        \
+#define MPC_PUT(name, text)                                              \
+    if (mpc_put_number(dict, #text, stats->count[MPC_COUNT_##name]) < 0) \
         return -1;
     MPC_COUNT_LIST(MPC_PUT)
 #undef MPC_PUT
@@ -133,7 +133,8 @@ static int mpc_put_rings(PyObject *dict, const mpc_stats *stats)
         sum.capacity_bytes += ring->capacity_bytes;
     }
     return mpc_put_number(dict, "evictions", sum.evicted) < 0 || mpc_put_number(dict, "items", sum.items) < 0 ||
-                   mpc_put_number(dict, "live_bytes", sum.live_bytes) < 0 || mpc_put_number(dict, "used_bytes", sum.used_bytes) < 0 ||
+                   mpc_put_number(dict, "live_bytes", sum.live_bytes) < 0 ||
+                   mpc_put_number(dict, "used_bytes", sum.used_bytes) < 0 ||
                    mpc_put_number(dict, "capacity_bytes", sum.capacity_bytes) < 0
                ? -1
                : 0;
@@ -150,12 +151,15 @@ static PyObject *mpc_py_engine_stats(Engine *self, PyObject *unused)
     if (!dict)
         return NULL;
     if (mpc_put_counts(dict, &s) < 0 || mpc_put_rings(dict, &s) < 0 || mpc_put_number(dict, "expired", s.expired) < 0 ||
-        mpc_put_number(dict, "overflow", s.overflow) < 0 || mpc_put_number(dict, "moved", s.promoted + s.reinserted) < 0 ||
+        mpc_put_number(dict, "overflow", s.overflow) < 0 ||
+        mpc_put_number(dict, "moved", s.promoted + s.reinserted) < 0 ||
         mpc_put_number(dict, "promotions", s.promoted) < 0 || mpc_put_number(dict, "reinsertions", s.reinserted) < 0 ||
         mpc_put_number(dict, "ghost_hits", s.ghost_hits) < 0 || mpc_put_number(dict, "cleared", s.cleared) < 0 ||
-        mpc_put_number(dict, "largest_value", s.largest_value) < 0 || mpc_put_number(dict, "processes", s.processes) < 0 ||
-        mpc_put_number(dict, "leases", s.leases) < 0 || mpc_put_number(dict, "namespaces", s.namespaces) < 0 ||
-        mpc_put_number(dict, "size", self->ctx.geometry.size) < 0 || mpc_put_number(dict, "shards", self->ctx.geometry.shards) < 0 ||
+        mpc_put_number(dict, "largest_value", s.largest_value) < 0 ||
+        mpc_put_number(dict, "processes", s.processes) < 0 || mpc_put_number(dict, "leases", s.leases) < 0 ||
+        mpc_put_number(dict, "namespaces", s.namespaces) < 0 ||
+        mpc_put_number(dict, "size", self->ctx.geometry.size) < 0 ||
+        mpc_put_number(dict, "shards", self->ctx.geometry.shards) < 0 ||
         mpc_put_number(dict, "slots", self->ctx.geometry.slots) < 0)
         Py_CLEAR(dict);
     return dict;
@@ -233,10 +237,14 @@ static PyObject *mpc_py_engine_get_fd(Engine *self, void *unused)
 }
 
 static PyMethodDef engine_methods[] = {
-    {"namespace", (PyCFunction)mpc_py_engine_namespace, METH_O, "The namespace of that name; it is made if there is none."},
-    {"namespaces", (PyCFunction)mpc_py_engine_namespaces, METH_NOARGS, "The names of all namespaces; '' is always there."},
-    {"check", (PyCFunction)mpc_py_engine_check, METH_NOARGS, "Walk everything; SegmentDamaged names the first broken invariant."},
-    {"stats", (PyCFunction)mpc_py_engine_stats, METH_NOARGS, "Sums over all processes that ever were, and what is there now."},
+    {"namespace", (PyCFunction)mpc_py_engine_namespace, METH_O,
+     "The namespace of that name; it is made if there is none."},
+    {"namespaces", (PyCFunction)mpc_py_engine_namespaces, METH_NOARGS,
+     "The names of all namespaces; '' is always there."},
+    {"check", (PyCFunction)mpc_py_engine_check, METH_NOARGS,
+     "Walk everything; SegmentDamaged names the first broken invariant."},
+    {"stats", (PyCFunction)mpc_py_engine_stats, METH_NOARGS,
+     "Sums over all processes that ever were, and what is there now."},
     {"retire", (PyCFunction)mpc_py_engine_retire, METH_NOARGS, "Send every process away at its next call."},
     {"remove", (PyCFunction)mpc_py_engine_remove, METH_NOARGS,
      "Retire the segment and give the memory of its shards back; return how many shards keep theirs."},
@@ -251,7 +259,8 @@ static PyGetSetDef engine_getset[] = {
     {"born", (getter)mpc_py_engine_get_born, NULL, "When it was made: seconds since the Unix epoch.", NULL},
     {"shards", (getter)mpc_py_engine_get_shards, NULL, "Into how many parts it is divided.", NULL},
     {"shard_bytes", (getter)mpc_py_engine_get_shard_bytes, NULL, "How many bytes each part has.", NULL},
-    {"owner", (getter)mpc_py_engine_get_owner, NULL, "This process's id in the segment; 0 before its first operation.", NULL},
+    {"owner", (getter)mpc_py_engine_get_owner, NULL, "This process's id in the segment; 0 before its first operation.",
+     NULL},
     {"fd", (getter)mpc_py_engine_get_fd, NULL, "A descriptor of the segment, which the engine keeps open.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -267,7 +276,8 @@ static PyType_Slot engine_slots[] = {
     {Py_tp_dealloc, mpc_py_engine_dealloc},
     {Py_tp_methods, engine_methods},
     {Py_tp_getset, engine_getset},
-    {Py_tp_doc, "A segment that this process is attached to.\n\nEngine(fd, path=None): maps and checks it; the descriptor stays the caller's."},
+    {Py_tp_doc, "A segment that this process is attached to.\n\nEngine(fd, path=None): maps and checks it; the "
+                "descriptor stays the caller's."},
     {0, NULL},
 };
 

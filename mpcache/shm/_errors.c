@@ -6,8 +6,8 @@
 static const char *mpc_exception_name(mpc_status status)
 {
     switch (status) {
-#define MPC_AS_CASE(name, exception, text)                                                                           \
-    case MPC_##name:                                                                                                 \
+#define MPC_AS_CASE(name, exception, text) \
+    case MPC_##name:                       \
         return exception;
         MPC_STATUSES(MPC_AS_CASE)
 #undef MPC_AS_CASE

@@ -32,7 +32,8 @@ static int mpc_is_fresh(Namespace *namespace, const struct mpc_record *record, a
 }
 
 /* `place`: of one among many, whose memory was asked for; ASKED_ALONE: of no such. */
-static PyObject *mpc_fast_get_in(FastPath *self, Namespace *namespace, const mpc_key *key, age_limit *limit, Py_ssize_t place)
+static PyObject *mpc_fast_get_in(FastPath *self, Namespace *namespace, const mpc_key *key, age_limit *limit,
+                                 Py_ssize_t place)
 {
     mpc_hit hit;
     mpc_status status = (place < 0 ? mpc_find : mpc_find_prefetched)(&namespace->engine->ctx, key, &hit);
@@ -73,7 +74,9 @@ static PyObject *mpc_fast_get_mangled(FastPath *self, const name_of_key *name, a
     Namespace *namespace = mpc_current_namespace(self);
     if (!namespace)
         Py_RETURN_NOTIMPLEMENTED;
-    PyObject *value = mpc_parse_key_name(namespace, name, &key) < 0 ? mpc_leave_odd_key() : mpc_fast_get_in(self, namespace, &key, limit, ASKED_ALONE);
+    PyObject *value = mpc_parse_key_name(namespace, name, &key) < 0
+                          ? mpc_leave_odd_key()
+                          : mpc_fast_get_in(self, namespace, &key, limit, ASKED_ALONE);
     Py_DECREF(namespace);
     return value;
 }
@@ -254,8 +257,8 @@ static PyObject *mpc_py_fast_path_new(PyTypeObject *type, PyObject *args, PyObje
 {
     PyObject *handle, *no_value, *current_fill, *loads, *pickling, *mangler, *lifetime;
     (void)kwargs;
-    if (!PyArg_ParseTuple(args, "O!OOOOOO:FastPath", HandleBase_Type, &handle, &no_value, &current_fill, &loads, &pickling, &mangler,
-                          &lifetime))
+    if (!PyArg_ParseTuple(args, "O!OOOOOO:FastPath", HandleBase_Type, &handle, &no_value, &current_fill, &loads,
+                          &pickling, &mangler, &lifetime))
         return NULL;
     FastPath *self = (FastPath *)type->tp_alloc(type, 0);
     if (!self)
@@ -305,10 +308,13 @@ static void mpc_py_fast_path_dealloc(FastPath *self)
 }
 
 static PyMethodDef fast_path_methods[] = {
-    {"fast_get", MPC_FASTCALL(mpc_py_fast_path_get), METH_FASTCALL, "The value, NO_VALUE, or NotImplemented: ask by the long way."},
-    {"fast_get_multi", MPC_FASTCALL(mpc_py_fast_path_get_multi), METH_FASTCALL, "A list of values and NO_VALUEs, or NotImplemented."},
+    {"fast_get", MPC_FASTCALL(mpc_py_fast_path_get), METH_FASTCALL,
+     "The value, NO_VALUE, or NotImplemented: ask by the long way."},
+    {"fast_get_multi", MPC_FASTCALL(mpc_py_fast_path_get_multi), METH_FASTCALL,
+     "A list of values and NO_VALUEs, or NotImplemented."},
     {"fast_call", MPC_FASTCALL(mpc_py_fast_path_call), METH_FASTCALL, "As fast_get, for the key of a call."},
-    {"fast_set", MPC_FASTCALL(mpc_py_fast_path_set), METH_FASTCALL, "Store; True, or NotImplemented: store it by the long way."},
+    {"fast_set", MPC_FASTCALL(mpc_py_fast_path_set), METH_FASTCALL,
+     "Store; True, or NotImplemented: store it by the long way."},
     {"fast_set_multi", MPC_FASTCALL(mpc_py_fast_path_set_multi), METH_FASTCALL, "Store all; True, or NotImplemented."},
     {NULL, NULL, 0, NULL},
 };
@@ -319,7 +325,8 @@ static PyType_Slot fast_path_slots[] = {
     {Py_tp_traverse, mpc_py_fast_path_traverse},
     {Py_tp_clear, mpc_py_fast_path_clear},
     {Py_tp_methods, fast_path_methods},
-    {Py_tp_doc, "FastPath(handle, no_value, current_fill, loads, pickling, mangler, lifetime): gets and sets of a region, in one call each."},
+    {Py_tp_doc, "FastPath(handle, no_value, current_fill, loads, pickling, mangler, lifetime): gets and sets of a "
+                "region, in one call each."},
     {0, NULL},
 };
 

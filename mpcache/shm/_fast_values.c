@@ -82,7 +82,8 @@ mpc_status mpc_put_bytes(Namespace *namespace, PyObject *name, PyObject *bytes, 
     held_value held;
     mpc_ctx *ctx = &namespace->engine->ctx;
     mpc_value value = {.created = created, .epoch = epoch, .flags = flags};
-    if (mpc_parse_key(ctx, name, namespace->number, KIND_RECORD, &key) < 0 || mpc_hold_buffers(bytes, &held, &value) < 0)
+    if (mpc_parse_key(ctx, name, namespace->number, KIND_RECORD, &key) < 0 ||
+        mpc_hold_buffers(bytes, &held, &value) < 0)
         return MPC_SYSTEM;
     mpc_status status = mpc_set_value(ctx, &key, &value, &held);
     mpc_release_buffers(&held);

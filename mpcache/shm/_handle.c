@@ -28,7 +28,8 @@ static void mpc_py_handle_dealloc(HandleBase *self)
 }
 
 static PyMemberDef handle_members[] = {
-    {"namespace", T_OBJECT_EX, offsetof(HandleBase, namespace), 0, "The namespace in the segment that is attached now."},
+    {"namespace", T_OBJECT_EX, offsetof(HandleBase, namespace), 0,
+     "The namespace in the segment that is attached now."},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -42,4 +43,4 @@ static PyType_Slot handle_slots[] = {
 };
 
 PyType_Spec HandleBase_Spec = {"mpcache.shm._engine.HandleBase", sizeof(HandleBase), 0,
-                         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, handle_slots};
+                               Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, handle_slots};

@@ -36,7 +36,8 @@ static mpc_status mpc_lease_try_now(Lease *self, mpc_ctx *ctx, mpc_wait *wait)
 }
 
 /* One slice of waiting.  A table without room is waited for like a held key. */
-static mpc_status mpc_lease_wait_once(mpc_ctx *ctx, mpc_status why, mpc_wait *wait, const mpc_hold *held, u32 count, u64 ns)
+static mpc_status mpc_lease_wait_once(mpc_ctx *ctx, mpc_status why, mpc_wait *wait, const mpc_hold *held, u32 count,
+                                      u64 ns)
 {
     mpc_status status = MPC_AGAIN;
     a32 nobody = 0;
@@ -130,7 +131,8 @@ static mpc_status mpc_release_hold(mpc_ctx *ctx, const mpc_hold *hold, bool stor
 /* Whether it was this hold's to give back. */
 static int mpc_give_back_lease(Lease *self, int stored)
 {
-    return atomic_exchange(&self->held, 0) && mpc_release_hold(&self->namespace->engine->ctx, &self->hold, stored) == MPC_OK;
+    return atomic_exchange(&self->held, 0) &&
+           mpc_release_hold(&self->namespace->engine->ctx, &self->hold, stored) == MPC_OK;
 }
 
 static PyObject *mpc_py_lease_release(Lease *self, PyObject *stored)
@@ -184,8 +186,10 @@ static PyObject *mpc_py_lease_get_took_over(Lease *self, void *unused)
 }
 
 static PyMethodDef lease_methods[] = {
-    {"acquire", MPC_FASTCALL(mpc_py_lease_acquire), METH_FASTCALL, "Take the key; 0 acquired, 1 released, 2 unstored, 3 timeout, 4 deadlock."},
-    {"release", (PyCFunction)mpc_py_lease_release, METH_O, "Give it back, saying whether a value was stored; False: it was not held."},
+    {"acquire", MPC_FASTCALL(mpc_py_lease_acquire), METH_FASTCALL,
+     "Take the key; 0 acquired, 1 released, 2 unstored, 3 timeout, 4 deadlock."},
+    {"release", (PyCFunction)mpc_py_lease_release, METH_O,
+     "Give it back, saying whether a value was stored; False: it was not held."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -281,7 +285,8 @@ static PyObject *mpc_py_guard_get_live(Guard *self, void *unused)
     mpc_ctx *ctx = &self->namespace->engine->ctx;
     if (self->closed || self->outcome != Py_None)
         Py_RETURN_FALSE;
-    bool given_back = !self->refused && self->hold.owner == mpc_load(&ctx->self->owner) && !mpc_lease_mine(ctx, &self->hold);
+    bool given_back =
+        !self->refused && self->hold.owner == mpc_load(&ctx->self->owner) && !mpc_lease_mine(ctx, &self->hold);
     return PyBool_FromLong(!given_back);
 }
 
@@ -292,12 +297,14 @@ static PyObject *mpc_py_guard_get_epoch(Guard *self, void *unused)
 }
 
 static PyMethodDef guard_methods[] = {
-    {"close", (PyCFunction)mpc_py_guard_close, METH_NOARGS, "The creation is over, filled or not.  May be called again."},
+    {"close", (PyCFunction)mpc_py_guard_close, METH_NOARGS,
+     "The creation is over, filled or not.  May be called again."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef guard_getset[] = {
-    {"outcome", (getter)mpc_py_guard_get_outcome, NULL, "None: not filled yet; True: stored; False: refused or dropped.", NULL},
+    {"outcome", (getter)mpc_py_guard_get_outcome, NULL,
+     "None: not filled yet; True: stored; False: refused or dropped.", NULL},
     {"live", (getter)mpc_py_guard_get_live, NULL, "Whether a write of the key would be the fill.", NULL},
     {"epoch", (getter)mpc_py_guard_get_epoch, NULL, "The namespace's epoch when the creation began.", NULL},
     {NULL, NULL, NULL, NULL, NULL},

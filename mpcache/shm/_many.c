@@ -33,7 +33,8 @@ int mpc_parse_keys(Namespace *self, PyObject *names, many_keys *many)
     if (!many->key)
         PyErr_NoMemory();
     for (Py_ssize_t i = 0; many->key && i < many->n; i++)
-        if (mpc_parse_key(&self->engine->ctx, PyTuple_GET_ITEM(many->names, i), self->number, KIND_RECORD, &many->key[i]) < 0)
+        if (mpc_parse_key(&self->engine->ctx, PyTuple_GET_ITEM(many->names, i), self->number, KIND_RECORD,
+                          &many->key[i]) < 0)
             break;
     if (!PyErr_Occurred())
         return 0;

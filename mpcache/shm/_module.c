@@ -90,11 +90,15 @@ static PyObject *mpc_py_module_smallest(PyObject *module, PyObject *shards)
 }
 
 static PyMethodDef functions[] = {
-    {"kind_of_file_system", mpc_py_module_kind_of_file_system, METH_O, "Return the f_type (statfs(2)) of the file system of a path."},
+    {"kind_of_file_system", mpc_py_module_kind_of_file_system, METH_O,
+     "Return the f_type (statfs(2)) of the file system of a path."},
     {"smallest", mpc_py_module_smallest, METH_O, "Bytes of the smallest segment with so many shards."},
-    {"format", mpc_py_module_format, METH_VARARGS, "format(fd, size, shards, slots=1024, position_limit=2**48): write a new segment's header."},
-    {"make_large", mpc_py_module_make_large, METH_VARARGS, "make_large(fd, from, to): ask for large pages in a new file; whether there are no others."},
-    {"anyone_alive", mpc_py_module_anyone_alive, METH_VARARGS, "Whether a process is attached to the segment behind fd."},
+    {"format", mpc_py_module_format, METH_VARARGS,
+     "format(fd, size, shards, slots=1024, position_limit=2**48): write a new segment's header."},
+    {"make_large", mpc_py_module_make_large, METH_VARARGS,
+     "make_large(fd, from, to): ask for large pages in a new file; whether there are no others."},
+    {"anyone_alive", mpc_py_module_anyone_alive, METH_VARARGS,
+     "Whether a process is attached to the segment behind fd."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -120,10 +124,11 @@ static int mpc_claim_interpreter(void)
         if (!atomic_flag_test_and_set(&taken))
             status = PyDict_SetItem(marks, name, Py_True);
         else
-            PyErr_SetString(PyExc_ImportError,
-                            "mpcache's shared-memory engine is in use by another interpreter of this process, and works in "
-                            "one interpreter of a process only; run the programs in processes of their own, or in the same "
-                            "interpreter (mod_wsgi: WSGIApplicationGroup %{GLOBAL})");
+            PyErr_SetString(
+                PyExc_ImportError,
+                "mpcache's shared-memory engine is in use by another interpreter of this process, and works in "
+                "one interpreter of a process only; run the programs in processes of their own, or in the same "
+                "interpreter (mod_wsgi: WSGIApplicationGroup %{GLOBAL})");
     }
     Py_XDECREF(name);
     return status;
@@ -132,8 +137,10 @@ static int mpc_claim_interpreter(void)
 static int mpc_fill_module(PyObject *module)
 {
     return mpc_claim_interpreter() < 0 || mpc_add_type(module, &Engine_Spec, &Engine_Type) < 0 ||
-                   mpc_add_type(module, &Namespace_Spec, &Namespace_Type) < 0 || mpc_add_type(module, &Lease_Spec, &Lease_Type) < 0 ||
-                   mpc_add_type(module, &Guard_Spec, &Guard_Type) < 0 || mpc_add_type(module, &HandleBase_Spec, &HandleBase_Type) < 0 ||
+                   mpc_add_type(module, &Namespace_Spec, &Namespace_Type) < 0 ||
+                   mpc_add_type(module, &Lease_Spec, &Lease_Type) < 0 ||
+                   mpc_add_type(module, &Guard_Spec, &Guard_Type) < 0 ||
+                   mpc_add_type(module, &HandleBase_Spec, &HandleBase_Type) < 0 ||
                    mpc_add_type(module, &FastPath_Spec, &FastPath_Type) < 0 || mpc_init_time() < 0 ||
                    PyModule_AddIntConstant(module, "LAYOUT", MPC_LAYOUT) < 0 ||
                    PyModule_AddIntConstant(module, "MAX_KEY", MPC_MAX_KEY) < 0 ||

@@ -98,21 +98,29 @@ static PyObject *mpc_py_namespace_get_engine(Namespace *self, void *unused)
 }
 
 static PyMethodDef namespace_methods[] = {
-    {"get", (PyCFunction)mpc_py_namespace_get, METH_O, "(value, created, epoch, flags, expires, version) of the key, or None."},
-    {"set", MPC_FASTCALL(mpc_py_namespace_set), METH_FASTCALL, "Store; False if the shard stayed busy and the key has no value now."},
+    {"get", (PyCFunction)mpc_py_namespace_get, METH_O,
+     "(value, created, epoch, flags, expires, version) of the key, or None."},
+    {"set", MPC_FASTCALL(mpc_py_namespace_set), METH_FASTCALL,
+     "Store; False if the shard stayed busy and the key has no value now."},
     {"add", MPC_FASTCALL(mpc_py_namespace_add), METH_FASTCALL, "Store unless the key has a value; whether it did."},
-    {"compare_and_set", MPC_FASTCALL(mpc_py_namespace_compare_and_set), METH_FASTCALL, "Store if the value is of this version; whether it was."},
-    {"incr", MPC_FASTCALL(mpc_py_namespace_incr), METH_FASTCALL, "Add to the integer that the key has; the sum, or None: it has no value."},
+    {"compare_and_set", MPC_FASTCALL(mpc_py_namespace_compare_and_set), METH_FASTCALL,
+     "Store if the value is of this version; whether it was."},
+    {"incr", MPC_FASTCALL(mpc_py_namespace_incr), METH_FASTCALL,
+     "Add to the integer that the key has; the sum, or None: it has no value."},
     {"touch", MPC_FASTCALL(mpc_py_namespace_touch), METH_FASTCALL,
      "Let the value end at another time; whether there is one, or NotImplemented: its bytes say when it ends."},
     {"version", (PyCFunction)mpc_py_namespace_version, METH_O, "The version of the key's value, or None."},
     {"get_multi", (PyCFunction)mpc_py_namespace_get_multi, METH_O, "A list of what get() returns."},
-    {"set_multi", (PyCFunction)mpc_py_namespace_set_multi, METH_O, "As set(), for tuples of its arguments; None: too large."},
+    {"set_multi", (PyCFunction)mpc_py_namespace_set_multi, METH_O,
+     "As set(), for tuples of its arguments; None: too large."},
     {"delete_multi", (PyCFunction)mpc_py_namespace_delete_multi, METH_O, "As delete(); how many were there."},
-    {"fill", MPC_FASTCALL(mpc_py_namespace_fill), METH_FASTCALL, "Store what was created under the guard; False if it may not be."},
+    {"fill", MPC_FASTCALL(mpc_py_namespace_fill), METH_FASTCALL,
+     "Store what was created under the guard; False if it may not be."},
     {"delete", (PyCFunction)mpc_py_namespace_delete, METH_O, "Remove; whether the key was there."},
-    {"keys", (PyCFunction)mpc_py_namespace_keys, METH_NOARGS, "The keys, in no order; what comes or goes meanwhile may be among them or not."},
-    {"invalidate", (PyCFunction)mpc_py_namespace_invalidate, METH_O, "Hide (True) or make stale (False) what was begun before; the new epoch."},
+    {"keys", (PyCFunction)mpc_py_namespace_keys, METH_NOARGS,
+     "The keys, in no order; what comes or goes meanwhile may be among them or not."},
+    {"invalidate", (PyCFunction)mpc_py_namespace_invalidate, METH_O,
+     "Hide (True) or make stale (False) what was begun before; the new epoch."},
     {"clear", (PyCFunction)mpc_py_namespace_clear, METH_NOARGS, "Remove everything."},
     {"epochs", (PyCFunction)mpc_py_namespace_epochs, METH_NOARGS, "(epoch, hard_at, soft_at)."},
     {"lease", MPC_FASTCALL(mpc_py_namespace_lease), METH_FASTCALL, "A new lease of the key, not held yet."},
@@ -136,4 +144,4 @@ static PyType_Slot namespace_slots[] = {
 };
 
 PyType_Spec Namespace_Spec = {"mpcache.shm._engine.Namespace", sizeof(Namespace), 0,
-                          Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, namespace_slots};
+                              Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, namespace_slots};

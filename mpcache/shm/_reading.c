@@ -68,7 +68,8 @@ PyObject *mpc_get_record(Namespace *self, const mpc_key *key)
 PyObject *mpc_py_namespace_get(Namespace *self, PyObject *name)
 {
     mpc_key key;
-    return mpc_parse_key(&self->engine->ctx, name, self->number, KIND_RECORD, &key) < 0 ? NULL : mpc_get_record(self, &key);
+    return mpc_parse_key(&self->engine->ctx, name, self->number, KIND_RECORD, &key) < 0 ? NULL
+                                                                                        : mpc_get_record(self, &key);
 }
 
 /* 1: the key has a value that is not hidden; 0: it has none; -1: an exception is set. */

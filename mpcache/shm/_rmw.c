@@ -7,7 +7,7 @@ typedef mpc_status (*change_fn)(mpc_ctx *ctx, const mpc_key *key, void *how, u64
 
 /* `held`, of `value`: what is copied before waiting (store_value() says why); NULL: there is no value. */
 static mpc_status mpc_rmw_value(mpc_ctx *ctx, change_fn change, const mpc_key *key, void *how, held_value *held,
-                               mpc_value *value)
+                                mpc_value *value)
 {
     bool at_once = !held || held->can_change || value->len < MPC_LONG_COPY;
     mpc_status status = at_once ? change(ctx, key, how, 0) : MPC_BUSY;
@@ -42,7 +42,7 @@ static mpc_status mpc_try_compare_and_set(mpc_ctx *ctx, const mpc_key *key, void
 
 /* args: value, created, epoch, expires, flags */
 static PyObject *mpc_swap_value(Namespace *self, PyObject *name, PyObject *const *args, Py_ssize_t n, change_fn change,
-                            swap *swap)
+                                swap *swap)
 {
     mpc_key key;
     mpc_ctx *ctx = &self->engine->ctx;
@@ -59,7 +59,8 @@ PyObject *mpc_py_namespace_add(Namespace *self, PyObject *const *args, Py_ssize_
 {
     swap swap;
     if (n < 2 || n > 6)
-        return PyErr_Format(PyExc_TypeError, "expected key, value[, created, epoch, expires, flags], not %zd arguments", n);
+        return PyErr_Format(PyExc_TypeError, "expected key, value[, created, epoch, expires, flags], not %zd arguments",
+                            n);
     return mpc_swap_value(self, args[0], args + 1, n - 1, mpc_try_add, &swap);
 }
 
@@ -99,7 +100,8 @@ typedef struct {
 static mpc_status mpc_try_incr(mpc_ctx *ctx, const mpc_key *key, void *how, u64 wait_ns)
 {
     count *count = how;
-    return mpc_incr(ctx, key, count->delta, count->may_begin ? &count->initial : NULL, &count->fresh, &count->sum, wait_ns);
+    return mpc_incr(ctx, key, count->delta, count->may_begin ? &count->initial : NULL, &count->fresh, &count->sum,
+                    wait_ns);
 }
 
 static PyObject *mpc_sum_object(mpc_status status, PyObject *name, const count *count)
@@ -110,7 +112,8 @@ static PyObject *mpc_sum_object(mpc_status status, PyObject *name, const count *
     case MPC_ABSENT:
         Py_RETURN_NONE;
     case MPC_OTHER_KIND:
-        return PyErr_Format(PyExc_TypeError, "the value of key %R is no integer of 64 bits that was stored as one", name);
+        return PyErr_Format(PyExc_TypeError, "the value of key %R is no integer of 64 bits that was stored as one",
+                            name);
     case MPC_OVERFLOW:
         return PyErr_Format(PyExc_OverflowError, "the value of key %R plus %lld is no signed integer of 64 bits", name,
                             (long long)count->delta);

@@ -6,7 +6,8 @@
 
 typedef mpc_status (*write_fn)(mpc_ctx *, const mpc_key *, const mpc_value *, const mpc_hold *, u64);
 
-static mpc_status mpc_write_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, const mpc_hold *none, u64 wait_ns)
+static mpc_status mpc_write_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, const mpc_hold *none,
+                                u64 wait_ns)
 {
     (void)none;
     return mpc_set(ctx, key, value, wait_ns);
@@ -15,7 +16,7 @@ static mpc_status mpc_write_set(mpc_ctx *ctx, const mpc_key *key, const mpc_valu
 /* At once if the shard is free; else with the GIL released, for as long as a set may wait.  What others can change is
  * copied with the GIL held: into the segment, or to be waited with.  MPC_SYSTEM: an exception may be set. */
 static mpc_status mpc_store_value(mpc_ctx *ctx, write_fn write, const mpc_key *key, mpc_value *value, held_value *held,
-                              const mpc_hold *guard)
+                                  const mpc_hold *guard)
 {
     bool at_once = value->len < MPC_LONG_COPY || held->can_change;
     mpc_status status = at_once ? write(ctx, key, value, guard, 0) : MPC_BUSY;
@@ -38,7 +39,7 @@ mpc_status mpc_set_value(mpc_ctx *ctx, const mpc_key *key, mpc_value *value, hel
 
 /* NULL stands for what the caller left out.  The epoch is the caller's business. */
 static int mpc_parse_parts(PyObject *bytes, PyObject *created, PyObject *expires, PyObject *flags, held_value *held,
-                       mpc_value *value)
+                           mpc_value *value)
 {
     *value = (mpc_value){.created = mpc_ns_of_seconds(created ? PyFloat_AsDouble(created) : 0),
                          .expires = mpc_ns_of_seconds(expires ? PyFloat_AsDouble(expires) : 0),
@@ -55,8 +56,8 @@ int mpc_parse_value(const Namespace *self, PyObject *const *args, Py_ssize_t n, 
 {
     u64 present = mpc_epoch_now(self);
     long long epoch = n > 2 ? PyLong_AsLongLong(args[2]) : -1;
-    if (PyErr_Occurred() || mpc_parse_parts(args[0], n > 1 ? args[1] : NULL, n > 3 ? args[3] : NULL, n > 4 ? args[4] : NULL,
-                                        held, value) < 0)
+    if (PyErr_Occurred() || mpc_parse_parts(args[0], n > 1 ? args[1] : NULL, n > 3 ? args[3] : NULL,
+                                            n > 4 ? args[4] : NULL, held, value) < 0)
         return -1;
     value->epoch = epoch < 0 || (u64)epoch > present ? present : (u64)epoch; /* no value comes from a later epoch */
     return 0;
@@ -106,7 +107,8 @@ PyObject *mpc_py_namespace_set(Namespace *self, PyObject *const *args, Py_ssize_
 }
 
 /* A guard of another segment (this one's predecessor, perhaps) proves nothing here. */
-static mpc_status mpc_fill_under(Namespace *self, const Guard *guard, const mpc_key *key, mpc_value *value, held_value *held)
+static mpc_status mpc_fill_under(Namespace *self, const Guard *guard, const mpc_key *key, mpc_value *value,
+                                 held_value *held)
 {
     if (guard->refused || guard->namespace->engine != self->engine)
         return MPC_REFUSED;

@@ -122,8 +122,12 @@ static u32 any_key(struct worker *me)
 static mpc_value make_value(struct worker *me, u32 key, u64 version, bool filled)
 {
     struct claim claim = {
-        .key = key, .len = (u32)sizeof claim + roll(me, MOST - sizeof claim), .writer = me->number,
-        .cell = me->written++ % CELLS, .version = version, .filled = filled,
+        .key = key,
+        .len = (u32)sizeof claim + roll(me, MOST - sizeof claim),
+        .writer = me->number,
+        .cell = me->written++ % CELLS,
+        .version = version,
+        .filled = filled,
     };
     for (u32 i = sizeof claim; i < claim.len; i++)
         me->value[i] = (u8)(claim.cell + claim.writer + i);

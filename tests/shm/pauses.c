@@ -358,7 +358,8 @@ static void make_segment(void)
 {
     struct mpc_geometry geometry;
     memset(segment, 0, segment_size);
-    if (mpc_plan(&geometry, segment_size, 1, 8, MPC_POSITION_LIMIT) != MPC_OK || mpc_format(segment, &geometry) != MPC_OK)
+    if (mpc_plan(&geometry, segment_size, 1, 8, MPC_POSITION_LIMIT) != MPC_OK ||
+        mpc_format(segment, &geometry) != MPC_OK)
         abort();
 }
 

@@ -17,7 +17,8 @@
 
 #define CHECK_WAIT_NS (MPC_NS_PER_S / 4) /* more than a set waits; and a running owner is waited for a second longer */
 
-static mpc_status mpc_report_broken(char *why, size_t room, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static mpc_status mpc_report_broken(char *why, size_t room, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 static mpc_status mpc_report_broken(char *why, size_t room, const char *format, ...)
 {
@@ -33,19 +34,20 @@ static mpc_status mpc_report_broken(char *why, size_t room, const char *format, 
 /* -- the log ---------------------------------------------------------------------------------------------------- */
 
 static mpc_status mpc_check_record(const mpc_ctx *ctx, const struct mpc_log *log, u64 at, u64 *units, char *why,
-                               size_t room)
+                                   size_t room)
 {
     struct mpc_record record;
     mpc_step(log->steps);
     if (!mpc_log_record(log, at, &record))
-        return mpc_report_broken(why, room, "what lies at %llu is no record: position %llu, %u units, key of %u and value of %u bytes",
-                      LL(at), LL(record.position), record.units, record.klen, record.vlen);
+        return mpc_report_broken(
+            why, room, "what lies at %llu is no record: position %llu, %u units, key of %u and value of %u bytes",
+            LL(at), LL(record.position), record.units, record.klen, record.vlen);
     *units = record.units;
     if (record.flags & MPC_PAD)
         return MPC_OK;
     if (mpc_word_ring(record.version) == log->which && mpc_word_position(record.version) > at)
         return mpc_report_broken(why, room, "the record at %llu is of a later version, %llu", LL(at),
-                      LL(mpc_word_position(record.version)));
+                                 LL(mpc_word_position(record.version)));
     u64 salt = (u64)record.namespace << 8 | record.kind;
     if (mpc_hash(ctx->seed, salt, mpc_log_at(log, at) + sizeof record, record.klen) != record.hash)
         return mpc_report_broken(why, room, "the key of the record at %llu does not have its hash", LL(at));
@@ -57,7 +59,8 @@ static mpc_status mpc_check_log(const mpc_ctx *ctx, struct mpc_shard *shard, uns
     struct mpc_log log;
     mpc_status status = mpc_log_open(ctx, shard, ring, &log);
     if (status != MPC_OK)
-        return mpc_report_broken(why, room, "tail %llu and head %llu do not lie one capacity apart", LL(log.tail), LL(log.head));
+        return mpc_report_broken(why, room, "tail %llu and head %llu do not lie one capacity apart", LL(log.tail),
+                                 LL(log.head));
     if (log.tail > log.head)
         return MPC_OK; /* a restart that its writer did not survive: the next one finishes it */
     for (u64 at = log.tail, units = 0; at < log.head && status == MPC_OK; at += units)
@@ -73,7 +76,8 @@ static mpc_status mpc_check_slot(mpc_ctx *ctx, struct mpc_shard *shard, u64 i, u
     const u8 *at;
     mpc_hit first;
     if (!mpc_record_at(ctx, shard, word, &record, &at))
-        return mpc_report_broken(why, room, "slot %llu names position %llu, where no record is", LL(i), LL(mpc_word_position(word)));
+        return mpc_report_broken(why, room, "slot %llu names position %llu, where no record is", LL(i),
+                                 LL(mpc_word_position(word)));
     u64 named;
     if (mpc_slot_naming(ctx, shard, record.hash, mpc_word(0, 0, mpc_word_ring(word), record.position), &named) == NULL)
         return mpc_report_broken(why, room, "slot %llu lies in another key's bucket", LL(i));
@@ -131,8 +135,8 @@ static mpc_status mpc_check_leases(mpc_ctx *ctx, char *why, size_t room)
         struct mpc_lease *lease = &buckets[i / MPC_LEASES_PER_BUCKET].lease[i % MPC_LEASES_PER_BUCKET];
         u64 fence = mpc_load_acquire(&lease->fence);
         if (fence > last && fence > mpc_load_acquire(&ctx->header->fence))
-            return mpc_report_broken(why, room, "lease %u has fence %llu, and the last that was given out is %llu", i, LL(fence),
-                          LL(last));
+            return mpc_report_broken(why, room, "lease %u has fence %llu, and the last that was given out is %llu", i,
+                                     LL(fence), LL(last));
     }
     return MPC_OK;
 }
@@ -141,7 +145,8 @@ static mpc_status mpc_check_namespaces(mpc_ctx *ctx, char *why, size_t room)
 {
     for (u16 i = 0; i < MPC_NAMESPACES; i++) {
         struct mpc_namespace *namespace = mpc_namespace_at(ctx, i);
-        u64 hard = mpc_load(&namespace->hard_at), soft = mpc_load(&namespace->soft_at), clear = mpc_load(&namespace->clear_at);
+        u64 hard = mpc_load(&namespace->hard_at), soft = mpc_load(&namespace->soft_at),
+            clear = mpc_load(&namespace->clear_at);
         u64 epoch = mpc_load_acquire(&namespace->epoch);
         if (hard > epoch || soft > epoch || clear > epoch || namespace->name_bytes > MPC_NAME_BYTES)
             return mpc_report_broken(why, room, "namespace %u was invalidated in an epoch that has not come", i);

@@ -28,9 +28,9 @@
 #define SMALL_SHARE 4    /* a new one that would take this part of the small ring goes to main */
 #define MOVABLE_SHARE 32 /* of main; larger ones leave instead of being copied */
 #define MEAN_OF 64       /* new keys, over which the mean length is taken */
-#define RESERVE 16       /* records: the room that guests leave in main, so that what is promoted displaces them first; */
+#define RESERVE 16 /* records: the room that guests leave in main, so that what is promoted displaces them first; */
 #define RESERVE_SHARE 64 /* of main, at most */
-#define PATIENCE 64      /* guests that are turned away for each step of the tail of a main ring that nobody reads */
+#define PATIENCE 64 /* guests that are turned away for each step of the tail of a main ring that nobody reads */
 
 u64 mpc_largest_units(const mpc_ctx *ctx)
 {
@@ -94,7 +94,8 @@ static void mpc_evict(struct mpc_room *room, const struct mpc_victim *victim, un
 }
 
 /* To the head of main.  The room that is kept free is there for this; if it does not do, the record leaves. */
-static bool mpc_move_to_main(struct mpc_room *room, const struct mpc_log *from, const struct mpc_victim *victim, u64 freq)
+static bool mpc_move_to_main(struct mpc_room *room, const struct mpc_log *from, const struct mpc_victim *victim,
+                             u64 freq)
 {
     struct mpc_log *main = &room->log[MPC_MAIN];
     u64 need = mpc_log_need(main, victim->record.units);
@@ -219,7 +220,8 @@ static mpc_status mpc_make_room_in_small(struct mpc_room *room, u64 units)
     return MPC_OK;
 }
 
-static mpc_status mpc_open_rings_locked(struct mpc_room *room, mpc_ctx *ctx, struct mpc_shard *shard, u64 units, a64 *own)
+static mpc_status mpc_open_rings_locked(struct mpc_room *room, mpc_ctx *ctx, struct mpc_shard *shard, u64 units,
+                                        a64 *own)
 {
     *room = (struct mpc_room){.ctx = ctx, .shard = shard, .own = own};
     for (unsigned ring = 0; ring < MPC_RINGS; ring++) {

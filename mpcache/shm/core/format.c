@@ -57,8 +57,8 @@ u64 mpc_smallest(u32 shards)
 mpc_status mpc_plan(struct mpc_geometry *g, u64 size, u32 shards, u32 slots, u64 position_limit)
 {
     memset(g, 0, sizeof *g);
-    if (size > MPC_MAX_SIZE || shards == 0 || shards > MPC_MAX_SHARDS || (shards & (shards - 1)) != 0 ||
-        slots == 0 || slots > MPC_SLOTS || position_limit > MPC_POSITION_LIMIT)
+    if (size > MPC_MAX_SIZE || shards == 0 || shards > MPC_MAX_SHARDS || (shards & (shards - 1)) != 0 || slots == 0 ||
+        slots > MPC_SLOTS || position_limit > MPC_POSITION_LIMIT)
         return MPC_BAD_HEADER;
     g->size = size;
     g->shards = shards;

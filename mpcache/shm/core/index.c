@@ -69,7 +69,7 @@ static bool mpc_is_key(const struct mpc_record *record, const mpc_key *key, cons
 
 /* MPC_OK: found.  MPC_ABSENT: this slot is another's.  MPC_LAPPED: it changed while it was looked at. */
 static inline mpc_status mpc_try_slot(mpc_ctx *ctx, struct mpc_shard *shard, a64 *slot, u64 word, const mpc_key *key,
-                                  mpc_hit *hit, u32 lines)
+                                      mpc_hit *hit, u32 lines)
 {
     struct mpc_spot spot;
     bool found = mpc_locate(ctx, shard, word, &spot);
@@ -87,7 +87,8 @@ static inline mpc_status mpc_try_slot(mpc_ctx *ctx, struct mpc_shard *shard, a64
     return mpc_still_valid(hit) ? MPC_OK : MPC_LAPPED;
 }
 
-static inline mpc_status mpc_scan_buckets(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit, u32 lines)
+static inline mpc_status mpc_scan_buckets(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit,
+                                          u32 lines)
 {
     u64 tag = mpc_tag(key->hash);
     mpc_status status = MPC_ABSENT;
@@ -109,7 +110,8 @@ static inline mpc_status mpc_scan_buckets(mpc_ctx *ctx, struct mpc_shard *shard,
 
 /* A miss counts only when no slot that might have been the key's moved meanwhile: without that, a value that is
  * being overwritten is now and then not found. */
-static inline mpc_status mpc_look_up_inline(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit, u32 lines)
+static inline mpc_status mpc_look_up_inline(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit,
+                                            u32 lines)
 {
     for (int i = 0; i < LOOKUPS; i++) {
         mpc_status status = mpc_scan_buckets(ctx, shard, key, hit, lines);

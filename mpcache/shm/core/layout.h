@@ -105,11 +105,11 @@ struct mpc_slot {
 /* One key that somebody is creating or holds.  `owner` is the commit word: while it is 0 the rest is nobody's. */
 struct mpc_lease {
     a64 key[2]; /* 128-bit keyed hash */
-    a64 owner;  /* id of the process */
-    a64 fence;  /* number of this hold, greater than that of every hold before */
+    a64 owner; /* id of the process */
+    a64 fence; /* number of this hold, greater than that of every hold before */
     a64 voided; /* the fence whose fill must not be stored any more */
     a64 unstored; /* the fence of the last hold that ended without a value */
-    a32 seq;      /* futex word: moves at each release */
+    a32 seq; /* futex word: moves at each release */
     a32 has_waiters;
     a32 waits_for; /* 1 + the entry that this one's holder waits for; 0: it does not wait */
     u32 spare;
@@ -147,9 +147,9 @@ struct mpc_shard {
 
 struct mpc_record {
     u64 position; /* its own: tells a record from what lay here before */
-    u32 units;    /* its length with key and value, in units */
+    u32 units; /* its length with key and value, in units */
     u16 klen;
-    u8 kind;  /* of the key: KIND_* << 4 | TYPE_* of the binding; the core only compares it */
+    u8 kind; /* of the key: KIND_* << 4 | TYPE_* of the binding; the core only compares it */
     u8 flags; /* MPC_PAD, or how the value is coded, which only the binding reads */
     u64 version; /* ring and position at which this value was first written, as in a slot word */
     u64 hash;
@@ -165,7 +165,7 @@ struct mpc_record {
 #define MPC_RECORD_UNITS (sizeof(struct mpc_record) / MPC_UNIT)
 
 _Static_assert(sizeof(struct mpc_namespace) == 2 * MPC_LINE, "epochs and name have a line each");
-_Static_assert(MPC_UNIT * UINT32_MAX > UINT32_MAX, "the bytes of the longest record do not wrap");
+_Static_assert(MPC_UNIT *UINT32_MAX > UINT32_MAX, "the bytes of the longest record do not wrap");
 _Static_assert(sizeof(struct mpc_slot) == 4 * MPC_LINE, "no two processes count on one line");
 _Static_assert(sizeof(struct mpc_lease) == MPC_LINE, "a lease is a line");
 _Static_assert(sizeof(struct mpc_lease_bucket) == (1 + MPC_LEASES_PER_BUCKET) * MPC_LINE, "bucket");

@@ -45,7 +45,7 @@ static bool mpc_was_judged_dead(struct mpc_lease *lease, const mpc_wait *wait)
 }
 
 static mpc_status mpc_lease_try_locked(mpc_ctx *ctx, struct mpc_lease_bucket *bucket, const u64 key[2], mpc_hold *hold,
-                             mpc_wait *wait)
+                                       mpc_wait *wait)
 {
     struct mpc_lease *lease = mpc_lease_find(bucket, key);
     if (lease && !mpc_was_judged_dead(lease, wait)) {
@@ -240,7 +240,8 @@ bool mpc_lease_held(mpc_ctx *ctx, const mpc_key *key, u64 *owner)
 
 /* -- fills ---------------------------------------------------------------------------------------------------------- */
 
-static mpc_status mpc_lease_guard_locked(mpc_ctx *ctx, struct mpc_lease_bucket *bucket, const u64 key[2], mpc_hold *guard)
+static mpc_status mpc_lease_guard_locked(mpc_ctx *ctx, struct mpc_lease_bucket *bucket, const u64 key[2],
+                                         mpc_hold *guard)
 {
     mpc_wait wait = {0};
     struct mpc_lease *lease = mpc_lease_find(bucket, key);
@@ -334,7 +335,8 @@ bool mpc_lease_fill_begin(mpc_ctx *ctx, const mpc_key *key, const mpc_hold *guar
     u64 hash[2];
     mpc_key_hash128(ctx, key, hash);
     *verdict = MPC_REFUSED;
-    if (!mpc_lease_mine(ctx, guard) || mpc_lease_voided(ctx, guard) || !mpc_lease_has_key(mpc_lease_at(ctx, guard->entry), hash))
+    if (!mpc_lease_mine(ctx, guard) || mpc_lease_voided(ctx, guard) ||
+        !mpc_lease_has_key(mpc_lease_at(ctx, guard->entry), hash))
         return false;
     *verdict = wait_ns ? MPC_DROPPED : MPC_BUSY;
     a32 *lock = &mpc_lease_bucket_with(ctx, guard->entry)->lock;

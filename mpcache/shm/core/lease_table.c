@@ -77,7 +77,7 @@ void mpc_lease_wake(struct mpc_lease *lease)
 /* The owner goes in last.  An entry that is taken from a dead holder is nobody's in between, so that a thief who
  * is killed here leaves it free. */
 void mpc_lease_take_locked(mpc_ctx *ctx, struct mpc_lease_bucket *bucket, struct mpc_lease *lease, const u64 key[2],
-                        mpc_hold *hold)
+                           mpc_hold *hold)
 {
     u32 entry = mpc_lease_number(ctx, lease);
     *hold = (mpc_hold){.owner = mpc_load(&ctx->self->owner), .entry = entry};

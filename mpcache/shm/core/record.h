@@ -92,7 +92,8 @@ static inline bool mpc_is_gone(mpc_ctx *ctx, const struct mpc_record *record)
 /* Gone, or of an epoch before the namespace was invalidated. */
 static inline bool mpc_is_hidden(mpc_ctx *ctx, const struct mpc_record *record)
 {
-    return mpc_is_gone(ctx, record) || record->epoch < mpc_load_acquire(&mpc_namespace_at(ctx, record->namespace)->hard_at);
+    return mpc_is_gone(ctx, record) ||
+           record->epoch < mpc_load_acquire(&mpc_namespace_at(ctx, record->namespace)->hard_at);
 }
 
 #endif

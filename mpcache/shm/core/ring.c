@@ -62,8 +62,9 @@ static bool mpc_log_is_half_restarted(const struct mpc_log *log, u64 limit)
 
 static bool mpc_log_is_sound(const struct mpc_log *log, u64 limit)
 {
-    return mpc_log_is_half_restarted(log, limit) || (log->tail <= log->head && log->head - log->tail <= log->capacity && log->head <= limit &&
-           log->head % MPC_ALIGN_UNITS == 0 && log->tail % MPC_ALIGN_UNITS == 0);
+    return mpc_log_is_half_restarted(log, limit) ||
+           (log->tail <= log->head && log->head - log->tail <= log->capacity && log->head <= limit &&
+            log->head % MPC_ALIGN_UNITS == 0 && log->tail % MPC_ALIGN_UNITS == 0);
 }
 
 /* A writer's own view of a ring.  Head and tail are read once and judged: whatever happens to the shared words
@@ -71,8 +72,12 @@ static bool mpc_log_is_sound(const struct mpc_log *log, u64 limit)
 mpc_status mpc_log_open(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring, struct mpc_log *log)
 {
     u64 limit = ctx->geometry.position_limit;
-    *log = (struct mpc_log){.ring = &shard->ring[ring], .which = ring, .base = mpc_ring_base(ctx, shard, ring),
-                            .capacity = mpc_ring_units(ctx, ring), .steps = mpc_steps_of(ctx), .moves = &shard->moves};
+    *log = (struct mpc_log){.ring = &shard->ring[ring],
+                            .which = ring,
+                            .base = mpc_ring_base(ctx, shard, ring),
+                            .capacity = mpc_ring_units(ctx, ring),
+                            .steps = mpc_steps_of(ctx),
+                            .moves = &shard->moves};
     log->tail = mpc_load(&log->ring->tail);
     log->head = mpc_load(&log->ring->head);
     log->place = log->head % log->capacity;
@@ -186,9 +191,18 @@ u64 mpc_log_append_locked(struct mpc_log *log, const mpc_key *key, const mpc_val
     u8 *to = mpc_log_place_locked(log, units);
     u64 position = log->head;
     struct mpc_record record = {
-        .position = position, .units = (u32)units, .klen = (u16)key->len, .kind = key->kind, .flags = value->flags,
-        .version = value->version ? value->version : mpc_word(0, 0, log->which, position), .hash = key->hash,
-        .vlen = (u32)value->len, .namespace = key->namespace, .guest = guest, .epoch = value->epoch, .created = value->created,
+        .position = position,
+        .units = (u32)units,
+        .klen = (u16)key->len,
+        .kind = key->kind,
+        .flags = value->flags,
+        .version = value->version ? value->version : mpc_word(0, 0, log->which, position),
+        .hash = key->hash,
+        .vlen = (u32)value->len,
+        .namespace = key->namespace,
+        .guest = guest,
+        .epoch = value->epoch,
+        .created = value->created,
         .expires = value->expires,
     };
 #ifdef MPC_FAULT_HEAD_FIRST

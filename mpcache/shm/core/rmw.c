@@ -171,8 +171,13 @@ static mpc_status mpc_decide_incr(struct mpc_change *change, const mpc_hit *ther
 mpc_status mpc_incr(mpc_ctx *ctx, const mpc_key *key, i64 delta, const i64 *initial, const mpc_value *fresh, i64 *sum,
                     u64 wait_ns)
 {
-    struct mpc_change change = {.key = key, .value = {.len = sizeof change.sum}, .decide = mpc_decide_incr, .by = delta,
-                            .from = initial ? *initial : 0, .may_begin = initial != NULL, .fresh = fresh};
+    struct mpc_change change = {.key = key,
+                                .value = {.len = sizeof change.sum},
+                                .decide = mpc_decide_incr,
+                                .by = delta,
+                                .from = initial ? *initial : 0,
+                                .may_begin = initial != NULL,
+                                .fresh = fresh};
     mpc_status status = mpc_make_change(ctx, &change, MPC_COUNT_INCRS, wait_ns);
     *sum = change.sum;
     return status;
@@ -187,8 +192,12 @@ static mpc_status mpc_decide_touch(struct mpc_change *change, const mpc_hit *the
         return MPC_OTHER_KIND;
     if (change->in_haste && record->vlen >= MPC_LONG_COPY)
         return MPC_BUSY;
-    change->value = (mpc_value){.len = record->vlen, .created = record->created, .expires = change->expires,
-                                .epoch = record->epoch, .flags = record->flags, .version = record->version};
+    change->value = (mpc_value){.len = record->vlen,
+                                .created = record->created,
+                                .expires = change->expires,
+                                .epoch = record->epoch,
+                                .flags = record->flags,
+                                .version = record->version};
     return MPC_OK;
 }
 
@@ -196,7 +205,11 @@ static mpc_status mpc_decide_touch(struct mpc_change *change, const mpc_hit *the
  * are `but`.  `wait_ns` 0 copies nothing long: MPC_BUSY. */
 mpc_status mpc_touch(mpc_ctx *ctx, const mpc_key *key, i64 expires, u8 but, u64 wait_ns)
 {
-    struct mpc_change change = {.key = key, .decide = mpc_decide_touch, .keeps_bytes = true, .expires = expires, .but = but,
-                            .in_haste = wait_ns == 0};
+    struct mpc_change change = {.key = key,
+                                .decide = mpc_decide_touch,
+                                .keeps_bytes = true,
+                                .expires = expires,
+                                .but = but,
+                                .in_haste = wait_ns == 0};
     return mpc_make_change(ctx, &change, MPC_COUNT_TOUCHES, wait_ns);
 }

@@ -14,8 +14,8 @@
 #include "retire.h"
 #include "wordlock.h"
 
-#define LINES_READ 20    /* at most: of more, the processor sees coming what follows */
-#define SLOT_READS 64     /* moves of one record, each by a lap of its ring, while its key is copied */
+#define LINES_READ 20 /* at most: of more, the processor sees coming what follows */
+#define SLOT_READS 64 /* moves of one record, each by a lap of its ring, while its key is copied */
 #define DELETE_ROUNDS 1024 /* each round lost means that another process got its own set through */
 
 /* -- reading ---------------------------------------------------------------------------------------------------- */
@@ -101,7 +101,8 @@ mpc_status mpc_copy(mpc_ctx *ctx, const mpc_hit *hit, void *to)
 
 /* What a slot holds of the namespace.  The tail may have passed the record because it was moved, which leaves the slot
  * its own: it is looked at again. */
-static bool mpc_read_slot(mpc_ctx *ctx, struct mpc_shard *shard, a64 *slot, u16 namespace, mpc_hit *hit, u8 key[MPC_MAX_KEY])
+static bool mpc_read_slot(mpc_ctx *ctx, struct mpc_shard *shard, a64 *slot, u16 namespace, mpc_hit *hit,
+                          u8 key[MPC_MAX_KEY])
 {
     u64 word = mpc_load_acquire(slot);
     for (int i = 0; word != 0 && i < SLOT_READS; i++) {
@@ -169,7 +170,8 @@ void mpc_prefetch_record(const mpc_ctx *ctx, const mpc_key *key)
         u64 word = mpc_load(&bucket[i]);
         if (word >> MPC_TAG_SHIFT != mpc_tag(key->hash))
             continue;
-        mpc_prefetch_lines(mpc_at_position(ctx, shard, mpc_word_ring(word), mpc_word_position(word)), mpc_load(&ctx->lines));
+        mpc_prefetch_lines(mpc_at_position(ctx, shard, mpc_word_ring(word), mpc_word_position(word)),
+                           mpc_load(&ctx->lines));
         return;
     }
 }
@@ -211,7 +213,7 @@ mpc_status mpc_may_write(mpc_ctx *ctx, const mpc_key *key, const mpc_value *valu
 /* To make room may have moved or dropped the key's old record, and a delete may have taken it: then it is looked up
  * once more. */
 static mpc_status mpc_put_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
-                             mpc_hit *put)
+                                 mpc_hit *put)
 {
     mpc_hit old;
     struct mpc_room room;
@@ -294,7 +296,7 @@ static bool mpc_is_invalidated(mpc_ctx *ctx, u16 which, u64 epoch)
 }
 
 static mpc_status mpc_fill_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
-                              const mpc_hold *guard, u64 wait_ns)
+                                  const mpc_hold *guard, u64 wait_ns)
 {
     mpc_status status;
     mpc_hit put;
@@ -323,7 +325,7 @@ static mpc_status mpc_fill_locked(mpc_ctx *ctx, struct mpc_shard *shard, const m
  * killed right after.  Against a filler that is stopped there, and cannot be waited for, the fill looks at the void once
  * more when it has published: whatever their order, one of the two sees the other (Dekker's argument). */
 static mpc_status mpc_fill_under_lock(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, const mpc_hold *guard,
-                                  u64 wait_ns)
+                                      u64 wait_ns)
 {
     struct mpc_shard *shard = mpc_shard_of(ctx, key);
     mpc_status status = mpc_lock_shard(ctx, shard, wait_ns);

@@ -125,8 +125,10 @@ static u32 mpc_lock_moves(const struct mpc_lock_view *lock)
  * meanwhile: one look counts one slice at most. */
 static bool mpc_watch_owner(const mpc_ctx *ctx, const struct mpc_lock_view *lock, struct mpc_watch *watch, u32 seen)
 {
-    struct mpc_watch now = {.word = seen & ~WAITERS, .moves = mpc_lock_moves(lock), .steps = mpc_owner_steps(ctx, seen),
-                        .looked_ns = mpc_mono_ns()};
+    struct mpc_watch now = {.word = seen & ~WAITERS,
+                            .moves = mpc_lock_moves(lock),
+                            .steps = mpc_owner_steps(ctx, seen),
+                            .looked_ns = mpc_mono_ns()};
     u64 unwatched = now.looked_ns - watch->looked_ns;
     u64 passed = unwatched < MPC_TAKEOVER_NS ? unwatched : MPC_TAKEOVER_NS;
     bool is_same = now.word == watch->word && now.moves == watch->moves;
@@ -186,7 +188,8 @@ static bool mpc_was_given_up(const struct mpc_lock_view *lock, u32 seen)
 
 /* -- taking ------------------------------------------------------------------------------------------------------- */
 
-static bool mpc_watch_and_take(mpc_ctx *ctx, const struct mpc_lock_view *lock, struct mpc_watch *watched, u64 patience_ns, bool nested)
+static bool mpc_watch_and_take(mpc_ctx *ctx, const struct mpc_lock_view *lock, struct mpc_watch *watched,
+                               u64 patience_ns, bool nested)
 {
     u32 me = mpc_load(&ctx->self->word);
     for (;;) {
@@ -215,10 +218,12 @@ static bool mpc_take_word(mpc_ctx *ctx, const struct mpc_lock_view *lock, u64 pa
         return false;
     seen = mpc_load(lock->word);
     if (mpc_was_given_up(lock, seen))
-        watched = (struct mpc_watch){.word = seen & ~WAITERS, .moves = mpc_lock_moves(lock), .looked_ns = mpc_mono_ns(),
-                                 .steps = mpc_load(&lock->given_up->steps),
-                                 .idle_ns = mpc_load(&lock->given_up->idle_ns),
-                                 .elsewhere_ns = mpc_load(&lock->given_up->elsewhere_ns)};
+        watched = (struct mpc_watch){.word = seen & ~WAITERS,
+                                     .moves = mpc_lock_moves(lock),
+                                     .looked_ns = mpc_mono_ns(),
+                                     .steps = mpc_load(&lock->given_up->steps),
+                                     .idle_ns = mpc_load(&lock->given_up->idle_ns),
+                                     .elsewhere_ns = mpc_load(&lock->given_up->elsewhere_ns)};
     return mpc_watch_and_take(ctx, lock, &watched, patience_ns, nested);
 }
 
