@@ -1,8 +1,8 @@
-/* A fill that somebody forbids: one process creates and may die, one deletes, one sets.  After store.c and lease.c.
+/* A fill that another process forbids: one process creates and may die, one deletes, one sets.  After store.c and lease.c.
  *
  *     shard:  word lock | slot          bucket:  word lock | owner, fence, voided
  *
- * A value is the version of the database that its creator read, plus one; 0: the slot is empty.  Who deletes or sets
+ * A value is the version of the database that its creator read, plus one; 0: the slot is empty.  A process that deletes or sets
  * has changed the database before.  The locks are what wordlock.pml has shown word locks to be, one step.
  *
  * Shown: when a delete or a set has returned, the key has no older value: at no moment, also if the filler died anywhere
@@ -48,7 +48,7 @@ inline unlock(word)
 
 #define LOOK stale_value = (slot != 0 && made_from[slot] < least && !(EXCUSED && filling))
 
-/* put_locked: nobody else can publish meanwhile, and whom a deleter gets in between finds an empty slot. */
+/* mpc_put_locked: no other process can publish meanwhile; a deleter in between leaves an empty slot. */
 inline publish(version)
 {
     d_step { records++; record = records; made_from[record] = version };

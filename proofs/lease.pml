@@ -1,8 +1,9 @@
-/* One lease and the lock of its bucket: three processes want it, one may die, and slots get other owners.  After lease.c.
+/* One lease and the lock of its bucket: three processes want it, one may die, and slots get other owners.  After lease.c and
+ * lease_table.c.
  *
  *     bucket:  word lock | owner, fence, unstored         header:  fence, the last that was given out
  *
- * The bucket's lock is here what wordlock.pml has shown the word lock to be: taken in one step, from nobody or from a
+ * The bucket's lock is here what wordlock.pml has shown the word lock to be: taken in one step, when free or from a
  * dead owner.  A release that cannot have it goes on without it.
  *
  * Shown: no two of the living hold it; nobody who lives is robbed; a fence never comes again; who is told that nothing
@@ -39,7 +40,7 @@ inline give_out_fence(into)
     assert(!fence_came_again)
 }
 
-/* take_locked: what is taken from the dead is nobody's in between, and the owner goes in last. */
+/* mpc_lease_take_locked: an entry that is taken from the dead has no owner in between; the owner is stored last. */
 inline take(me)
 {
     d_step {

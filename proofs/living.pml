@@ -1,4 +1,4 @@
-/* Who is alive, and the word lock: what the models of this folder share.  After life.c and wordlock.c.
+/* Liveness, and the word lock: what the models of this folder share.  After liveness.c, registry.c and wordlock.c.
  *
  *     slot:       | id | generation |      and the kernel's lock on its liveness byte
  *     word lock:  waiters:1 | id           0: free

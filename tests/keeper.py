@@ -174,6 +174,46 @@ def c_functions(path: Path) -> Sizes:
         opened = opened or (bool(name) and line.endswith("{"))
 
 
+def _c_code(path: Path) -> str:
+    """Return the text of a C file without comments and strings; what an #include names stays."""
+    text = re.sub(r"/\*.*?\*/", " ", path.read_text(), flags=re.S)
+    return re.sub(r'^(?!#include)(.*)$', lambda line: re.sub(r'"(?:\\.|[^"\\])*"', '""', line[1]), text, flags=re.M)
+
+
+def _c_uses(paths: Iterable[Path]) -> Iterator[tuple[Path, int, str, str]]:
+    """Each use of another file of a folder: the file, the line, the stem of the other, and what is used.
+
+    A use is an ``#include "..."``, or a function that the other file defines: functions have different names.
+    """
+    paths = list(paths)
+    homes = {what.partition(":")[2]: path.stem for path in paths for what, _ in c_functions(path)}
+    for path in paths:
+        for number, line in enumerate(_c_code(path).splitlines(), 1):
+            if match := re.match(r'#include "(.*)\.h"', line):
+                yield path, number, match[1], line
+                continue
+            for name in re.findall(r"\b[a-z]\w+(?=\b)", line):
+                if homes.get(name, path.stem) != path.stem and path.suffix == ".c":
+                    yield path, number, homes[name], name
+
+
+def c_upward(paths: Iterable[Path], table: Table, shared: frozenset[str] = frozenset()) -> list[str]:
+    """The uses between C files that do not go down, each as a sentence.
+
+    :param table: each file's stem, and the stems of those just below it.
+    :param shared: stems of headers that every file may include.
+    :raises LookupError: a file has no row.
+    """
+    paths = list(paths)
+    if strangers := sorted({path.stem for path in paths} - set(table) - shared):
+        raise LookupError(f"{strangers[0]} has no floor: give it a row in the table")
+    return [
+        f"{path.name}:{line} uses {what} of {other}, which is not below it"
+        for path, line, other, what in _c_uses(path for path in paths if path.stem not in shared)
+        if other not in {path.stem, *shared, *below(path.stem, table)}
+    ]
+
+
 def too_long(sizes: Sizes, limit: int, may_be_longer: dict[str, tuple[int, str]]) -> list[str]:
     """Those over the limit, or over what is granted to them by name, each as a sentence."""
     return [

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -127,6 +128,60 @@ DOWN: keeper.Table = {
     "cli": ("", "testing", "shm", "mutexes.*", "stress.commands"),
 }
 
+# The floors of the C, by the same rule: each file's stem and the files just below it.  A file may include their headers
+# and call their functions.
+CORE_DOWN: keeper.Table = {
+    "port": (),
+    "status": (),
+    "layout": ("port",),
+    "hugepages": ("port",),
+    "procfs": ("port",),
+    "context": ("layout",),
+    "hash": ("context",),
+    "format": ("hash", "status"),
+    "liveness": ("context", "procfs"),
+    "wordlock": ("liveness",),
+    "lease_table": ("wordlock", "hash"),
+    "registry": ("lease_table", "status"),
+    "retire": ("registry",),
+    "attach": ("retire", "format", "hugepages"),
+    "namespace": ("attach",),
+    "lease": ("attach",),
+    "record": ("hash", "status"),
+    "index": ("record",),
+    "ring": ("record",),
+    "ghost": ("context",),
+    "evict": ("index", "ring", "ghost"),
+    "store": ("evict", "lease"),
+    "rmw": ("store",),
+    "check": ("attach", "index", "ring"),
+    "stats": ("evict", "lease_table"),
+    "engine": ("namespace", "rmw", "check", "stats"),
+}
+BINDING_DOWN: keeper.Table = {
+    "_errors": (),
+    "_time": (),
+    "_bytes_freelist": (),
+    "_buffers": (),
+    "_key": ("_errors",),
+    "_reading": ("_key", "_time", "_bytes_freelist"),
+    "_writing": ("_key", "_time", "_buffers"),
+    "_rmw": ("_reading", "_writing"),
+    "_listing": ("_errors",),
+    "_many": ("_reading", "_writing"),
+    "_lease": ("_key",),
+    "_namespace": ("_rmw", "_listing", "_many", "_lease"),
+    "_engine": ("_namespace",),
+    "_handle": (),
+    "_call_key": (),
+    "_pickle": (),
+    "_fast_values": ("_pickle", "_writing"),
+    "_fast_rows": ("_fast_values",),
+    "_fast_path": ("_fast_rows", "_handle", "_call_key", "_many"),
+    "_module": ("_engine", "_fast_path"),
+}
+BINDING_SHARES = frozenset({"binding", "../_foreign", "core/engine"})
+
 # Imported inside the function that uses them, so that who does without them neither needs nor loads them.
 DRIVERS = {"asyncio", "click", "filelock", "gevent", "posix_ipc", "redis", "rich", "valkey"}
 DRIVERS |= {"bmemcached", "memcache", "pylibmc", "pymemcache"}
@@ -138,7 +193,7 @@ NEED_A_DRIVER += ("mpcache.keys_arrays",)
 
 # Sizes are a smell and no fence, so the fence stands a fifth further out.  Whoever needs more says here why.
 LONGEST_MODULE, LONGEST_FUNCTION = 450 * 6 // 5, 40 * 6 // 5
-LONGEST_C_FILE, LONGEST_C_FUNCTION = 500 * 6 // 5, 60 * 6 // 5
+LONGEST_C_FILE, LONGEST_C_FUNCTION, MEDIAN_C_FUNCTION = 500, 60, 10
 MAY_BE_LONGER: dict[str, tuple[int, str]] = {}
 
 
@@ -162,8 +217,9 @@ def test_no_import_cycle() -> None:
     assert keeper.cycle(PACKAGE) == []
 
 
-def test_no_row_is_below_itself() -> None:
-    unfinished = dict(DOWN)
+@pytest.mark.parametrize("table", [DOWN, CORE_DOWN, BINDING_DOWN], ids=["python", "core", "binding"])
+def test_no_row_is_below_itself(table: keeper.Table) -> None:
+    unfinished = dict(table)
     while standing := {row: under for row, under in unfinished.items() if not set(under) & set(unfinished)}:
         unfinished = {row: under for row, under in unfinished.items() if row not in standing}
     assert unfinished == {}
@@ -187,6 +243,14 @@ def test_tests_stress_and_bench_never_import_each_other_nor_the_package_one_of_t
         if found.target.partition(".")[0] in set(HOUSES) - {house}
     ]
     assert wrong == []
+
+
+def test_the_core_includes_and_calls_downwards() -> None:
+    assert keeper.c_upward((PACKAGE / "shm" / "core").glob("*.[ch]"), CORE_DOWN) == []
+
+
+def test_the_binding_calls_downwards() -> None:
+    assert keeper.c_upward((PACKAGE / "shm").glob("*.[ch]"), BINDING_DOWN, BINDING_SHARES) == []
 
 
 def test_the_core_knows_no_python() -> None:
@@ -220,6 +284,22 @@ def test_functions_keep_their_size() -> None:
     of_c = (size for path in c_files() for size in keeper.c_functions(path))
     assert keeper.too_long(of_python, LONGEST_FUNCTION, MAY_BE_LONGER) == []
     assert keeper.too_long(of_c, LONGEST_C_FUNCTION, MAY_BE_LONGER) == []
+
+
+def test_most_c_functions_are_short() -> None:
+    assert median(lines for path in c_files() for _, lines in keeper.c_functions(path)) <= MEDIAN_C_FUNCTION
+
+
+def test_no_line_of_c_is_longer_than_120() -> None:
+    of_tests = (ROOT / "tests" / "shm").rglob("*.c")
+    lines = ((path, *line) for path in (*c_files(), *of_tests) for line in enumerate(path.read_text().splitlines(), 1))
+    assert [f"{named(path)}:{number}" for path, number, line in lines if len(line) > 120] == []
+
+
+def test_every_c_function_has_our_prefix() -> None:
+    """All files of the engine are compiled as one unit: a name says whose it is, and is no other file's."""
+    names = [what for path in sorted((PACKAGE / "shm").rglob("*.[ch]")) for what, _ in keeper.c_functions(path)]
+    assert [what for what in names if not what.partition(":")[2].startswith(("mpc_", "PyInit_"))] == []
 
 
 def texts() -> Iterator[Path]:
@@ -305,6 +385,37 @@ def test_the_keeper_sees_a_room_without_a_row(crooked: Path) -> None:
     (crooked / "attic.py").write_text("import crooked.low")
     with pytest.raises(LookupError, match="attic stands in no room"):
         keeper.upward(crooked, ROWS)
+
+
+STOREYS: keeper.Table = {"ground": (), "first": ("ground",), "roof": ("first",)}
+
+
+@pytest.fixture
+def crooked_c(tmp_path: Path) -> list[Path]:
+    files = {
+        "ground.h": "int ground(void);\n",
+        "ground.c": '#include "ground.h"\nint ground(void)\n{\n    return roof(); /* first() */\n}\n',
+        "first.h": '#include "roof.h"\n',
+        "first.c": '#include "first.h"\nint first(void)\n{\n    puts("roof(");\n    return ground();\n}\n',
+        "roof.h": "int roof(void);\n",
+        "roof.c": '#include "common.h"\n#include "first.h"\nint roof(void)\n{\n    return first();\n}\n',
+        "common.h": '#include "roof.h"\n',
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    return sorted(tmp_path.iterdir())
+
+
+def test_the_keeper_sees_c_that_includes_or_calls_upwards(crooked_c: list[Path]) -> None:
+    assert keeper.c_upward(crooked_c, STOREYS, frozenset({"common"})) == [
+        'first.h:1 uses #include "roof.h" of roof, which is not below it',
+        "ground.c:4 uses roof of roof, which is not below it",
+    ]
+
+
+def test_the_keeper_sees_c_without_a_floor(crooked_c: list[Path]) -> None:
+    with pytest.raises(LookupError, match="common has no floor"):
+        keeper.c_upward(crooked_c, STOREYS)
 
 
 def test_the_keeper_measures_functions(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
-/* Values on their way in: one buffer, or a tuple of them that are stored as one, so that nobody has to join them first.
+/* The bytes of a value that is to be stored: one buffer, or a tuple of buffers that are stored as one, so that they
+ * need not be joined first.
  *
- *     bytes                         borrowed from the caller, who has them until the call returns
- *     another buffer                held, which forbids to resize it; and what can change is stored with the GIL held, so
- *                                   that no other thread notices the one or does the other.  mpc_own_copy() where that waits
+ *     bytes                         borrowed from the caller, who keeps them until the call returns
+ *     another buffer                held, so that it cannot be resized; a mutable one is stored with the GIL held, so
+ *                                   that no other thread resizes or changes it; mpc_own_copy() where the store waits
  *     tuple of bytes and buffers    each held */
 #include "binding.h"
 
-/* A view that is read-only may be one of what others write to: its base decides. */
+/* Return whether other threads can change the bytes.  A read-only view may be one of a mutable object: its base
+ * decides. */
 static bool mpc_can_change(PyObject *from)
 {
 #ifdef MPC_FAULT_TORN_BUFFER
@@ -38,7 +40,7 @@ void mpc_release_buffers(held_value *held)
     *held = (held_value){0};
 }
 
-/* Let the value have bytes of its own, and let go of all that can change.  -1: an exception is set. */
+/* Copy the value's bytes, and release every buffer that can change.  -1: an exception is set. */
 int mpc_own_copy(held_value *held, mpc_value *value)
 {
     if (!held->can_change)
@@ -82,7 +84,8 @@ static int mpc_hold_all(PyObject *tuple, held_value *held, mpc_value *value)
     return -1;
 }
 
-/* What is stored, of `from`, into the value; mpc_release_buffers() afterwards, but not after -1: an exception is set. */
+/* Make `value` refer to the bytes of `from`. mpc_release_buffers() afterwards, but not after -1: an exception is
+ * set. */
 int mpc_hold_buffers(PyObject *from, held_value *held, mpc_value *value)
 {
     held->many = NULL; /* the buffers need no zeros: they are large */

@@ -1,23 +1,24 @@
-/* Bytes for a value on its way out, made of those that nobody has any more.
+/* A free list of bytes objects, for values that are read.
  *
- * Above 512 bytes an object is malloc's, which takes as long to give and to take back as the look-up and the copy do.
- * Programs mostly drop one value before they ask for the next but one, and many before they ask for as many again; so
- * the last ones are kept here, and one to which no other reference is left becomes the next. */
+ * Above 512 bytes an object is malloc's, and allocating and freeing it takes as long as the look-up and the copy.
+ * Programs mostly drop one value before they ask for the next but one, and many values before they ask for as many
+ * again.  So the last objects are kept here, and an object that no other reference is left to is used for the next
+ * value. */
 #include "binding.h"
 
 #define LEAST 512           /* up to here Python has an allocator of its own */
-#define SINGLES 2           /* for who assigns the new one before he drops the one before */
+#define SINGLES 2           /* for programs that assign a new value before they drop the previous one */
 #define MOST (64 << 10)     /* bytes of each, which a process may keep for nothing */
 #define MANY 64             /* of those that were asked for together, */
 #define MOST_OF_MANY (4 << 10) /* of so many bytes each */
-#define UNUSED(room) ((room) / 8) /* of its room a value may leave that much empty for as long as it lives */
+#define UNUSED(room) ((room) / 8) /* a value may leave this part of its object empty for as long as it lives */
 
 typedef struct {
     PyObject *bytes;
     Py_ssize_t room;
 } kept_bytes;
 
-/* Python's lock guards them, and a thread that goes on without it has a reference. */
+/* The GIL guards them; a thread that goes on without it has a reference. */
 static kept_bytes singles[SINGLES], many[MANY];
 static unsigned turn;
 
@@ -49,8 +50,8 @@ static PyObject *mpc_reuse_or_new(kept_bytes *one, Py_ssize_t size)
     return bytes;
 }
 
-/* A new reference to bytes of that size, which nobody else has and which are to be written once.  `place`: the value's
- * among those that were asked for together, or ASKED_ALONE. */
+/* Return a new reference to bytes of that size, which no other code has and which are to be written once.  `place`:
+ * the value's among those that were asked for together, or ASKED_ALONE. */
 PyObject *mpc_alloc_bytes(Py_ssize_t size, Py_ssize_t place)
 {
 #ifdef Py_GIL_DISABLED

@@ -1,11 +1,11 @@
 /* The key of a decorated function's call, without a str for it: a start, and then, of text keys, the arguments' texts
  * with blanks between (keys_text.py); of exact keys a part for each argument (keys_exact.py, keys_encoding.py).
  *
- * Those are the reference.  Whatever is rare is left to them: arguments that are neither None, bool, int nor str (a
- * float in a text), ints over 64 bits, halves of surrogate pairs, long keys. */
+ * Those modules are the reference.  Rare arguments are left to them: those that are neither None, bool, int nor str
+ * (a float in a text), ints over 64 bits, halves of surrogate pairs, long keys. */
 #include "binding.h"
 
-/* -- text keys -------------------------------------------------------------------------------------------------------- */
+/* -- text keys ----------------------------------------------------------------------------------------------------- */
 
 static bool mpc_append(call_key *to, const char *bytes, size_t len)
 {
@@ -38,7 +38,7 @@ static bool mpc_append_unicode(call_key *to, PyObject *unicode)
     return false;
 }
 
-/* Whether an argument is an int that fits, which is set then. */
+/* Return whether an argument is an int of 64 bits; *number receives it. */
 static bool mpc_is_small_int(PyObject *argument, long long *number)
 {
     int overflow = 1;
@@ -47,7 +47,7 @@ static bool mpc_is_small_int(PyObject *argument, long long *number)
     return !overflow;
 }
 
-/* str(argument); false: the text has no room, or cannot stand for the argument as far as is known here, or an exception
+/* Append str(argument). False: there is no room for the text, or it may not stand for the argument, or an exception
  * is set. */
 static bool mpc_append_argument(call_key *to, PyObject *argument)
 {
@@ -72,7 +72,7 @@ static bool mpc_append_arguments(call_key *to, PyObject *tuple, Py_ssize_t from)
     return true;
 }
 
-/* -- the same for exact keys: each argument is "tag length : text", see keys_encoding.py -------------------------------- */
+/* -- the same for exact keys: each argument is "tag length : text", see keys_encoding.py --------------------------- */
 
 /* Above this a key ends in a digest, which keys_exact.py makes. */
 #define LONGEST_EXACT 200
@@ -173,7 +173,7 @@ static bool mpc_append_call(call_key *to, PyObject *tuple, Py_ssize_t skip, Py_s
     return (fixed >= 0 || mpc_append_rest(to, tuple, end)) && to->len <= LONGEST_EXACT;
 }
 
-/* -- both ------------------------------------------------------------------------------------------------------------- */
+/* -- both ---------------------------------------------------------------------------------------------------------- */
 
 /* Read a number of arguments: the tuple is indexed with it.  False: an exception is set. */
 static bool mpc_read_count(PyObject *number, Py_ssize_t least, Py_ssize_t *count)
@@ -204,7 +204,7 @@ bool mpc_is_key_form(PyObject *form)
             PyLong_CheckExact(PyTuple_GET_ITEM(form, 1)));
 }
 
-/* False: it is left to Python, or an exception is set. */
+/* Make the key.  False: the modules above must make it, or an exception is set. */
 bool mpc_make_call_key(call_key *to, PyObject *start, PyObject *form, PyObject *arguments)
 {
     return mpc_append_unicode(to, start) && mpc_append_key(to, form, arguments);

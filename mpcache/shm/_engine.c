@@ -82,7 +82,7 @@ static PyObject *mpc_py_engine_check(Engine *self, PyObject *unused)
         return mpc_raise_status(status);
     PyObject *type = mpc_exception_class(status);
     if (type)
-        PyErr_Format(type, "%s: %s; remove it and let it be made anew", mpc_status_text(status), why);
+        PyErr_Format(type, "%s: %s; remove it, and the next process creates a new one", mpc_status_text(status), why);
     Py_XDECREF(type);
     return NULL;
 }
@@ -238,14 +238,15 @@ static PyObject *mpc_py_engine_get_fd(Engine *self, void *unused)
 
 static PyMethodDef engine_methods[] = {
     {"namespace", (PyCFunction)mpc_py_engine_namespace, METH_O,
-     "The namespace of that name; it is made if there is none."},
+     "Return the namespace of that name; create it if there is none."},
     {"namespaces", (PyCFunction)mpc_py_engine_namespaces, METH_NOARGS,
-     "The names of all namespaces; '' is always there."},
+     "Return the names of all namespaces; '' is always there."},
     {"check", (PyCFunction)mpc_py_engine_check, METH_NOARGS,
-     "Walk everything; SegmentDamaged names the first broken invariant."},
+     "Check everything; SegmentDamaged names the first broken invariant."},
     {"stats", (PyCFunction)mpc_py_engine_stats, METH_NOARGS,
-     "Sums over all processes that ever were, and what is there now."},
-    {"retire", (PyCFunction)mpc_py_engine_retire, METH_NOARGS, "Send every process away at its next call."},
+     "Return sums over all processes that were ever attached, and the present state."},
+    {"retire", (PyCFunction)mpc_py_engine_retire, METH_NOARGS,
+     "Make every process leave the segment at its next call."},
     {"remove", (PyCFunction)mpc_py_engine_remove, METH_NOARGS,
      "Retire the segment and give the memory of its shards back; return how many shards keep theirs."},
     {"leases_of_others", (PyCFunction)mpc_py_engine_leases_of_others, METH_NOARGS,
@@ -256,9 +257,9 @@ static PyMethodDef engine_methods[] = {
 static PyGetSetDef engine_getset[] = {
     {"retired", (getter)mpc_py_engine_get_retired, NULL, "Whether the segment was unlinked.", NULL},
     {"size", (getter)mpc_py_engine_get_size, NULL, "Bytes of the segment.", NULL},
-    {"born", (getter)mpc_py_engine_get_born, NULL, "When it was made: seconds since the Unix epoch.", NULL},
-    {"shards", (getter)mpc_py_engine_get_shards, NULL, "Into how many parts it is divided.", NULL},
-    {"shard_bytes", (getter)mpc_py_engine_get_shard_bytes, NULL, "How many bytes each part has.", NULL},
+    {"born", (getter)mpc_py_engine_get_born, NULL, "When it was created: seconds since the Unix epoch.", NULL},
+    {"shards", (getter)mpc_py_engine_get_shards, NULL, "The number of shards.", NULL},
+    {"shard_bytes", (getter)mpc_py_engine_get_shard_bytes, NULL, "Bytes of each shard.", NULL},
     {"owner", (getter)mpc_py_engine_get_owner, NULL, "This process's id in the segment; 0 before its first operation.",
      NULL},
     {"fd", (getter)mpc_py_engine_get_fd, NULL, "A descriptor of the segment, which the engine keeps open.", NULL},

@@ -15,7 +15,7 @@ static const char *mpc_exception_name(mpc_status status)
     return NULL;
 }
 
-/* Where mpcache.exception has the class it is taken, so that Python code can add facts to it. */
+/* Take the class from mpcache.exception, so that Python code can add facts to it. */
 PyObject *mpc_exception_class(mpc_status status)
 {
     const char *name = mpc_exception_name(status);
@@ -48,8 +48,8 @@ PyObject *mpc_raise_too_large(const mpc_ctx *ctx, const mpc_key *key, size_t siz
     PyObject *type = mpc_exception_class(MPC_TOO_LARGE);
     if (type) {
         PyErr_Format(type,
-                     "a value of %zu bytes: the largest that this segment takes under a key of %u bytes has %llu "
-                     "bytes, a quarter of the main ring of each of its %u shards; configure a larger size%s",
+                     "value is %zu bytes; the largest this segment can store under a key of %u bytes is %llu bytes, "
+                     "a quarter of the main ring of each of its %u shards; configure a larger size%s",
                      size, key->len, (unsigned long long)mpc_largest_value(ctx, key->len), ctx->geometry.shards,
                      ctx->geometry.shards > 1 ? ", or shards=1" : "");
         Py_DECREF(type);

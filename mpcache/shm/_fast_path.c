@@ -1,26 +1,27 @@
-/* The short cut of a region that has nothing between itself and the store: no proxy, no serializer of its own, and
- * the store's own invalidation.  One call finds the value, judges it, copies it and makes the object; or it stores one.
+/* The fast path of a region that has no proxy and no serializer of its own, and uses the store's own invalidation:
+ * nothing stands between the region and the store.  One call finds the value, judges it, copies it and makes the
+ * object; or it stores a value.
  *
- *     peek   the value | NO_VALUE: there is none | NotImplemented: ask by the long way (region.py, storage.py)
- *     poke   True: stored | NotImplemented: nothing was done, go the long way
+ *     fast_get   the value | NO_VALUE: there is none | NotImplemented: use the reference path (region.py, storage.py)
+ *     fast_set   True: stored | NotImplemented: nothing was done, use the reference path
  *
- * The long way is the reference.  Whatever is rare or delicate is left to it: stale values, which somebody may want
- * to serve; values with a time to live; errors, which it words; fills; a segment that was replaced. */
+ * Whatever is rare or delicate is left to the reference path: stale values, which a caller may want to be served;
+ * values with a time to live; errors, which it words; fills; a segment that was replaced. */
 #include "binding.h"
 
 PyTypeObject *FastPath_Type;
 
-/* -- where the store is --------------------------------------------------------------------------------------------- */
+/* -- where the store is -------------------------------------------------------------------------------------------- */
 
-/* A new reference to the space that the seat is in now: unpickling runs code, which may move it to another one. NULL
- * without an exception: it is in none. */
+/* Return a new reference to the handle's present namespace: unpickling runs code, which may attach another segment.
+ * NULL without an exception: the handle has none. */
 static Namespace *mpc_current_namespace(const FastPath *self)
 {
     PyObject *namespace = self->handle->namespace;
     return namespace && Py_IS_TYPE(namespace, Namespace_Type) ? (Namespace *)Py_NewRef(namespace) : NULL;
 }
 
-/* -- reading -------------------------------------------------------------------------------------------------------- */
+/* -- reading ------------------------------------------------------------------------------------------------------- */
 
 /* 1: may be served; 0: it is stale, or hidden; -1: an exception is set. */
 static int mpc_is_fresh(Namespace *namespace, const struct mpc_record *record, age_limit *limit)
@@ -31,7 +32,8 @@ static int mpc_is_fresh(Namespace *namespace, const struct mpc_record *record, a
     return mpc_is_young(limit, record->created);
 }
 
-/* `place`: of one among many, whose memory was asked for; ASKED_ALONE: of no such. */
+/* Return the fresh value of the key as an object.  `place`: of one among many, whose memory was prefetched;
+ * ASKED_ALONE: of no such. */
 static PyObject *mpc_fast_get_in(FastPath *self, Namespace *namespace, const mpc_key *key, age_limit *limit,
                                  Py_ssize_t place)
 {
@@ -52,7 +54,7 @@ static PyObject *mpc_fast_get_in(FastPath *self, Namespace *namespace, const mpc
     return value || PyErr_Occurred() ? value : Py_NewRef(Py_NotImplemented);
 }
 
-/* How a key gets from Python to the engine: as an object, or as text that is not one yet. */
+/* A key from Python: an object, or text for which there is no object yet. */
 typedef struct {
     PyObject *object; /* NULL: these bytes of text */
     const char *bytes;
@@ -81,7 +83,7 @@ static PyObject *mpc_fast_get_mangled(FastPath *self, const name_of_key *name, a
     return value;
 }
 
-/* args: key or keys, the lifetime or None for the region's, and whether both do not matter.  False: the long way. */
+/* args: key or keys, the lifetime or None for the region's, ignore_expiration.  False: use the reference path. */
 static bool mpc_parse_age_limit(const FastPath *self, PyObject *const *args, age_limit *limit)
 {
     if (args[2] != Py_False)
@@ -105,8 +107,8 @@ static PyObject *mpc_py_fast_path_get(FastPath *self, PyObject *const *args, Py_
     return value;
 }
 
-/* All or none: one that the long way must see sends them all there.  Unpickling runs code, which shall not find the list
- * before it is whole. */
+/* Get all values, or none: a value that only the reference path can judge sends all of them there.  Unpickling runs
+ * code, which must not find the list before it is complete. */
 static PyObject *mpc_fast_get_all(FastPath *self, Namespace *namespace, const many_keys *many, age_limit *limit)
 {
     if (mpc_may_read(&namespace->engine->ctx) != MPC_OK)
@@ -136,7 +138,7 @@ static PyObject *mpc_fast_get_multi_in(FastPath *self, Namespace *namespace, PyO
     return values;
 }
 
-/* A new reference to all keys as the store knows them. */
+/* Return a new reference to all keys as the store knows them. */
 static PyObject *mpc_mangle_all(FastPath *self, PyObject *names)
 {
     if (self->mangler == Py_None)
@@ -169,9 +171,9 @@ static PyObject *mpc_py_fast_path_get_multi(FastPath *self, PyObject *const *arg
     return values;
 }
 
-/* -- reading what a call has returned ------------------------------------------------------------------------------- */
+/* -- reading what a call has returned ------------------------------------------------------------------------------ */
 
-/* args: what the key starts with, the form of what follows, the arguments, and their lifetime. */
+/* args: what the key starts with, the form of what follows, the arguments, and their lifetime */
 static PyObject *mpc_py_fast_path_call(FastPath *self, PyObject *const *args, Py_ssize_t n)
 {
     call_key key;
@@ -186,9 +188,9 @@ static PyObject *mpc_py_fast_path_call(FastPath *self, PyObject *const *args, Py
     return mpc_fast_get_mangled(self, &name, &limit);
 }
 
-/* -- writing -------------------------------------------------------------------------------------------------------- */
+/* -- writing ------------------------------------------------------------------------------------------------------- */
 
-/* Whether a write now could be a fill, which the long way knows how to do. */
+/* Return whether a write now could be a fill, which only the reference path can do. */
 static int mpc_is_filling(FastPath *self)
 {
     PyObject *fill;
@@ -199,7 +201,7 @@ static int mpc_is_filling(FastPath *self)
     return filling;
 }
 
-/* The epoch is noted before the value is looked at: to pickle it runs code, which may take its time. */
+/* Store one value.  The epoch is read before the value is pickled, because pickling runs code, which may take long. */
 static PyObject *mpc_fast_set_in(FastPath *self, Namespace *namespace, PyObject *name, PyObject *value)
 {
     u8 flags;
@@ -251,7 +253,7 @@ static PyObject *mpc_py_fast_path_set_multi(FastPath *self, PyObject *const *arg
     return outcome;
 }
 
-/* -- the objects ---------------------------------------------------------------------------------------------------- */
+/* -- the objects --------------------------------------------------------------------------------------------------- */
 
 static PyObject *mpc_py_fast_path_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -309,13 +311,14 @@ static void mpc_py_fast_path_dealloc(FastPath *self)
 
 static PyMethodDef fast_path_methods[] = {
     {"fast_get", MPC_FASTCALL(mpc_py_fast_path_get), METH_FASTCALL,
-     "The value, NO_VALUE, or NotImplemented: ask by the long way."},
+     "Return the value, NO_VALUE, or NotImplemented: use the reference path."},
     {"fast_get_multi", MPC_FASTCALL(mpc_py_fast_path_get_multi), METH_FASTCALL,
-     "A list of values and NO_VALUEs, or NotImplemented."},
-    {"fast_call", MPC_FASTCALL(mpc_py_fast_path_call), METH_FASTCALL, "As fast_get, for the key of a call."},
+     "Return a list of values and NO_VALUEs, or NotImplemented."},
+    {"fast_call", MPC_FASTCALL(mpc_py_fast_path_call), METH_FASTCALL, "Do as fast_get, for the key of a call."},
     {"fast_set", MPC_FASTCALL(mpc_py_fast_path_set), METH_FASTCALL,
-     "Store; True, or NotImplemented: store it by the long way."},
-    {"fast_set_multi", MPC_FASTCALL(mpc_py_fast_path_set_multi), METH_FASTCALL, "Store all; True, or NotImplemented."},
+     "Store; return True, or NotImplemented: use the reference path."},
+    {"fast_set_multi", MPC_FASTCALL(mpc_py_fast_path_set_multi), METH_FASTCALL,
+     "Store all; return True, or NotImplemented."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -325,8 +328,8 @@ static PyType_Slot fast_path_slots[] = {
     {Py_tp_traverse, mpc_py_fast_path_traverse},
     {Py_tp_clear, mpc_py_fast_path_clear},
     {Py_tp_methods, fast_path_methods},
-    {Py_tp_doc, "FastPath(handle, no_value, current_fill, loads, pickling, mangler, lifetime): gets and sets of a "
-                "region, in one call each."},
+    {Py_tp_doc, "The gets and sets of a region, in one call each.\n\nFastPath(handle, no_value, current_fill, loads, "
+                "pickling, mangler, lifetime)"},
     {0, NULL},
 };
 

@@ -1,12 +1,12 @@
-/* How the fast way stores a dict: all of it is made ready in memory that no other code can reach, then stored row by row.
+/* How the fast path stores a dict: all rows are made in memory that no other code can reach, then stored one by one.
  *
  *     dict --copy--> own --mangle, pickle--> rows --set--> the segment
  *
- * A clock, a mangler and a pickler may run any code, also some that changes the caller's dict. */
+ * A clock, a mangler and a pickler may run any code, also code that changes the caller's dict. */
 #include "binding.h"
 
-/* What set_multi() stores, row by row.  Its own memory, which no other code can reach: the mangler, a pickler and a
- * clock run code while it is filled, and other threads run while it is stored. */
+/* What set_multi() stores, row by row.  The memory is its own, and no other code can reach it: the mangler, a
+ * pickler and a clock run code while it is filled, and other threads run while it is stored. */
 typedef struct {
     Py_ssize_t n; /* rows that are filled */
     struct row {
@@ -25,7 +25,7 @@ static void mpc_free_rows(rows_to_store *rows)
     PyMem_Free(rows->row);
 }
 
-/* Make the row of an item.  False: the long way shall see it, or an exception is set. */
+/* Make the row of an item.  False: only the reference path can store it, or an exception is set. */
 static bool mpc_add_row(FastPath *self, rows_to_store *rows, PyObject *name, PyObject *value)
 {
     struct row *row = &rows->row[rows->n];

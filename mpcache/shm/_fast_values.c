@@ -3,13 +3,13 @@
 
 /* -- keys ---------------------------------------------------------------------------------------------------------- */
 
-/* A new reference to the key as the store knows it. */
+/* Return a new reference to the key as the store knows it. */
 PyObject *mpc_mangle(FastPath *self, PyObject *name)
 {
     return self->mangler == Py_None ? Py_NewRef(name) : PyObject_CallOneArg(self->mangler, name);
 }
 
-/* A key that the engine cannot keep goes the long way, which has a name for it (names.py). */
+/* Return NotImplemented for a key that the engine cannot store: the reference path has a name for it (names.py). */
 PyObject *mpc_leave_odd_key(void)
 {
     if (!PyErr_ExceptionMatches(PyExc_ValueError)) /* KeyTooLong, UnicodeEncodeError */
@@ -29,7 +29,8 @@ static PyObject *mpc_int_object(PyObject *bytes)
     return PyLong_FromLongLong(number);
 }
 
-/* The object that these bytes stand for.  NULL without an exception: the long way shall see what is wrong. */
+/* Return the object that these bytes stand for.  NULL without an exception: the reference path finds out what is
+ * wrong. */
 PyObject *mpc_value_object(FastPath *self, PyObject *bytes, u8 flags)
 {
     PyObject *value = NULL;
@@ -46,7 +47,8 @@ PyObject *mpc_value_object(FastPath *self, PyObject *bytes, u8 flags)
     return value;
 }
 
-/* The bytes that stand for a value, or a tuple of pieces, and how they do.  NULL without an exception: the long way shall see why not. */
+/* Return the bytes that stand for a value, or a tuple of pieces; *flags receives how.  NULL without an exception:
+ * the reference path finds out why not. */
 PyObject *mpc_serialize(FastPath *self, PyObject *value, u8 *flags)
 {
     PyObject *bytes = NULL;

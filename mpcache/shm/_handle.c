@@ -1,4 +1,5 @@
-/* The HandleBase type: where a store is now.  handle.NamespaceHandle sets another namespace when the segment is replaced. */
+/* The HandleBase type: the present namespace of a store.  handle.NamespaceHandle sets another one when the segment
+ * is replaced. */
 #include "binding.h"
 
 #include <structmember.h>
@@ -38,7 +39,7 @@ static PyType_Slot handle_slots[] = {
     {Py_tp_traverse, mpc_py_handle_traverse},
     {Py_tp_clear, mpc_py_handle_clear},
     {Py_tp_members, handle_members},
-    {Py_tp_doc, "Where a store is, for who must look quickly."},
+    {Py_tp_doc, "The present namespace of a store, where C can read it quickly."},
     {0, NULL},
 };
 

@@ -14,13 +14,14 @@ static const char *mpc_key_bytes(PyObject *from, Py_ssize_t *len, int *type)
     char *bytes;
     if (PyBytes_Check(from))
         return PyBytes_AsStringAndSize(from, &bytes, len) == 0 ? bytes : NULL;
-    PyErr_Format(PyExc_TypeError,
-                 "a key of the shared-memory store is str or bytes, not %.100s: %.200R; a key_mangler may convert it",
-                 Py_TYPE(from)->tp_name, from);
+    PyErr_Format(
+        PyExc_TypeError,
+        "a key of the shared-memory store must be str or bytes, not %.100s: %.200R; a key_mangler can convert it",
+        Py_TYPE(from)->tp_name, from);
     return NULL;
 }
 
-/* The key borrows the bytes of `from`. */
+/* Parse a key, which borrows the bytes of `from`. -1: an exception is set. */
 int mpc_parse_key(const mpc_ctx *ctx, PyObject *from, u16 namespace, int kind, mpc_key *key)
 {
     Py_ssize_t len;
@@ -31,8 +32,10 @@ int mpc_parse_key(const mpc_ctx *ctx, PyObject *from, u16 namespace, int kind, m
     if (len > (Py_ssize_t)MPC_MAX_KEY) {
         PyObject *class = mpc_exception_class(MPC_KEY_TOO_LONG);
         if (class)
-            PyErr_Format(class, "a key of %zd bytes: the longest has %u; sha1_mangle_key makes any key short", len,
-                         MPC_MAX_KEY);
+            PyErr_Format(
+                class,
+                "key is %zd bytes; the longest this store takes is %u bytes; sha1_mangle_key makes any key short", len,
+                MPC_MAX_KEY);
         Py_XDECREF(class);
         return -1;
     }

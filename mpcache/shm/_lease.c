@@ -1,16 +1,16 @@
-/* What is held: a lease of a key, and the guard of a fill.  Both give themselves back when they are dropped, and
- * belong to the process that took them: a forked child's copy is inert. */
+/* The types Lease and Guard: the lease of a key, and the guard of a fill.  Both give themselves back when they are
+ * dropped, and belong to the process that took them: a forked child's copy has no effect. */
 #include "binding.h"
 
 PyTypeObject *Lease_Type, *Guard_Type;
 
-#define FEW_HELD 8 /* which need no memory of their own */
+#define FEW_HELD 8 /* so many need no memory of their own */
 #define FULL_PAUSE_NS (2 * MPC_NS_PER_MS)
 
-/* The values of mpcache.shm.segment's outcome table. */
+/* The values of the outcome table in mpcache.mutexes.shm. */
 enum { ACQUIRED, RELEASED, UNSTORED, TIMEOUT, DEADLOCK };
 
-/* -- acquiring -------------------------------------------------------------------------------------------------------- */
+/* -- acquiring ----------------------------------------------------------------------------------------------------- */
 
 static u32 mpc_collect_held(PyObject *leases, const mpc_ctx *ctx, mpc_hold *held)
 {
@@ -35,7 +35,7 @@ static mpc_status mpc_lease_try_now(Lease *self, mpc_ctx *ctx, mpc_wait *wait)
     return status;
 }
 
-/* One slice of waiting.  A table without room is waited for like a held key. */
+/* Wait for one slice.  A table without room is waited for like a held key. */
 static mpc_status mpc_lease_wait_once(mpc_ctx *ctx, mpc_status why, mpc_wait *wait, const mpc_hold *held, u32 count,
                                       u64 ns)
 {
@@ -54,7 +54,7 @@ static mpc_status mpc_lease_wait_once(mpc_ctx *ctx, mpc_status why, mpc_wait *wa
 static int mpc_lease_wait_and_take(Lease *self, u64 timeout_ns, int early, const mpc_hold *held, u32 count)
 {
     mpc_ctx *ctx = &self->namespace->engine->ctx;
-    u64 start = 0, passed = 0; /* whoever gets it at once does not ask for the time */
+    u64 start = 0, passed = 0; /* a caller that gets the key at once reads no clock */
     mpc_wait wait = {0};
     for (;;) {
         mpc_status status = mpc_lease_try_now(self, ctx, &wait);
@@ -114,7 +114,7 @@ static PyObject *mpc_py_lease_acquire(Lease *self, PyObject *const *args, Py_ssi
     return outcome < 0 ? NULL : PyLong_FromLong(outcome);
 }
 
-/* -- giving back -------------------------------------------------------------------------------------------------------- */
+/* -- giving back --------------------------------------------------------------------------------------------------- */
 
 /* The bucket's lock is free nearly always; only when it is not the GIL is released. */
 static mpc_status mpc_release_hold(mpc_ctx *ctx, const mpc_hold *hold, bool stored)
@@ -128,7 +128,7 @@ static mpc_status mpc_release_hold(mpc_ctx *ctx, const mpc_hold *hold, bool stor
     return status;
 }
 
-/* Whether it was this hold's to give back. */
+/* Give the hold back, and return whether it was still held. */
 static int mpc_give_back_lease(Lease *self, int stored)
 {
     return atomic_exchange(&self->held, 0) &&
@@ -187,9 +187,9 @@ static PyObject *mpc_py_lease_get_took_over(Lease *self, void *unused)
 
 static PyMethodDef lease_methods[] = {
     {"acquire", MPC_FASTCALL(mpc_py_lease_acquire), METH_FASTCALL,
-     "Take the key; 0 acquired, 1 released, 2 unstored, 3 timeout, 4 deadlock."},
+     "Take the key; return 0 acquired, 1 released, 2 unstored, 3 timeout, 4 deadlock."},
     {"release", (PyCFunction)mpc_py_lease_release, METH_O,
-     "Give it back, saying whether a value was stored; False: it was not held."},
+     "Release the key; the argument says whether a value was stored. False: it was not held."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -211,7 +211,7 @@ static PyType_Slot lease_slots[] = {
 PyType_Spec Lease_Spec = {"mpcache.shm._engine.Lease", sizeof(Lease), 0,
                           Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, lease_slots};
 
-/* -- guards ---------------------------------------------------------------------------------------------------------- */
+/* -- guards -------------------------------------------------------------------------------------------------------- */
 
 static mpc_status mpc_begin_guard(mpc_ctx *ctx, const mpc_key *key, mpc_hold *hold)
 {
@@ -224,7 +224,7 @@ static mpc_status mpc_begin_guard(mpc_ctx *ctx, const mpc_key *key, mpc_hold *ho
     return status;
 }
 
-/* The epoch is noted after the lease is ours: an invalidation before that is seen by the creator's own reading. */
+/* The epoch is read after the lease is taken: what an invalidation before that changed, the creator reads itself. */
 PyObject *mpc_new_guard(Namespace *namespace, PyObject *name)
 {
     mpc_key key;
@@ -276,9 +276,9 @@ static PyObject *mpc_py_guard_get_outcome(Guard *self, void *unused)
     return Py_NewRef(self->outcome);
 }
 
-/* A write of the key is the fill as long as the key is still this creation's.  Once this process itself gave the
- * lease back the creation is over, and a write is a write; but one who lost it otherwise (in a forked child, or
- * declared dead) must not slip in as a plain set. */
+/* Return whether a write of the key is the fill: it is as long as this creation has the key.  Once this process
+ * itself gave the lease back the creation is over, and a write is a write.  But a process that lost the lease
+ * otherwise (in a forked child, or declared dead) must not have its value stored as a plain set. */
 static PyObject *mpc_py_guard_get_live(Guard *self, void *unused)
 {
     (void)unused;
@@ -297,8 +297,7 @@ static PyObject *mpc_py_guard_get_epoch(Guard *self, void *unused)
 }
 
 static PyMethodDef guard_methods[] = {
-    {"close", (PyCFunction)mpc_py_guard_close, METH_NOARGS,
-     "The creation is over, filled or not.  May be called again."},
+    {"close", (PyCFunction)mpc_py_guard_close, METH_NOARGS, "End the creation, filled or not.  May be called again."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -314,7 +313,7 @@ static PyType_Slot guard_slots[] = {
     {Py_tp_dealloc, mpc_py_guard_dealloc},
     {Py_tp_methods, guard_methods},
     {Py_tp_getset, guard_getset},
-    {Py_tp_doc, "The creation of one value, from its begin to its storing: Namespace.guard(key)."},
+    {Py_tp_doc, "The creation of one value, from its begin until it is stored: Namespace.guard(key)."},
     {0, NULL},
 };
 

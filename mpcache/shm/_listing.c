@@ -4,8 +4,8 @@
 #define KEYS_AT_ONCE 8192              /* keys that are listed before the GIL is taken, */
 #define KEY_BYTES_AT_ONCE (512u << 10) /* or bytes of them */
 
-/* Whether what the namespace holds may be told: its segment has not been removed.  A process that only lists keys, or asks
- * who holds one, has no other occasion to notice.  False: an exception is set. */
+/* Check that the segment has not been removed.  A process that only lists keys, or asks which process holds a key,
+ * has no other occasion to notice.  False: an exception is set. */
 bool mpc_may_list(Namespace *self)
 {
     mpc_ctx *ctx = &self->engine->ctx;
@@ -17,8 +17,8 @@ bool mpc_may_list(Namespace *self)
     return status == MPC_OK;
 }
 
-/* Keys that a scan found, copied out while it goes on without the GIL: to find few among many slots takes long, and to
- * take the GIL for each of many may take longer still. */
+/* Keys that a scan found, copied out while it goes on without the GIL: finding few keys among many slots takes long,
+ * and taking the GIL for each of many may take longer still. */
 typedef struct {
     u32 n;
     u64 used; /* of `bytes` */
@@ -69,7 +69,7 @@ static int mpc_put_keys(PyObject *dict, const found_keys *found)
     return failed ? -1 : 0;
 }
 
-/* A dict, since a key that is deleted and set again meanwhile may be seen in both its places. */
+/* Collect the keys in a dict, because a key that is deleted and set again meanwhile may be seen in both its places. */
 static PyObject *mpc_collect_keys(Namespace *self, found_keys *found)
 {
     mpc_ctx *ctx = &self->engine->ctx;

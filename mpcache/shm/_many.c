@@ -22,7 +22,7 @@ static PyObject *mpc_tuple_of(PyObject *iterable)
     return tuple;
 }
 
-/* All or none: one that is no key keeps the others from being touched. */
+/* Parse all keys, or none: an invalid key keeps the others from being touched. */
 int mpc_parse_keys(Namespace *self, PyObject *names, many_keys *many)
 {
     *many = (many_keys){.names = mpc_tuple_of(names)};
@@ -44,8 +44,8 @@ int mpc_parse_keys(Namespace *self, PyObject *names, many_keys *many)
 
 /* -- lists that are being filled ----------------------------------------------------------------------------------- */
 
-/* Return a list of n NULLs that the collector does not know, so that no other code can find it; mpc_release_list() when it
- * is full.  The GIL may be released, and code may run, while it is being filled. */
+/* Return a list of n NULLs that the collector does not know, so that no other code can find it; mpc_release_list()
+ * when it is full.  The GIL may be released, and code may run, while it is being filled. */
 PyObject *mpc_hidden_list(Py_ssize_t n)
 {
     PyObject *list = PyList_New(n);
@@ -54,7 +54,7 @@ PyObject *mpc_hidden_list(Py_ssize_t n)
     return list;
 }
 
-/* Hand out a list that is full; NULL stays NULL. */
+/* Let the collector know a list that is full; NULL stays NULL. */
 PyObject *mpc_release_list(PyObject *list)
 {
     if (list)
@@ -110,7 +110,7 @@ PyObject *mpc_py_namespace_set_multi(Namespace *self, PyObject *rows)
     return mpc_release_list(list);
 }
 
-/* How many of them were there. */
+/* Return how many keys had a value. */
 PyObject *mpc_py_namespace_delete_multi(Namespace *self, PyObject *names)
 {
     many_keys many;

@@ -19,7 +19,8 @@
 #include <sys/mman.h>
 #include <sys/vfs.h>
 
-/* Write the header of a new segment into the file behind fd, which is zero-filled, has that size, and is nobody's yet. */
+/* Write the header of a new segment into the file behind fd, which is zero-filled, has that size, and is not in use
+ * yet. */
 static PyObject *mpc_py_module_format(PyObject *module, PyObject *args)
 {
     (void)module;
@@ -92,13 +93,13 @@ static PyObject *mpc_py_module_smallest(PyObject *module, PyObject *shards)
 static PyMethodDef functions[] = {
     {"kind_of_file_system", mpc_py_module_kind_of_file_system, METH_O,
      "Return the f_type (statfs(2)) of the file system of a path."},
-    {"smallest", mpc_py_module_smallest, METH_O, "Bytes of the smallest segment with so many shards."},
+    {"smallest", mpc_py_module_smallest, METH_O, "Return the bytes of the smallest segment with so many shards."},
     {"format", mpc_py_module_format, METH_VARARGS,
      "format(fd, size, shards, slots=1024, position_limit=2**48): write a new segment's header."},
     {"make_large", mpc_py_module_make_large, METH_VARARGS,
-     "make_large(fd, from, to): ask for large pages in a new file; whether there are no others."},
+     "make_large(fd, from, to): request huge pages in a new file; return whether there are no others."},
     {"anyone_alive", mpc_py_module_anyone_alive, METH_VARARGS,
-     "Whether a process is attached to the segment behind fd."},
+     "Return whether a process is attached to the segment behind fd."},
     {NULL, NULL, 0, NULL},
 };
 

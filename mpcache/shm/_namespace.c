@@ -56,7 +56,7 @@ static PyObject *mpc_py_namespace_guard(Namespace *self, PyObject *name)
     return mpc_new_guard(self, name);
 }
 
-/* The pid of whoever holds the key's lease, or None. */
+/* Return the process id of the holder of the key's lease, or None. */
 static PyObject *mpc_py_namespace_holder(Namespace *self, PyObject *const *args, Py_ssize_t n)
 {
     mpc_key key;
@@ -99,33 +99,35 @@ static PyObject *mpc_py_namespace_get_engine(Namespace *self, void *unused)
 
 static PyMethodDef namespace_methods[] = {
     {"get", (PyCFunction)mpc_py_namespace_get, METH_O,
-     "(value, created, epoch, flags, expires, version) of the key, or None."},
+     "Return (value, created, epoch, flags, expires, version) of the key, or None."},
     {"set", MPC_FASTCALL(mpc_py_namespace_set), METH_FASTCALL,
-     "Store; False if the shard stayed busy and the key has no value now."},
-    {"add", MPC_FASTCALL(mpc_py_namespace_add), METH_FASTCALL, "Store unless the key has a value; whether it did."},
+     "Store; return False if the shard stayed busy and the key has no value now."},
+    {"add", MPC_FASTCALL(mpc_py_namespace_add), METH_FASTCALL,
+     "Store unless the key has a value; return whether it stored."},
     {"compare_and_set", MPC_FASTCALL(mpc_py_namespace_compare_and_set), METH_FASTCALL,
-     "Store if the value is of this version; whether it was."},
+     "Store if the value has this version; return whether it stored."},
     {"incr", MPC_FASTCALL(mpc_py_namespace_incr), METH_FASTCALL,
-     "Add to the integer that the key has; the sum, or None: it has no value."},
+     "Add to the key's integer; return the sum, or None: the key has no value."},
     {"touch", MPC_FASTCALL(mpc_py_namespace_touch), METH_FASTCALL,
-     "Let the value end at another time; whether there is one, or NotImplemented: its bytes say when it ends."},
-    {"version", (PyCFunction)mpc_py_namespace_version, METH_O, "The version of the key's value, or None."},
-    {"get_multi", (PyCFunction)mpc_py_namespace_get_multi, METH_O, "A list of what get() returns."},
+     "Change the value's expiry; return whether there is one, or NotImplemented: its bytes contain the expiry."},
+    {"version", (PyCFunction)mpc_py_namespace_version, METH_O, "Return the version of the key's value, or None."},
+    {"get_multi", (PyCFunction)mpc_py_namespace_get_multi, METH_O, "Return a list of what get() returns."},
     {"set_multi", (PyCFunction)mpc_py_namespace_set_multi, METH_O,
-     "As set(), for tuples of its arguments; None: too large."},
-    {"delete_multi", (PyCFunction)mpc_py_namespace_delete_multi, METH_O, "As delete(); how many were there."},
+     "Do as set() for tuples of its arguments; None: too large."},
+    {"delete_multi", (PyCFunction)mpc_py_namespace_delete_multi, METH_O, "Delete all; return how many had a value."},
     {"fill", MPC_FASTCALL(mpc_py_namespace_fill), METH_FASTCALL,
-     "Store what was created under the guard; False if it may not be."},
-    {"delete", (PyCFunction)mpc_py_namespace_delete, METH_O, "Remove; whether the key was there."},
+     "Store what was created under the guard; return False if it may not be."},
+    {"delete", (PyCFunction)mpc_py_namespace_delete, METH_O, "Delete; return whether the key had a value."},
     {"keys", (PyCFunction)mpc_py_namespace_keys, METH_NOARGS,
-     "The keys, in no order; what comes or goes meanwhile may be among them or not."},
+     "Return the keys, in no order; keys that come or go meanwhile may be among them or not."},
     {"invalidate", (PyCFunction)mpc_py_namespace_invalidate, METH_O,
-     "Hide (True) or make stale (False) what was begun before; the new epoch."},
-    {"clear", (PyCFunction)mpc_py_namespace_clear, METH_NOARGS, "Remove everything."},
-    {"epochs", (PyCFunction)mpc_py_namespace_epochs, METH_NOARGS, "(epoch, hard_at, soft_at)."},
-    {"lease", MPC_FASTCALL(mpc_py_namespace_lease), METH_FASTCALL, "A new lease of the key, not held yet."},
+     "Hide (True) or make stale (False) what was begun before; return the new epoch."},
+    {"clear", (PyCFunction)mpc_py_namespace_clear, METH_NOARGS, "Delete everything."},
+    {"epochs", (PyCFunction)mpc_py_namespace_epochs, METH_NOARGS, "Return (epoch, hard_at, soft_at)."},
+    {"lease", MPC_FASTCALL(mpc_py_namespace_lease), METH_FASTCALL, "Return a new lease of the key, not held yet."},
     {"guard", (PyCFunction)mpc_py_namespace_guard, METH_O, "Begin a fill of the key."},
-    {"holder", MPC_FASTCALL(mpc_py_namespace_holder), METH_FASTCALL, "The pid of who holds the key's lease, or None."},
+    {"holder", MPC_FASTCALL(mpc_py_namespace_holder), METH_FASTCALL,
+     "Return the process id of the holder of the key's lease, or None."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -139,7 +141,7 @@ static PyType_Slot namespace_slots[] = {
     {Py_tp_methods, namespace_methods},
     {Py_tp_getset, namespace_getset},
     {Py_sq_contains, mpc_py_namespace_contains},
-    {Py_tp_doc, "One namespace of a segment: Engine.space(name)."},
+    {Py_tp_doc, "One namespace of a segment: Engine.namespace(name)."},
     {0, NULL},
 };
 

@@ -1,10 +1,11 @@
-/* Pickling for the fast path: a pickle is bytes, or a tuple of pieces in which what is large is not copied (_buffers.c). */
+/* Pickling for the fast path: a pickle is bytes, or a tuple of pieces in which large data is not copied
+ * (_buffers.c). */
 #include "binding.h"
 
 #define KEEP_PICKLING (8 << 10) /* bytes of a pickle, after which the pickler's memory of what it has seen is small */
 
-/* Whether a value is an array whose memory goes into the pickle as it is, after which no code runs that could change
- * it: it has a static type that exports one large buffer, in which there are no objects.  That is numpy.ndarray. */
+/* Return whether a value is an array whose memory goes into the pickle unchanged, after which no code runs that
+ * could change it: it has a static type that exports one large buffer without objects.  That is numpy.ndarray. */
 static bool mpc_is_large_array(PyObject *value)
 {
     Py_buffer view;
@@ -19,7 +20,7 @@ static bool mpc_is_large_array(PyObject *value)
     return large;
 }
 
-/* What codec.pickling() makes, (dump, forget, pieces), that nobody uses now.  Pickling runs code, which may pickle. */
+/* Return an unused result of codec.pickling(), (dump, forget, pieces). Pickling runs code, which may pickle. */
 static PyObject *mpc_take_pickler(FastPath *self, PyObject *value)
 {
     PyObject *own = NULL;
@@ -37,7 +38,7 @@ static PyObject *mpc_take_pickler(FastPath *self, PyObject *value)
     return own;
 }
 
-/* To be used again, or not: one that has failed may be in the middle of something. */
+/* Keep the pickler for the next value.  A pickler that has failed may be in the middle of something and is dropped. */
 static void mpc_keep_pickler(FastPath *self, PyObject *own)
 {
     PyObject *pieces = PyTuple_GET_ITEM(own, 2);
@@ -47,7 +48,7 @@ static void mpc_keep_pickler(FastPath *self, PyObject *own)
     Py_XDECREF(forgotten);
 }
 
-/* The pickle of a value: bytes, or a tuple of pieces if some of it is large.  NULL: an exception is set. */
+/* Return the pickle of a value: bytes, or a tuple of pieces if some of it is large.  NULL: an exception is set. */
 PyObject *mpc_pickle(FastPath *self, PyObject *value)
 {
     PyObject *own = mpc_take_pickler(self, value), *bytes = NULL;

@@ -1,5 +1,4 @@
-/* Reading one key: get, and whether the key is there.  The GIL is kept for what takes nanoseconds, and released for a long
- * copy. */
+/* Reading one key: get, and whether the key is there.  The GIL is released only for a long copy. */
 #include "binding.h"
 
 #define READS 16 /* look-ups of one get that may be overtaken by writers before it is a miss */
@@ -15,7 +14,7 @@ mpc_status mpc_copy_value(mpc_ctx *ctx, const mpc_hit *hit, char *to)
     return status;
 }
 
-/* A new bytes object with the value; None: no such key; NULL: an exception is set. */
+/* Return a new bytes object with the value; None: no such key; NULL: an exception is set. */
 static PyObject *mpc_read_value(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
 {
     for (int i = 0; i < READS; i++) {
@@ -35,8 +34,9 @@ static PyObject *mpc_read_value(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
     Py_RETURN_NONE;
 }
 
-/* The value, which is taken over, and what is known of it; built by hand, as to read a format takes longer than the
- * look-up.  The tuple is made last: the collector shows it to other code, which must not find it half filled. */
+/* Return the value, whose reference is taken over, with what is known of it.  Built by hand, because parsing a
+ * format takes longer than the look-up.  The tuple is made last: the collector shows it to other code, which must
+ * not find it half filled. */
 static PyObject *mpc_record_tuple(PyObject *value, const struct mpc_record *record)
 {
     PyObject *items[] = {value,

@@ -1,11 +1,12 @@
-/* What depends on the value that is there (core/change.c), for Python: add, mpc_try_compare_and_set, incr, touch, version.  As
- * in _space.c the GIL is kept for what takes nanoseconds: who finds the shard taken waits for it without. */
+/* Read-modify-write for Python (core/rmw.c): add, compare_and_set, incr, touch, version.  The GIL is kept for what
+ * takes nanoseconds, and released to wait for a shard that is locked. */
 #include "binding.h"
 
-/* A change as the core makes it, with what it is about in `how`. */
+/* A change of the core; `how` has its arguments. */
 typedef mpc_status (*change_fn)(mpc_ctx *ctx, const mpc_key *key, void *how, u64 wait_ns);
 
-/* `held`, of `value`: what is copied before waiting (store_value() says why); NULL: there is no value. */
+/* Try the change with the GIL held, then wait without it.  `held`, of `value`: what is copied before waiting
+ * (mpc_store_value() says why); NULL: there is no value. */
 static mpc_status mpc_rmw_value(mpc_ctx *ctx, change_fn change, const mpc_key *key, void *how, held_value *held,
                                 mpc_value *value)
 {
@@ -21,7 +22,7 @@ static mpc_status mpc_rmw_value(mpc_ctx *ctx, change_fn change, const mpc_key *k
     return status;
 }
 
-/* -- values in place of others ---------------------------------------------------------------------------------------- */
+/* -- values in place of others ------------------------------------------------------------------------------------- */
 
 typedef struct {
     u64 version;
@@ -75,7 +76,7 @@ PyObject *mpc_py_namespace_compare_and_set(Namespace *self, PyObject *const *arg
     return PyErr_Occurred() ? NULL : mpc_swap_value(self, args[0], args + 2, n - 2, mpc_try_compare_and_set, &swap);
 }
 
-/* The version of what the key has, or None. */
+/* Return the version of the key's value, or None. */
 PyObject *mpc_py_namespace_version(Namespace *self, PyObject *name)
 {
     mpc_hit hit;
@@ -89,7 +90,7 @@ PyObject *mpc_py_namespace_version(Namespace *self, PyObject *name)
     }
 }
 
-/* -- numbers and times ------------------------------------------------------------------------------------------------ */
+/* -- numbers and times --------------------------------------------------------------------------------------------- */
 
 typedef struct {
     i64 delta, initial, sum;

@@ -1,7 +1,7 @@
-/* What time it is, in Python's seconds and in the engine's nanoseconds, and whether a value is young enough.
+/* Time: Python's seconds and the engine's nanoseconds, and whether a value is young enough.
  *
- * A look at the exact clock takes a quarter of a hit.  The coarse one is had for a fifth of that and tells the same
- * up to a tick, so it decides wherever a tick does not matter, which is nearly always. */
+ * Reading the exact clock takes a quarter of a hit.  Reading the coarse one takes a fifth of that and differs by up
+ * to a tick, so it decides wherever a tick does not matter, which is nearly always. */
 #include "binding.h"
 
 #include <math.h>
@@ -26,7 +26,7 @@ int mpc_init_time(void)
     return PyErr_Occurred() ? -1 : 0;
 }
 
-/* -- seconds and nanoseconds ---------------------------------------------------------------------------------------- */
+/* -- seconds and nanoseconds --------------------------------------------------------------------------------------- */
 
 /* Exact both ways: a long double holds every nanosecond, so the float that went in comes out. */
 i64 mpc_ns_of_seconds(double seconds)
@@ -43,15 +43,15 @@ double mpc_seconds_of_ns(i64 ns)
     return ns == 0 ? 0 : (double)((long double)ns / 1e9L);
 }
 
-/* -- now ------------------------------------------------------------------------------------------------------------ */
+/* -- now ----------------------------------------------------------------------------------------------------------- */
 
-/* What time.time() is; a borrowed reference, or NULL. */
+/* Return what time.time is now; a borrowed reference, or NULL. */
 static PyObject *mpc_time_function(void)
 {
     return PyDict_GetItemWithError(time_dict, time_name);
 }
 
-/* What time.time() says: by the kernel's word, unless a test has put a clock of its own in its place. */
+/* Return the time of time.time(): the kernel's, unless a test has put a clock of its own in its place. */
 int mpc_now_ns(i64 *now)
 {
     PyObject *clock = mpc_time_function();
@@ -67,9 +67,9 @@ int mpc_now_ns(i64 *now)
     return PyErr_Occurred() ? -1 : 0;
 }
 
-/* -- ages ----------------------------------------------------------------------------------------------------------- */
+/* -- ages ---------------------------------------------------------------------------------------------------------- */
 
-/* Seconds that a value is fresh, as a region has them; HUGE_VAL: for ever.  False: no plain number. */
+/* Parse a lifetime in seconds; HUGE_VAL: for ever.  False: it is no plain number. */
 bool mpc_parse_lifetime(PyObject *given, double *lifetime)
 {
     *lifetime = HUGE_VAL;
@@ -90,7 +90,7 @@ bool mpc_parse_lifetime(PyObject *given, double *lifetime)
     return !isnan(*lifetime);
 }
 
-/* Whatever was created since then is young by any clock; the rest is for the exact one to decide. */
+/* Return since when every created value is young by any clock; for earlier ones the exact clock decides. */
 static i64 mpc_surely_young_since(double seconds)
 {
     if (seconds * 1e9 <= SLACK_NS || mpc_time_function() != genuine_time || !genuine_time)

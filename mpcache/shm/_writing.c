@@ -13,8 +13,8 @@ static mpc_status mpc_write_set(mpc_ctx *ctx, const mpc_key *key, const mpc_valu
     return mpc_set(ctx, key, value, wait_ns);
 }
 
-/* At once if the shard is free; else with the GIL released, for as long as a set may wait.  What others can change is
- * copied with the GIL held: into the segment, or to be waited with.  MPC_SYSTEM: an exception may be set. */
+/* Store at once if the shard is free; else with the GIL released, for as long as a set may wait.  What other threads
+ * can change is copied with the GIL held: into the segment, or before waiting.  MPC_SYSTEM: an exception may be set. */
 static mpc_status mpc_store_value(mpc_ctx *ctx, write_fn write, const mpc_key *key, mpc_value *value, held_value *held,
                                   const mpc_hold *guard)
 {
@@ -37,7 +37,7 @@ mpc_status mpc_set_value(mpc_ctx *ctx, const mpc_key *key, mpc_value *value, hel
 
 /* -- arguments and outcomes ---------------------------------------------------------------------------------------- */
 
-/* NULL stands for what the caller left out.  The epoch is the caller's business. */
+/* Parse the parts of a value; NULL: the caller left it out.  The caller sets the epoch. */
 static int mpc_parse_parts(PyObject *bytes, PyObject *created, PyObject *expires, PyObject *flags, held_value *held,
                            mpc_value *value)
 {

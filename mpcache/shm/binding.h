@@ -1,4 +1,5 @@
-/* Between the files of the binding: the objects that Python sees, and how a status becomes an exception. */
+/* Between the files of the binding: the objects that Python sees, and the functions that one file offers to those
+ * above it.  _module.c draws the floors. */
 #ifndef MPC_BINDING_H
 #define MPC_BINDING_H
 
@@ -11,11 +12,12 @@
 enum { KIND_RECORD = 0, KIND_MUTEX = 1 };
 enum { TYPE_STR = 0, TYPE_BYTES = 1 };
 
-/* How a value is kept: what its serializer made; bytes as somebody handed them, with what is known of the value in
- * them; and the three that need no serializer.  An integer has 8 bytes in this machine's order: incr() adds to it. */
+/* How a value is stored: as its serializer's output; as bytes that the caller made, which include what is known of
+ * the value; and three kinds that need no serializer.  An integer has 8 bytes in this machine's order: incr() adds
+ * to it. */
 enum { KEPT_PAYLOAD, KEPT_WIRE, KEPT_BYTES, KEPT_TEXT, KEPT_INT };
 
-/* The place of a value among those that are asked for together, if it is none of such. */
+/* The place of a value that is not one of many. */
 enum { ASKED_ALONE = -1 };
 
 /* One attached segment.  Unmapped when the last object that refers to it goes. */
@@ -33,7 +35,7 @@ typedef struct {
     u16 number;
 } Namespace;
 
-/* One hold of one key, or the wish for it. */
+/* One hold of one key, or an attempt to get it. */
 typedef struct {
     PyObject_HEAD
     Namespace *namespace;
@@ -44,29 +46,30 @@ typedef struct {
     int took_over;
 } Lease;
 
-/* The creation of one key's value, from its begin to its storing. */
+/* The creation of one key's value, from its begin until it is stored. */
 typedef struct {
     PyObject_HEAD
     Namespace *namespace;
     mpc_hold hold;
     u64 epoch;
-    int refused; /* another process holds the key: what is made here will not be stored */
+    int refused; /* another process holds the key: the created value will not be stored */
     _Atomic int closed;
     PyObject *outcome;
 } Guard;
 
-/* Where a store is: the base of segment.Place, which sets another space when the segment is replaced. */
+/* The present namespace of a store: the base of handle.NamespaceHandle, which sets another one when the segment is
+ * replaced. */
 typedef struct {
     PyObject_HEAD
-    PyObject *namespace; /* a Space, or what stands for none */
+    PyObject *namespace; /* a Namespace, or what stands for none */
 } HandleBase;
 
-/* The way of a region that has nothing between itself and the store. */
+/* The fast path of a region that has nothing between itself and the store. */
 typedef struct {
     PyObject_HEAD
     HandleBase *handle;
     PyObject *no_value, *current_fill, *loads;
-    PyObject *pickling, *idle; /* codec.pickling, and what it has made and nobody uses now, or NULL */
+    PyObject *pickling, *idle; /* codec.pickling, and an unused result of it, or NULL */
     PyObject *mangler; /* key -> key; None: none */
     double lifetime;   /* seconds that a value is fresh where the call says nothing */
     bool plain;        /* whether the lifetime is a plain number */
@@ -85,10 +88,10 @@ typedef struct {
     mpc_key *key;
 } many_keys;
 
-/* How old a value may be, for the length of one call. */
+/* The age limit of one call. */
 typedef struct {
-    double seconds;  /* HUGE_VAL: as old as it likes */
-    i64 young_since; /* what was created since then need not be held against the exact clock; 0: not asked yet */
+    double seconds;  /* HUGE_VAL: no limit */
+    i64 young_since; /* a value created since then need not be compared with the exact clock; 0: not known yet */
 } age_limit;
 
 /* What keeps the bytes of a value in place while it is stored. */
@@ -97,7 +100,7 @@ typedef struct {
     Py_buffer *many; /* NULL: `one` */
     mpc_piece *pieces;
     char *copy;      /* the value's own, or NULL */
-    bool can_change; /* other threads may write to these bytes, whenever they have the GIL */
+    bool can_change; /* other threads may write to these bytes when they have the GIL */
     Py_buffer one;
 } held_value;
 
@@ -185,7 +188,7 @@ PyObject *mpc_serialize(FastPath *self, PyObject *value, u8 *flags);
 mpc_status mpc_put_bytes(Namespace *namespace, PyObject *name, PyObject *bytes, u64 epoch, i64 created, u8 flags);
 PyObject *mpc_fast_set_multi_in(FastPath *self, Namespace *namespace, PyObject *mapping);
 
-/* While the i-th of many is looked up, the memory of those that follow may come. */
+/* Prefetch the memory of the keys that follow while the i-th of many is looked up. */
 static inline void mpc_prefetch_ahead(const mpc_ctx *ctx, const many_keys *many, Py_ssize_t i)
 {
     if (i + 8 < many->n)

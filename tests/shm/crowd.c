@@ -1,16 +1,17 @@
-/* Many contexts on one mapping, each with a thread, as if they were processes; and what they tell each other is true.
+/* Run many contexts on one mapping, each with a thread, as if they were processes, and check what they tell each other.
  *
  *     crowd [SECONDS [SEED]]          exit status 0: nothing was wrong
  *
- * Threads work in rounds and meet at the end of each.  ThreadSanitizer sees what it cannot see between processes; it
- * knows memory by its address, so here all contexts look at one mapping, not each at its own.  Each value names a plain cell that its writer filled before, and each lease guards plain counters, so an order that the
- * engine owes and does not give is a race there.  Checked besides, in every build:
+ * Threads work in rounds and meet at the end of each.  ThreadSanitizer sees here what it cannot see between processes.
+ * It knows memory by its address, so all contexts use one mapping, not each its own.  Each value names a plain cell
+ * that its writer filled before, and each lease guards plain counters, so an order that the engine owes and does not
+ * give is a race here.  Also checked, in every build:
  *
- *     a value is whole, and its own key's               a lease is held by one, and its fence is the greatest
+ *     a value is whole, and its own key's               a lease has one holder, and its fence is the greatest
  *     a fill that a delete or a set forbade is not there when all have stopped
  *
- * Threads 0 and 1 share a context, as threads of a process do.  The others now and then die: their context goes, with
- * a lease or with the shard's lock, and its liveness byte is free. */
+ * Threads 0 and 1 share a context, as threads of a process do.  The others die now and then: their context goes,
+ * with a lease or with the shard's lock, and its liveness byte is free. */
 #include "engine.h"
 
 #include <inttypes.h>
@@ -56,7 +57,7 @@ static u64 cells[THREADS][CELLS];               /* plain: what orders them is wh
 static struct {
     int inside;
     u64 fence;
-} held[HOT]; /* plain: who has the key's lease may touch it */
+} held[HOT]; /* plain: the holder of the key's lease may access it */
 
 static pthread_mutex_t mailbox_lock = PTHREAD_MUTEX_INITIALIZER;
 static mpc_hold mailbox; /* an old token of thread 0, for thread 1 to give back once more */
@@ -169,7 +170,7 @@ static bool read_key(struct worker *me, u32 key)
     return true;
 }
 
-/* -- operations ------------------------------------------------------------------------------------------------------ */
+/* -- operations ---------------------------------------------------------------------------------------------------- */
 
 static void change(struct worker *me, bool set)
 {
@@ -293,7 +294,7 @@ static void invalidate(struct worker *me)
         mpc_clear(me->ctx, me->other);
 }
 
-/* -- lives ------------------------------------------------------------------------------------------------------------ */
+/* -- lives --------------------------------------------------------------------------------------------------------- */
 
 static void be_born(struct worker *me)
 {
@@ -355,7 +356,7 @@ static void step(struct worker *me)
         mpc_unregister(me->ctx);
 }
 
-/* Everybody has stopped, and so has looked a second time at what he filled. */
+/* All threads have stopped, and have checked a second time what they filled. */
 static void look_for_the_forbidden(struct worker *me)
 {
     for (u32 key = 0; key < HOT; key++) {

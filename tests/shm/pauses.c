@@ -1,5 +1,5 @@
-/* Stops one thread at each of its points in turn, lets another do what it wants from beginning to end, and lets the
- * first go on, or die: every interleaving of two operations with one change of hands, and none left to chance.
+/* Stop one thread at each of its points in turn, let another run one whole operation, and let the first go on, or die:
+ * every interleaving of two operations with one change of hands, and none left to chance.
  *
  *     pauses [SCENE...]          exit status 0: nothing was ever wrong
  *
@@ -22,7 +22,7 @@ static u8 *segment;
 static u64 segment_size;
 static mpc_ctx first, other, third;
 
-/* -- the one that is stopped ------------------------------------------------------------------------------------- */
+/* -- the one that is stopped --------------------------------------------------------------------------------------- */
 
 static struct {
     int at, stop_at, die_at;
@@ -69,7 +69,7 @@ void mpc_point(void)
     }
 }
 
-/* -- scenes --------------------------------------------------------------------------------------------------------- */
+/* -- scenes -------------------------------------------------------------------------------------------------------- */
 
 static mpc_status what_first_got, what_other_got;
 static u8 original[600], copied[600];
@@ -330,7 +330,7 @@ static const struct scene {
     {"removal", prepare_hit, first_removes, other_copies, look_at_removed, true},
 };
 
-/* -- running them ----------------------------------------------------------------------------------------------------- */
+/* -- running them -------------------------------------------------------------------------------------------------- */
 
 static void *be_the_actor(void *scene)
 {

@@ -1,18 +1,17 @@
-/* Stops a process after each single instruction of an operation, and looks at what it would leave if it died there.
+/* Stop a process after each single instruction of an operation, and check what it would leave if it died there.
  *
  *     prove [-a] [-k STRIDE | -r STRIDE] [OPERATION...]          exit status 0: nothing was ever wrong
  *
- * A child attaches, stops, and runs the operation under ptrace, one instruction at a time.  Whenever an instruction
- * has changed the segment, its bytes are copied to a twin that nobody is attached to: exactly what a SIGKILL at this
+ * A child attaches, stops, and runs the operation under ptrace, one instruction at a time.  Whenever an instruction has
+ * changed the segment, its bytes are copied to a twin to which no process is attached: exactly what a SIGKILL at this
  * instruction leaves.  There this process attaches, runs check(), reads every key, writes every key, takes every lease
  * and fills under it, and runs check() again, all within bounded time.
  *
- * With -r nobody dies: after every STRIDE-th instruction of the operation a rival changes the same key, and the operation
- * goes on to its end.  Whatever the moment, it must be as if one had come after the other.
+ * With -r no process dies: after every STRIDE-th instruction of the operation a rival changes the same key, and the
+ * operation goes on to its end.  Whatever the moment, the result must be as if one had come after the other.
  *
- * With -k the child is really killed, at every STRIDE-th instruction, and the segment itself is looked at: slower by
- * far, since each death needs a child of its own; it shows that the twin tells the truth.
- */
+ * With -k the child is really killed, at every STRIDE-th instruction, and the segment itself is checked: much
+ * slower, since each death needs a child of its own; it shows that the twin is a true copy. */
 #include "engine.h"
 #include "index.h"
 
@@ -34,7 +33,7 @@ static int segment_fd, twin_fd;
 static u64 segment_size;
 static u8 *segment, *twin, *image, *before;
 
-/* -- values that prove themselves -------------------------------------------------------------------------------- */
+/* -- values that prove themselves ---------------------------------------------------------------------------------- */
 
 static u8 buffer[1 << 16], copy[1 << 16];
 
@@ -78,7 +77,7 @@ static mpc_status set(mpc_ctx *ctx, int number, int generation)
     return mpc_set(ctx, &key, &value, MPC_SHARD_WAIT_NS);
 }
 
-/* The generation that is stored; -1: none; -2: what is stored is nobody's value. */
+/* The generation that is stored; -1: none; -2: what is stored is no value of these operations. */
 static int read_generation(mpc_ctx *ctx, int number)
 {
     mpc_key key = key_number(ctx, number);
@@ -473,7 +472,7 @@ static const struct operation {
     {"attach", prepare_dead_holder, act_attach_and_detach, -1, false, false, -1, true, -1},
 };
 
-/* -- looking at what was left ---------------------------------------------------------------------------------------- */
+/* -- looking at what was left -------------------------------------------------------------------------------------- */
 
 static const struct operation *now;
 static long step;
@@ -493,7 +492,7 @@ static int target_number(void)
 static int generation_before[KEYS];
 static u64 version_before[KEYS];
 
-/* Who has the value that he had has its version, and ends when he was to end, or as the operation wanted it. */
+/* A key that has its old value has its old version, and ends when it was to end, or as the operation wanted it. */
 static void look_at_record(mpc_ctx *ctx, int number)
 {
     mpc_hit hit;
@@ -585,7 +584,7 @@ static void look(int fd)
     mpc_close(&ctx);
 }
 
-/* -- killing ---------------------------------------------------------------------------------------------------------- */
+/* -- killing ------------------------------------------------------------------------------------------------------- */
 
 static void be_the_victim(void)
 {
@@ -662,7 +661,7 @@ static long kill_after_every(long stride)
     return points;
 }
 
-/* -- rivals ----------------------------------------------------------------------------------------------------------- */
+/* -- rivals -------------------------------------------------------------------------------------------------------- */
 
 typedef mpc_status (*rival_fn)(mpc_ctx *ctx, const mpc_key *key);
 
@@ -763,7 +762,7 @@ static void make_image(void)
         version_before[i] = hit.record.version;
         generation_before[i] = read_generation(&ctx, i);
     }
-    memcpy(segment, before, segment_size); /* as if nobody had read them */
+    memcpy(segment, before, segment_size); /* as if they had not been read */
     if (now->leaves_holder)
         memcpy(image, segment, segment_size); /* as it is while the holder holds */
     mpc_close(&ctx);

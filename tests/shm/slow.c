@@ -1,10 +1,10 @@
-/* A process with two threads, and another process: a copy that takes seconds in one shard, sets without an end in the
- * other, and a set that waits for the copy.
+/* A process with two threads, and another process: a copy that takes seconds in one shard, endless sets in the other,
+ * and a set that waits for the copy.
  *
  *     slow          exit status 0: the set that waited was stored
  *
- * Both processes are contexts of this one; the copy sleeps at each of its points, as if the thread had to wait for a core
- * or for memory each time. */
+ * Both processes are contexts of this one; the copy sleeps at each of its points, as if the thread had to wait for a
+ * core or for memory each time. */
 #include "engine.h"
 
 #include <pthread.h>

@@ -50,6 +50,6 @@ def test_a_key_that_leaves_no_room_for_a_value() -> None:
     with sparse(size) as fd:
         _engine.format(fd, size, 1)
         space = _engine.Engine(fd).namespace("")
-        with pytest.raises(ValueTooLarge, match="under a key of 65535 bytes has 0 bytes"):
+        with pytest.raises(ValueTooLarge, match="under a key of 65535 bytes is 0 bytes"):
             space.set("k" * 65535, b"")
         assert space.set("k" * 30000, b"value")

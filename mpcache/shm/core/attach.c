@@ -1,6 +1,6 @@
-/* One process's view of one segment: mapped, verified, and later let go.
+/* Attaching: one process maps a segment, verifies it, and later closes it.
  *
- *     mpc_open(fd):  map | verify a private copy of the header | wipe-on-fork page | own descriptor, and the fork list */
+ *     mpc_open(fd):  map | verify a copy of the header | wipe-on-fork page | own description, and the fork list */
 #include "attach.h"
 
 #include "format.h"
@@ -49,8 +49,8 @@ static bool mpc_make_self(mpc_ctx *ctx)
     return madvise(self, page, MADV_WIPEONFORK) == 0;
 }
 
-#define MOST_HITS 15            /* between two that look; */
-#define HITS_NS (50 * MPC_NS_PER_MS) /* or as many as came within this time, if that is less */
+#define MOST_HITS 15            /* of hits between two checks; */
+#define HITS_NS (50 * MPC_NS_PER_MS) /* or as many hits as came within this time, if that is less */
 #define MARK_MASK 0xffffffffffull /* file offsets that every file system allows */
 
 /* A random file offset that no other description of the segment has (life.c). */
@@ -62,9 +62,9 @@ static bool mpc_choose_mark(mpc_ctx *ctx)
     return true;
 }
 
-/* `path` is the segment's name in the file system, NULL for one that has none.  The caller's descriptor stays the
- * caller's, and may be closed: the liveness lock needs a description of its own.  On failure nothing is left; errno is
- * the system's word where the status is MPC_SYSTEM. */
+/* Attach the segment behind `fd`. `path` is its name in the file system; NULL: it has none.  The descriptor stays
+ * the caller's, and may be closed: the liveness lock needs an open file description of its own.  On failure nothing
+ * is left; where the status is MPC_SYSTEM, errno is that of the system call. */
 mpc_status mpc_open(mpc_ctx *ctx, int fd, const char *path)
 {
     memset(ctx, 0, sizeof *ctx);
@@ -99,8 +99,8 @@ void mpc_close(mpc_ctx *ctx)
     ctx->self = NULL;
 }
 
-/* What nobody tells us, asked at most once in MPC_REVALIDATE_NS: whether the program has closed our descriptor, and whether
- * somebody removed the file by hand, which leaves no word in the header. */
+/* Check what leaves no word in the header, at most once in MPC_REVALIDATE_NS: whether the program has closed this
+ * context's descriptor, and whether the file was removed by hand. */
 mpc_status mpc_revalidate(mpc_ctx *ctx)
 {
     u64 now = mpc_mono_coarse_ns();
@@ -116,8 +116,9 @@ mpc_status mpc_revalidate(mpc_ctx *ctx)
     return MPC_RETIRED;
 }
 
-/* A process that only hits has to notice, too, that the file was removed.  How many of its hits may pass without a look
- * at the clock follows from how fast the last ones came: one that reads 20 times a second or less looks at each. */
+/* A process that only has hits must also notice that the file was removed.  How many of its hits may pass without a
+ * read of the clock follows from how fast the last ones came: a process that reads 20 times a second or less checks
+ * at each hit. */
 mpc_status mpc_revalidate_after_hits(mpc_ctx *ctx)
 {
     u64 now = mpc_mono_coarse_ns(), passed = now - mpc_load(&ctx->hits_since_ns);

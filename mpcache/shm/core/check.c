@@ -31,7 +31,7 @@ static mpc_status mpc_report_broken(char *why, size_t room, const char *format, 
 
 #define LL(n) ((unsigned long long)(n))
 
-/* -- the log ---------------------------------------------------------------------------------------------------- */
+/* -- the log ------------------------------------------------------------------------------------------------------- */
 
 static mpc_status mpc_check_record(const mpc_ctx *ctx, const struct mpc_log *log, u64 at, u64 *units, char *why,
                                    size_t room)
@@ -68,7 +68,7 @@ static mpc_status mpc_check_log(const mpc_ctx *ctx, struct mpc_shard *shard, uns
     return status;
 }
 
-/* -- the index -------------------------------------------------------------------------------------------------- */
+/* -- the index ----------------------------------------------------------------------------------------------------- */
 
 static mpc_status mpc_check_slot(mpc_ctx *ctx, struct mpc_shard *shard, u64 i, u64 word, char *why, size_t room)
 {
@@ -125,7 +125,7 @@ static mpc_status mpc_check_shard(mpc_ctx *ctx, u32 which, char *why, size_t roo
     return status;
 }
 
-/* -- the rest ---------------------------------------------------------------------------------------------------- */
+/* -- the rest ------------------------------------------------------------------------------------------------------ */
 
 static mpc_status mpc_check_leases(mpc_ctx *ctx, char *why, size_t room)
 {

@@ -8,14 +8,15 @@
 
 #include "layout.h"
 
-/* Lies in a page that fork() wipes: a child, also one made by a raw clone(), begins as nobody. */
+/* The identity of this process.  It lies in a page that fork() wipes, so a child, also of a raw clone(), begins
+ * without one. */
 struct mpc_self {
     a64 owner; /* generation << 16 | slot */
     a32 word;  /* how word locks name it: incarnation and slot (wordlock.c) */
-    a32 state; /* nobody, registering, registered */
+    a32 state; /* unregistered, registering, registered */
 };
 
-/* The owner of a shard that this process has waited for in vain, and what it had done by then (wordlock.c). */
+/* The owner of a shard for which this process has waited in vain, and its progress by then (wordlock.c). */
 struct mpc_given_up {
     a32 word, moves;
     a64 steps, idle_ns, elsewhere_ns;
@@ -67,8 +68,8 @@ static inline bool mpc_retired(const mpc_ctx *ctx)
     return mpc_load_acquire(&ctx->header->retired) != 0;
 }
 
-/* Count one event of this process.  A reader that found no slot counts nowhere.  Not an atomic addition, which would
- * take a tenth of a hit: two threads that count in one instant without the GIL may count one event for two. */
+/* Count one event of this process.  A reader that found no slot does not count.  Not an atomic addition, which would
+ * take a tenth of a hit: two threads that count at the same instant without the GIL may count one event for two. */
 static inline void mpc_count(mpc_ctx *ctx, enum mpc_count what)
 {
     u64 owner = mpc_load(&ctx->self->owner);
@@ -78,8 +79,8 @@ static inline void mpc_count(mpc_ctx *ctx, enum mpc_count what)
     }
 }
 
-/* Show those who wait for a word lock of this process that it is at work: after each unlock, and every so often in what
- * takes long under a lock.  Not an atomic addition: that the number changes is all that counts. */
+/* Show processes that wait for a word lock of this process that it is at work: after each unlock, and regularly
+ * during long work under a lock.  Not an atomic addition: only that the number changes counts. */
 static inline void mpc_step(a64 *steps)
 {
     mpc_store(steps, mpc_load(steps) + 1);

@@ -1,36 +1,37 @@
-/* Who stays: S3-FIFO (Yang, Zhang, Qiu, Yue, Vigfusson, "FIFO queues are all you need for cache eviction", SOSP
- * 2023) on the two rings of a shard.
+/* Eviction: which records stay, by S3-FIFO (Yang, Zhang, Qiu, Yue, Vigfusson, "FIFO queues are all you need for cache
+ * eviction", SOSP 2023) on the two rings of a shard.
  *
- *                  unread: its fingerprint                       read: to the head, a use less
- *                 .-----------> ghosts                              .---------.
- *                 |               |                                 v         |
- *     new --> [ small ]           | asked for again --------> [       main       ] --> unread: out
- *                 |                                                 ^
- *                 '---------------- read ---------------------------'
+ *                       unread: its fingerprint                       read: to the head, freq - 1
+ *                      .-----------> ghosts                              .---------.
+ *                      |               |                                 v         |
+ *          new --> [ small ]           | asked for again --------> [       main       ] --> unread: out
+ *                      |                                                 ^
+ *                      '---------------- read ---------------------------'
  *
- * Most keys are never asked for again, and pass through the small ring without costing what is in use its place.
- * Records that nobody can be served any more (overwritten, deleted, expired, invalidated) are passed over.
+ * Most keys are never asked for again.  They pass through the small ring and cost no used record its place.  Records
+ * that can no longer be served (overwritten, deleted, expired, invalidated) are passed over.
  *
  * A guest is a record that came to main without having been read: because it is too large for the small ring, or
- * because main had room.  An unread guest is worth no more than what leaves the small ring, so that the one makes room
- * for the other: a cache that nobody has read from yet keeps what is newest, and one that was cleared, or whose values
- * have expired, fills again (docs/decisions/0009).
+ * because main had room.  An unread guest is worth no more than what leaves the small ring, so the one makes room for
+ * the other.  So a cache that was never read keeps what is newest; and a cache that was cleared, or whose values have
+ * expired, fills again (docs/decisions/0009).
  *
  * A record is moved in this order: room for it, its bytes, head, its slot by compare-and-swap, tail.  So the key is
- * found at every moment, whoever dies; a slot that was emptied meanwhile stays so, and the copy is an orphan. */
+ * found at every moment, whichever process dies.  A slot that was emptied meanwhile stays empty, and the copy is an
+ * orphan. */
 #include "evict.h"
 
 #include "ghost.h"
 #include "index.h"
 
-#define MOVES_PER_SET 64 /* after these, victims leave whatever their use: a set's latency is bounded */
+#define MOVES_PER_SET 64 /* after these, victims leave even if they were read: a set's latency is bounded */
 #define LARGEST_SHARE 4  /* a record may take this part of the main ring; */
 #define SMALL_SHARE 4    /* a new one that would take this part of the small ring goes to main */
 #define MOVABLE_SHARE 32 /* of main; larger ones leave instead of being copied */
 #define MEAN_OF 64       /* new keys, over which the mean length is taken */
 #define RESERVE 16 /* records: the room that guests leave in main, so that what is promoted displaces them first; */
 #define RESERVE_SHARE 64 /* of main, at most */
-#define PATIENCE 64 /* guests that are turned away for each step of the tail of a main ring that nobody reads */
+#define PATIENCE 64 /* guests that are refused for each step of the tail of a main ring that is not read */
 
 u64 mpc_largest_units(const mpc_ctx *ctx)
 {
@@ -44,9 +45,10 @@ u64 mpc_largest_value(const mpc_ctx *ctx, u32 klen)
     return most < UINT32_MAX ? most : UINT32_MAX;
 }
 
-/* -- one step of a tail --------------------------------------------------------------------------------------------- */
+/* -- one step of a tail -------------------------------------------------------------------------------------------- */
 
-/* What lies at a tail.  `slot` is NULL if nobody would miss it: a pad, or a record that no slot names any more. */
+/* The record at a tail.  `slot` is NULL where the record may leave without loss: it is a pad, or no slot names it
+ * any more. */
 struct mpc_victim {
     struct mpc_record record;
     a64 *slot;
@@ -74,8 +76,8 @@ static bool mpc_is_unread_guest(const struct mpc_victim *victim)
     return victim->record.guest && mpc_word_freq(victim->word) == 0;
 }
 
-/* Whether the record shall stay; then one of the set's moves is used up, before room is made for the copy.  A record
- * that is being overwritten is in use, and shall be found until it is: it has a move of its own. */
+/* Return whether the record stays.  That uses up one of the set's moves, before room is made for the copy.  A record
+ * that is being overwritten is in use, and must be found until then: it always has a move. */
 static bool mpc_takes_a_move(struct mpc_room *room, const struct mpc_victim *victim)
 {
     return victim->slot && !victim->hidden && (mpc_word_freq(victim->word) > 0 || victim->slot == room->own) &&
@@ -83,7 +85,7 @@ static bool mpc_takes_a_move(struct mpc_room *room, const struct mpc_victim *vic
            ++room->moves;
 }
 
-/* Out of `ring`.  What was not given the time to be read becomes a ghost. */
+/* Empty the record's slot: it leaves `ring`. A record that had no time to be read becomes a ghost. */
 static void mpc_evict(struct mpc_room *room, const struct mpc_victim *victim, unsigned ring)
 {
     if (!victim->slot || !mpc_cas_slot(victim->slot, victim->word, 0))
@@ -93,7 +95,8 @@ static void mpc_evict(struct mpc_room *room, const struct mpc_victim *victim, un
         mpc_ghost_add_locked(room->ctx, room->shard, victim->record.hash);
 }
 
-/* To the head of main.  The room that is kept free is there for this; if it does not do, the record leaves. */
+/* Move the record to the head of main, into the room that is kept free for this.  False: that room is too small, and
+ * the record leaves. */
 static bool mpc_move_to_main(struct mpc_room *room, const struct mpc_log *from, const struct mpc_victim *victim,
                              u64 freq)
 {
@@ -121,10 +124,10 @@ static void mpc_pass_main(struct mpc_room *room, const struct mpc_victim *victim
     mpc_log_pass_locked(main, victim->record.units);
 }
 
-/* -- room ------------------------------------------------------------------------------------------------------------ */
+/* -- room ---------------------------------------------------------------------------------------------------------- */
 
-/* Main keeps free what the largest of its movable records and the pad before it may take: there must be room for the
- * copy before the tail leaves the original. */
+/* The room that main keeps free: what the largest of its movable records takes, with the pad before it.  There must
+ * be room for the copy before the tail leaves the original. */
 static u64 mpc_gap_of(const struct mpc_room *room)
 {
     return 2 * room->widest;
@@ -149,7 +152,7 @@ static mpc_status mpc_make_room_in_main(struct mpc_room *room, u64 units)
     return MPC_OK;
 }
 
-/* The record at main's tail stands in a guest's way if it came on merit, or was read. */
+/* Return whether the record at main's tail leaves for a guest: it does unless it was promoted or read. */
 static bool mpc_gives_way(struct mpc_room *room, const struct mpc_victim *victim)
 {
     if (!victim->slot || victim->hidden || mpc_is_unread_guest(victim))
@@ -158,7 +161,8 @@ static bool mpc_gives_way(struct mpc_room *room, const struct mpc_victim *victim
     return mpc_load(&room->shard->refused) % PATIENCE == 0;
 }
 
-/* Room in main for a guest, at the cost of nobody but other guests that were not read.  MPC_OK: there is. */
+/* Make room in main for a guest, at the cost of other unread guests only.  MPC_OK: there is room.  MPC_ABSENT: the
+ * record at the tail stays. */
 static mpc_status mpc_make_room_for_guest(struct mpc_room *room, u64 units)
 {
     struct mpc_log *main = &room->log[MPC_MAIN];
@@ -190,8 +194,8 @@ static mpc_status mpc_promote(struct mpc_room *room, const struct mpc_victim *vi
     return MPC_OK;
 }
 
-/* Or in main, for the key whose own record is the next to leave, and as a guest for one that is new: then the small
- * ring stays as it is. */
+/* Make room in the small ring; or in main, and leave the small ring as it is, in two cases: the record that is being
+ * overwritten is the next to leave, or the key is new and main has room for a guest. */
 static mpc_status mpc_make_room_in_small(struct mpc_room *room, u64 units)
 {
     struct mpc_log *small = &room->log[MPC_SMALL];
@@ -243,8 +247,8 @@ static mpc_status mpc_open_rings_locked(struct mpc_room *room, mpc_ctx *ctx, str
     return MPC_OK;
 }
 
-/* The ghosts are as many as main has records, by the mean length of what is new: a key is given the time to come
- * back that it would have had there. */
+/* Return whether the key is a ghost, and forget the ghost.  As many ghosts count as main has records, by the mean
+ * length of new records: a key has as long to come back as it would have had in main. */
 static bool mpc_was_ghost(struct mpc_room *room, u64 hash, u64 units)
 {
     u64 lengths = mpc_load(&room->shard->lengths);
@@ -257,7 +261,7 @@ static bool mpc_was_ghost(struct mpc_room *room, u64 hash, u64 units)
     return true;
 }
 
-/* Choose the ring for a record of so many units, whose key has `old` now or nothing (NULL), and make room in it. */
+/* Choose the ring for a record of `units` units, and make room in it.  `old` is what the key has now; NULL: nothing. */
 mpc_status mpc_make_room_locked(mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, u64 units, const mpc_hit *old,
                                 struct mpc_room *room)
 {

@@ -1,12 +1,12 @@
-/* The ghosts: fingerprints of keys that left before anybody read them.  One that is wanted again so soon should have
- * stayed.
+/* The ghosts: fingerprints of keys that were evicted unread.  A key that is asked for again while its ghost is there
+ * should have stayed.
  *
  *     line:  | newest | ... | oldest |      32 fingerprints of 16 bits, one cache line; 0: none
  *
- * A key has one line, and each line is a queue of its own, so the table forgets in the order in which it learned, give
- * or take what chance puts into one line.  Nothing here has to be whole: a fingerprint that stands twice, or was lost
- * when a writer died, or is another key's by chance (one in 2,000 is), costs one wrong guess.  Only who has the shard
- * locked looks at it, so its words are ordinary ones. */
+ * A key has one line, and each line is a queue, so the table forgets in the order in which it learned, up to how
+ * chance distributes keys over lines.  Nothing here has to be consistent: a fingerprint that is there twice, was
+ * lost when a writer died, or is another key's by chance (one in 2,000 is) costs one wrong guess.  Only the owner of
+ * the shard's lock reads or writes these words, so they are not atomic. */
 #include "ghost.h"
 
 #define PER_LINE (MPC_LINE / sizeof(u16))
@@ -17,7 +17,7 @@ u16 *mpc_ghosts_of(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash)
     return (u16 *)((u8 *)shard + ctx->geometry.ghost_at) + ((u64)(u32)hash * lines >> 32) * PER_LINE;
 }
 
-/* Bits from which neither the line nor the shard follows. */
+/* Bits that determine neither the line nor the shard. */
 static u16 mpc_fingerprint_of(u64 hash)
 {
     u16 bits = (u16)(hash >> 40);
@@ -31,7 +31,7 @@ void mpc_ghost_add_locked(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash)
     *line = mpc_fingerprint_of(hash);
 }
 
-/* Whether the key is among so many of the youngest ghosts; from now on it is not. */
+/* Return whether the key is among the `youngest` newest ghosts, and remove it from them. */
 bool mpc_ghost_take_locked(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, u64 youngest)
 {
     u16 *line = mpc_ghosts_of(ctx, shard, hash), wanted = mpc_fingerprint_of(hash);

@@ -1,9 +1,10 @@
-/* Keyed hashes.  A key's hash picks its shard, its two index buckets and its tag; a second, 128 bits wide, names
- * its lease.  The seed is random for each segment, so that nobody who chooses keys can aim them at one bucket.
+/* Keyed hashes.  A key's hash picks its shard, its two index buckets and its tag; a second hash, 128 bits wide,
+ * identifies its lease.  The seed is random for each segment, so that an attacker who chooses keys cannot aim them at
+ * one bucket.
  *
- * The construction is the folded 64 x 64 -> 128 bit multiplication (Jean-Philippe Aumasson's and Daniel
- * Bernstein's SipHash would do as well, at four times the cost for short keys): each 16 bytes are mixed with the
- * secret on one side and with the state on the other, so the product of two chosen words is not in reach. */
+ * The construction is the folded 64 x 64 -> 128 bit multiplication (Jean-Philippe Aumasson's and Daniel Bernstein's
+ * SipHash would do as well, at four times the cost for short keys): each 16 bytes are mixed with the secret on one
+ * side and with the state on the other, so the product of two chosen words is not in reach. */
 #include "hash.h"
 
 __extension__ typedef unsigned __int128 u128;

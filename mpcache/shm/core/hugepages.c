@@ -1,9 +1,9 @@
-/* Pages: how a segment is mapped, and how its file comes to have large ones.
+/* Huge pages: how a segment is mapped, and how its file gets pages of 2 MiB.
  *
- * 64 MiB are 16,384 pages of 4 KiB: more than a processor keeps the places of, so a look at what is not hot begins with
- * a walk through page tables, and each process takes a fault for each page that it comes to.  They are 32 of 2 MiB.  The
- * kernel makes a file's pages large where it is asked to (MADV_COLLAPSE, Linux 6.1), whatever its settings say short of
- * "deny"; a mapping has the good of it that begins on a border of 2 MiB. */
+ * 64 MiB are 16,384 pages of 4 KiB. That is more than the processor's TLB holds, so an access to cold memory begins
+ * with a page-table walk, and each process takes a page fault for each page that it first touches.  With 2 MiB they
+ * are 32 pages.  The kernel makes a file's pages huge on request (MADV_COLLAPSE, Linux 6.1), whatever its settings
+ * are, except for "deny". Only a mapping that begins on a multiple of 2 MiB profits. */
 #include "hugepages.h"
 
 #include <errno.h>
@@ -17,7 +17,7 @@
 
 #define LARGE_PAGE ((u64)2 << 20)
 
-/* Map so much of the file from `offset` on, both on a border; NULL: errno says why not. */
+/* Map `size` bytes of the file from `offset` on, both multiples of the page size.  NULL: errno says why not. */
 static void *mpc_map_from(int fd, u64 offset, u64 size)
 {
     u64 room = size + LARGE_PAGE;
@@ -43,8 +43,8 @@ void *mpc_map(int fd, u64 size)
     return mpc_map_from(fd, 0, size);
 }
 
-/* Ask for large pages between these offsets of a new file.  False: the kernel did not give all of them.  What is a hole as
- * a whole stays one, so each gets a small page before. */
+/* Ask for huge pages between these offsets of a new file.  False: the kernel did not give all of them.  The kernel
+ * does not collapse a huge page that is a hole as a whole, so each first gets one small page. */
 bool mpc_make_large(int fd, u64 from, u64 to)
 {
     u64 first = mpc_round_up(from, LARGE_PAGE), last = to / LARGE_PAGE * LARGE_PAGE;

@@ -3,9 +3,9 @@
  *     hash ->  tag:12,  two buckets of 8 slot words
  *     slot:    tag:12 | freq:2 | ring:1 | position:49         0: empty
  *
- * A slot proves nothing: the record that it names is compared in full.  A slot whose position its ring's tail has
- * passed is empty, whoever finds it.  Because a position never comes again, a slot word names one place of one
- * record for ever, and a compare-and-swap from a word that was looked up cannot hit another record's. */
+ * A slot proves nothing: the key of the record that it names is compared in full.  A slot whose position its ring's
+ * tail has passed is empty for every process.  A position is used once only, so a slot word always names the same
+ * place of the same record, and a compare-and-swap from a word that was looked up cannot hit another record's. */
 #include "index.h"
 
 #define LOOKUPS 8 /* look-ups that may be lapped before a reader settles for a miss */
@@ -18,7 +18,7 @@ a64 *mpc_bucket(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, int which
     return (a64 *)((u8 *)shard + ctx->geometry.index_at + bucket * MPC_LINE);
 }
 
-/* Where the record lies that a slot word names, as far as the ring's tail and head allow it to be there. */
+/* Where the record lies that a slot word names, if the ring's tail and head allow it to be there. */
 struct mpc_spot {
     u64 position, place, capacity, head; /* in units */
     const u8 *at;
@@ -38,7 +38,7 @@ static bool mpc_locate(const mpc_ctx *ctx, struct mpc_shard *shard, u64 word, st
     return true;
 }
 
-/* A private copy of its header; false when it is not sound. */
+/* Copy the record's header.  False: it is not sound. */
 static bool mpc_read_header(const struct mpc_spot *spot, struct mpc_record *record)
 {
     mpc_copy_out(record, spot->at, sizeof *record);
@@ -50,8 +50,8 @@ static bool mpc_read_header(const struct mpc_spot *spot, struct mpc_record *reco
            spot->place + record->units <= spot->capacity && spot->position + record->units <= spot->head;
 }
 
-/* A private copy of the header of the record that `word` names; false when it is gone or not sound.  What the
- * copy says is believed only once mpc_still_valid() has confirmed that the tail had not passed it. */
+/* Copy the header of the record that `word` names.  False: it is gone or not sound.  The copy may be believed only
+ * after mpc_still_valid() has confirmed that the tail had not passed the record. */
 bool mpc_record_at(const mpc_ctx *ctx, struct mpc_shard *shard, u64 word, struct mpc_record *record, const u8 **at)
 {
     struct mpc_spot spot;
@@ -108,8 +108,8 @@ static inline mpc_status mpc_scan_buckets(mpc_ctx *ctx, struct mpc_shard *shard,
     return status;
 }
 
-/* A miss counts only when no slot that might have been the key's moved meanwhile: without that, a value that is
- * being overwritten is now and then not found. */
+/* A miss counts only if no slot that might have been the key's changed meanwhile.  Without that, a value that is
+ * being overwritten is sometimes not found. */
 static inline mpc_status mpc_look_up_inline(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit,
                                             u32 lines)
 {
@@ -127,13 +127,13 @@ mpc_status mpc_look_up(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key
     return mpc_look_up_inline(ctx, shard, key, hit, 0);
 }
 
-/* The same for who will read the whole record: so many lines of it are asked for at once. */
+/* Look up a key whose whole record will be read: prefetch `lines` cache lines of it at once. */
 mpc_status mpc_look_up_and_prefetch(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit, u32 lines)
 {
     return mpc_look_up_inline(ctx, shard, key, hit, lines);
 }
 
-/* The slot whose word names this place, ring and position, of a key with this hash; NULL: none does. */
+/* Return the slot whose word names `place` (ring and position) of a key with this hash; NULL: there is none. */
 a64 *mpc_slot_naming(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, u64 place, u64 *word)
 {
     u64 want = mpc_tag(hash) << MPC_TAG_SHIFT | place;
@@ -152,8 +152,8 @@ a64 *mpc_slot_naming(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, u64 
     return NULL;
 }
 
-/* Point the slot elsewhere, unless it was cleared meanwhile: readers may change its freq, deleters may empty it,
- * and nobody else writes to it while the shard is locked. */
+/* Change the slot's word from `seen` to `want`, unless the slot was emptied meanwhile.  Readers may change its freq,
+ * deleters may empty it, and no other process writes to it while the shard is locked. */
 bool mpc_cas_slot(a64 *slot, u64 seen, u64 want)
 {
     u64 now = seen;
@@ -164,7 +164,7 @@ bool mpc_cas_slot(a64 *slot, u64 seen, u64 want)
     return true;
 }
 
-/* How dispensable a slot is: the lower, the sooner it goes.  Empty, then small before main, then by freq; the
+/* Return how valuable a slot is; the lowest is replaced first.  Empty, then small before main, then by freq; the
  * caller breaks ties by age. */
 static unsigned mpc_slot_worth(struct mpc_shard *shard, u64 word)
 {
@@ -201,8 +201,8 @@ static a64 *mpc_most_dispensable(mpc_ctx *ctx, struct mpc_shard *shard, u64 hash
     return best;
 }
 
-/* Make the record at `place` the key's: in the slot that named the old one, or else in the most dispensable of its
- * two buckets.  `put` is where and what was published. */
+/* Publish the record at `place` as the key's: in the slot that named the old one, or else in the least valuable slot
+ * of the key's two buckets.  `put` receives where and what was published. */
 void mpc_publish_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_hit *old, u64 place,
                         mpc_hit *put)
 {

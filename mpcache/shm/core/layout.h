@@ -93,7 +93,7 @@ _Static_assert(MPC_COUNTS <= MPC_COUNTERS, "the slot has room for every counter"
 
 /* One attached process.  Counters are never reset: the next owner adds on, so that sums never fall. */
 struct mpc_slot {
-    a64 id; /* generation << 16 | slot of the process that owns it; 0: nobody; stored last */
+    a64 id; /* generation << 16 | slot of the process that owns it; 0: free; stored last */
     a64 generation;
     a64 pid, start;     /* its pid, and its start time in clock ticks (proc(5), stat field 22) */
     a64 pid_ns, time_ns; /* inode numbers of its namespaces: where pid and start time mean the same */
@@ -102,7 +102,7 @@ struct mpc_slot {
     a64 count[MPC_COUNTERS];
 };
 
-/* One key that somebody is creating or holds.  `owner` is the commit word: while it is 0 the rest is nobody's. */
+/* One key that a process creates or holds.  `owner` is the commit word: while it is 0 the rest is meaningless. */
 struct mpc_lease {
     a64 key[2]; /* 128-bit keyed hash */
     a64 owner; /* id of the process */
@@ -131,7 +131,7 @@ struct mpc_ring {
 
 struct mpc_shard {
     a32 lock;
-    a32 moves; /* moves with each unlock, and with long work under the lock: for those who wait (wordlock.c) */
+    a32 moves; /* changes with each unlock, and during long work under the lock: for waiters (wordlock.c) */
     u64 spare;
     a64 widest; /* units of the largest record so far that may be moved; main keeps room for its copy */
     a64 lengths; /* of the last records, a running sum: 64 times their mean, in units */
@@ -155,7 +155,7 @@ struct mpc_record {
     u64 hash;
     u32 vlen;
     u16 namespace; /* namespace */
-    u16 guest; /* in main because there was room, not because anybody had asked for it */
+    u16 guest; /* in main because there was room, not because it was read */
     u64 epoch;
     i64 created; /* wall clock, ns */
     i64 expires; /* wall clock, ns; 0: never */

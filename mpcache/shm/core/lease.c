@@ -1,16 +1,12 @@
-/* The lease table: who holds which key, in all processes.
- *
- *     bucket:  word lock | busy bits | 16 x { key:128, owner, fence, voided, unstored, seq, has_waiters, waits_for }
+/* Leases: acquiring, waiting for and releasing the hold of a key, and the guard of a fill.
  *
  *     acquire      lock bucket; no entry of the key: write key, fence = ++F, and *owner last*
  *     take over    an entry whose owner was judged dead, if owner and fence are still those that were judged
- *     wait         has_waiters = 1; unlock; sleep on seq, at most 20 ms; look, judge, again
+ *     wait         has_waiters = 1; unlock; sleep on seq, at most 20 ms; check, judge, again
  *     release      lock bucket; token matches; seq++; owner = 0; wake all
  *     void         any other change of the key: voided = fence, if that is more; one atomic word, no lock
  *
- * `owner` is the commit word: a process that is killed before it has stored it has taken nothing.  Fences are
- * numbers that only grow and are never used twice, so a token (owner, fence) proves one hold and no other.
- * There is no count of waiters: a waiter that was killed could not take itself off it. */
+ * There is no count of waiters: a waiter that was killed could not subtract itself.  The table is in lease_table.c. */
 #include "lease.h"
 
 #include "attach.h"
@@ -18,9 +14,9 @@
 #include "wordlock.h"
 
 #define SLICE_NS (20 * MPC_NS_PER_MS)
-#define NESTED_WAIT_NS (25 * MPC_NS_PER_MS) /* one take-over, while others wait for the shard that is held */
+#define NESTED_WAIT_NS (25 * MPC_NS_PER_MS) /* one take-over: others wait for the shard that the caller holds */
 
-/* -- taking ------------------------------------------------------------------------------------------------------- */
+/* -- taking -------------------------------------------------------------------------------------------------------- */
 
 static void mpc_note_holder(const mpc_ctx *ctx, struct mpc_lease *lease, mpc_wait *wait)
 {
@@ -75,10 +71,11 @@ static mpc_status mpc_lease_try_once(mpc_ctx *ctx, const mpc_key *key, mpc_hold 
     return status;
 }
 
-/* Take the key if nobody holds it, or if whoever holds it is dead.  MPC_HELD: `wait` says by whom.  MPC_AGAIN: the
- * table has no room for the key now.  MPC_BUSY: its bucket stayed locked.  `wait` begins as all zero.
- * The holder is judged without the lock, for that takes system calls; so the verdict is for the hold that was seen,
- * and is void for any other. */
+/* Take the key if it is not held, or if its holder is dead.  MPC_HELD: `wait` names the holder.  MPC_AGAIN: the table
+ * has no room for the key now.  MPC_BUSY: its bucket stayed locked.  `wait` begins as all zero.
+ *
+ * The holder is judged without the lock, because judging takes system calls.  So the verdict is for the hold that
+ * was seen, and is void for any other. */
 mpc_status mpc_lease_try(mpc_ctx *ctx, const mpc_key *key, mpc_hold *hold, mpc_wait *wait, u64 wait_ns)
 {
     mpc_status status = mpc_enter(ctx);
@@ -94,9 +91,10 @@ mpc_status mpc_lease_try(mpc_ctx *ctx, const mpc_key *key, mpc_hold *hold, mpc_w
     return mpc_lease_try_once(ctx, key, hold, wait, wait_ns);
 }
 
-/* -- waiting ------------------------------------------------------------------------------------------------------ */
+/* -- waiting ------------------------------------------------------------------------------------------------------- */
 
-/* Others who wait for one of my keys can follow me to the entry that I wait for. */
+/* Store in each entry that this process holds which entry it waits for.  Processes that wait for one of these keys
+ * can follow the link. */
 static void mpc_lease_publish_wait(mpc_ctx *ctx, const mpc_hold *held, u32 count, u32 waits_for)
 {
     for (u32 i = 0; i < count; i++) {
@@ -117,10 +115,11 @@ static bool mpc_is_held_entry(const mpc_ctx *ctx, u64 owner, const mpc_hold *hel
     return false;
 }
 
-/* Follow holder -> what it waits for, from the entry that this process waits for, until one that it holds.  Returns a
- * signature of the circle with every fence on it, or 0; the youngest fence goes to *youngest.  The way may lead into a
- * circle of others, and would not end there: an entry is remembered, a later one each time that the steps since have
- * doubled, and the walk ends when it comes back (Brent, "An improved Monte Carlo factorization algorithm", 1980). */
+/* Follow holder -> what it waits for, from the entry that this process waits for, until an entry that it holds.
+ * Return a signature of the cycle with every fence on it, or 0; *youngest receives the youngest fence.  The path may
+ * lead into a cycle of other processes, and would not end there: so an entry is remembered, a later one each time
+ * that the steps since have doubled, and the walk ends when it comes back to it (Brent, "An improved Monte Carlo
+ * factorization algorithm", 1980). */
 static u64 mpc_find_cycle(mpc_ctx *ctx, u32 from, const mpc_hold *held, u32 count, u64 *youngest)
 {
     static const u64 seed[2] = {0x636972636c65ull, 0x77616974ull};
@@ -149,8 +148,8 @@ static u64 mpc_find_cycle(mpc_ctx *ctx, u32 from, const mpc_hold *held, u32 coun
     return 0;
 }
 
-/* A circle is believed when two looks, a slice apart, found the same one: no holder on it moved in between.  The
- * one whose hold is the youngest is told; the others go on when it lets go. */
+/* A cycle is believed when two checks, a slice apart, found the same one: no holder on it changed in between.  The
+ * process with the youngest hold gets the error; the others go on when it releases its hold. */
 static bool mpc_is_deadlock(mpc_ctx *ctx, mpc_wait *wait, const mpc_hold *held, u32 count)
 {
     u64 youngest, before = wait->circle;
@@ -173,10 +172,12 @@ static bool mpc_holder_left(mpc_ctx *ctx, const mpc_wait *wait, mpc_status *how)
     return true;
 }
 
-/* Sleep until the holder lets go, for one slice at most, or less.
- * MPC_RELEASED, MPC_UNSTORED: look at the value again.  MPC_AGAIN: the same holder holds still, as far as is known;
- * mpc_lease_try() finds out whether it lives.  MPC_DEADLOCK: it waits for me.  What I hold says that I wait, until
- * mpc_lease_waited(): also between two slices, or a look that falls there would miss the circle. */
+/* Sleep until the holder releases the key, for one slice at most, or less.
+ *
+ * MPC_RELEASED, MPC_UNSTORED: read the value again.  MPC_AGAIN: the same holder still holds it, as far as is known;
+ * mpc_lease_try() finds out whether it is alive.  MPC_DEADLOCK: the holder waits for this process.  The entries that
+ * this process holds say that it waits until mpc_lease_waited() is called, also between two slices: a check that
+ * falls there would miss the cycle. */
 mpc_status mpc_lease_wait(mpc_ctx *ctx, mpc_wait *wait, const mpc_hold *held, u32 count, u64 at_most_ns)
 {
     mpc_status how = MPC_AGAIN;
@@ -197,7 +198,7 @@ void mpc_lease_waited(mpc_ctx *ctx, const mpc_hold *held, u32 count)
     mpc_lease_publish_wait(ctx, held, count, 0);
 }
 
-/* -- giving back ---------------------------------------------------------------------------------------------------- */
+/* -- giving back --------------------------------------------------------------------------------------------------- */
 
 bool mpc_lease_mine(mpc_ctx *ctx, const mpc_hold *hold)
 {
@@ -205,9 +206,9 @@ bool mpc_lease_mine(mpc_ctx *ctx, const mpc_hold *hold)
            mpc_lease_matches(mpc_lease_at(ctx, hold->entry), hold);
 }
 
-/* Give the hold back.  MPC_NOT_HELD: it was lost.  `wait_ns` 0 only tries: MPC_BUSY, it is still held.  The busy bit is
- * cleared under the lock only, where no other process can be setting it; a lock that cannot be had in time is done
- * without. */
+/* Release the hold.  MPC_NOT_HELD: it was lost.  With `wait_ns` 0 the bucket's lock is only tried: MPC_BUSY, the key
+ * is still held.  The busy bit is cleared only under the lock, where no other process can be setting it; if the lock
+ * cannot be had in time, the bit stays. */
 mpc_status mpc_lease_release(mpc_ctx *ctx, const mpc_hold *hold, bool stored, u64 wait_ns)
 {
     if (hold->shared)
@@ -229,7 +230,7 @@ mpc_status mpc_lease_release(mpc_ctx *ctx, const mpc_hold *hold, bool stored, u6
     return MPC_OK;
 }
 
-/* Whether anybody alive holds the key; never takes it. */
+/* Return whether a living process holds the key.  Never takes it. */
 bool mpc_lease_held(mpc_ctx *ctx, const mpc_key *key, u64 *owner)
 {
     u64 hash[2], fence;
@@ -238,7 +239,7 @@ bool mpc_lease_held(mpc_ctx *ctx, const mpc_key *key, u64 *owner)
     return lease && mpc_lease_read_holder(lease, owner, &fence) && !mpc_is_dead(ctx, *owner);
 }
 
-/* -- fills ---------------------------------------------------------------------------------------------------------- */
+/* -- fills --------------------------------------------------------------------------------------------------------- */
 
 static mpc_status mpc_lease_guard_locked(mpc_ctx *ctx, struct mpc_lease_bucket *bucket, const u64 key[2],
                                          mpc_hold *guard)
@@ -258,8 +259,8 @@ static mpc_status mpc_lease_guard_locked(mpc_ctx *ctx, struct mpc_lease_bucket *
     return mpc_lease_try_locked(ctx, bucket, key, guard, &wait);
 }
 
-/* Begin a fill: the token of this process's hold of the key where it has one (the region's mutex is the lease),
- * else a hold of its own.  Never waits for another holder: MPC_HELD. */
+/* Begin a fill: return the token of this process's hold of the key if it has one (the region's mutex is the lease),
+ * else take a hold.  Never waits for another holder: MPC_HELD. */
 mpc_status mpc_lease_guard(mpc_ctx *ctx, const mpc_key *key, mpc_hold *guard, u64 wait_ns)
 {
     mpc_status status = mpc_enter(ctx);
@@ -275,7 +276,8 @@ mpc_status mpc_lease_guard(mpc_ctx *ctx, const mpc_key *key, mpc_hold *guard, u6
     return status;
 }
 
-/* Only upwards: one who read the fence of a hold that has ended meanwhile must not take back the void of the next. */
+/* The word only grows: a process that read the fence of a hold that has ended meanwhile must not take back the void
+ * of the next hold. */
 static void mpc_raise_voided(struct mpc_lease *lease, u64 fence)
 {
     MPC_POINT();
@@ -288,10 +290,11 @@ static void mpc_raise_voided(struct mpc_lease *lease, u64 fence)
 #endif
 }
 
-/* The key is about to change by other hands: what its creator makes must not be stored.  The creator keeps its
- * lease.  A creator that begins only now will read what the caller has already done: the first fence orders that before
- * the look at the entry.  The second orders the void before the look at the bucket's lock, or at the slot.  Returns
- * whether there was a creator. */
+/* Void the key's fill, before another change of the key: what its creator makes must not be stored.  The creator keeps
+ * its lease.  Return whether there was a creator.
+ *
+ * A creator that begins only now will read what the caller has already done: the first fence orders that before the
+ * read of the entry.  The second fence orders the void before the read of the bucket's lock, or of the slot. */
 bool mpc_lease_void(mpc_ctx *ctx, const mpc_key *key)
 {
     u64 hash[2];
@@ -309,8 +312,8 @@ bool mpc_lease_void(mpc_ctx *ctx, const mpc_key *key)
 }
 
 /* Wait until a fill that is just being published has been: it holds the bucket's lock.  A filler that died there is
- * noticed within the wait; one that is stopped is not waited for any longer, and will find the void.  False: one is at
- * it, and `wait_ns` is 0, for which it is not waited for. */
+ * noticed within the wait.  A filler that is stopped is not waited for any longer, and will find the void.  False: a
+ * fill is under way, and `wait_ns` is 0, for which it is not waited for. */
 bool mpc_lease_settle(mpc_ctx *ctx, const mpc_key *key, u64 wait_ns)
 {
     u64 hash[2];
@@ -329,7 +332,7 @@ bool mpc_lease_voided(mpc_ctx *ctx, const mpc_hold *guard)
     return atomic_load(&mpc_lease_at(ctx, guard->entry)->voided) == guard->fence;
 }
 
-/* Lock the lease's bucket, which keeps everybody from taking the key over, and say whether the fill may go on. */
+/* Lock the lease's bucket, so that no process can take the key over, and return whether the fill may go on. */
 bool mpc_lease_fill_begin(mpc_ctx *ctx, const mpc_key *key, const mpc_hold *guard, u64 wait_ns, mpc_status *verdict)
 {
     u64 hash[2];

@@ -9,10 +9,11 @@
 #include "liveness.h"
 #include "wordlock.h"
 
-/* -- finding an entry ------------------------------------------------------------------------------------------- */
+/* -- finding an entry ---------------------------------------------------------------------------------------------- */
 
-/* The fence is read between two looks at the owner: both belong to one hold.  A taker empties the owner before it
- * writes the fence (mpc_lease_take_locked), so that the second look cannot find the owner to whom the fence does not belong. */
+/* Read owner and fence of one and the same hold: the fence is read between two reads of the owner.  A taker empties
+ * the owner before it writes the fence (mpc_lease_take_locked), so the second read cannot find an owner to which the
+ * fence does not belong. */
 bool mpc_lease_read_holder(struct mpc_lease *lease, u64 *owner, u64 *fence)
 {
     *owner = mpc_load_acquire(&lease->owner);
@@ -25,8 +26,8 @@ bool mpc_lease_has_key(struct mpc_lease *lease, const u64 key[2])
     return mpc_load(&lease->key[0]) == key[0] && mpc_load(&lease->key[1]) == key[1];
 }
 
-/* The held entry of the key, if it has one.  Without the bucket's lock the answer may be outdated; what is then
- * done with it carries the fence. */
+/* Return the held entry of the key; NULL: there is none.  Without the bucket's lock the answer may be outdated; what
+ * the caller then does with it carries the fence. */
 struct mpc_lease *mpc_lease_find(struct mpc_lease_bucket *bucket, const u64 key[2])
 {
     u32 busy = mpc_load_acquire(&bucket->busy);
@@ -54,9 +55,9 @@ bool mpc_lease_matches(struct mpc_lease *lease, const mpc_hold *hold)
     return mpc_lease_read_holder(lease, &owner, &fence) && owner == hold->owner && fence == hold->fence;
 }
 
-/* -- taking and freeing an entry -------------------------------------------------------------------------------- */
+/* -- taking and freeing an entry ----------------------------------------------------------------------------------- */
 
-/* An entry without owner, or else one whose owner is dead. */
+/* Return an entry without owner, or else one whose owner is dead. */
 struct mpc_lease *mpc_lease_vacant_locked(mpc_ctx *ctx, struct mpc_lease_bucket *bucket)
 {
     for (u32 i = 0; i < MPC_LEASES_PER_BUCKET; i++)
@@ -74,7 +75,7 @@ void mpc_lease_wake(struct mpc_lease *lease)
         mpc_futex_wake(&lease->seq, 1 << 30);
 }
 
-/* The owner goes in last.  An entry that is taken from a dead holder is nobody's in between, so that a thief who
+/* The owner is stored last.  An entry that is taken from a dead holder has no owner in between, so that a taker that
  * is killed here leaves it free. */
 void mpc_lease_take_locked(mpc_ctx *ctx, struct mpc_lease_bucket *bucket, struct mpc_lease *lease, const u64 key[2],
                            mpc_hold *hold)
@@ -108,7 +109,7 @@ void mpc_lease_free(struct mpc_lease *lease, u64 owner)
         mpc_lease_wake(lease);
 }
 
-/* Whatever earlier incarnations of the slot hold.  The caller has the slot's liveness byte. */
+/* Free what earlier incarnations of the slot hold.  The caller has the slot's liveness byte. */
 void mpc_lease_free_slot(mpc_ctx *ctx, u32 slot)
 {
     for (u32 i = 0; i < ctx->geometry.lease_buckets; i++) {

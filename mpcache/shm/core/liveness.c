@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* -- the description -------------------------------------------------------------------------------------------- */
+/* -- the description ----------------------------------------------------------------------------------------------- */
 
 bool mpc_is_our_inode(const mpc_ctx *ctx, int fd)
 {
@@ -31,7 +31,7 @@ bool mpc_is_our_description(const mpc_ctx *ctx, int fd)
     return mpc_is_our_inode(ctx, fd) && lseek(fd, 0, SEEK_CUR) == (off_t)ctx->mark;
 }
 
-/* -- the liveness bytes ----------------------------------------------------------------------------------------- */
+/* -- the liveness bytes -------------------------------------------------------------------------------------------- */
 
 static struct flock mpc_liveness_lock(short type, u32 slot, u32 count)
 {
@@ -44,7 +44,7 @@ bool mpc_set_liveness(const mpc_ctx *ctx, short type, u32 slot)
     return fcntl(ctx->fd, ctx->by_process ? F_SETLK : F_OFD_SETLK, &lock) == 0;
 }
 
-/* Whether any process is attached to the segment behind fd; an error counts as yes. */
+/* Return whether any process is attached to the segment behind fd; an error counts as yes. */
 bool mpc_anyone_alive(int fd, u32 slots, int *system_error)
 {
     struct flock lock = mpc_liveness_lock(F_WRLCK, 0, slots);
@@ -54,9 +54,10 @@ bool mpc_anyone_alive(int fd, u32 slots, int *system_error)
     return true;
 }
 
-/* -- judging a process ------------------------------------------------------------------------------------------ */
+/* -- judging a process --------------------------------------------------------------------------------------------- */
 
-/* The pid of the slot's process as this process may use it: known and in the same non-zero namespaces; else 0. */
+/* Return the slot's process id, if it means the same to this process: known, and in the same non-zero namespaces;
+ * else 0. */
 static u64 mpc_visible_pid(const mpc_ctx *ctx, const struct mpc_slot *slot)
 {
     u64 me = mpc_load(&ctx->self->owner);
@@ -70,7 +71,7 @@ static u64 mpc_visible_pid(const mpc_ctx *ctx, const struct mpc_slot *slot)
     return pid <= INT32_MAX ? pid : 0;
 }
 
-/* Says so only when it can be known: no such process is there, or one that started at another time. */
+/* Return true only where it is certain: no such process is there, or one that started at another time. */
 static bool mpc_process_is_gone(const mpc_ctx *ctx, const struct mpc_slot *slot)
 {
     u64 pid = mpc_visible_pid(ctx, slot), start = mpc_load(&slot->start);
@@ -82,7 +83,8 @@ static bool mpc_process_is_gone(const mpc_ctx *ctx, const struct mpc_slot *slot)
     return start != 0 && now != 0 && now != start;
 }
 
-/* A forked child that could get no description of its own has its parent's: that does not show the parent's locks. */
+/* A forked child that could not open a description has its parent's: F_OFD_GETLK does not show the parent's locks
+ * through it. */
 static bool mpc_liveness_is_unlocked(const mpc_ctx *ctx, u32 slot)
 {
     struct flock lock = mpc_liveness_lock(F_WRLCK, slot, 1);
@@ -90,22 +92,22 @@ static bool mpc_liveness_is_unlocked(const mpc_ctx *ctx, u32 slot)
            fcntl(ctx->fd, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK;
 }
 
-/* Whether the process with this id is certainly dead.  Unknown proves nothing. */
+/* Return whether the process with this id is certainly dead.  Unknown counts as alive. */
 bool mpc_is_dead(mpc_ctx *ctx, u64 owner)
 {
     u32 which = (u32)(owner & 0xffff);
     if (which >= ctx->geometry.slots)
-        return true; /* no process was ever called so */
+        return true; /* no process can have this id */
     struct mpc_slot *slot = mpc_slot_at(ctx, which);
     if (mpc_load_acquire(&slot->id) != owner)
         return true;
     if (owner == mpc_load(&ctx->self->owner))
-        return false; /* my own locks do not show in F_OFD_GETLK */
+        return false; /* this process's own locks do not show in F_OFD_GETLK */
     bool dead = mpc_liveness_is_unlocked(ctx, which) || mpc_process_is_gone(ctx, slot);
     return dead || mpc_load_acquire(&slot->id) != owner;
 }
 
-/* Whether the process with this id is known to be on a core, or to wait for one: it is slow, and not stopped. */
+/* Return whether the process with this id is known to be on a core, or to wait for one: it is slow, and not stopped. */
 bool mpc_wants_to_run(mpc_ctx *ctx, u64 owner)
 {
     u32 which = (u32)(owner & 0xffff);

@@ -1,5 +1,5 @@
-/* What the engine asks of the machine: atomics, clocks, futexes, and the points where tests strike.
- * Leans on libc and Linux; nothing here knows what a cache is. */
+/* What the engine needs of the machine: atomics, clocks, futexes, and the points where tests interrupt it.  Uses
+ * libc and Linux only; nothing here knows what a cache is. */
 #ifndef MPC_PORT_H
 #define MPC_PORT_H
 
@@ -35,14 +35,14 @@ _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "an atomic with a hidden lock cannot
 #define MPC_ACQ_REL memory_order_acq_rel
 #endif
 
-/* Relaxed accesses of words that an order elsewhere protects, or whose exact moment does not matter. */
+/* Relaxed accesses of words that are ordered by other accesses, or whose exact moment does not matter. */
 #define mpc_load(p) atomic_load_explicit((p), memory_order_relaxed)
 #define mpc_store(p, v) atomic_store_explicit((p), (v), memory_order_relaxed)
 #define mpc_load_acquire(p) atomic_load_explicit((p), MPC_ACQUIRE)
 #define mpc_store_release(p, v) atomic_store_explicit((p), (v), MPC_RELEASE)
 #define mpc_add(p, n) ((void)atomic_fetch_add_explicit((p), (n), memory_order_relaxed))
 
-/* One compare-and-swap; on failure *seen is what stood there. */
+/* One compare-and-swap; on failure *seen receives the present word. */
 static inline bool mpc_cas32(a32 *p, u32 *seen, u32 want)
 {
     return atomic_compare_exchange_strong_explicit(p, seen, want, MPC_ACQ_REL, MPC_ACQUIRE);
@@ -53,8 +53,9 @@ static inline bool mpc_cas64(a64 *p, u64 *seen, u64 want)
     return atomic_compare_exchange_strong_explicit(p, seen, want, MPC_ACQ_REL, MPC_ACQUIRE);
 }
 
-/* Where a test may stop, delay or kill: each lies between two accesses of shared memory whose order matters.
- * MPC_DELAYS builds sleep there at random, MPC_POINTS builds call what a test brings; ordinary builds have nothing. */
+/* Where a test may stop, delay or kill the process: each point lies between two accesses of shared memory whose
+ * order matters.  MPC_DELAYS builds sleep there at random, MPC_POINTS builds call the test's function; ordinary
+ * builds have no code there. */
 #if defined(MPC_DELAYS) || defined(MPC_POINTS)
 void mpc_point(void);
 #define MPC_POINT() mpc_point()
@@ -62,9 +63,9 @@ void mpc_point(void);
 #define MPC_POINT() ((void)0)
 #endif
 
-/* Bytes that other processes may be writing.  The reader proves afterwards that they stood still, or throws
- * its copy away (a sequence-lock read: Boehm, "Can seqlocks get along with programming language memory
- * models?", MSPC 2012).  ThreadSanitizer builds copy by relaxed atomic words, which C11 allows to race. */
+/* Bytes that other processes may be writing.  The reader proves afterwards that they did not change, or discards its
+ * copy (a sequence-lock read: Boehm, "Can seqlocks get along with programming language memory models?", MSPC 2012).
+ * ThreadSanitizer builds copy by relaxed atomic words, which C11 allows to race. */
 #if defined(__SANITIZE_THREAD__) && !defined(MPC_FAULT_PLAIN_COPY)
 #define MPC_ATOMIC_COPY
 void mpc_copy_in(void *shared, const void *private, size_t n);
@@ -114,7 +115,7 @@ u64 mpc_mono_coarse_ns(void); /* the same clock, some ms behind, at a tenth of t
 i64 mpc_wall_ns(void);       /* for ages and expiry: since the Unix epoch */
 i64 mpc_wall_coarse_ns(void); /* the same, as the coarse one of the other clock */
 
-/* Sleep until *word is not `expected`, somebody wakes, a signal arrives or `ns` have passed. */
+/* Sleep until *word is not `expected`, another process wakes this one, a signal arrives or `ns` have passed. */
 void mpc_futex_wait(a32 *word, u32 expected, u64 ns);
 void mpc_futex_wake(a32 *word, int count);
 

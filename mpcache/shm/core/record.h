@@ -1,4 +1,5 @@
-/* Records: a value on its way in, what a look-up found, where the bytes of a record lie and whether they may be used. */
+/* Records: a value to be stored, what a look-up found, where the bytes of a record lie, and whether they may be
+ * used. */
 #ifndef MPC_RECORD_H
 #define MPC_RECORD_H
 
@@ -21,7 +22,7 @@ typedef struct {
     u8 flags;
 } mpc_value;
 
-/* What a look-up found: a private copy of the header, and where the value was when it was seen. */
+/* What a look-up found: a private copy of the header, and where the value was then. */
 typedef struct {
     struct mpc_record record;
     const u8 *value;
@@ -57,7 +58,7 @@ static inline u64 mpc_ring_units(const mpc_ctx *ctx, unsigned ring)
     return ring == MPC_MAIN ? ctx->geometry.main_units : ctx->geometry.small_units;
 }
 
-/* Ask for a record that will be copied.  How long it is stands in its first line; to wait for that before asking for
+/* Prefetch a record that will be copied.  Its length stands in its first line; to wait for that before requesting
  * the others would be to wait twice. */
 static inline void mpc_prefetch_lines(const u8 *at, u32 lines)
 {
@@ -69,8 +70,9 @@ static inline void mpc_prefetch_lines(const u8 *at, u32 lines)
     }
 }
 
-/* The other half of a read.  The bytes of a record change only after its tail has passed it, and head falls below
- * it only when a shard is cleared; so if neither has happened by now, all that was copied before stood still. */
+/* The second half of a read: return whether what was copied before is valid.  The bytes of a record change only
+ * after its tail has passed it, and head falls below it only when a shard is cleared; so if neither has happened by
+ * now, the bytes had not changed. */
 static inline bool mpc_still_valid(const mpc_hit *hit)
 {
     atomic_thread_fence(memory_order_acquire);
@@ -81,7 +83,7 @@ static inline bool mpc_still_valid(const mpc_hit *hit)
     return mpc_load(&hit->ring->tail) <= position && position < mpc_load(&hit->ring->head);
 }
 
-/* No longer to be served by anyone: expired, or of an epoch before the namespace was cleared. */
+/* Return whether the record must not be served: it is expired, or of an epoch before the namespace was cleared. */
 static inline bool mpc_is_gone(mpc_ctx *ctx, const struct mpc_record *record)
 {
     if (record->epoch < mpc_load_acquire(&mpc_namespace_at(ctx, record->namespace)->clear_at))
@@ -89,7 +91,7 @@ static inline bool mpc_is_gone(mpc_ctx *ctx, const struct mpc_record *record)
     return record->expires != 0 && record->expires <= mpc_wall_ns();
 }
 
-/* Gone, or of an epoch before the namespace was invalidated. */
+/* Return whether the record is gone, or of an epoch before the namespace was invalidated. */
 static inline bool mpc_is_hidden(mpc_ctx *ctx, const struct mpc_record *record)
 {
     return mpc_is_gone(ctx, record) ||

@@ -1,20 +1,23 @@
-/* Proof of life: which processes are attached, and whether one of them is dead.
+/* The registry: how a process becomes the owner of a process slot, and shows that it is alive.
  *
  *     slot i of the segment      | id = generation << 16 | i | pid | start | namespaces |
  *     byte MPC_LIFE_AT + i       locked (F_OFD_SETLK) by the open file description of the process that owns slot i
  *
- * The kernel drops the lock when nothing refers to that description any more, which every kind of death brings about,
- * also before a zombie is reaped.  Programs close descriptors that they do not know; so a mapping refers to it, too: a
- * page that nobody touches, the pin.  The description must belong to one process alone: fork() gives the child another
- * one, opened beforehand by the parent (it may have changed its user by the time it needs it); the child closes the
- * inherited one, which does not unlock, and does not inherit the pin.
+ * The kernel drops the lock when nothing refers to that description any more, which every kind of death brings about
+ * (liveness.c asks for it). Programs close descriptors that they do not know; so a mapping refers to the description,
+ * too: a page that no code touches, the pin.
  *
- * Who may not open the file (its process has dropped its privileges and forks again, or sees neither /proc nor the path
- * any more) uses a description that all children share, and that no lock of this kind ever stands on.  Its lock is then
- * one of the process (F_SETLK), whose death frees it, too; other processes see no difference.  But such a lock is also
- * lost when the process closes any descriptor of the file.
+ * The description must belong to one process alone.  fork() gives the child another one, which the parent opens
+ * beforehand, because the child may have changed its user by the time it needs it.  The child closes the inherited one,
+ * which does not unlock, and does not inherit the pin.
  *
- * A raw clone() runs no fork handler, so who I am stands in a page that the kernel wipes for the child. */
+ * A process may be unable to open the file: it has dropped its privileges and forks again, or sees neither /proc nor
+ * the path any more.  It then uses a description that all children share, on which no lock of this kind ever stands.
+ * Its lock is one of the process (F_SETLK), which its death also frees; other processes see no difference.  But such a
+ * lock is also lost when the process closes any descriptor of the file.
+ *
+ * A raw clone() runs no fork handler.  So the identity of the process lies in a page that the kernel wipes for the
+ * child. */
 #include "registry.h"
 
 #include "lease_table.h"
@@ -32,25 +35,25 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { NOBODY, REGISTERING, REGISTERED };
+enum { UNREGISTERED, REGISTERING, REGISTERED };
 
 #define HIGH_DESCRIPTOR 512 /* away from those that programs close or dup2() by number */
 
 static mpc_ctx *mpc_contexts;
 static pthread_mutex_t mpc_contexts_lock = PTHREAD_MUTEX_INITIALIZER; /* held while this process forks */
 
-/* -- the descriptor ------------------------------------------------------------------------------------------- */
+/* -- the open file description ------------------------------------------------------------------------------------- */
 
 static int mpc_to_high_fd(int fd)
 {
     int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR);
     if (high < 0)
-        return fd; /* the limit of descriptors is lower than that */
+        return fd; /* the limit of descriptors is lower */
     close(fd);
     return high;
 }
 
-/* The mark is the description's file offset, which nothing else uses; dup() and a descriptor that fork() inherits
+/* Set the mark: the description's file offset, which nothing else uses.  dup() and a descriptor that fork() inherits
  * share it, another open() does not. */
 static int mpc_put_mark(const mpc_ctx *ctx, int fd)
 {
@@ -60,7 +63,7 @@ static int mpc_put_mark(const mpc_ctx *ctx, int fd)
     return -1;
 }
 
-/* Another open file description of the same inode, also of one that has no name any more: it takes /proc and the
+/* Open another file description of the same inode, also of one that has no name any more.  This takes /proc and the
  * permission to open the file. */
 static int mpc_reopen(const mpc_ctx *ctx, int fd)
 {
@@ -70,7 +73,7 @@ static int mpc_reopen(const mpc_ctx *ctx, int fd)
     return again < 0 ? -1 : mpc_put_mark(ctx, mpc_to_high_fd(again));
 }
 
-/* -- who a process is ------------------------------------------------------------------------------------------ */
+/* -- becoming the owner of a slot ---------------------------------------------------------------------------------- */
 
 static void mpc_describe_self(struct mpc_slot *slot)
 {
@@ -81,7 +84,7 @@ static void mpc_describe_self(struct mpc_slot *slot)
     mpc_store(&slot->time_ns, mpc_namespace_of("/proc/self/ns/time"));
 }
 
-/* -- attach and detach ------------------------------------------------------------------------------------------- */
+/* -- attach and detach --------------------------------------------------------------------------------------------- */
 
 static void mpc_free_locks_of(mpc_ctx *ctx, u32 slot)
 {
@@ -91,8 +94,8 @@ static void mpc_free_locks_of(mpc_ctx *ctx, u32 slot)
     mpc_lease_free_slot(ctx, slot);
 }
 
-/* The caller holds byte `which`.  The id goes in last: until then the slot is nobody's, and what still names an
- * earlier incarnation of it is freed. */
+/* Make this process the owner of slot `which`, whose liveness byte the caller holds.  The id is stored last: until
+ * then the slot has no owner, and what still names an earlier incarnation of it is freed. */
 static void mpc_occupy_slot(mpc_ctx *ctx, u32 which)
 {
     struct mpc_slot *slot = mpc_slot_at(ctx, which);
@@ -111,7 +114,8 @@ static void mpc_occupy_slot(mpc_ctx *ctx, u32 which)
     mpc_store_release(&ctx->self->owner, owner);
 }
 
-/* The first whose byte can be had: the remains of the dead are swept soon, and the table stays dense. */
+/* Take the first slot whose liveness byte can be locked: what the dead left is freed soon, and the table stays
+ * dense. */
 static bool mpc_take_slot(mpc_ctx *ctx)
 {
     for (u32 i = 0; i < ctx->geometry.slots; i++)
@@ -122,9 +126,9 @@ static bool mpc_take_slot(mpc_ctx *ctx)
     return false;
 }
 
-/* Through a descriptor that is there; or by name, where the program has closed those (daemons close all they find).  The
- * caller holds contexts_lock until the result is where the fork handlers find it: a fork in between would leave the
- * description to the child, and the liveness lock held for as long as the child lives. */
+/* Open another description: through a descriptor that is there; or by name, if the program has closed those (daemons
+ * close all that they find). The caller holds mpc_contexts_lock until the fork handlers can find the result: a fork
+ * in between would leave the description to the child, and the liveness lock held for as long as the child lives. */
 static int mpc_open_description_locked(const mpc_ctx *ctx)
 {
     int known = mpc_is_our_inode(ctx, ctx->fd) ? ctx->fd : ctx->shared_fd;
@@ -138,7 +142,8 @@ static int mpc_open_description_locked(const mpc_ctx *ctx)
     return -1;
 }
 
-/* A fork between the two calls would leave the pin to the child, and the byte locked as long as that lives. */
+/* Map the pin.  A fork between the two calls would leave the pin to the child, and the byte locked as long as the
+ * child lives: so the lock that fork() takes is held. */
 static bool mpc_pin(mpc_ctx *ctx)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -154,12 +159,12 @@ static bool mpc_pin(mpc_ctx *ctx)
 
 void mpc_unpin(mpc_ctx *ctx)
 {
-    if (ctx->pin && ctx->fd_pid == (u64)getpid()) /* in a child there is something else at that address, or nothing */
+    if (ctx->pin && ctx->fd_pid == (u64)getpid()) /* in a child another mapping is at that address, or none */
         munmap(ctx->pin, (size_t)sysconf(_SC_PAGESIZE));
     ctx->pin = NULL;
 }
 
-/* `own` < 0: none could be opened. */
+/* Use the description `own`; < 0: none could be opened, and the shared one is used. */
 static void mpc_use_description(mpc_ctx *ctx, int own)
 {
     ctx->by_process = own < 0;
@@ -167,7 +172,7 @@ static void mpc_use_description(mpc_ctx *ctx, int own)
     ctx->fd_pid = (u64)getpid();
 }
 
-/* A number that stands for another description by now is left alone. */
+/* Close the context's descriptor, unless its number stands for another description by now. */
 static void mpc_close_description(mpc_ctx *ctx)
 {
     if (ctx->fd != ctx->shared_fd && mpc_is_our_description(ctx, ctx->fd))
@@ -182,7 +187,7 @@ void mpc_close_descriptors(mpc_ctx *ctx)
     ctx->fd = ctx->shared_fd = -1;
 }
 
-/* What is closed here is the parent's. */
+/* Take a description for this process, and close the parent's. */
 static bool mpc_take_description_locked(mpc_ctx *ctx)
 {
     int mine = mpc_open_description_locked(ctx);
@@ -194,7 +199,7 @@ static bool mpc_take_description_locked(mpc_ctx *ctx)
     return true;
 }
 
-/* Make sure of a description that belongs to this process and not to its parent, before registering. */
+/* Make sure that the description belongs to this process and not to its parent, before registering. */
 static bool mpc_own_description(mpc_ctx *ctx)
 {
     if (ctx->fd_pid == (u64)getpid() && mpc_is_our_description(ctx, ctx->fd))
@@ -222,8 +227,8 @@ static mpc_status mpc_register_new(mpc_ctx *ctx)
     return MPC_NO_SLOT;
 }
 
-/* The life goes on without a descriptor, since its description is pinned; but the dead cannot be told by, and children
- * cannot have theirs from, one that is closed. */
+/* Replace a descriptor that the program has closed.  The liveness lock is kept without one, since the description is
+ * pinned; but without a descriptor this process can neither judge others nor open descriptions for its children. */
 static mpc_status mpc_restore_descriptor(mpc_ctx *ctx)
 {
     pthread_mutex_lock(&mpc_contexts_lock);
@@ -243,7 +248,8 @@ static bool mpc_is_registered(mpc_ctx *ctx)
     return owner != 0 && mpc_load_acquire(&mpc_slot_at(ctx, (u32)(owner & 0xffff))->id) == owner;
 }
 
-/* One thread registers, the others of its process wait for it.  `state` is wiped by a fork in the middle. */
+/* Register this process.  One thread does, the others of the process wait for it.  `state` is wiped by a fork in the
+ * middle. */
 mpc_status mpc_register(mpc_ctx *ctx)
 {
     u32 seen = mpc_load_acquire(&ctx->self->state);
@@ -252,13 +258,13 @@ mpc_status mpc_register(mpc_ctx *ctx)
         seen = mpc_load_acquire(&ctx->self->state);
     }
     mpc_status status = mpc_is_registered(ctx) ? mpc_restore_descriptor(ctx) : mpc_register_new(ctx);
-    atomic_store_explicit(&ctx->self->state, status == MPC_OK ? REGISTERED : NOBODY, memory_order_release);
+    atomic_store_explicit(&ctx->self->state, status == MPC_OK ? REGISTERED : UNREGISTERED, memory_order_release);
     return status;
 }
 
-/* In this order: were the byte freed before the id, a late store could rob its next owner.  A descriptor that the
- * program has closed is left alone, for its number may be another context's: the byte is freed when mpc_unpin() drops
- * the last reference to the description. */
+/* Give the slot back.  The id is cleared before the byte is freed: in the other order a late store could rob the
+ * byte's next owner.  A descriptor that the program has closed is left alone, because its number may be another
+ * context's: the byte is then freed when mpc_unpin() drops the last reference to the description. */
 void mpc_unregister(mpc_ctx *ctx)
 {
     u64 owner = mpc_load(&ctx->self->owner);
@@ -278,7 +284,7 @@ void mpc_unregister(mpc_ctx *ctx)
     mpc_set_liveness(ctx, F_UNLCK, which);
 }
 
-/* -- fork -------------------------------------------------------------------------------------------------------- */
+/* -- fork ---------------------------------------------------------------------------------------------------------- */
 
 static pthread_once_t mpc_fork_once = PTHREAD_ONCE_INIT;
 
@@ -317,15 +323,16 @@ static void mpc_install_fork_handlers(void)
     pthread_atfork(mpc_before_fork, mpc_after_fork_in_parent, mpc_after_fork_in_child);
 }
 
-/* Another descriptor of the caller's description, where none can be opened. */
+/* Duplicate the caller's descriptor, for where no other description can be opened. */
 static int mpc_duplicate(const mpc_ctx *ctx, int fd)
 {
     int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR);
     return mpc_put_mark(ctx, high < 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : high);
 }
 
-/* Give the context two descriptions, one of its own and one that its children share, made from the caller's descriptor,
- * and let every fork from now on know of them.  Both under the lock that fork() takes: no child can inherit a description that its fork handler does not close. */
+/* Give the context two descriptions, one of its own and one that its children share, made from the caller's
+ * descriptor, and let every later fork know of them.  Both happen under the lock that fork() takes, so no child can
+ * inherit a description that its fork handler does not close. */
 bool mpc_join_fork_list(mpc_ctx *ctx, int fd)
 {
     pthread_once(&mpc_fork_once, mpc_install_fork_handlers);

@@ -1,14 +1,15 @@
 /* Removal: a retired segment gives most of its memory back at once, also while other processes have it mapped.
  *
- *     retired = 1 | grace | lock each shard, for ever | tail = head in both rings | fence | punch behind the shards' headers
+ *     retired = 1 | grace | lock each shard, for ever | tail = head in both rings | fence | punch behind the headers
  *
- * `retired` sends every operation away that begins after it.  The grace lets those end that had begun before: an
- * operation that touches a punched page gets a new one, or SIGBUS where the file system is full by then.  A process that
+ * `retired` refuses every operation that begins after it.  The grace lets operations end that had begun before: an
+ * operation that touches a punched page gets a new one, or SIGBUS if the file system is full by then.  A process that
  * was stopped inside an operation for longer than the grace can still come back to such a page; docs/hazards says so.
  *
- * What stays is what such a process needs to end in good order: the header (a punched one would not be retired any more),
- * namespaces, process slots, leases, and the shards' headers.  The locks are never given back: the memory behind them is
- * gone.  When the remover's process has ended, a waiter takes its lock over, sees `retired` and goes away. */
+ * What stays is what such a process needs to end in good order: the header (a punched one would not be retired any
+ * more), namespaces, process slots, leases, and the shards' headers.  The locks are never given back, because the
+ * memory behind them is gone.  When the remover's process has ended, a waiter takes its lock over, sees `retired`
+ * and returns. */
 #include "retire.h"
 
 #include "liveness.h"
@@ -18,14 +19,15 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-/* All processes move to the next segment of the name at their next call. */
+/* Retire the segment: all processes move to the next segment of the name at their next call. */
 void mpc_retire(mpc_ctx *ctx)
 {
-    atomic_store(&ctx->header->retired, 1); /* before the look at who lives: see mpc_enter() */
+    atomic_store(&ctx->header->retired, 1); /* before the check which processes are alive: see mpc_enter() */
 }
 
-/* Lock a shard, to change what is in it.  MPC_BUSY: it could not be had in time.  MPC_RETIRED: the segment was removed
- * since the caller entered.  Either the remover has the lock, or it will not get it before the caller has left. */
+/* Lock a shard, to change its contents.  MPC_BUSY: it could not be had in time.  MPC_RETIRED: the segment was
+ * removed since the caller entered.  Either the remover has the lock, or it will not get it before the caller has
+ * left. */
 mpc_status mpc_lock_shard(mpc_ctx *ctx, struct mpc_shard *shard, u64 wait_ns)
 {
     bool locked = mpc_take_shard(ctx, shard, wait_ns);
@@ -55,7 +57,7 @@ static u64 mpc_lock_all_shards(mpc_ctx *ctx)
     return mine;
 }
 
-/* No position is valid any more: what a reader copies from here on, it throws away.  A restart that its writer did not
+/* Leave no position valid: what a reader copies from here on, it discards.  A restart that its writer did not
  * survive (tail > head) leaves none valid either. */
 static void mpc_empty_rings(struct mpc_shard *shard)
 {
@@ -83,9 +85,10 @@ static u32 mpc_punch_all(mpc_ctx *ctx, u64 which)
     return punched;
 }
 
-/* Retire the segment and give back the memory of its shards; *kept is how many keep theirs: a stopped process has the
- * lock, or the file system cannot punch holes.  May be repeated, also by a process that finds the work of a remover that
- * was killed.  The grace is left out where no other process is registered: then there is nothing to wait for. */
+/* Retire the segment and give back the memory of its shards.  *kept receives how many shards keep theirs: a stopped
+ * process has the lock, or the file system cannot punch holes.  May be repeated, also by a process that finds the
+ * work of a remover that was killed.  The grace is skipped if no other process is registered: then there is nothing
+ * to wait for. */
 mpc_status mpc_remove(mpc_ctx *ctx, u64 grace_ns, u32 *kept)
 {
     int error;

@@ -1,19 +1,19 @@
-/* The log of one ring: values in the order in which they came.
+/* The log of one ring: records in the order in which they were written.
  *
  *        tail                                   head
  *     ...| record | pad | record | ... | record |  free |...      place = position % capacity
  *
- * A record never wraps; a pad fills the way to the end.  Room is made by moving the tail, and only then are the
- * bytes below it written over: that order, kept by a release fence, is what a reader's re-check of the tail rests
- * on.  A new record is whole before head passes it, and head passes it before a slot names it; so after the death
- * of a writer at any instruction the log is a log, and what it had half written was never in it.
+ * A record never wraps; a pad fills the rest of the ring.  Room is made by moving the tail, and only then are the bytes
+ * below it overwritten: a reader's re-check of the tail depends on that order, which a release fence keeps.  A new
+ * record is complete before head passes it, and head passes it before a slot names it.  So after the death of a writer
+ * at any instruction the log is consistent, and what was half written was never in it.
  *
- * Which record leaves, and which goes on to where, is decided in evict.c. */
+ * evict.c decides which record leaves, and which is moved where. */
 #include "ring.h"
 
 #define COPIED_AT_ONCE (256u << 10) /* bytes */
 
-/* -- looking ------------------------------------------------------------------------------------------------------ */
+/* -- looking ------------------------------------------------------------------------------------------------------- */
 
 u8 *mpc_log_at(const struct mpc_log *log, u64 position)
 {
@@ -25,15 +25,15 @@ u64 mpc_log_free(const struct mpc_log *log)
     return log->capacity - (log->head - log->tail);
 }
 
-/* The units that a record would take with the pad before it. */
+/* Return the units that a record takes with the pad before it. */
 u64 mpc_log_need(const struct mpc_log *log, u64 units)
 {
     u64 left = log->capacity - log->place;
     return units <= left ? units : left + units;
 }
 
-/* A private copy of what lies at `position`, before the head; false if it is nothing that the engine writes there.
- * Of a pad only the first words count. */
+/* Copy what lies at `position`, before the head.  False: it is nothing that the engine writes there.  Of a pad only
+ * the first words count. */
 bool mpc_log_record(const struct mpc_log *log, u64 position, struct mpc_record *record)
 {
     u64 place = position % log->capacity, left = log->capacity - place;
@@ -52,9 +52,10 @@ bool mpc_log_record(const struct mpc_log *log, u64 position, struct mpc_record *
     return left >= MPC_RECORD_UNITS && record->units == mpc_units(record->klen, record->vlen);
 }
 
-/* -- opening ------------------------------------------------------------------------------------------------------ */
+/* -- opening ------------------------------------------------------------------------------------------------------- */
 
-/* A restart moves head before tail; who died in between left tail > head, which no other state has. */
+/* A restart moves head before tail.  A writer that died in between left tail > head, a state that nothing else
+ * produces. */
 static bool mpc_log_is_half_restarted(const struct mpc_log *log, u64 limit)
 {
     return log->tail > log->head && log->head == log->capacity && log->tail <= limit;
@@ -67,8 +68,8 @@ static bool mpc_log_is_sound(const struct mpc_log *log, u64 limit)
             log->head % MPC_ALIGN_UNITS == 0 && log->tail % MPC_ALIGN_UNITS == 0);
 }
 
-/* A writer's own view of a ring.  Head and tail are read once and judged: whatever happens to the shared words
- * meanwhile, it writes inside the ring. */
+/* Open a writer's view of a ring.  Head and tail are read once and judged: whatever happens to the shared words
+ * meanwhile, the writer writes inside the ring. */
 mpc_status mpc_log_open(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring, struct mpc_log *log)
 {
     u64 limit = ctx->geometry.position_limit;
@@ -93,9 +94,9 @@ static void mpc_log_step_locked(const struct mpc_log *log)
     mpc_store(log->moves, mpc_load(log->moves) + 1);
 }
 
-/* Positions may not pass their limit: the ring is emptied and begins anew.  Head falls first: a reader that still
- * holds an old position sees that it lies beyond head, until the tail has fallen too and ever after.  Who takes over
- * from a writer that died before the end begins again. */
+/* Empty the ring and start again, because positions must not pass their limit.  Head falls first: a reader that
+ * still holds an old position sees that it lies beyond head, until the tail has fallen too and from then on.  A
+ * process that takes over from a writer that died in here starts the restart again. */
 void mpc_log_restart_locked(const mpc_ctx *ctx, struct mpc_shard *shard, struct mpc_log *log)
 {
     a64 *slots = (a64 *)((u8 *)shard + ctx->geometry.index_at);
@@ -114,10 +115,10 @@ void mpc_log_restart_locked(const mpc_ctx *ctx, struct mpc_shard *shard, struct 
     mpc_tally_locked(&shard->cleared);
 }
 
-/* -- writing ------------------------------------------------------------------------------------------------------ */
+/* -- writing ------------------------------------------------------------------------------------------------------- */
 
-/* Everything that is written into a ring goes through here: the tail had moved before this space was free, and
- * a reader that sees one of these bytes must see that tail. */
+/* Write bytes into a ring; all writes go through here.  The tail had moved before this space was free, and a reader
+ * that sees one of these bytes must also see that tail: hence the release fence. */
 static void mpc_write_bytes(u8 *to, const void *from, u64 n)
 {
 #ifndef MPC_FAULT_NO_RELEASE_FENCE
@@ -127,7 +128,7 @@ static void mpc_write_bytes(u8 *to, const void *from, u64 n)
     MPC_POINT();
 }
 
-/* In pieces, so that those who wait for the shard see that it is being written to. */
+/* Write in pieces, so that processes that wait for the shard see that its owner is at work. */
 static void mpc_write_long(const struct mpc_log *log, u8 *to, const u8 *from, u64 n)
 {
     for (; n > COPIED_AT_ONCE; n -= COPIED_AT_ONCE, to += COPIED_AT_ONCE, from += COPIED_AT_ONCE) {
@@ -163,7 +164,7 @@ void mpc_log_pass_locked(struct mpc_log *log, u64 units)
     MPC_POINT();
 }
 
-/* Where the next record of so many units goes; there is room for it and for the pad that it may need. */
+/* Return where the next record of `units` units goes, after the pad that it may need.  There is room for both. */
 static u8 *mpc_log_place_locked(struct mpc_log *log, u64 units)
 {
     u64 left = log->capacity - log->place;
@@ -184,7 +185,7 @@ static void mpc_write_value(const struct mpc_log *log, u8 *to, const mpc_value *
         mpc_write_long(log, to, value->pieces[i].bytes, value->pieces[i].len);
 }
 
-/* Write a record after the head.  Nobody sees it before it is published in the index. */
+/* Write a record after the head.  No reader sees it before it is published in the index. */
 u64 mpc_log_append_locked(struct mpc_log *log, const mpc_key *key, const mpc_value *value, bool guest)
 {
     u64 units = mpc_units(key->len, value->len);

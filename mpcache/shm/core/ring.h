@@ -5,13 +5,13 @@
 #include "record.h"
 #include "status.h"
 
-/* A writer's own view of one ring, judged when it was opened; under the shard's lock only this writer moves it. */
+/* A writer's own view of one ring, judged when it was opened.  Under the shard's lock only this writer moves it. */
 struct mpc_log {
     struct mpc_ring *ring;
     u8 *base;
     u64 capacity, tail, head; /* in units */
     u64 place; /* head % capacity: to divide takes longer than to write a line */
-    a64 *steps; /* of this process, and the shard's: both move with the work, for those who wait for the shard */
+    a64 *steps; /* of this process, and the shard's: both change with the work, for processes that wait for the shard */
     a32 *moves;
     unsigned which;
     bool over; /* its positions come near their limit, or a restart was not finished */

@@ -1,13 +1,14 @@
-/* What depends on the value that is there: add, compare and set, count, touch.
+/* Read-modify-write: add, compare-and-set, incr and touch.
  *
  *     lock the shard | look up | decide | void the key's lease | make room | append | publish | unlock
  *                         ^                                                             |
- *                         '---------- the slot was emptied meanwhile: decide anew ------'
+ *                         '--------- the slot was emptied meanwhile: decide again ------'
  *
- * While the shard is locked nobody else can give the key a record; but it can be deleted, which takes no lock.  So what
- * was decided holds only as long as the slot's word is the one that was looked up, and the new record is published by
- * compare-and-swap from that word: the change and the delete fall one after the other, and none is lost.  A record that
- * was appended and not published is an orphan.  Whoever cannot have the shard has changed nothing: MPC_BUSY. */
+ * While the shard is locked no other process can give the key a record; but a delete, which takes no lock, can
+ * remove it.  So a decision holds only as long as the slot's word is the one that was looked up, and the new record
+ * is published by compare-and-swap from that word: the change and the delete happen one after the other, and none is
+ * lost.  A record that was appended and not published is an orphan.  A process that cannot have the shard has
+ * changed nothing: MPC_BUSY. */
 #include "rmw.h"
 
 #include "evict.h"
@@ -19,8 +20,8 @@
 
 #define DECISIONS 4 /* two are made at most: a slot that was emptied stays so while the shard is locked */
 
-/* A change under way.  `decide` judges what the key has, NULL for nothing that can be served: MPC_OK with the value to
- * be stored, or why there is none. */
+/* A change under way.  `decide` judges what the key has (NULL: nothing that can be served) and returns MPC_OK with
+ * the value to be stored, or why there is none. */
 struct mpc_change {
     const mpc_key *key;
     mpc_value value;
@@ -35,10 +36,10 @@ struct mpc_change {
     bool in_haste;          /* touch: copies nothing long */
 };
 
-/* -- carrying it out ---------------------------------------------------------------------------------------------- */
+/* -- carrying it out ----------------------------------------------------------------------------------------------- */
 
-/* MPC_ABSENT: the record was deleted before its place was taken, or left when room was made: one that is too large to
- * be moved, whose turn it was. */
+/* Replace the key's record.  MPC_ABSENT: it was deleted before its slot was taken, or it left when room was made,
+ * because it is too large to be moved. */
 static mpc_status mpc_replace_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct mpc_change *change, mpc_hit *old)
 {
     struct mpc_room room;
@@ -84,8 +85,8 @@ static mpc_status mpc_change_locked(mpc_ctx *ctx, struct mpc_shard *shard, struc
     return MPC_BUSY;
 }
 
-/* Whoever gave up a set of the key while this process was stopped in here has dropped what was begun before: as if this
- * change had not been. */
+/* Carry out a change.  If another process gave up a set of the key while this process was stopped in here, that set
+ * dropped everything that was begun before it: this change counts as not made. */
 static mpc_status mpc_make_change(mpc_ctx *ctx, struct mpc_change *change, enum mpc_count what, u64 wait_ns)
 {
     mpc_status status = mpc_may_write(ctx, change->key, &change->value);
@@ -108,7 +109,7 @@ static mpc_status mpc_make_change(mpc_ctx *ctx, struct mpc_change *change, enum 
     return status == MPC_DROPPED ? MPC_BUSY : status;
 }
 
-/* -- deciding ----------------------------------------------------------------------------------------------------- */
+/* -- deciding ------------------------------------------------------------------------------------------------------ */
 
 static mpc_status mpc_decide_add(struct mpc_change *change, const mpc_hit *there)
 {
@@ -133,8 +134,8 @@ static mpc_status mpc_decide_swap(struct mpc_change *change, const mpc_hit *ther
     return there->record.version == change->version ? MPC_OK : MPC_REFUSED;
 }
 
-/* Store the value if the key's is still of this version (mpc_hit.record.version).  MPC_REFUSED: it is of another;
- * MPC_ABSENT: there is none. */
+/* Store the value if the key's value still has this version (mpc_hit.record.version). MPC_REFUSED: it has another;
+ * MPC_ABSENT: the key has no value. */
 mpc_status mpc_compare_and_set(mpc_ctx *ctx, const mpc_key *key, u64 version, const mpc_value *value, u64 wait_ns)
 {
     struct mpc_change change = {.key = key, .value = *value, .decide = mpc_decide_swap, .version = version};
@@ -164,10 +165,10 @@ static mpc_status mpc_decide_incr(struct mpc_change *change, const mpc_hit *ther
     return __builtin_add_overflow(base, change->by, &change->sum) ? MPC_OVERFLOW : MPC_OK;
 }
 
-/* Add to the number that the key has; `sum` is what it has then.  The record goes on to be as old, and to end when it
- * would have.  MPC_ABSENT: it has none, and `initial` is NULL; else it counts from *initial, and the record is as
- * `fresh` says.  A number is 8 bytes under the flags of `fresh`; of anything else MPC_OTHER_KIND.  MPC_OVERFLOW: the sum
- * is not a signed number of 64 bits.  Nothing is changed then. */
+/* Add to the key's number; *sum receives the result.  The record keeps its creation time and expiry.  MPC_ABSENT:
+ * the key has no value, and `initial` is NULL; otherwise counting starts at *initial, and the record's other fields
+ * are those of `fresh`. A number is 8 bytes under the flags of `fresh`; of any other value MPC_OTHER_KIND.
+ * MPC_OVERFLOW: the sum is not a signed number of 64 bits.  In these cases nothing is changed. */
 mpc_status mpc_incr(mpc_ctx *ctx, const mpc_key *key, i64 delta, const i64 *initial, const mpc_value *fresh, i64 *sum,
                     u64 wait_ns)
 {
@@ -201,8 +202,8 @@ static mpc_status mpc_decide_touch(struct mpc_change *change, const mpc_hit *the
     return MPC_OK;
 }
 
-/* Let the key's value end at another time (0: never); it stays what it is, with its version.  MPC_OTHER_KIND: its flags
- * are `but`.  `wait_ns` 0 copies nothing long: MPC_BUSY. */
+/* Change the expiry of the key's value (0: never); value and version stay.  MPC_OTHER_KIND: its flags are `but`.
+ * With `wait_ns` 0 no long value is copied: MPC_BUSY. */
 mpc_status mpc_touch(mpc_ctx *ctx, const mpc_key *key, i64 expires, u8 but, u64 wait_ns)
 {
     struct mpc_change change = {.key = key,

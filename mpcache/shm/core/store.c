@@ -1,7 +1,7 @@
-/* What can be done with a key: find, copy, set, fill, delete; what depends on its value is in change.c.  Index and ring
- * do the work; here is decided.
+/* The store: find, copy, set, fill, delete, and the scan of all keys.  What depends on the present value is in rmw.c.
+ * index.c and ring.c do the work; this file decides.
  *
- *     reader   look up -> copy -> was the tail past it? again
+ *     reader   look up -> copy -> did the tail pass it? again
  *     writer   void the key's lease | lock the shard | append | look up | publish | unlock
  *     fill     lock the shard | lock the lease's bucket | still the owner, not voided? | append, publish | voided? undo
  *     delete   void the key's lease, let a fill end | look up and empty the slot, until the key is not found */
@@ -14,13 +14,14 @@
 #include "retire.h"
 #include "wordlock.h"
 
-#define LINES_READ 20 /* at most: of more, the processor sees coming what follows */
+#define LINES_READ 20 /* at most: beyond these the hardware prefetcher takes over */
 #define SLOT_READS 64 /* moves of one record, each by a lap of its ring, while its key is copied */
-#define DELETE_ROUNDS 1024 /* each round lost means that another process got its own set through */
+#define DELETE_ROUNDS 1024 /* each lost round means that another process completed its own set */
 
-/* -- reading ---------------------------------------------------------------------------------------------------- */
+/* -- reading ------------------------------------------------------------------------------------------------------- */
 
-/* One CAS whose failure is ignored; a saturated count is not written, so that hot keys stay shared by all cores. */
+/* Count the use by one CAS whose failure is ignored.  A saturated count is not written, so that hot keys stay shared
+ * by all cores. */
 static void mpc_bump_freq(const mpc_hit *hit)
 {
     u64 seen = hit->word;
@@ -29,14 +30,15 @@ static void mpc_bump_freq(const mpc_hit *hit)
                                                 memory_order_relaxed);
 }
 
-/* Lines that the next record is likely to have. */
+/* Remember the length of this record, in cache lines: the next one is likely to be as long. */
 static void mpc_remember_length(mpc_ctx *ctx, const struct mpc_record *record)
 {
     u64 lines = record->units * MPC_UNIT / MPC_LINE + 2; /* it begins and ends within a line */
     mpc_store(&ctx->lines, (u32)(lines < LINES_READ ? lines : LINES_READ));
 }
 
-/* A clock costs a tenth of a hit, so that only some hits look whether the segment was removed (context.c). */
+/* Return whether this hit checks that the segment still has its file.  Reading a clock costs a tenth of a hit, so
+ * only some hits do (attach.c). */
 static inline bool mpc_is_time_to_revalidate(mpc_ctx *ctx)
 {
 #ifdef MPC_FAULT_HITS_NEVER_LOOK
@@ -64,14 +66,14 @@ static inline mpc_status mpc_find_inline(mpc_ctx *ctx, const mpc_key *key, mpc_h
     return mpc_revalidate(ctx) == MPC_RETIRED ? MPC_RETIRED : MPC_ABSENT;
 }
 
-/* Whether the segment may be read, by one who looks for a key, or for many. */
+/* Return whether the segment may be read, before looking for one key, or for many. */
 mpc_status mpc_may_read(mpc_ctx *ctx)
 {
     mpc_status status = mpc_enter(ctx);
-    return status == MPC_NO_SLOT || status == MPC_NO_DESCRIPTOR ? MPC_OK : status; /* who cannot register may */
+    return status == MPC_NO_SLOT || status == MPC_NO_DESCRIPTOR ? MPC_OK : status; /* unregistered may read */
 }
 
-/* Look the key up.  MPC_OK: hit->record is a validated copy, and mpc_copy() may be asked for the value.  Needs no
+/* Look the key up.  MPC_OK: hit->record is a validated copy, and mpc_copy() may be called for the value.  Takes no
  * lock and never waits. */
 mpc_status mpc_find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
 {
@@ -79,14 +81,14 @@ mpc_status mpc_find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
     return status == MPC_OK ? mpc_find_inline(ctx, key, hit, mpc_load(&ctx->lines)) : status;
 }
 
-/* One of many, by one who may read, and has called mpc_prefetch_record(). */
+/* Look up one of many keys.  The caller has called mpc_may_read(), and mpc_prefetch_record() for this key. */
 mpc_status mpc_find_prefetched(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
 {
     /* Many keys may take longer than a remover waits. */
     return mpc_retired(ctx) ? MPC_RETIRED : mpc_find_inline(ctx, key, hit, 0);
 }
 
-/* Copy the value that was found.  MPC_LAPPED: it was overwritten meanwhile, what was copied is waste; look up again. */
+/* Copy the value that was found.  MPC_LAPPED: it was overwritten meanwhile, and the copy is invalid; look up again. */
 mpc_status mpc_copy(mpc_ctx *ctx, const mpc_hit *hit, void *to)
 {
     mpc_copy_out(to, hit->value, hit->record.vlen);
@@ -99,8 +101,8 @@ mpc_status mpc_copy(mpc_ctx *ctx, const mpc_hit *hit, void *to)
     return MPC_OK;
 }
 
-/* What a slot holds of the namespace.  The tail may have passed the record because it was moved, which leaves the slot
- * its own: it is looked at again. */
+/* Read the record of a slot, if it is of the namespace.  If the tail has passed the record because it was moved, the
+ * key keeps its slot: the slot is read again. */
 static bool mpc_read_slot(mpc_ctx *ctx, struct mpc_shard *shard, a64 *slot, u16 namespace, mpc_hit *hit,
                           u8 key[MPC_MAX_KEY])
 {
@@ -121,14 +123,14 @@ static bool mpc_read_slot(mpc_ctx *ctx, struct mpc_shard *shard, a64 *slot, u16 
 #endif
         u64 now = mpc_load_acquire(slot);
         if (mpc_same_place(now, word))
-            return false; /* left behind by the tail, and empty */
+            return false; /* the tail has passed it: the slot is empty */
         word = now;
     }
     return false;
 }
 
-/* The next key of the namespace that can be served, in no order; ABSENT at the end.  Keys that come or go while
- * one looks may or may not be seen, or twice.  One that stays is seen: moved or overwritten, it keeps its slot. */
+/* Find the next key of the namespace that can be served, in no order; MPC_ABSENT at the end.  Keys that come or go
+ * during the scan may be seen, or not, or twice.  A key that stays is seen: moved or overwritten, it keeps its slot. */
 mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 namespace, mpc_hit *hit, u8 key[MPC_MAX_KEY])
 {
     u64 slots = (u64)ctx->geometry.index_buckets * MPC_SLOTS_PER_BUCKET;
@@ -145,23 +147,23 @@ mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 namespace, mpc_hit
     return MPC_ABSENT;
 }
 
-/* -- asking for memory ------------------------------------------------------------------------------------------- */
+/* -- asking for memory --------------------------------------------------------------------------------------------- */
 
-#define LINES_WRITTEN 32 /* at most: of more, the processor sees coming what follows */
+#define LINES_WRITTEN 32 /* at most: beyond these the hardware prefetcher takes over */
 
 static const u8 *mpc_at_position(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring, u64 position)
 {
     return mpc_ring_base(ctx, shard, ring) + position % mpc_ring_units(ctx, ring) * MPC_UNIT;
 }
 
-/* Who looks for many keys asks for all their memory, a few keys ahead: first for the line of the index that most
- * likely has the slot, */
+/* A look-up of many keys prefetches their memory, a few keys ahead: first the line of the index that most likely has
+ * the slot, */
 void mpc_prefetch_slot(const mpc_ctx *ctx, const mpc_key *key)
 {
     __builtin_prefetch(mpc_bucket(ctx, mpc_shard_of(ctx, key), key->hash, 0));
 }
 
-/* and when that has come, for the record.  A tag may be another key's; then it was in vain. */
+/* and, when that has arrived, the record.  If the tag is another key's, the prefetch is wasted. */
 void mpc_prefetch_record(const mpc_ctx *ctx, const mpc_key *key)
 {
     struct mpc_shard *shard = mpc_shard_of(ctx, key);
@@ -176,8 +178,8 @@ void mpc_prefetch_record(const mpc_ctx *ctx, const mpc_key *key)
     }
 }
 
-/* The memory beyond a head was written a lap ago, perhaps by another core: without this, each store into it waits for
- * the line of the one before. */
+/* Prefetch the memory beyond a head.  It was written a lap ago, perhaps by another core: without this, each store
+ * into it waits for the line of the store before. */
 static void mpc_prefetch_head(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring, u64 units)
 {
     const u8 *head = mpc_at_position(ctx, shard, ring, mpc_load(&shard->ring[ring].head));
@@ -186,10 +188,10 @@ static void mpc_prefetch_head(const mpc_ctx *ctx, struct mpc_shard *shard, unsig
         __builtin_prefetch(head + line * MPC_LINE, 1);
 }
 
-/* -- writing ---------------------------------------------------------------------------------------------------- */
+/* -- writing ------------------------------------------------------------------------------------------------------- */
 
-/* What a set is about to look at lies in cold memory, in places that do not depend on each other: ask for all at once,
- * before the lock is taken. */
+/* Prefetch what a set is about to read.  It lies in cold memory, in places that do not depend on each other: all are
+ * requested at once, before the lock is taken. */
 void mpc_prefetch_for_write(const mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key)
 {
     __builtin_prefetch(mpc_bucket(ctx, shard, key->hash, 0), 1);
@@ -210,8 +212,8 @@ mpc_status mpc_may_write(mpc_ctx *ctx, const mpc_key *key, const mpc_value *valu
     return mpc_revalidate(ctx);
 }
 
-/* To make room may have moved or dropped the key's old record, and a delete may have taken it: then it is looked up
- * once more. */
+/* Append and publish the value.  Making room may have moved or dropped the key's old record, and a delete may have
+ * removed it: then the key is looked up once more. */
 static mpc_status mpc_put_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
                                  mpc_hit *put)
 {
@@ -230,8 +232,8 @@ static mpc_status mpc_put_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mp
     return MPC_OK;
 }
 
-/* What could not be stored must at least not leave an older value behind: every other process would read it for
- * the newest. */
+/* Give up a set.  A value that could not be stored must at least not leave an older value behind: every other
+ * process would read that as the newest. */
 void mpc_drop(mpc_ctx *ctx, const mpc_key *key)
 {
     /* before the look-up: a stopped writer publishes after it */
@@ -240,14 +242,14 @@ void mpc_drop(mpc_ctx *ctx, const mpc_key *key)
     mpc_count(ctx, MPC_COUNT_DROPPED);
 }
 
-/* Take back what was just published: no other slot word will ever name its place. */
+/* Undo what was just published: no other slot word will ever name its place. */
 static void mpc_unpublish(const mpc_hit *put)
 {
     mpc_cas_slot(put->slot, put->word, 0);
 }
 
-/* A plain set or add.  While its process was stopped with the lock, sets of others may have given up: theirs are
- * newer, perhaps of this key, so what was begun before them is taken back.  Either this look sees the drop, or the
+/* Store a plain set or add.  While its process was stopped with the lock, sets of others may have given up: those
+ * are newer, perhaps of this key, so what was begun before them is undone.  Either this read sees the drop, or the
  * dropper's look-up, which comes after its count, sees what was published here. */
 mpc_status mpc_put_fresh_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
                                 u32 drops)
@@ -264,8 +266,8 @@ mpc_status mpc_put_fresh_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc
     return MPC_DROPPED;
 }
 
-/* Store the value.  `wait_ns` 0 only tries: MPC_BUSY, nothing has happened.  Else MPC_DROPPED if the shard's owner made
- * no progress for that time (wordlock.c). */
+/* Store the value.  With `wait_ns` 0 the lock is only tried: MPC_BUSY, nothing has happened.  Else MPC_DROPPED if
+ * the shard's owner made no progress for that time (wordlock.c). */
 mpc_status mpc_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64 wait_ns)
 {
     mpc_status status = mpc_may_write(ctx, key, value);
@@ -320,10 +322,11 @@ static mpc_status mpc_fill_locked(mpc_ctx *ctx, struct mpc_shard *shard, const m
     return MPC_REFUSED;
 }
 
-/* One who changes the key without the shard's lock first voids the lease, then waits until nobody is between
- * fill_begin and fill_end, and then looks for the slot: so it finds what this fill published, also if the filler was
- * killed right after.  Against a filler that is stopped there, and cannot be waited for, the fill looks at the void once
- * more when it has published: whatever their order, one of the two sees the other (Dekker's argument). */
+/* Fill under the shard's lock.  A process that changes the key without the shard's lock first voids the lease, then
+ * waits until no process is between fill_begin and fill_end, and then looks for the slot: so it finds what this fill
+ * published, also if the filler was killed right after.  A filler that is stopped there cannot be waited for;
+ * against that, the fill checks the void once more after it has published: whatever their order, one of the two sees
+ * the other (Dekker's argument). */
 static mpc_status mpc_fill_under_lock(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, const mpc_hold *guard,
                                       u64 wait_ns)
 {
@@ -353,8 +356,9 @@ mpc_status mpc_fill(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, co
     return status;
 }
 
-/* Needs no lock: a writer publishes by compare-and-swap from the word that it saw.  MPC_OK: it was there.  `wait_ns` 0
- * does not wait for a fill that is just being published: MPC_BUSY, the key is not deleted. */
+/* Delete the key.  No lock is needed, because a writer publishes by compare-and-swap from the word that it saw.
+ * MPC_OK: the key had a value.  `wait_ns` 0 does not wait for a fill that is just being published: MPC_BUSY, the key
+ * is not deleted. */
 mpc_status mpc_delete(mpc_ctx *ctx, const mpc_key *key, u64 wait_ns)
 {
     mpc_status status = mpc_enter(ctx);
@@ -370,7 +374,7 @@ mpc_status mpc_delete(mpc_ctx *ctx, const mpc_key *key, u64 wait_ns)
         mpc_hit hit;
         mpc_status found = mpc_look_up(ctx, shard, key, &hit);
         if (found == MPC_LAPPED)
-            continue; /* "I could not see it" is not "it is not there" */
+            continue; /* a look-up that was lapped does not prove that the key is absent */
         if (found != MPC_OK)
             break;
         bool gone = mpc_is_gone(ctx, &hit.record);

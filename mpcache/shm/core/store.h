@@ -31,7 +31,7 @@ void mpc_prefetch_for_write(const mpc_ctx *ctx, struct mpc_shard *shard, const m
 mpc_status mpc_put_fresh_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
                                 u32 drops);
 
-/* Where the sets of this key that gave up are counted, with those of the keys of its class. */
+/* Where the abandoned sets of this key are counted, together with those of the keys of its class. */
 static inline a32 *mpc_drops_of(struct mpc_shard *shard, const mpc_key *key)
 {
 #ifdef MPC_FAULT_DROPS_BY_SHARD

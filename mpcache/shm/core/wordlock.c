@@ -2,20 +2,20 @@
  *
  *     | waiters:1 | incarnation:20 | slot + 1: 11 |        0: free
  *
- * Taken and given back by compare-and-swap.  A waiter sets the waiters bit and sleeps on the word; each time that
- * MPC_TAKEOVER_NS have passed with one and the same owner it asks whether that owner is dead, and steals the exact
- * word of a dead one.  No owner that lives is ever robbed.  What the lock guards is consistent after every single
- * store, so that a thief has nothing to repair.
+ * It is taken and given back by compare-and-swap.  A waiter sets the waiters bit and sleeps on the word; each time that
+ * MPC_TAKEOVER_NS have passed with the same owner it checks whether that owner is dead, and steals the exact word of a
+ * dead one.  A living owner is never robbed.  What the lock guards is consistent after every single store, so that a
+ * thief has nothing to repair.
  *
  * A waiter gives up when the owner makes no progress, not when time has passed: a long copy, or a queue of other
- * writers, is progress.  The owner shows it in its process slot: `steps` moves at each unlock, and every so often in
- * what takes long.  An owner without progress that wants a core is slow, and is waited for; one that is stopped is not.
- * Nor is an owner that unlocks for a second, but not this lock: a damaged word names a process that is at work
- * elsewhere.  Each shard counts its own moves for that, in which other threads of its owner have no part: its unlocks,
- * and the steps of long work under its lock.  An owner that a process has given up on is given up on at once until it
- * moves, or wants to: a call of many keys shall not wait for it with each of them.
+ * writers, is progress.  The owner shows progress in its process slot: `steps` changes at each unlock, and regularly
+ * during long work.  An owner without progress that wants a core is slow, and is waited for; an owner that is stopped
+ * is not.  Nor is an owner that unlocks other locks for a second, but not this one: a damaged word names a process that
+ * is at work elsewhere.  For that each shard counts its own moves, to which other threads of its owner do not
+ * contribute: its unlocks, and the steps of long work under its lock.  A process that has given up on an owner gives up
+ * on it at once until it moves, or wants a core: a call of many keys must not wait for it with each of them.
  *
- * The holder of a word lock runs C only: no Python, no malloc, no page that could fault for want of memory.  Waiters
+ * The owner of a word lock runs C only: no Python, no malloc, no page that could fault for want of memory.  Waiters
  * judge by elapsed monotonic time, never by errno: with a timer every 2 ms each sleep ends in EINTR. */
 #include "wordlock.h"
 
@@ -28,8 +28,8 @@
 #define SLOT_MASK ((1u << SLOT_BITS) - 1)
 #define INCARNATION_MASK 0xfffffu
 #define SPINS 200
-#define SLOW_NS MPC_NS_PER_S /* so much longer an owner is waited for that does nothing but wants a core */
-#define UNWATCHED_NS (5 * MPC_TAKEOVER_NS) /* counted of a look that came late, of an owner at work meanwhile */
+#define SLOW_NS MPC_NS_PER_S /* an owner that does nothing but wants a core is waited for so much longer */
+#define UNWATCHED_NS (5 * MPC_TAKEOVER_NS) /* counted of a late check, at most, if the owner was at work */
 #define ELSEWHERE_NS MPC_NS_PER_S /* for which an owner may unlock other locks, and never this one */
 
 static u32 mpc_word_slot(u32 word)
@@ -37,13 +37,13 @@ static u32 mpc_word_slot(u32 word)
     return (word & SLOT_MASK) - 1;
 }
 
-/* How word locks name the process with this id. */
+/* Return how word locks name the process with this id. */
 u32 mpc_word_of(u64 owner)
 {
     return (u32)(owner >> 16 & INCARNATION_MASK) << SLOT_BITS | ((u32)(owner & 0xffff) + 1);
 }
 
-/* The owner's id as its slot has it now, or 0 when that slot is another incarnation's. */
+/* Return the owner's id as its slot has it now; 0: that slot has another incarnation. */
 static u64 mpc_word_owner(const mpc_ctx *ctx, u32 word)
 {
     u32 slot = mpc_word_slot(word);
@@ -67,13 +67,14 @@ static bool mpc_spin(a32 *lock, u32 me)
         if (seen == 0 && mpc_cas32(lock, &seen, me))
             return true;
         if (seen & WAITERS)
-            return false; /* others sleep already: do not overtake them by force */
+            return false; /* others sleep already: do not overtake them */
         mpc_pause();
     }
     return false;
 }
 
-/* One who slept keeps the waiters bit: others may sleep still, and he cannot know. */
+/* Take a free lock, or steal it from a dead owner.  A process that slept keeps the waiters bit, because it cannot
+ * know whether others still sleep. */
 static bool mpc_take_or_steal(mpc_ctx *ctx, a32 *lock, u32 seen, u32 me, bool judge)
 {
     if (seen == 0)
@@ -94,23 +95,25 @@ static void mpc_sleep_on(a32 *lock, u32 seen, u64 ns)
     mpc_futex_wait(lock, seen | WAITERS, ns);
 }
 
-/* -- patience ----------------------------------------------------------------------------------------------------- */
+/* -- patience ------------------------------------------------------------------------------------------------------ */
 
-/* A lock as its waiters see it.  A shard counts its moves, and each process remembers on whom it gave up there. */
+/* A lock as its waiters see it.  A shard counts its moves, and each process remembers the owner on which it gave up
+ * there. */
 struct mpc_lock_view {
     a32 *word, *moves;
     struct mpc_given_up *given_up;
 };
 
-/* What a waiter saw when it last looked, and for how long the owner has done nothing since. */
+/* What a waiter saw at its last check, and for how long the owner has done nothing since. */
 struct mpc_watch {
     u32 word, moves;
     u64 steps, looked_ns;
     u64 idle_ns, judged_ns; /* judged_ns: how idle the owner was when it was last judged */
-    u64 elsewhere_ns;       /* for how long it has unlocked other locks, now and then, and not this one */
+    u64 elsewhere_ns;       /* for how long the owner has unlocked other locks, at intervals, and not this one */
 };
 
-/* An owner that is gone makes no steps: its slot may be another process's by now, which is at work. */
+/* Return the owner's steps.  An owner that is gone makes none: its slot may belong to another process by now, which
+ * is at work. */
 static u64 mpc_owner_steps(const mpc_ctx *ctx, u32 word)
 {
     return mpc_word_owner(ctx, word) != 0 ? mpc_load(&mpc_slot_at(ctx, mpc_word_slot(word))->steps) : 0;
@@ -121,8 +124,8 @@ static u32 mpc_lock_moves(const struct mpc_lock_view *lock)
     return lock->moves ? mpc_load(lock->moves) : 0;
 }
 
-/* Look again; whether the owner has moved.  A waiter that was stopped itself, or got no core, has not watched
- * meanwhile: one look counts one slice at most. */
+/* Check the owner again, and return whether it has moved.  A waiter that was stopped itself, or got no core, has not
+ * watched meanwhile: one check counts one slice at most. */
 static bool mpc_watch_owner(const mpc_ctx *ctx, const struct mpc_lock_view *lock, struct mpc_watch *watch, u32 seen)
 {
     struct mpc_watch now = {.word = seen & ~WAITERS,
@@ -137,7 +140,7 @@ static bool mpc_watch_owner(const mpc_ctx *ctx, const struct mpc_lock_view *lock
         watch->idle_ns += passed;
         return false;
     }
-    if (is_same) /* a shard's moves tell of the time that was not watched, too */
+    if (is_same) /* a shard's moves also cover the time that was not watched */
         now.elsewhere_ns = watch->elsewhere_ns;
     if (is_same && now.steps / MPC_UNLOCKED != watch->steps / MPC_UNLOCKED)
         now.elsewhere_ns += watch->idle_ns + (unwatched < UNWATCHED_NS ? unwatched : UNWATCHED_NS);
@@ -164,7 +167,7 @@ static bool mpc_is_worth_waiting(mpc_ctx *ctx, const struct mpc_watch *watch, u3
     return watch->idle_ns < patience_ns + SLOW_NS && mpc_wants_to_run(ctx, mpc_word_owner(ctx, seen));
 }
 
-/* -- giving up --------------------------------------------------------------------------------------------------- */
+/* -- giving up ----------------------------------------------------------------------------------------------------- */
 
 /* Remember the owner that was waited for in vain. */
 static bool mpc_give_up(const struct mpc_lock_view *lock, const struct mpc_watch *watch)
@@ -179,14 +182,14 @@ static bool mpc_give_up(const struct mpc_lock_view *lock, const struct mpc_watch
     return false;
 }
 
-/* Whether this process has given up on that owner, under which the lock has not moved since. */
+/* Return whether this process has given up on that owner, and the lock has not moved since. */
 static bool mpc_was_given_up(const struct mpc_lock_view *lock, u32 seen)
 {
     return lock->given_up && seen != 0 && mpc_load(&lock->given_up->word) == (seen & ~WAITERS) &&
            mpc_load(&lock->given_up->moves) == mpc_lock_moves(lock);
 }
 
-/* -- taking ------------------------------------------------------------------------------------------------------- */
+/* -- taking -------------------------------------------------------------------------------------------------------- */
 
 static bool mpc_watch_and_take(mpc_ctx *ctx, const struct mpc_lock_view *lock, struct mpc_watch *watched,
                                u64 patience_ns, bool nested)
@@ -205,8 +208,9 @@ static bool mpc_watch_and_take(mpc_ctx *ctx, const struct mpc_lock_view *lock, s
     }
 }
 
-/* Every look is followed by an attempt, the last one, too.  An owner that this process has given up on is watched from
- * where it was left: if it is still stopped that ends at once, and if it wants a core by now it is waited for. */
+/* Take the lock.  Every check is followed by an attempt, the last one too.  An owner on which this process has given
+ * up is watched from where it was left: if it is still stopped, that ends at once; if it wants a core by now, it is
+ * waited for. */
 static bool mpc_take_word(mpc_ctx *ctx, const struct mpc_lock_view *lock, u64 patience_ns, bool nested)
 {
     u32 me = mpc_load(&ctx->self->word), seen = 0;
@@ -227,15 +231,15 @@ static bool mpc_take_word(mpc_ctx *ctx, const struct mpc_lock_view *lock, u64 pa
     return mpc_watch_and_take(ctx, lock, &watched, patience_ns, nested);
 }
 
-/* Take the lock.  False: its owner made no progress for `patience_ns` and is stopped, as far as is known; 0 only tries
- * and spins a little.  The caller is registered. */
+/* Take the lock.  False: its owner made no progress for `patience_ns` and is stopped, as far as is known.
+ * `patience_ns` 0 only tries and spins a little.  The caller is registered. */
 bool mpc_lock(mpc_ctx *ctx, a32 *word, u64 patience_ns)
 {
     return mpc_take_word(ctx, &(struct mpc_lock_view){.word = word}, patience_ns, false);
 }
 
-/* The same for a caller that holds another word lock: the progress of the owner that it waits for is its own progress in
- * the eyes of those who wait for that other lock. */
+/* The same for a caller that holds another word lock: the progress of the owner that it waits for counts as its own
+ * progress for processes that wait for that other lock. */
 bool mpc_lock_nested(mpc_ctx *ctx, a32 *word, u64 patience_ns)
 {
     return mpc_take_word(ctx, &(struct mpc_lock_view){.word = word}, patience_ns, true);
@@ -255,9 +259,10 @@ void mpc_unlock_shard(mpc_ctx *ctx, struct mpc_shard *shard)
     mpc_unlock(ctx, &shard->lock);
 }
 
-/* One waiter is woken; should it die or be stopped before it takes the lock, the others wake by themselves.  The yield
- * is for fairness: a process that sets one value after the other has the lock nearly always, and would take it again
- * before any waiter has a core (with 16 writers on 2 busy cores the longest set went from 3 s to 0.3 s). */
+/* Unlock, and wake one waiter.  If that one dies or is stopped before it takes the lock, the others wake by
+ * themselves.  The yield is for fairness: a process that sets one value after the other has the lock nearly always,
+ * and would take it again before any waiter has a core (with 16 writers on 2 busy cores the longest set went from 3
+ * s to 0.3 s). */
 void mpc_unlock(mpc_ctx *ctx, a32 *lock)
 {
     u32 seen = mpc_load(&ctx->self->word);
@@ -272,8 +277,8 @@ void mpc_unlock(mpc_ctx *ctx, a32 *lock)
     }
 }
 
-/* Give back what an earlier incarnation of `slot` left locked.  The caller holds that slot's liveness byte, so
- * nobody else can own the word rightfully. */
+/* Free a lock that an earlier incarnation of `slot` left locked.  The caller holds that slot's liveness byte, so no
+ * other process can rightfully own the word. */
 void mpc_free_word_of(a32 *lock, u32 slot)
 {
     u32 seen = mpc_load(lock);
