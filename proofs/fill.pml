@@ -1,9 +1,10 @@
-/* A fill that another process forbids: one process creates and may die, one deletes, one sets.  After store.c and lease.c.
+/* A fill that another process forbids: one process creates and may die, one deletes, one sets.
+ * After store.c and lease.c.
  *
  *     shard:  word lock | slot          bucket:  word lock | owner, fence, voided
  *
- * A value is the version of the database that its creator read, plus one; 0: the slot is empty.  A process that deletes or sets
- * has changed the database before.  The locks are what wordlock.pml has shown word locks to be, one step.
+ * A value is the version of the database that its creator read, plus one; 0: the slot is empty.  A process that deletes
+ * or sets has changed the database before.  The locks are what wordlock.pml has shown word locks to be, one step.
  *
  * Shown: when a delete or a set has returned, the key has no older value: at no moment, also if the filler died anywhere
  * (and settle waits); or, where a filler may be stopped for so long that settle gives up (STOP), at no moment but

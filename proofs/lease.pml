@@ -1,13 +1,14 @@
-/* One lease and the lock of its bucket: three processes want it, one may die, and slots get other owners.  After lease.c and
- * lease_table.c.
+/* One lease and the lock of its bucket: three processes want it, one may die, and slots get other owners.
+ * After lease.c and lease_table.c.
  *
  *     bucket:  word lock | owner, fence, unstored         header:  fence, the last that was given out
  *
  * The bucket's lock is here what wordlock.pml has shown the word lock to be: taken in one step, when free or from a
  * dead owner.  A release that cannot have it goes on without it.
  *
- * Shown: no two of the living hold it; nobody who lives is robbed; a fence never comes again; who is told that nothing
- * was stored waited for a hold that stored nothing; and all who live end their work, whoever died with whatever. */
+ * Shown: no two living processes hold it; no living process is robbed; a fence never comes again; a waiter that learns
+ * that nothing was stored waited for a hold that stored nothing; and all living processes end their work, whichever
+ * process died with whatever it held. */
 #define DEATH \
     d_step { \
         killed = true; \

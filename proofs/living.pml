@@ -7,7 +7,8 @@
  * may die between any two: `killed` is the escape of all that it does, and at that instant the kernel frees its byte.
  *
  * A futex wait ends by a wake, a signal or its slice; so here it ends at once, always, and no wake is sent: what is
- * shown holds if every wake is lost.  Who finds the waiters bit set has slept on the word, and judges its owner. */
+ * shown holds if every wake is lost.  A process that finds the waiters bit set has slept on the word,
+ * and judges its owner. */
 
 #define WAITERS 128
 #define SLOT_OF(word) ((word) & 3)
@@ -110,7 +111,7 @@ inline unlock_word(word, self)
     fi
 }
 
-/* mpc_free_word_of: what an earlier incarnation of my slot left locked. */
+/* mpc_free_word_of: what an earlier incarnation of this slot left locked. */
 inline free_word(word, slot)
 {
     do

@@ -1,6 +1,6 @@
 /* The word lock by itself: three processes take it for ever, one may die, and its slot gets another owner.
  *
- * Shown: no two of the living are inside; nobody who lives is robbed; what a dead one holds is taken from him. */
+ * Shown: no two living processes are inside; no living process is robbed; what a dead process holds is taken from it. */
 #define DEATH d_step { killed = true; living[0] = 0; life[0] = false; inside[0] = false }
 #include "living.pml"
 
@@ -11,7 +11,7 @@ byte lock;
     inside[me] = false; \
     unlock_word(lock, self)
 
-/* move_in: the byte first, the id last. */
+/* mpc_occupy_slot: the byte first, the id last. */
 inline attach(me)
 {
 #ifndef FAULT_ID_BEFORE_BYTE

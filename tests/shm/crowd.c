@@ -22,11 +22,11 @@
 #include <unistd.h>
 
 #define THREADS 6
-#define HOT 4   /* keys on which all crowd */
+#define HOT 4 /* keys on which all crowd */
 #define KEYS 300
 #define CELLS (1u << 16)
 #define MOST 1500 /* bytes of a value */
-#define STEPS 24  /* operations of a thread in a round */
+#define STEPS 24 /* operations of a thread in a round */
 
 /* What a value says of itself; the rest of its bytes follow from `cell`. */
 struct claim {
@@ -52,8 +52,8 @@ static _Atomic u64 operations, deaths, fills, takeovers, refused;
 static bool over; /* written by one thread between two meetings */
 
 static _Atomic u64 database[KEYS]; /* the version */
-static _Atomic u64 least[KEYS];    /* the version that the last change left when it returned */
-static u64 cells[THREADS][CELLS];               /* plain: what orders them is what the engine gives */
+static _Atomic u64 least[KEYS]; /* the version that the last change left when it returned */
+static u64 cells[THREADS][CELLS]; /* plain: what orders them is what the engine gives */
 static struct {
     int inside;
     u64 fence;
