@@ -1,4 +1,4 @@
-"""The shared-memory floor: a segment and its engine, on which the shm store and the shm mutex stand.
+"""Shared memory: segments, and the engine that works in them, for the shm store and the shm mutex.
 
 Leans on api and exception.
 """

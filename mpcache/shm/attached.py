@@ -1,4 +1,4 @@
-"""The segments that this process is attached to: one Engine for each file, however often it is attached.
+"""Keep one Engine for each segment file to which this process is attached, however often it attaches it.
 
 Depends on the engine.
 """
@@ -12,23 +12,23 @@ from weakref import WeakValueDictionary
 from mpcache.shm import _engine
 
 _engines: WeakValueDictionary[tuple[int, int], _engine.Engine] = WeakValueDictionary()
-"""A lease may outlive the Segment; the process must not appear in the segment a second time."""
+"""By file.  A lease may outlive the Segment, and the process must not take a second process slot."""
 
 attaching = threading.RLock()
-"""Guards the tables of what is attached."""
+"""Guards the tables of attached segments."""
 
 
 def file_of(fd: int) -> tuple[int, int]:
-    """Return what tells the file behind a descriptor from every other: device and inode."""
+    """Return the identity of the file behind a descriptor: device and inode."""
     found = os.fstat(fd)
     return found.st_dev, found.st_ino
 
 
 def engine_of(fd: int, path: str | None) -> _engine.Engine:
-    """Return this process's Engine of a segment's file, which is attached if it is not yet.
+    """Return this process's Engine of a segment's file; attach it first if need be.
 
     :param path: where the file can be opened again; None: nowhere.
-    :raises SegmentError, OSError: what the engine says of the file.
+    :raises SegmentError, OSError: the engine refuses the file.
     """
     file = file_of(fd)
     with attaching:

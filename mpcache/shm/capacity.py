@@ -1,4 +1,4 @@
-"""Whether the machine has room for a segment: the file system's word, and the memory cgroup's.
+"""Check that the machine has room for a segment: in the file system, in the memory cgroup, in memory.
 
 Leans on exception.
 """
@@ -27,7 +27,7 @@ def _left(limit: int | None, used: int | None) -> int | None:
 
 
 def _in_cgroup() -> int | None:
-    """Bytes that the memory cgroup of this process leaves; None where there is no limit, or none can be read."""
+    """Return the bytes that this process's memory cgroup leaves; None: there is no limit, or none can be read."""
     try:
         with open("/proc/self/cgroup") as file:
             lines = [line.rstrip("\n").split(":", 2) for line in file]
@@ -44,14 +44,17 @@ def _in_cgroup() -> int | None:
 
 
 def _left_in(base: str, limit: str, usage: str) -> int | None:
-    """Pages of files that nobody has touched for a while count as used, and are given up when memory is wanted."""
+    """Return the bytes that are left below a limit.
+
+    Inactive file pages count as used in the cgroup, but the kernel frees them when memory is needed.
+    """
     used = _number(f"{base}/{usage}")
     idle = _field(f"{base}/memory.stat", "inactive_file") or 0
     return _left(_number(f"{base}/{limit}"), None if used is None else max(0, used - idle))
 
 
 def _field(path: str, name: str) -> int | None:
-    """A number from a file of lines ``name number [kB]``; None if it is not there."""
+    """Return a number from a file of lines ``name number [kB]``; None if it is not there."""
     try:
         with open(path) as file:
             for line in file:
@@ -64,7 +67,7 @@ def _field(path: str, name: str) -> int | None:
 
 
 def lacks_inodes(path: str) -> bool:
-    """Whether the file system of a path has no room for another file, whatever its size; tmpfs takes two for one."""
+    """Return whether the file system of a path has no inode for another file; tmpfs takes two for one file."""
     try:
         there = os.statvfs(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""The directory of this user's segments: where it is, whose it is, what names are in it, and its lock.
+"""The directory of this user's segments: its path, its owner, the names in it, and its lock.
 
 Depends on exception and errors.
 """
@@ -71,7 +71,7 @@ def checked_directory() -> str:
 
 
 def in_memory(path: str) -> bool:
-    """Whether the file system of a path keeps its files in memory; yes where that cannot be told."""
+    """Return whether the file system of a path keeps its files in memory; True where that cannot be found out."""
     try:
         return _engine.kind_of_file_system(path) in _IN_MEMORY
     except OSError:

@@ -64,7 +64,7 @@ def explanation(error: OSError, path: str, act: str, wanted: int | None = None) 
 
 
 def _existing(path: str) -> str:
-    """The path, or the nearest directory above it that is there."""
+    """Return the path, or the nearest directory above it that exists."""
     while not os.path.exists(path) and os.path.dirname(path) != path:
         path = os.path.dirname(path)
     return path

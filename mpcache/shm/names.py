@@ -1,4 +1,4 @@
-"""Name keys as the engine can keep them: text that is no UTF-8 by its bytes, and what is too long by a digest.
+"""Name keys as the engine can keep them: text that is not UTF-8 by its bytes, and keys that are too long by a digest.
 
 Depends on the engine.
 """
@@ -15,7 +15,7 @@ _HEAD = 100
 
 
 def stored_name(key: Any) -> Any:
-    """Return the key itself, or what stands for it in a segment; what is no key is left to the engine to refuse."""
+    """Return the key itself, or its name in a segment; the engine refuses what is not a key."""
     if not isinstance(key, (str, bytes)) or (len(key) <= MAX_KEY and key.isascii()):
         return key
     plain = key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key

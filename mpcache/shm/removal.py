@@ -38,7 +38,7 @@ def remove(path: str, engine: Engine) -> int:
 
 
 def remove_locked(path: str, engine: Engine, folder: int) -> int:
-    """As :func:`remove`, for a caller that holds the directory's lock, and has it open as ``folder``."""
+    """Do as :func:`remove`, for a caller that holds the directory's lock, and has it open as ``folder``."""
     with explained(path, "remove"), briefly(_mark(path)) as mark:
         return _finish(_set_aside(path, mark, engine, folder), engine)
 

@@ -1,7 +1,7 @@
-"""Segments: how one is created under a name, found again, checked, and replaced.
+"""Segments: create one under a name, find it again, check it, and replace it.
 
-Depends on exception, sizes, directory, attached, removal and the engine.  Nothing here looks into a segment; that is
-the engine's part.
+Depends on exception, sizes, capacity, directory, attached, removal and the engine.  Only the engine reads and writes
+the contents of a segment.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ DEFAULT_SIZE = "64MB"
 __all__ = ["Segment", "attach", "directory", "find", "names", "other_users", "replace", "smallest", "unlink"]
 
 BORN_ELSEWHERE = 8
-"""Times that finding and creating may be overtaken by others before it is given up."""
+"""How often other processes may remove the segment between finding and creating it before attach() gives up."""
 
 CHUNK = 4 << 20
 """Bytes that are allocated by one call."""
 
 LARGE_PAGE = 2 << 20
 LARGE_CHUNK = 64 << 20
-"""Bytes for which large pages are asked by one call, each of which disturbs all cores."""
+"""Bytes for which one call requests huge pages; each call interrupts all cores."""
 
 LARGE_PATIENCE = 0.3
-"""Seconds after which a new segment gets no more large pages: the kernel, or a host, may have to find memory first."""
+"""Seconds after which a new segment gets no more huge pages: the kernel, or a host, may have to find memory first."""
 
 
 def default_shards(size: int) -> int:
-    """Parts that writers do not share: the next power of two from twice the cores, 16 MiB each at least, 64 at most."""
+    """Return the number of shards: the next power of two from twice the cores, of 16 MiB each at least, 64 at most."""
     wanted = 2 * (os.cpu_count() or 1)
     most = min(_engine.MAX_SHARDS, max(1, size // (16 << 20)))
     shards = 1
@@ -53,9 +53,9 @@ def default_shards(size: int) -> int:
 
 
 class Segment:
-    """A segment that this process is attached to: one object, whoever in the process asks for it.
+    """A segment to which this process is attached: one object for all threads and stores of the process.
 
-    :ivar engine: what is in it.
+    :ivar engine: the contents.
     """
 
     def __init__(self, name: str | None, path: str | None, engine: _engine.Engine) -> None:
@@ -65,13 +65,13 @@ class Segment:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The bytes of the segment."""
         return self.engine.size
 
     def unlink(self) -> int:
-        """Remove it: every process that uses it goes on in a new one of that name at its next call.
+        """Remove the segment: every process that uses it attaches a new one of that name at its next call.
 
-        Where other processes are attached it takes a quarter of a second, in which they end what they have begun.
+        If other processes are attached, this takes a quarter of a second, in which they end what they have begun.
 
         :return: how many shards keep their memory until these processes leave the segment; usually 0.
         :raises SegmentError: this process may not remove the file; nothing was changed.
@@ -108,7 +108,7 @@ def _refuse(path: str, why: str) -> SegmentRefused:
 
 
 def _check_file(path: str, found: os.stat_result, mode: int) -> None:
-    """Whoever could have written the segment could have us unpickle what he likes."""
+    """Raise SegmentRefused unless only this user can have written the file: a writer chooses what is unpickled."""
     if not stat.S_ISREG(found.st_mode):
         raise _refuse(path, "not a regular file")
     if found.st_uid != os.geteuid():
@@ -133,15 +133,15 @@ def _open(path: str) -> int | None:
 
 
 def _abandoned(fd: int, error: SegmentError) -> bool:
-    """Whether it is ours, of another layout, and nobody is attached: then its time is over."""
+    """Return whether the segment has another layout and no process is attached: then it may be removed."""
     return "layout" in str(error) and not _engine.anyone_alive(fd)
 
 
 def find(name: str, mode: int = 0o600, replace: bool = False) -> Segment | None:
-    """Attach the segment of that name; None if there is none.
+    """Attach the segment of that name, and return it; None if there is none.
 
     :param mode: permissions that it may have.
-    :param replace: remove what is of no use any more: a retired one, and one of another layout that nobody uses.
+    :param replace: remove a retired segment, and one of another layout that no process uses.
     :raises SegmentRefused: there is something of that name which is not to be trusted, or not a segment.
     """
     path = path_of(name)
@@ -178,14 +178,14 @@ def _believe(name: str, path: str, fd: int, mode: int, replace: bool) -> Segment
 
 
 def gives_large_pages() -> bool:
-    """Whether this kernel has pages of 2 MiB for segments, and one of them now."""
+    """Return whether this kernel has pages of 2 MiB for segments, and one of them now."""
     with briefly(os.memfd_create("mpcache", os.MFD_CLOEXEC)) as fd:
         os.ftruncate(fd, LARGE_PAGE)
         return _engine.make_large(fd, 0, LARGE_PAGE)
 
 
 def _take_large_pages(fd: int, size: int) -> None:
-    """As many as the kernel has; the rest of the file stays a hole."""
+    """Take as many huge pages as the kernel has; the rest of the file stays a hole."""
     os.ftruncate(fd, size)
     until = time.monotonic() + LARGE_PATIENCE
     for at in range(0, size, LARGE_CHUNK):
@@ -194,10 +194,10 @@ def _take_large_pages(fd: int, size: int) -> None:
 
 
 def _fill_file(fd: int, size: int, shards: int | None, where: str) -> None:
-    """Allocate every page now: a full file system is an error here, not a SIGBUS in the middle of a set."""
+    """Allocate every page now: a full file system is an error here, instead of a SIGBUS in the middle of a set."""
     try:
         _take_large_pages(fd, size)
-        for at in range(0, size, CHUNK):  # kernels begin a call anew that a timer's signal interrupts
+        for at in range(0, size, CHUNK):  # kernels start a call again that a timer's signal interrupts
             os.posix_fallocate(fd, at, min(CHUNK, size - at))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.ENOMEM, errno.EFBIG):
@@ -214,12 +214,12 @@ def _fill_file(fd: int, size: int, shards: int | None, where: str) -> None:
 
 
 def smallest(shards: int = 1) -> int:
-    """Bytes of the smallest segment with so many shards: tables, and 256 KiB for each."""
+    """Return the bytes of the smallest segment with so many shards: tables, and 256 KiB for each shard."""
     return _engine.smallest(shards)
 
 
 def _give_birth(path: str, folder: int, size: int, mode: int, shards: int | None) -> None:
-    """Make it whole, then give it its name: killed anywhere in here, nothing is left."""
+    """Write the segment completely, then give it its name: a process that is killed in here leaves nothing."""
     where = os.path.dirname(path)
     with explained(where, "create a segment in", size):
         removal.finish_others(where)
@@ -245,12 +245,12 @@ def attach(
     shards: int | None = None,
     strict_size: bool = False,
 ) -> Segment:
-    """The segment of that name; it is created if there is none.
+    """Return the segment of that name; create it if there is none.
 
-    :param name: None makes an anonymous one, which only children that are forked (or spawned with it) share.
+    :param name: None creates an anonymous one, which only children that are forked (or spawned with it) share.
     :param size: bytes, or a text such as ``"64MB"``, which is the default.  An existing segment keeps its own.
     :param mode: permissions of a new one; an existing one may not be wider.
-    :param shards: parts that writers do not share, a power of two; None chooses by cores and size.
+    :param shards: parts with a writers' lock each, a power of two; None chooses by cores and size.
     :param strict_size: refuse a segment of another size instead of warning.
     :raises SegmentError: as NoRoom, SegmentRefused, SegmentTooSmall; the message says what to do.
     """
@@ -324,9 +324,9 @@ def _from_descriptor(travelled: Any) -> Segment:
 
 
 def unlink(name: str) -> bool:
-    """Remove what has that name in this user's directory, also if it is no segment; return whether there was anything.
+    """Remove the file of that name in this user's directory, also if it is no segment; return whether there was one.
 
-    Processes that use it go on in a new segment at their next call.
+    Processes that use it attach a new segment at their next call.
 
     :raises SegmentError: this process may not remove it; nothing was changed.
     :raises IsADirectoryError: it is a directory.
@@ -360,7 +360,7 @@ def _find_any(name: str, path: str) -> Segment | None:
 def replace(name: str, size: int | str) -> Segment:
     """Remove the segment of that name and create one of another size before any other process can create one.
 
-    It keeps its permissions.  Other processes that ask for the name meanwhile wait.
+    The new one has the same permissions.  Other processes that attach the name meanwhile wait.
 
     :param size: bytes, or a text such as ``"64MB"``.
     :raises SegmentError: this process may not remove it, or the size is too small, or there will be no room for it;
