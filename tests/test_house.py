@@ -253,6 +253,18 @@ def test_the_binding_calls_downwards() -> None:
     assert keeper.c_upward((PACKAGE / "shm").glob("*.[ch]"), BINDING_DOWN, BINDING_SHARES) == []
 
 
+@pytest.mark.parametrize(
+    ("drawing", "table"), [("core/engine.h", CORE_DOWN), ("_module.c", BINDING_DOWN)], ids=["core", "binding"]
+)
+def test_the_drawings_of_the_floors_name_every_file(drawing: str, table: keeper.Table) -> None:
+    """In the source, and in docs/internals.rst."""
+    opening = (PACKAGE / "shm" / drawing).read_text().partition("*/")[0]
+    floors = " ".join(line[7:44] for line in opening.splitlines() if line.startswith(" *     "))
+    assert set(table) - set(re.findall(r"\w+", floors)) == {"engine"} & set(table)
+    page = (ROOT / "docs" / "internals.rst").read_text().rpartition("The floors of the C")[2]
+    assert set(table) - set(re.findall(r"\w+", page)) == set()
+
+
 def test_the_core_knows_no_python() -> None:
     knowing = [path for path in (PACKAGE / "shm" / "core").rglob("*.[ch]") if "Python.h" in path.read_text()]
     assert knowing == []
