@@ -53,7 +53,7 @@ static bool mpc_make_self(mpc_ctx *ctx)
 #define HITS_NS (50 * MPC_NS_PER_MS) /* or as many hits as came within this time, if that is less */
 #define MARK_MASK 0xffffffffffull /* file offsets that every file system allows */
 
-/* A random file offset that no other description of the segment has (life.c). */
+/* Choose a random file offset that no other description of the segment has (registry.c). */
 static bool mpc_choose_mark(mpc_ctx *ctx)
 {
     if (!mpc_random(&ctx->mark, sizeof ctx->mark))
@@ -70,7 +70,7 @@ mpc_status mpc_open(mpc_ctx *ctx, int fd, const char *path)
     memset(ctx, 0, sizeof *ctx);
     ctx->fd = ctx->shared_fd = ctx->fd_for_child = -1;
     mpc_status status = mpc_map_segment(ctx, fd);
-    mpc_store(&ctx->looked_ns, mpc_mono_coarse_ns());
+    mpc_store(&ctx->checked_ns, mpc_mono_coarse_ns());
     if (status == MPC_OK && (!mpc_make_self(ctx) || !mpc_choose_mark(ctx) || (path && !(ctx->path = strdup(path))) ||
                              !mpc_join_fork_list(ctx, fd)))
         status = MPC_SYSTEM;
@@ -104,9 +104,9 @@ void mpc_close(mpc_ctx *ctx)
 mpc_status mpc_revalidate(mpc_ctx *ctx)
 {
     u64 now = mpc_mono_coarse_ns();
-    if (now - mpc_load(&ctx->looked_ns) < MPC_REVALIDATE_NS)
+    if (now - mpc_load(&ctx->checked_ns) < MPC_REVALIDATE_NS)
         return MPC_OK;
-    mpc_store(&ctx->looked_ns, now);
+    mpc_store(&ctx->checked_ns, now);
     struct stat st;
     mpc_status status = mpc_is_our_description(ctx, ctx->fd) ? MPC_OK : mpc_register(ctx);
     if (status != MPC_OK || ctx->path == NULL || !mpc_is_our_description(ctx, ctx->fd) || fstat(ctx->fd, &st) != 0 ||

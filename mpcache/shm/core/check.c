@@ -1,7 +1,7 @@
-/* Looking at the whole segment: sums of the counters, and the check of every invariant.
+/* The check of every invariant of a segment.
  *
- * check() holds one shard's lock at a time, so that what it finds wrong is wrong and not on its way.  It walks the
- * log from tail to head, then the index, and asks of each record that it names whether the log has it. */
+ * It holds one shard's lock at a time, so that what it finds wrong is wrong and not under way.  It walks the log
+ * from tail to head, then the index, and checks for each record that the index names whether the log has it. */
 #include "check.h"
 
 #include "attach.h"
@@ -15,7 +15,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#define CHECK_WAIT_NS (MPC_NS_PER_S / 4) /* more than a set waits; and a running owner is waited for a second longer */
+#define CHECK_WAIT_NS (MPC_NS_PER_S / 4) /* more than a set waits; a running owner is waited for a second longer */
 
 static mpc_status mpc_report_broken(char *why, size_t room, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -62,7 +62,7 @@ static mpc_status mpc_check_log(const mpc_ctx *ctx, struct mpc_shard *shard, uns
         return mpc_report_broken(why, room, "tail %llu and head %llu do not lie one capacity apart", LL(log.tail),
                                  LL(log.head));
     if (log.tail > log.head)
-        return MPC_OK; /* a restart that its writer did not survive: the next one finishes it */
+        return MPC_OK; /* a restart that its writer did not survive: the next writer finishes it */
     for (u64 at = log.tail, units = 0; at < log.head && status == MPC_OK; at += units)
         status = mpc_check_record(ctx, &log, at, &units, why, room);
     return status;
@@ -87,7 +87,7 @@ static mpc_status mpc_check_slot(mpc_ctx *ctx, struct mpc_shard *shard, u64 i, u
     return MPC_OK;
 }
 
-/* A slot may be emptied without the lock, so one that looks wrong is read again. */
+/* A slot may be emptied without the lock, so a slot that looks wrong is read again. */
 static mpc_status mpc_check_index(mpc_ctx *ctx, struct mpc_shard *shard, char *why, size_t room)
 {
     a64 *slots = (a64 *)((u8 *)shard + ctx->geometry.index_at);
@@ -154,7 +154,7 @@ static mpc_status mpc_check_namespaces(mpc_ctx *ctx, char *why, size_t room)
     return MPC_OK;
 }
 
-/* Walk everything; MPC_DAMAGED with the first broken invariant in `why`, MPC_BUSY when a shard stays taken. */
+/* Check everything.  MPC_DAMAGED: `why` receives the first broken invariant; MPC_BUSY: a shard stays locked. */
 mpc_status mpc_check(mpc_ctx *ctx, char *why, size_t room)
 {
     struct mpc_geometry now;

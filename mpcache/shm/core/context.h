@@ -1,7 +1,7 @@
 /* A context: one process's view of one segment, and the accessors of the segment's tables.
  *
- * Every function of the core takes its context explicitly; the only state of the process is the list of contexts that
- * the fork handlers need (registry.c).  Many contexts may use one segment from one process, as threads do in the
+ * Every function of the core takes its context explicitly.  The only state of the process is the list of contexts
+ * that the fork handlers need (registry.c). Many contexts may use one segment from one process, as threads do in the
  * sanitizer builds. */
 #ifndef MPC_CONTEXT_H
 #define MPC_CONTEXT_H
@@ -28,25 +28,24 @@ typedef struct mpc_ctx {
     struct mpc_geometry geometry; /* private and verified */
     u64 seed[4];
     struct mpc_self *self;
-    int fd;           /* one open file description of this process: its liveness lock stands on it */
+    int fd;           /* one open file description of this process, on which its liveness lock stands */
     int shared_fd;    /* one that children share, so that no lock of a description stands on it; */
-    bool by_process;  /* where no other can be opened fd is this one, and the lock is the process's (life.c) */
+    bool by_process;  /* where no other can be opened, fd is this one and the lock is the process's (registry.c) */
     int fd_for_child; /* made before fork() for the child, -1 otherwise */
     u64 fd_pid;       /* the process that fd's description belongs to */
     void *pin;        /* a page mapped through it, so that the description outlives its descriptor */
     u64 dev, ino;
-    u64 mark; /* the file offset of its description: tells it from every other one (life.c) */
-    char *path;       /* where another descriptor can be had; NULL: an anonymous segment */
-    a64 looked_ns;    /* when its descriptor was last looked at */
-    a64 hits_since_ns; /* when hits were last counted: they look, too, but not each of them (context.c) */
-    a32 hits_allowed, hits_left; /* until one looks: as counted then, and now */
+    u64 mark; /* the file offset of its description: distinguishes it from every other one (registry.c) */
+    char *path;       /* by which another description can be opened; NULL: an anonymous segment */
+    a64 checked_ns;   /* when its descriptor was last checked */
+    a64 hits_since_ns; /* when hits were last counted: some of them check, too (attach.c) */
+    a32 hits_allowed, hits_left; /* hits until the next check: as counted then, and now */
     a64 crowded_ns;   /* when every process slot was last found taken */
-    a32 lines;        /* that the last record had which was read; the next may be as long */
+    a32 lines;        /* of cache, that the last record read had; the next may be as long */
     struct mpc_given_up given_up[MPC_MAX_SHARDS];
     struct mpc_ctx *next;
 } mpc_ctx;
 
-/* -- small shared helpers ------------------------------------------------------------------------------------------ */
 static inline struct mpc_namespace *mpc_namespace_at(const mpc_ctx *ctx, u16 namespace)
 {
     return (struct mpc_namespace *)(ctx->base + ctx->geometry.namespaces_at) + namespace % MPC_NAMESPACES;

@@ -1,5 +1,5 @@
-/* How a segment is divided, born and believed.  The geometry follows from the size and three counts; an attacher
- * computes it again and refuses a header that says otherwise.
+/* The format of a segment: how it is divided, written and verified.  The geometry follows from the size and three
+ * counts; a process that attaches computes it again and refuses a header that differs.
  *
  * Of a shard: 1 slot word of the index for each MPC_BYTES_PER_SLOT bytes, 1 ghost's fingerprint (2 bytes) for each
  * MPC_BYTES_PER_GHOST, a tenth of the rest for the small ring, what remains for the main ring. */
@@ -13,7 +13,8 @@
 #define MPC_MAX_SIZE (1ull << 44)
 #define MPC_MAX_SHARD (1ull << 40) /* so that the numbers of its buckets and ghosts fit 32 bits */
 
-/* One lease bucket for each 64 KiB of the segment: 1.7 %; never fewer than 16,384 leases. */
+/* Return the number of lease buckets: one for each 64 KiB of the segment (1.7 %), and never fewer than 16,384
+ * leases. */
 static u32 mpc_lease_buckets_for(u64 size)
 {
     u32 buckets = 1024;
@@ -46,7 +47,7 @@ static void mpc_plan_tables(struct mpc_geometry *g, u32 slots, u32 lease_buckets
     g->shards_at = mpc_round_up(g->leases_at + (u64)lease_buckets * sizeof(struct mpc_lease_bucket), 4096);
 }
 
-/* Bytes of the smallest segment with so many shards and every process slot. */
+/* Return the bytes of the smallest segment with so many shards and every process slot. */
 u64 mpc_smallest(u32 shards)
 {
     struct mpc_geometry g;
@@ -79,7 +80,7 @@ static u64 mpc_header_checksum(const struct mpc_header *header)
     return mpc_hash(seed, 0, header, offsetof(struct mpc_header, checksum));
 }
 
-/* Positions begin at one capacity, so that no slot word of a record is ever 0 and place 0 comes first. */
+/* Positions begin at one capacity, so that no slot word of a record is ever 0, and the first record has place 0. */
 static void mpc_format_shard(u8 *base, const struct mpc_geometry *g, u32 which)
 {
     struct mpc_shard *shard = (struct mpc_shard *)(base + g->shards_at + which * g->shard_bytes);
@@ -109,13 +110,13 @@ mpc_status mpc_format(u8 *base, const struct mpc_geometry *geometry)
     return MPC_OK;
 }
 
-/* The first two words are the same in every layout there will be. */
+/* Verify a header.  Its first two words are the same in every layout there will be. */
 mpc_status mpc_verify(const u8 *base, u64 mapped, struct mpc_geometry *geometry)
 {
     struct mpc_header header;
     if (mapped < sizeof header)
         return MPC_TRUNCATED;
-    memcpy(&header, base, offsetof(struct mpc_header, retired)); /* what follows changes while one looks */
+    memcpy(&header, base, offsetof(struct mpc_header, retired)); /* what follows may change meanwhile */
     if (header.magic != MPC_MAGIC)
         return MPC_NOT_A_SEGMENT;
     if (header.layout != MPC_LAYOUT || header.header_bytes != sizeof header)

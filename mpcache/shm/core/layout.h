@@ -35,10 +35,10 @@
 #define MPC_COUNTERS 24u
 #define MPC_DROP_CLASSES 16u /* of keys in a shard: a cache line that is read by every set, and hardly ever written */
 
-/* Liveness bytes: locks on offsets that no file reaches (see life.c). */
+/* Liveness bytes: locks on offsets that no file reaches (liveness.c). */
 #define MPC_LIFE_AT (1ll << 60)
 
-/* What an attacher copies, computes again and compares; immutable after birth. */
+/* What a process that attaches copies, computes again and compares; immutable after birth. */
 struct mpc_geometry {
     u64 size; /* bytes of the whole segment */
     u32 shards, slots, namespaces, lease_buckets;
@@ -54,7 +54,7 @@ struct mpc_header {
     u64 magic;
     u32 layout, header_bytes;
     struct mpc_geometry geometry;
-    u64 seed[4];  /* of the keyed hashes: no process outside can aim at one bucket */
+    u64 seed[4];  /* of the keyed hashes, so that an attacker cannot aim keys at one bucket */
     u64 birth[2]; /* random: tells this segment from a later one of the same name */
     i64 born_ns;
     u64 checksum; /* over all of the above */
@@ -91,12 +91,12 @@ enum mpc_count {
 };
 _Static_assert(MPC_COUNTS <= MPC_COUNTERS, "the slot has room for every counter");
 
-/* One attached process.  Counters are never reset: the next owner adds on, so that sums never fall. */
+/* One attached process.  Counters are never reset: the slot's next owner continues them, so that sums never fall. */
 struct mpc_slot {
     a64 id; /* generation << 16 | slot of the process that owns it; 0: free; stored last */
     a64 generation;
     a64 pid, start;     /* its pid, and its start time in clock ticks (proc(5), stat field 22) */
-    a64 pid_ns, time_ns; /* inode numbers of its namespaces: where pid and start time mean the same */
+    a64 pid_ns, time_ns; /* inode numbers of its namespaces: within them pid and start time mean the same */
     a64 steps; /* moves while the process is at work under a word lock, and with each that it gives back (wordlock.c) */
     u64 spare;
     a64 count[MPC_COUNTERS];
@@ -109,7 +109,7 @@ struct mpc_lease {
     a64 fence; /* number of this hold, greater than that of every hold before */
     a64 voided; /* the fence whose fill must not be stored any more */
     a64 unstored; /* the fence of the last hold that ended without a value */
-    a32 seq; /* futex word: moves at each release */
+    a32 seq; /* futex word: changes at each release */
     a32 has_waiters;
     a32 waits_for; /* 1 + the entry that this one's holder waits for; 0: it does not wait */
     u32 spare;
@@ -117,7 +117,7 @@ struct mpc_lease {
 
 struct mpc_lease_bucket {
     a32 lock;
-    a32 busy; /* bit i: entry i may have an owner; set before the owner is stored, so never too small */
+    a32 busy; /* bit i: entry i may have an owner; set before the owner is stored, so a held entry always has its bit */
     u8 pad[MPC_LINE - 8];
     struct mpc_lease lease[MPC_LEASES_PER_BUCKET];
 };
@@ -146,7 +146,7 @@ struct mpc_shard {
 };
 
 struct mpc_record {
-    u64 position; /* its own: tells a record from what lay here before */
+    u64 position; /* its own: distinguishes a record from what lay here before */
     u32 units; /* its length with key and value, in units */
     u16 klen;
     u8 kind; /* of the key: KIND_* << 4 | TYPE_* of the binding; the core only compares it */
@@ -161,7 +161,7 @@ struct mpc_record {
     i64 expires; /* wall clock, ns; 0: never */
 };
 
-#define MPC_PAD 0x80u /* nothing but the way to the ring's end; position and units are all it has */
+#define MPC_PAD 0x80u /* fills the rest of the ring; it has a position and units only */
 #define MPC_RECORD_UNITS (sizeof(struct mpc_record) / MPC_UNIT)
 
 _Static_assert(sizeof(struct mpc_namespace) == 2 * MPC_LINE, "epochs and name have a line each");
@@ -199,7 +199,7 @@ static inline u64 mpc_word_freq(u64 word)
     return (word & MPC_FREQ_MASK) >> MPC_FREQ_SHIFT;
 }
 
-/* Whether two words name one place of one key; they may differ in freq, which readers move. */
+/* Return whether two words name one place of one key; they may differ in freq, which readers change. */
 static inline bool mpc_same_place(u64 a, u64 b)
 {
     return ((a ^ b) & ~MPC_FREQ_MASK) == 0;

@@ -152,9 +152,9 @@ static u64 mpc_find_cycle(mpc_ctx *ctx, u32 from, const mpc_hold *held, u32 coun
  * process with the youngest hold gets the error; the others go on when it releases its hold. */
 static bool mpc_is_deadlock(mpc_ctx *ctx, mpc_wait *wait, const mpc_hold *held, u32 count)
 {
-    u64 youngest, before = wait->circle;
-    wait->circle = count ? mpc_find_cycle(ctx, wait->entry, held, count, &youngest) : 0;
-    if (wait->circle == 0 || wait->circle != before)
+    u64 youngest, before = wait->cycle;
+    wait->cycle = count ? mpc_find_cycle(ctx, wait->entry, held, count, &youngest) : 0;
+    if (wait->cycle == 0 || wait->cycle != before)
         return false;
     for (u32 i = 0; i < count; i++)
         if (held[i].fence == youngest)

@@ -5,10 +5,10 @@
 #include "lease_table.h"
 #include "status.h"
 
-/* What a waiter remembers of the holder it waits for. */
+/* What a waiter remembers of the holder for which it waits. */
 typedef struct {
     u64 owner, fence, since_ns;
-    u64 circle, circle_fence; /* the cycle seen at the last look: its signature, and its youngest fence */
+    u64 cycle; /* the signature of the cycle that the last check found; 0: none */
     u32 entry, seq;
     bool dead, took_over;
 } mpc_wait;

@@ -2,15 +2,15 @@
  *
  *     | epoch | hard_at | soft_at | clear_at | used | name |
  *
- * Invalidation counts, it does not read clocks: a record carries the epoch in which its creation began, and is
- * hidden when that is less than hard_at.  So what was created from data read before an invalidation cannot pass
- * for newer than it, whatever the clocks said. */
+ * Invalidation counts and does not read clocks.  A record carries the epoch in which its creation began, and is
+ * hidden if that is less than hard_at.  So a value that was created from data read before an invalidation cannot
+ * count as newer than it, whatever the clocks said. */
 #include "namespace.h"
 
 #include "attach.h"
 #include "wordlock.h"
 
-/* A private copy of the name of namespace `which`, and its length; MPC_NO_NAME: there is no such namespace. */
+/* Copy the name of namespace `which`, and return its length; MPC_NO_NAME: there is no such namespace. */
 u32 mpc_namespace_name(mpc_ctx *ctx, u16 which, char name[MPC_NAME_BYTES])
 {
     struct mpc_namespace *namespace = mpc_namespace_at(ctx, which);
@@ -30,7 +30,7 @@ static bool mpc_namespace_is_called(mpc_ctx *ctx, u16 which, const char *name, s
     return mpc_namespace_name(ctx, which, there) == len && memcmp(there, name, len) == 0;
 }
 
-/* Names are never removed, so what is in use before `end` stays as it is. */
+/* Find a namespace by its name.  Names are never removed, so those in use before the end of the table stay. */
 static bool mpc_find_namespace(mpc_ctx *ctx, const char *name, size_t len, u16 *found)
 {
     for (u16 i = 0; i < MPC_NAMESPACES; i++) {
@@ -62,7 +62,7 @@ static mpc_status mpc_make_namespace_locked(mpc_ctx *ctx, const char *name, size
     return MPC_NO_NAMESPACE;
 }
 
-/* Find the namespace of that name, or make it. */
+/* Find the namespace of that name, or create it. */
 mpc_status mpc_namespace_open(mpc_ctx *ctx, const char *name, size_t len, u16 *found)
 {
     if (len > MPC_NAME_BYTES)
@@ -86,8 +86,8 @@ static void mpc_raise_to(a64 *mark, u64 epoch)
         ;
 }
 
-/* The mark follows the count: in between, records of the new epoch are written that the mark will spare, which is
- * right, for this call has not returned.  Returns the new epoch. */
+/* Begin a new epoch, and return it.  The mark is raised after the count: records that are written in between have
+ * the new epoch and are spared, which is right, because this call has not returned. */
 static u64 mpc_next_epoch(struct mpc_namespace *namespace)
 {
     u64 epoch = atomic_fetch_add(&namespace->epoch, 1) + 1;

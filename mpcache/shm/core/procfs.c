@@ -1,7 +1,7 @@
 /* What /proc says of a process: when it started, in which namespaces it lives, whether it wants a core.
  *
- * No malloc: a waiter may ask while it holds a word lock.  Every answer may be "unknown" (0, or false), since /proc may
- * be hidden, or not mounted in a chroot. */
+ * No malloc: a waiter may ask while it holds a word lock.  Every answer may be "unknown" (0, or false), because
+ * /proc may be hidden, or not mounted in a chroot. */
 #include "procfs.h"
 
 #include <fcntl.h>
@@ -21,7 +21,8 @@ struct directory_entry { /* getdents64(2); libc's reader would allocate */
     char name[];
 };
 
-/* The fields of a stat file from the third, the state, on; the name before it may hold blanks and brackets. */
+/* Read a stat file and return its fields from the third, the state, on.  The name before it may contain blanks and
+ * brackets. */
 static const char *mpc_read_stat_fields(const char *path, char *text, size_t room)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -36,7 +37,7 @@ static const char *mpc_read_stat_fields(const char *path, char *text, size_t roo
     return name_end && name_end[1] == ' ' ? name_end + 2 : NULL;
 }
 
-/* The start time of a process, in clock ticks since boot (proc(5), field 22 of stat). */
+/* Return the start time of a process, in clock ticks since boot (proc(5), field 22 of stat). */
 u64 mpc_start_time(u64 pid)
 {
     char path[40], text[1024];
@@ -49,7 +50,7 @@ u64 mpc_start_time(u64 pid)
     return at ? strtoull(at, NULL, 10) : 0;
 }
 
-/* The inode number of the namespace behind a link such as /proc/self/ns/pid. */
+/* Return the inode number of the namespace behind a link such as /proc/self/ns/pid. */
 u64 mpc_namespace_of(const char *path)
 {
     struct stat st;
@@ -76,8 +77,8 @@ static bool mpc_any_is_runnable(u64 pid, const char *names, long bytes, u64 aski
     return false;
 }
 
-/* Whether any thread of the process, other than the one that asks, is on a core or waits for one.  None is while the
- * process is stopped (job control, a debugger, the cgroup freezer). */
+/* Return whether any thread of the process, other than the calling one, is on a core or waits for one.  None is
+ * while the process is stopped (job control, a debugger, the cgroup freezer). */
 bool mpc_is_runnable(u64 pid)
 {
     char path[40];

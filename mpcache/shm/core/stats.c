@@ -52,7 +52,7 @@ static void mpc_sum_leases(mpc_ctx *ctx, mpc_stats *stats)
             stats->leases += mpc_load(&buckets[i].lease[__builtin_ctz(busy)].owner) != 0;
 }
 
-/* How many keys living processes hold, but for this one. */
+/* Return how many keys living processes hold, without this one. */
 u32 mpc_leases_of_others(mpc_ctx *ctx)
 {
     u32 held = 0;
@@ -66,7 +66,8 @@ u32 mpc_leases_of_others(mpc_ctx *ctx)
     return held;
 }
 
-/* Counters are exact sums over all processes that ever were; items and bytes are counted as one walks by. */
+/* Read the statistics.  Counters are exact sums over all processes that were ever attached; items and bytes are
+ * counted during the walk. */
 void mpc_stats_read(mpc_ctx *ctx, mpc_stats *stats)
 {
     memset(stats, 0, sizeof *stats);
