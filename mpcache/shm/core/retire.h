@@ -5,8 +5,8 @@
 #include "context.h"
 #include "status.h"
 
-#define MPC_GRACE_NS \
-    (250 * MPC_NS_PER_MS) /* a remover waits so long for operations that began before; longer than any of them waits */
+/* A remover waits so long for operations that began before; longer than any of them waits. */
+#define MPC_GRACE_NS (250 * MPC_NS_PER_MS)
 
 void mpc_retire(mpc_ctx *ctx);
 mpc_status mpc_lock_shard(mpc_ctx *ctx, struct mpc_shard *shard, u64 wait_ns);
