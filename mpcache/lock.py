@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from mpcache._support.signal_handlers import raised_by_signal_handler
 from mpcache.api import Freshness, Outcome
 from mpcache.exception import LockTimeout, NotHeld
-from mpcache.signal_handlers import raised_by_signal_handler
 
 log = logging.getLogger("mpcache.lock")
 

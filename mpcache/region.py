@@ -11,6 +11,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
 from mpcache import keys as key_makers
+from mpcache._region.binding import Expiration, Foundation
+from mpcache._region.config import key_generators
+from mpcache._region.creation import Creation, created_now, no_expiration_time
+from mpcache._region.creation_multi import ManyCreation
+from mpcache._region.value_io import Found, packed
 from mpcache.api import (
     NO_VALUE,
     CachedValue,
@@ -24,10 +29,7 @@ from mpcache.api import (
 )
 from mpcache.backends import register_backend
 from mpcache.codec import value_version
-from mpcache.config import key_generators
-from mpcache.creation import Creation, created_now, no_expiration_time
 from mpcache.exception import ValidationError, ValueTooLarge
-from mpcache.foundation import Expiration, Foundation
 from mpcache.invalidation import (
     DefaultInvalidationStrategy,
     RegionInvalidationStrategy,
@@ -36,12 +38,10 @@ from mpcache.invalidation import (
     seconds,
 )
 from mpcache.lock import Seen, adapt, elect
-from mpcache.multi import ManyCreation
-from mpcache.storage import Found, packed
 
 if TYPE_CHECKING:
-    from mpcache.decorators import Decorator
-    from mpcache.decorators_multi import CachedManyFunction
+    from mpcache._region.decorators import Decorator
+    from mpcache._region.decorators_multi import CachedManyFunction
 
 __all__ = [
     "AsyncCreator",
@@ -114,7 +114,7 @@ class CacheRegion(Foundation):
         self.async_creation_runner = async_creation_runner
 
     def configure_from_config(self: _R, config_dict: Mapping[str, Any], prefix: str) -> _R:
-        """Configure from those items whose names begin with a prefix, as :mod:`mpcache.config` tells.
+        """Configure from those items whose names begin with a prefix, as :mod:`mpcache._region.config` tells.
 
         Functions that were decorated before have the key generators that the configuration names.
 
@@ -124,7 +124,7 @@ class CacheRegion(Foundation):
         chosen = {name: key_makers.generator(given, "multi" in name) for name, given in named.items()}
         super().configure_from_config(config_dict, prefix)
         if chosen:
-            from mpcache.decorated import make_keys_again  # depends on inspect, which takes its time
+            from mpcache._region.decorated import make_keys_again  # depends on inspect, which takes its time
 
             self.__dict__.update(chosen)
             make_keys_again(self)
@@ -321,7 +321,7 @@ class CacheRegion(Foundation):
 
         :param creator: an ``async def``, or whatever else returns an awaitable.
         """
-        from mpcache.aio import get_or_create  # leans on asyncio
+        from mpcache._region.creation_async import get_or_create  # leans on asyncio
 
         return await get_or_create(self, key, creator, expiration_time, should_cache_fn, creator_args)
 
@@ -353,8 +353,8 @@ class CacheRegion(Foundation):
         :param ignore: names of parameters that are left out of the key.
         :raises TypeError: the parentheses are missing, or ``ignore`` has a name that is that of no parameter.
         """
-        from mpcache.decorated import Options
-        from mpcache.decorators import decorator  # leans on inspect, which takes its time
+        from mpcache._region.decorated import Options
+        from mpcache._region.decorators import decorator  # leans on inspect, which takes its time
 
         key_makers.refuse_bare(namespace, "cache_on_arguments")
         generator = function_key_generator and key_makers.generator(function_key_generator)
@@ -412,8 +412,8 @@ class CacheRegion(Foundation):
         :param ignore: names of parameters that are left out of the keys, and that are no things.
         :raises TypeError: the parentheses are missing, or ``ignore`` has a name that is that of no parameter.
         """
-        from mpcache.decorated import Options  # leans on inspect, which takes its time
-        from mpcache.decorators_multi import decorator
+        from mpcache._region.decorated import Options  # leans on inspect, which takes its time
+        from mpcache._region.decorators_multi import decorator
 
         key_makers.refuse_bare(namespace, "cache_multi_on_arguments")
         generator = function_multi_key_generator and key_makers.generator(function_multi_key_generator, many=True)

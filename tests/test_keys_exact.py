@@ -22,9 +22,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import mpcache
+from mpcache._keys.encoding import NotEncodable, part
+from mpcache._keys.exact import LONGEST
 from mpcache.keys import exact_key_generator, exact_multi_key_generator
-from mpcache.keys_encoding import NotEncodable, part
-from mpcache.keys_exact import LONGEST
 from tests import key_examples
 from tests.key_examples import Colour, Keyed, Named, Pair, Plain, Point, Text
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import mpcache
+from mpcache._region.creation_multi import MOST
 from mpcache.api import NO_VALUE, Outcome
 from mpcache.backends.memory import MemoryBackend
 from mpcache.exception import (
@@ -23,7 +24,6 @@ from mpcache.exception import (
     LockTimeout,
     ValueTooLarge,
 )
-from mpcache.multi import MOST
 from mpcache.mutexes.thread import ThreadMutex
 from mpcache.util import sha1_mangle_key
 from tests.conftest import PATIENCE, SHARED, Clock, Gate, Store, Waiters

@@ -15,14 +15,14 @@ import pytest
 
 import mpcache
 from mpcache import codec, lock
+from mpcache._region.value_io import unwire
+from mpcache._support.signal_handlers import raised_by_signal_handler
 from mpcache.api import NO_VALUE
 from mpcache.backends.dbm import DbmFile
 from mpcache.backends.trouble import Trouble
 from mpcache.exception import CantSerializeException
 from mpcache.memcaching import Link, pool
 from mpcache.mutexes import fronted
-from mpcache.signal_handlers import raised_by_signal_handler
-from mpcache.storage import unwire
 
 SIGNAL = signal.SIGUSR1
 

@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mpcache import codec
+from mpcache._support.hints import warn, warn_of_unknown
 from mpcache.api import (
     BYTES,
     INT,
@@ -34,7 +35,6 @@ from mpcache.api import (
 from mpcache.backends.shm_outage import EVERYTHING_HIDDEN, NO_FILL, NoFill, Outage
 from mpcache.codec import Payload
 from mpcache.exception import SegmentError, SegmentRetired, ValueTooLarge
-from mpcache.hints import warn, warn_of_unknown
 from mpcache.invalidation import SharedInvalidation, end_of, is_over
 from mpcache.mutexes.shm import ShmMutex
 from mpcache.shm._engine import Guard, Shortcut, Space

@@ -14,7 +14,12 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
-from mpcache import creation, foundation, keys, keys_text, lock, multi, refresh, sharing
+from mpcache import factory as sharing
+from mpcache import keys, lock
+from mpcache._keys import text as keys_text
+from mpcache._region import binding as foundation
+from mpcache._region import creation, refresh
+from mpcache._region import creation_multi as multi
 from mpcache.api import Freshness, Outcome
 from mpcache.backends.shm import ShmBackend
 from mpcache.exception import NotHeld

@@ -20,10 +20,10 @@ import redis
 import valkey
 
 import mpcache
+from mpcache._region.creation import filling
 from mpcache.api import NO_VALUE
 from mpcache.backends import load_backend
 from mpcache.backends import redis as room
-from mpcache.creation import filling
 from mpcache.exception import LockTimeout, NotHeld, ValidationError
 from mpcache.testing.fixtures import (
     _GenericBackendFixture,

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
 
-from mpcache import keys_prefixes
-from mpcache.arguments import BOUND_NAMES, Arguments, Call, Parameters, plain_and_given
-from mpcache.decorated_pickling import is_by_cloudpickle
+from mpcache._keys import prefixes as keys_prefixes
+from mpcache._keys.arguments import BOUND_NAMES, Arguments, Call, Parameters, plain_and_given
+from mpcache._keys.exact import ExactKeys, SaidKeys, SaidManyKeys
+from mpcache._keys.text import TextCannotStand
+from mpcache._region.decorated_pickling import is_by_cloudpickle
 from mpcache.invalidation import seconds
 from mpcache.keys import generator
-from mpcache.keys_exact import ExactKeys, SaidKeys, SaidManyKeys
-from mpcache.keys_text import TextCannotStand
 
 if TYPE_CHECKING:
     from mpcache.region import CacheRegion

@@ -17,6 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from mpcache import codec
+from mpcache._region.counters import Mishaps
+from mpcache._region.values import refuse_used_up
+from mpcache._support.signal_handlers import raised_by_signal_handler
 from mpcache.api import (
     NO_VALUE,
     CachedValue,
@@ -30,9 +33,6 @@ from mpcache.api import (
 )
 from mpcache.exception import CantSerializeException, ValueTooLarge
 from mpcache.invalidation import is_over
-from mpcache.mishaps import Mishaps
-from mpcache.signal_handlers import raised_by_signal_handler
-from mpcache.values import refuse_used_up
 
 try:
     from mpcache._wire import unwire

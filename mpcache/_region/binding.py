@@ -12,17 +12,17 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
+from mpcache._region.config import configuration
+from mpcache._region.counters import Mishaps
+from mpcache._region.fast_path import ShortCut
+from mpcache._region.value_io import Storage, storage_for
+from mpcache._support.hints import did_you_mean, warn
 from mpcache.api import Deserializer, KeyManglerType, KeyType, Serializer
 from mpcache.backends import load_backend
-from mpcache.config import configuration
 from mpcache.exception import RegionAlreadyConfigured, RegionNotConfigured, ValidationError
-from mpcache.hints import did_you_mean, warn
 from mpcache.invalidation import DefaultInvalidationStrategy, Judge, judge_of, seconds
-from mpcache.mishaps import Mishaps
 from mpcache.mutexes import resolve
 from mpcache.proxy import chain_of, layers_of
-from mpcache.shortcut import ShortCut
-from mpcache.storage import Storage, storage_for
 
 Expiration: TypeAlias = "float | timedelta | str | None"
 """Seconds, a timedelta, a text such as ``"5m"``; -1: for ever."""
@@ -144,7 +144,7 @@ class Foundation(ShortCut):
             )
 
     def configure_from_config(self: _F, config_dict: Mapping[str, Any], prefix: str) -> _F:
-        """Configure from those items whose names begin with a prefix, as :mod:`mpcache.config` tells.
+        """Configure from those items whose names begin with a prefix, as :mod:`mpcache._region.config` tells.
 
         :raises KeyError: there is no ``backend`` among them; and whatever :meth:`configure` raises.
         """

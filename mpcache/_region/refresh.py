@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mpcache._region.creation import Fills, begin_fill, filling, was_stored
+from mpcache._region.creation_multi import MOST, Claim, Claims
 from mpcache.api import KeyType, Outcome
-from mpcache.creation import Fills, begin_fill, filling, was_stored
 from mpcache.exception import DeadlockError
 from mpcache.invalidation import Begin
 from mpcache.lock import abandon, adapt, let_go, owned, too_late
-from mpcache.multi import MOST, Claim, Claims
 
 if TYPE_CHECKING:
     from mpcache.region import CacheRegion

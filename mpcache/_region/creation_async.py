@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from mpcache._region.creation import Creation, refuse_without_lifetime, tell_how_long
+from mpcache._region.refresh import Refresh, is_of_several
 from mpcache.api import Freshness, KeyType, Outcome
-from mpcache.creation import Creation, refuse_without_lifetime, tell_how_long
 from mpcache.exception import DeadlockError
 from mpcache.lock import Seen, abandon, adapt, let_go, owned, too_late
-from mpcache.refresh import Refresh, is_of_several
 
 if TYPE_CHECKING:
     from mpcache.region import CacheRegion
@@ -50,7 +50,7 @@ async def get_or_create(
 
 
 async def refresh(region: CacheRegion, key: KeyType, create: Callable[[], Awaitable[Any]]) -> Any:
-    """As :func:`mpcache.refresh.refresh`, with a creator that is awaited."""
+    """As :func:`mpcache._region.refresh.refresh`, with a creator that is awaited."""
     work = Refresh(region, key)
     try:
         work.held = await _hold(work.mutex, region.creation_wait)

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mpcache import keys
+from mpcache._region.value_io import packed
 from mpcache.api import NO_VALUE, FillGuard, KeyType, current_fill
 from mpcache.exception import DogpileCacheException, ValueTooLarge
 from mpcache.invalidation import Begin
 from mpcache.lock import Seen, run_in_background
-from mpcache.storage import packed
 
 if TYPE_CHECKING:
     from mpcache.region import CacheRegion

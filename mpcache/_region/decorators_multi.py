@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
+from mpcache._keys.arguments import BOUND_NAMES, Call
+from mpcache._region.decorated import UNCACHED, Bound, Decorated, Keys, Options, Recipe
+from mpcache._region.refresh import ManyRefresh
+from mpcache._region.values import by_key, in_order
 from mpcache.api import NO_VALUE, NoValueType
-from mpcache.arguments import BOUND_NAMES, Call
-from mpcache.decorated import UNCACHED, Bound, Decorated, Keys, Options, Recipe
-from mpcache.refresh import ManyRefresh
-from mpcache.values import by_key, in_order
 
 if TYPE_CHECKING:
     from mpcache.region import CacheRegion

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
+from mpcache._keys.arguments import Call
+from mpcache._region.decorated import UNCACHED, Bound, Decorated, Keys, Options, Recipe
+from mpcache._region.refresh import refresh
 from mpcache.api import NO_VALUE, NoValueType
-from mpcache.arguments import Call
-from mpcache.decorated import UNCACHED, Bound, Decorated, Keys, Options, Recipe
-from mpcache.refresh import refresh
 
 if TYPE_CHECKING:
     from mpcache.region import CacheRegion
@@ -277,7 +277,7 @@ class AsyncCachedFunction(Cached[P, T], Generic[P, T]):
         return await self._refresh(self._keys_for(given[0]), given)
 
     async def _refresh(self, keys: Keys, given: Call) -> T:
-        from mpcache.aio import refresh  # depends on asyncio
+        from mpcache._region.creation_async import refresh  # depends on asyncio
 
         key = self._key_for(keys, given)
         create = functools.partial(self._fn, *given[0], **given[1])

@@ -19,12 +19,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from mpcache._region.creation import Fills, begin_fill, filling, made, was_stored
+from mpcache._region.value_io import packed
+from mpcache._region.values import in_order
 from mpcache.api import NO_VALUE, FillGuard, Freshness, KeyType, Outcome
-from mpcache.creation import Fills, begin_fill, filling, made, was_stored
 from mpcache.invalidation import Begin
 from mpcache.lock import abandon, adapt, let_go, owned, too_late
-from mpcache.storage import packed
-from mpcache.values import in_order
 
 if TYPE_CHECKING:
     from mpcache.region import CacheRegion
