@@ -328,11 +328,11 @@ class ShmBackend(BytesBackend):
 
     def stats(self) -> dict[str, int]:
         """Counts over all processes that ever were attached, and what the segment holds now."""
-        return self.segment.engine.stats()
+        return self._here(lambda _: self.segment.engine.stats())
 
     def check(self) -> None:
         """Walk the whole segment; SegmentDamaged names the first thing that cannot be."""
-        self.segment.engine.check()
+        self._here(lambda _: self.segment.engine.check())
 
     def unlink(self) -> None:
         """Remove the segment, and give its memory back; the processes that use it go on in a new one of its name.
