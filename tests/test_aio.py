@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import mpcache
+from mpcache._region.fast_path import Access
 from mpcache.api import NO_VALUE
 from mpcache.exception import CantSerializeException, DeadlockError, DogpileCacheException, LockTimeout
 from mpcache.mutexes.thread import ThreadMutex
@@ -293,7 +294,7 @@ class TestGetOrCreate:
             with ThreadMutex("k"):
                 return await cache.aget_or_create("k", never)
 
-        cache._make_mutex = Late
+        cache.access = Access(cache.binding._replace(make_mutex=Late), None)
         assert run(main()) == "late"
 
     def test_a_cancelled_creator_lets_go(self, store: Store) -> None:

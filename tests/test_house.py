@@ -29,7 +29,8 @@ DOWN: keeper.Table = {
     "_wire": (),  # the codec's quick look, in C
     "codec": ("api", "_wire"),
     "invalidation": ("api",),
-    "lock": ("api",),
+    "_region.holding": ("api",),  # what the protocol does with a mutex
+    "lock": ("_region.holding",),
     # the floor both staircases stand on
     "shm": ("api",),
     # memcached servers, whichever library speaks to them; stores and mutexes do
@@ -68,18 +69,22 @@ DOWN: keeper.Table = {
     "_region.counters": ("api",),
     "_region.values": ("api",),
     "_region.value_io": ("codec", "invalidation", "_region.counters", "_region.values"),
-    "_region.fast_path": ("invalidation",),
-    # the only room that sees both staircases, by their tables of names
-    "_region.binding": ("_region.config", "_region.value_io", "_region.fast_path", "backends", "mutexes", "proxy"),
-    "_region.creation": ("lock", "keys", "_region.binding"),
+    "_region.binding": ("_region.value_io",),
+    "_region.fills": ("_region.binding",),
+    "_region.reference_path": ("_region.fills",),
+    "_region.fast_path": ("_region.reference_path",),
+    # the only module that sees both staircases, by their tables of names
+    "_region.configuration": ("_region.binding", "backends", "mutexes", "proxy"),
+    "_region.configurable": ("_region.configuration", "_region.fast_path"),
+    "_region.creation": ("lock", "keys", "_region.fills"),
     "_region.creation_multi": ("_region.creation",),
     "_region.refresh": ("_region.creation_multi",),
-    "_region.creation_async": ("_region.creation", "_region.refresh"),
+    "_region.creation_async": ("_region.refresh",),
     "_region.decorated_pickling": (),
-    "_region.decorated": ("keys", "invalidation", "_region.decorated_pickling"),
-    "_region.decorators": ("_region.decorated", "_region.refresh", "_region.creation_async"),
-    "_region.decorators_multi": ("_region.decorated", "_region.values", "_region.refresh"),
-    "region": ("_region.creation_async", "_region.creation_multi", "_region.decorators", "_region.decorators_multi"),
+    "_region.decorated": ("keys", "_region.fast_path", "_region.decorated_pickling"),
+    "_region.decorators": ("_region.decorated", "_region.creation_async"),
+    "_region.decorators_multi": ("_region.decorated", "_region.refresh"),
+    "region": ("_region.config", "_region.configurable", "_region.decorators", "_region.decorators_multi"),
     "factory": ("region",),
     "util": ("keys", "_region.config", "backends"),
     "": ("factory", "util"),

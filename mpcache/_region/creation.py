@@ -1,6 +1,7 @@
-"""One value's way from nothing to the store, once the mutex has elected its creator.
+"""Create and store one missing value: the Work (see :mod:`mpcache.lock`) of a get_or_create that found none.
 
-Leans on lock, whose Work it is; and sees the inner parts of the region, whose hand it is.
+Depends on lock, fills and binding.  It serves threads and coroutines alike: the step that calls the creator is carried
+out by the driver.
 """
 
 from __future__ import annotations
@@ -8,77 +9,91 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from mpcache import keys
+from mpcache._region.binding import Binding, no_expiration_time
+from mpcache._region.fills import Fills, begin_fill, filling, was_stored
+from mpcache._region.holding import run_in_background
 from mpcache._region.value_io import packed
 from mpcache.api import NO_VALUE, FillGuard, KeyType, current_fill
-from mpcache.exception import DogpileCacheException, ValueTooLarge
+from mpcache.exception import ValueTooLarge
 from mpcache.invalidation import Begin
-from mpcache.lock import Seen, run_in_background
-
-if TYPE_CHECKING:
-    from mpcache.region import CacheRegion
+from mpcache.lock import Create, Seen, Steps
 
 log = logging.getLogger("mpcache.region")
 
 T = TypeVar("T")
 
+Runner = Callable[[Callable[[], Any], Any], Any]
+"""(creator, held mutex): what the region's async_creation_runner does for one key."""
+
 
 class Creation:
-    """The Work (see lock) of one get_or_create that did not find a fresh value."""
+    """The creation of one value.
+
+    :param key: the user's key; ``mangled``: the store's.
+    :param lifetime: seconds after which a value is stale; None: never.
+    :param creator: as the user gave it; ``make``: the same with its arguments.
+    :param should_cache_fn: ``value -> bool``: whether to store it.
+    :param runner: creates in the background while a stale value is served; None: there is none.
+    """
 
     def __init__(
         self,
-        region: CacheRegion,
+        binding: Binding,
         key: KeyType,
         mangled: KeyType,
         lifetime: float | None,
         creator: Callable[..., Any],
         make: Callable[[], Any],
         should_cache_fn: Callable[[Any], bool] | None,
+        runner: Runner | None = None,
     ) -> None:
-        self._region, self._key, self._mangled, self._lifetime = region, key, mangled, lifetime
-        self._creator, self._make, self._should_cache = creator, make, should_cache_fn
+        self._binding, self._key, self._mangled, self._lifetime = binding, key, mangled, lifetime
+        self._creator, self._make, self._should_cache, self._runner = creator, make, should_cache_fn, runner
         self._guard: FillGuard | None = None
         self._begun: Begin | None = None
 
     @property
     def background(self) -> Callable[[Any], None] | None:
-        return self._in_background if self._region.async_creation_runner else None
+        return self._in_background if self._runner else None
 
     def look(self) -> Seen:
-        return self._region._look(self._mangled, self._key, self._lifetime)
+        return self._binding.look(self._mangled, self._key, self._lifetime)
 
     def begin(self) -> None:
-        self._begun = Begin(self._region.region_invalidator)
-        self._guard = begin_fill(self._region, self._mangled)
+        self._begun = Begin(self._binding.invalidator)
+        self._guard = begin_fill(self._binding, self._mangled)
 
-    def create(self) -> Any:
-        return made(self._region, self._key, self._lifetime, self._make)
+    def create(self) -> Steps:
+        refuse_without_lifetime(self._binding, self._lifetime)
+        began = time.monotonic()
+        value = yield Create(self._make)
+        log_duration(began, self._key)
+        return value
 
-    def alone(self) -> Any:
-        self._region.mishaps.created_alone()
-        return self.create()
+    def create_unlocked(self) -> Steps:
+        self._binding.counters.created_unlocked()
+        return (yield from self.create())
 
-    def keep(self, value: Any) -> bool:
+    def store(self, value: Any) -> bool:
         if value is NO_VALUE or (self._should_cache and not self._should_cache(value)):
             return False
-        storage, fills = self._region._storage, self._fills
-        ready = packed(storage, self._key, value, fills.begun.created)
+        value_io, fills = self._binding.value_io, self._fills
+        ready = packed(value_io, self._key, value, fills.begun.created)
         try:
-            with filling(self._region, fills):
-                storage.write(self._mangled, ready)
+            with filling(self._binding, fills):
+                value_io.write(self._mangled, ready)
         except ValueTooLarge as error:
-            self._region.mishaps.too_large(self._key, error)
+            self._binding.counters.too_large(self._key, error)
             return False
         return was_stored(self._guard)
 
     @property
     def _fills(self) -> Fills:
-        assert self._begun is not None  # begin() comes before all that asks
+        assert self._begun is not None  # the protocol calls begin() before it calls anything that asks
         return Fills({self._mangled: self._guard}, self._begun)
 
     def end(self) -> None:
@@ -86,18 +101,17 @@ class Creation:
             self._guard.close()
 
     def _in_background(self, mutex: Any) -> None:
-        creator = self._announcing()
-        run = self._region.async_creation_runner
-        assert run is not None  # else `background` is None, and nobody comes here
-        run_in_background(lambda held: run(self._region, self._key, creator, held), mutex, self._end_there)
+        creator, run = self._announcing(), self._runner
+        assert run is not None  # else `background` is None, and the protocol does not come here
+        run_in_background(lambda held: run(creator, held), mutex, self._end_there)
 
     def _announcing(self) -> Callable[[], Any]:
-        """The creator for a runner: the set that follows it, in the same thread, is the fill."""
+        """Return the creator for a runner: the set that follows it, in the same thread, is the fill."""
 
         @functools.wraps(self._creator)
         def create_and_announce() -> Any:
             value = self._make()
-            current_fill.set((self._region.actual_backend, self._fills))
+            current_fill.set((self._binding.store, self._fills))
             return value
 
         return create_and_announce
@@ -110,78 +124,28 @@ class Creation:
         return self._guard is None or bool(self._guard.outcome)
 
 
-class Fills(dict[KeyType, FillGuard]):
-    """The guards of what was created, by the mangled keys, and when its creation began.
-
-    :ivar keys_begun: all the keys; a store without guards has none for them.
-    """
-
-    def __init__(self, guards: Mapping[KeyType, FillGuard | None], begun: Begin) -> None:
-        super().__init__((key, guard) for key, guard in guards.items() if guard is not None)
-        self.begun, self.keys_begun = begun, frozenset(guards)
-
-
-def created_now(region: CacheRegion, keys: Iterable[KeyType]) -> float:
-    """Return the time that a value gets which is stored now; that of a fill may be the time of its begin.
-
-    :param keys: the mangled keys.
-    """
-    fill = current_fill.get()
-    if fill is None or not isinstance(fill[1], Fills) or fill[0] is not region.actual_backend:
-        return time.time()
-    return time.time() if fill[1].keys_begun.isdisjoint(keys) else fill[1].begun.created
-
-
-def was_stored(guard: FillGuard | None) -> bool:
-    """Return whether a write under a guard has stored the value; one that the store was not shown counts as done."""
-    return guard is None or guard.outcome is not False
-
-
-def begin_fill(region: CacheRegion, mangled: KeyType) -> FillGuard | None:
-    """The store's guard for what is about to be created; None: it has no guards."""
-    begin = getattr(region.actual_backend, "begin_fill", None)
-    guard: FillGuard | None = begin(mangled) if begin else None
-    return guard
-
-
-@contextmanager
-def filling(region: CacheRegion, fills: Fills) -> Iterator[None]:
-    """Let the store know that a write of one of these keys is now the fill, and not just a set."""
-    before = current_fill.get()
-    try:
-        current_fill.set((region.actual_backend, fills))
-        yield
-    finally:
-        current_fill.set(before)
-
-
-def made(region: CacheRegion, subject: Any, lifetime: float | None, make: Callable[[], T]) -> T:
-    """What a creator makes, with a word in the log on how long it took.
+def made(binding: Binding, subject: Any, lifetime: float | None, make: Callable[[], T]) -> T:
+    """Return what a creator makes, and log how long it took.
 
     :param subject: the key, or the keys.
     """
-    refuse_without_lifetime(region, lifetime)
+    refuse_without_lifetime(binding, lifetime)
     began = time.monotonic()
     value = make()
-    tell_how_long(began, subject)
+    log_duration(began, subject)
     return value
 
 
-def refuse_without_lifetime(region: CacheRegion, lifetime: float | None) -> None:
+def refuse_without_lifetime(binding: Binding, lifetime: float | None) -> None:
     """Raise if a soft invalidation is in force and nothing says how long what it made stale may be served."""
-    if lifetime is None and region.region_invalidator.was_soft_invalidated():
+    if lifetime is None and binding.invalidator.was_soft_invalidated():
         raise no_expiration_time()
 
 
-def tell_how_long(began: float, subject: Any) -> None:
-    """Log what a creation took.
+def log_duration(began: float, subject: Any) -> None:
+    """Log how long a creation took.
 
     :param began: on the monotonic clock.
     """
     took = {"seconds": time.monotonic() - began, "keys": keys.repr_obj(subject)}
     log.debug("Cache value generated in %(seconds).3f seconds for key(s): %(keys)r", took)
-
-
-def no_expiration_time() -> DogpileCacheException:
-    """Stale until when?  A soft invalidation needs to know."""
-    return DogpileCacheException("Non-None expiration time required for soft invalidation")

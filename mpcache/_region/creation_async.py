@@ -1,7 +1,7 @@
-"""The dogpile lock for coroutines: whoever waits lets the loop go on, and occupies no thread.
+"""The driver for coroutines: carries out the steps of :mod:`mpcache.lock` without blocking the event loop.
 
-Leans on creation, and on asyncio, so that it is imported by those only who need it.  The protocol is that of
-:func:`mpcache.lock.elect`; who waits asks again after 1 to 20 ms.
+Depends on creation and refresh, and on asyncio, so that it is imported only where it is needed.  A coroutine that waits
+tries again after 1 to 20 ms, and occupies no thread.
 """
 
 from __future__ import annotations
@@ -10,108 +10,76 @@ import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakValueDictionary
 
-from mpcache._region.creation import Creation, refuse_without_lifetime, tell_how_long
-from mpcache._region.refresh import Refresh, is_of_several
-from mpcache.api import Freshness, KeyType, Outcome
-from mpcache.exception import DeadlockError
-from mpcache.lock import Seen, abandon, adapt, let_go, owned, too_late
-
-if TYPE_CHECKING:
-    from mpcache.region import CacheRegion
+from mpcache._region.binding import FRESH, Binding
+from mpcache._region.creation import Creation
+from mpcache._region.holding import abandon, adapt
+from mpcache._region.refresh import Renewal
+from mpcache.api import KeyType, Outcome
+from mpcache.lock import Create, Steps, Wait, elect, renew
 
 _POLL_FIRST, _POLL_LAST = 0.001, 0.020
 
 
 async def get_or_create(
-    region: CacheRegion,
+    binding: Binding,
     key: KeyType,
     creator: Callable[..., Awaitable[Any]],
     expiration_time: Any = None,
     should_cache_fn: Callable[[Any], bool] | None = None,
     creator_args: tuple[Sequence[Any], Mapping[str, Any]] | None = None,
 ) -> Any:
-    """What :meth:`.CacheRegion.aget_or_create` awaits."""
-    mangled, lifetime = region._mangled(key), region._lifetime(expiration_time)
-    seen = region._look(mangled, key, lifetime)
-    if seen[1] is Freshness.FRESH:
+    """Do what :meth:`.CacheRegion.aget_or_create` awaits."""
+    mangled, lifetime = binding.mangled(key), binding.lifetime(expiration_time)
+    seen = binding.look(mangled, key, lifetime)
+    if seen[1] is FRESH:
         return seen[0]
     args, kw = creator_args or ((), {})
     make = functools.partial(creator, *args, **kw)
-    work = _AsyncCreation(region, key, mangled, lifetime, creator, make, should_cache_fn)
-    mutex = region._mutex(mangled)
+    work = Creation(binding, key, mangled, lifetime, creator, make, should_cache_fn)
+    mutex = _InLoop(binding.mutex(mangled))
+    return await run(elect(work, mutex, binding.creation_wait, seen), mutex)
+
+
+async def refresh(
+    binding: Binding, key: KeyType, create: Callable[[], Awaitable[Any]], store: Callable[[KeyType, Any], None]
+) -> Any:
+    """Do what :func:`mpcache._region.refresh.refresh` does, with a creator that is awaited."""
+    work = Renewal(binding, key, create, store)
+    mutex = _InLoop(work.new_mutex())
+    return await run(renew(work, mutex, binding.creation_wait), mutex)
+
+
+async def run(steps: Steps, mutex: Any) -> Any:
+    """Carry out the steps, and return the value; also if this task is cancelled, nothing stays held."""
     try:
-        return await _elect(work, mutex, region.creation_wait, seen)
+        return await _carry_out(steps)
     except BaseException:
-        abandon(mutex)
+        try:
+            steps.close()
+        finally:
+            abandon(mutex)
         raise
 
 
-async def refresh(region: CacheRegion, key: KeyType, create: Callable[[], Awaitable[Any]]) -> Any:
-    """As :func:`mpcache._region.refresh.refresh`, with a creator that is awaited."""
-    work = Refresh(region, key)
-    try:
-        work.held = await _hold(work.mutex, region.creation_wait)
-        work.begin()
-        value = await create()
-        work.store(value)
-        return value
-    finally:
-        try:
-            work.end()
-        finally:
-            abandon(work.mutex)
-
-
-async def _hold(mutex: Any, wait: float | None) -> bool:
-    """Wait for the mutex; False: this task holds it."""
-    deadline = None if wait is None else time.monotonic() + wait
+async def _carry_out(steps: Steps) -> Any:
+    resume: Callable[[Any], Wait | Create] = steps.send
+    answer: Any = None
     while True:
         try:
-            outcome = await _contend(mutex, deadline)
-        except DeadlockError as error:
-            if is_of_several(error):
-                raise
-            return False
-        if outcome is Outcome.ACQUIRED:
-            return True
-        if outcome is Outcome.TIMEOUT:
-            raise too_late(mutex, wait)
-
-
-class _AsyncCreation(Creation):
-    """The Work of one whose creator is awaited."""
-
-    async def create(self) -> Any:
-        refuse_without_lifetime(self._region, self._lifetime)
-        began = time.monotonic()
-        value = await self._make()
-        tell_how_long(began, self._key)
-        return value
-
-
-async def _elect(work: _AsyncCreation, mutex: Any, wait: float | None, seen: Seen) -> Any:
-    value, worth = seen
-    deadline = None if wait is None else time.monotonic() + wait
-    lock = adapt(mutex)
-    while worth is Freshness.ABSENT:
-        outcome = await _contend(mutex, deadline)
-        if outcome is Outcome.ACQUIRED:
-            return await _make(work, lock)
-        value, worth = work.look()
-        if worth is Freshness.ABSENT and outcome is Outcome.TIMEOUT:
-            raise too_late(mutex, wait)
-        if worth is Freshness.ABSENT and outcome is Outcome.UNSTORED:
-            return await (_make(work, lock) if lock.acquire(False) else work.alone())
-    if worth is Freshness.STALE and lock.acquire(False):
-        return await _make(work, lock)
-    return value
+            step = resume(answer)
+        except StopIteration as end:
+            return end.value
+        try:
+            resume, answer = steps.send, await (step.make() if isinstance(step, Create) else step.mutex.wait(step.left))
+        except BaseException as error:
+            resume, answer = steps.throw, error
 
 
 class _Turn:
-    """One creation in this process; whoever waits for it learns here that nothing was stored."""
+    """One creation in this process.  A coroutine that waits for it learns here that nothing was stored."""
 
     __slots__ = ("__weakref__", "unstored")
 
@@ -120,51 +88,56 @@ class _Turn:
 
 
 _turns: WeakValueDictionary[Any, _Turn] = WeakValueDictionary()
+"""The creations of coroutines that are under way, by the subjects of their mutexes."""
 
 
-async def _contend(mutex: Any, deadline: float | None) -> Outcome:
-    pause, turn = _POLL_FIRST, None
-    while (outcome := _attempt(mutex)) is Outcome.TIMEOUT:
-        left = _POLL_LAST if deadline is None else deadline - time.monotonic()
-        if left <= 0:
-            break
-        turn = turn or _turns.get(_subject(mutex))
-        await asyncio.sleep(min(pause, left))
-        if turn is not None and turn.unstored:
-            return Outcome.UNSTORED
-        pause = min(pause * 1.5, _POLL_LAST)
-    return outcome
+class _InLoop:
+    """A mutex as the protocol of a coroutine gets it: waiting for it is awaited."""
 
+    def __init__(self, mutex: Any) -> None:
+        self._mutex, self._turn = adapt(mutex), _Turn()
+        subject = getattr(mutex, "_subject", None)
+        self._subject = object() if subject is None else subject()
+        self._tries = hasattr(mutex, "contend")
 
-def _subject(mutex: Any) -> Any:
-    subject = getattr(mutex, "_subject", None)
-    return object() if subject is None else subject()
+    def acquire(self, wait: bool) -> bool:
+        """Try to take the mutex."""
+        taken = bool(self._mutex.acquire(False))
+        if taken:
+            _turns[self._subject] = self._turn
+        return taken
 
+    def release(self, stored: bool) -> None:
+        """Release it; tell the coroutines that wait whether a value was stored."""
+        self._turn.unstored = not stored
+        self._mutex.release(stored)
 
-def _attempt(mutex: Any) -> Outcome:
-    """One try; a mutex of ours says so if this very task has the key, and would wait for itself."""
-    if hasattr(mutex, "contend"):
-        outcome: Outcome = mutex.contend(0.0)
+    async def wait(self, left: float | None) -> Outcome:
+        """Try until the mutex is taken, its holder has stored nothing, or the time is over."""
+        deadline = None if left is None else time.monotonic() + left
+        pause, turn = _POLL_FIRST, None
+        while (outcome := self._attempt()) is Outcome.TIMEOUT:
+            left = _POLL_LAST if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                break
+            turn = turn or _turns.get(self._subject)
+            await asyncio.sleep(min(pause, left))
+            if turn is not None and turn.unstored:
+                return Outcome.UNSTORED
+            pause = min(pause * 1.5, _POLL_LAST)
         return outcome
-    return Outcome.ACQUIRED if mutex.acquire(False) else Outcome.TIMEOUT
 
+    def _attempt(self) -> Outcome:
+        """Try once; a mutex of mpcache raises if this very task has the key, and would wait for itself."""
+        if not self._tries:
+            return Outcome.ACQUIRED if self.acquire(False) else Outcome.TIMEOUT
+        outcome: Outcome = self._mutex.contend(0.0)
+        if outcome is Outcome.ACQUIRED:
+            _turns[self._subject] = self._turn
+        return outcome
 
-async def _make(work: _AsyncCreation, mutex: Any) -> Any:
-    """Hold the mutex, look again, make the value, store it, let go: also if this task is cancelled meanwhile."""
-    stored, turn = True, _Turn()
-    try:
-        work.begin()
-        value, worth = work.look()
-        if worth is Freshness.FRESH:
-            return value
-        _turns[_subject(mutex)] = turn
-        value = await work.create()
-        stored = False
-        stored = owned(mutex) and work.keep(value)
-        return value
-    finally:
-        turn.unstored = not stored
-        try:
-            work.end()
-        finally:
-            let_go(mutex, stored)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._mutex, name)
+
+    def __repr__(self) -> str:
+        return repr(self._mutex)

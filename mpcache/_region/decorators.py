@@ -12,12 +12,9 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from mpcache._keys.arguments import Call
-from mpcache._region.decorated import UNCACHED, Bound, Decorated, Keys, Options, Recipe
+from mpcache._region.decorated import UNCACHED, Bound, Decorated, Keys, Options, Recipe, Region
 from mpcache._region.refresh import refresh
 from mpcache.api import NO_VALUE, NoValueType
-
-if TYPE_CHECKING:
-    from mpcache.region import CacheRegion
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -48,7 +45,7 @@ class Decorator(Protocol):
     def __call__(self, fn: Callable[P, R], /) -> CachedFunction[P, R]: ...
 
 
-def decorator(region: CacheRegion, options: Options, key_generator: Any) -> Decorator:
+def decorator(region: Region, options: Options, key_generator: Any) -> Decorator:
     """See :meth:`.CacheRegion.cache_on_arguments`."""
     kinds = CachedFunction, AsyncCachedFunction
     made: Decorator = Recipe(region, options.checked(), key_generator, kinds).function()
@@ -120,8 +117,9 @@ class CachedFunction(Cached[P, R], Generic[P, R]):
         missing = None if kw else self._arguments.missing.get(len(args))
         given: Call = self._arguments.bind(args, kw) if missing is None else (args + missing, kw)
         value: Any
-        if region._recall is not None and self._fast is not None and not given[1]:
-            value = region._recall(self._start, self._fast, given[0], expires)
+        fast_call = region.access.call
+        if fast_call is not None and self._fast is not None and not given[1]:
+            value = fast_call(self._start, self._fast, given[0], expires)
             if value is not NotImplemented and value is not NO_VALUE:
                 return value  # type: ignore[no-any-return]
         return self._created(self._keys_for(given[0]), self._fn, given, expires)
@@ -130,8 +128,9 @@ class CachedFunction(Cached[P, R], Generic[P, R]):
         """Call it bound: the first argument is the object of a method."""
         region, keys, expires = self._region, self._bound, self._lifetime()
         given = self._arguments.bind(args, kw)
-        if region._recall is not None and keys.fast is not None and not given[1]:
-            value = region._recall(keys.start, keys.fast, given[0], expires)
+        fast_call = region.access.call
+        if fast_call is not None and keys.fast is not None and not given[1]:
+            value = fast_call(keys.start, keys.fast, given[0], expires)
             if value is not NotImplemented and value is not NO_VALUE:
                 return value  # type: ignore[no-any-return]
         return self._created(keys, getattr(self._fn, "_as_method", self._fn), given, expires)
@@ -158,7 +157,8 @@ class CachedFunction(Cached[P, R], Generic[P, R]):
         key = self._key_for(keys, given)
         if key is UNCACHED:
             return self._fn(*given[0], **given[1])  # type: ignore[no-any-return]
-        value: R = refresh(self._region, key, functools.partial(self._fn, *given[0], **given[1]))
+        region, create = self._region, functools.partial(self._fn, *given[0], **given[1])
+        value: R = refresh(region.access.binding, key, create, region.set)
         return value
 
     @overload
@@ -281,7 +281,9 @@ class AsyncCachedFunction(Cached[P, T], Generic[P, T]):
 
         key = self._key_for(keys, given)
         create = functools.partial(self._fn, *given[0], **given[1])
-        value: T = await (create() if key is UNCACHED else refresh(self._region, key, create))
+        if key is UNCACHED:
+            return await create()  # type: ignore[no-any-return]
+        value: T = await refresh(self._region.access.binding, key, create, self._region.set)
         return value
 
     @overload

@@ -1,102 +1,80 @@
 """Create values again, whatever is stored, and store them: what refresh() of a decorated function does.
 
-Depends on creation and multi.  It is a creation like any other: the key's mutex is held meanwhile, and a change of the
-key refuses the fill.  A creation that is under way is waited for, since its value may be the older.
+Depends on creation_multi and lock.  It is a creation like any other: the key's mutex is held meanwhile, and a change of
+the key refuses the fill.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from mpcache._region.creation import Fills, begin_fill, filling, was_stored
+from mpcache._region.binding import ABSENT, Binding
 from mpcache._region.creation_multi import MOST, Claim, Claims
-from mpcache.api import KeyType, Outcome
+from mpcache._region.fills import Fills, begin_fill, filling, was_stored
+from mpcache._region.holding import adapt, owned, too_late
+from mpcache.api import NO_VALUE, KeyType, Outcome
 from mpcache.exception import DeadlockError
 from mpcache.invalidation import Begin
-from mpcache.lock import abandon, adapt, let_go, owned, too_late
-
-if TYPE_CHECKING:
-    from mpcache.region import CacheRegion
+from mpcache.lock import Create, Seen, Steps, is_of_several, renew, run
 
 
-class Refresh:
-    """The refresh of one key: ``held`` is set, then come begin(), store() and, whatever happens, end().
+class Renewal:
+    """The Work (see :mod:`mpcache.lock`) of one refresh, for threads and coroutines alike.
 
-    :ivar held: whether the mutex was taken; not if this task holds it, so that the refresh is a part of its creation.
+    :param make: calls the creator.
+    :param store: ``(key, value)``: the region's set().
     """
 
-    def __init__(self, region: CacheRegion, key: KeyType) -> None:
-        self._region, self._key, self._mangled = region, key, region._mangled(key)
-        self.mutex = adapt(region._mutex(self._mangled))
-        self.held, self._stored = False, True
-        self._fills = Fills({}, Begin(region.region_invalidator))
+    background = None
+
+    def __init__(
+        self, binding: Binding, key: KeyType, make: Callable[[], Any], store: Callable[[KeyType, Any], None]
+    ) -> None:
+        self._binding, self._key, self._make, self._store = binding, key, make, store
+        self._mangled = binding.mangled(key)
+        self._fills = Fills({}, Begin(binding.invalidator))
+
+    def new_mutex(self) -> Any:
+        """Return a mutex for the key."""
+        return self._binding.mutex(self._mangled)
+
+    def look(self) -> Seen:
+        return NO_VALUE, ABSENT  # whatever is stored
 
     def begin(self) -> None:
-        """Note that the creation begins now."""
-        begun = Begin(self._region.region_invalidator)
-        self._fills = Fills({self._mangled: begin_fill(self._region, self._mangled)}, begun)
+        begun = Begin(self._binding.invalidator)
+        self._fills = Fills({self._mangled: begin_fill(self._binding, self._mangled)}, begun)
 
-    def store(self, value: Any) -> None:
-        """Store what was created.  Raises what region.set() raises."""
-        self._stored = False
-        if not self.held or owned(self.mutex):
-            with filling(self._region, self._fills):
-                self._region.set(self._key, value)
-            self._stored = was_stored(self._fills.get(self._mangled))
+    def create(self) -> Steps:
+        return (yield Create(self._make))
+
+    create_unlocked = create
+
+    def store(self, value: Any) -> bool:
+        with filling(self._binding, self._fills):
+            self._store(self._key, value)
+        return was_stored(self._fills.get(self._mangled))
 
     def end(self) -> None:
-        """Give back the guard and the mutex; those who wait for the value learn whether there is one."""
-        try:
-            for guard in self._fills.values():
-                guard.close()
-        finally:
-            if self.held:
-                let_go(self.mutex, self._stored)
+        for guard in self._fills.values():
+            guard.close()
 
 
-def is_of_several(error: DeadlockError) -> bool:
-    """Return whether it is a circle of tasks, rather than a task that asks for what it holds itself."""
-    return hasattr(error, "cycle")
-
-
-def refresh(region: CacheRegion, key: KeyType, create: Callable[[], Any]) -> Any:
+def refresh(
+    binding: Binding, key: KeyType, create: Callable[[], Any], store: Callable[[KeyType, Any], None]
+) -> Any:
     """Create a value now, and store it unless its key is changed meanwhile; return it.
 
+    :param store: the region's set().
     :raises LockTimeout: a creation that is under way did not come to an end within ``creation_wait``.
     :raises DeadlockError: its creator waits in turn for what this task holds.
     :raises CantSerializeException, ValueTooLarge: as ``region.set``.
     """
-    work = Refresh(region, key)
-    try:
-        work.held = work.mutex.acquire(False) or _wait(work.mutex, region.creation_wait)
-        work.begin()
-        value = create()
-        work.store(value)
-        return value
-    finally:
-        try:
-            work.end()
-        finally:
-            abandon(work.mutex)
-
-
-def _wait(mutex: Any, wait: float | None) -> bool:
-    """Wait for the mutex; False: this task holds it."""
-    deadline = None if wait is None else time.monotonic() + wait
-    while True:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        try:
-            outcome = mutex.contend(left)
-        except DeadlockError as error:
-            if is_of_several(error):
-                raise
-            return False
-        if outcome is Outcome.ACQUIRED:
-            return True
-        if outcome is Outcome.TIMEOUT or left == 0:
-            raise too_late(mutex, wait)
+    work = Renewal(binding, key, create, store)
+    mutex = adapt(work.new_mutex())
+    return run(renew(work, mutex, binding.creation_wait), mutex)
 
 
 class ManyRefresh(Claims):
@@ -107,12 +85,19 @@ class ManyRefresh(Claims):
 
     :param keys: in the order in which the creator gets them; one may come twice.
     :param create: ``keys -> values``, in their order.
+    :param store: ``{key: value}``: the region's set_multi().
     """
 
-    def __init__(self, region: CacheRegion, keys: Sequence[KeyType], create: Callable[..., Sequence[Any]]) -> None:
-        super().__init__(region)
-        self._keys, self._create = keys, create
-        self._mangled = {key: region._mangled(key) for key in keys}
+    def __init__(
+        self,
+        binding: Binding,
+        keys: Sequence[KeyType],
+        create: Callable[..., Sequence[Any]],
+        store: Callable[[Mapping[KeyType, Any]], None],
+    ) -> None:
+        super().__init__(binding)
+        self._keys, self._create, self._store = keys, create, store
+        self._mangled = {key: binding.mangled(key) for key in keys}
 
     def run(self) -> list[Any]:
         """Return the values, in the order of the keys.  Raises what :func:`refresh` raises."""
@@ -133,21 +118,21 @@ class ManyRefresh(Claims):
             return values
         finally:
             try:
-                self._let_go()
+                self._release_all()
             finally:
-                self._let_go()  # what an exception that arrived within the first time has left
+                self._release_all()  # what an exception that arrived within the first time has left
 
     def _hold(self, keys: list[KeyType]) -> None:
         own: set[KeyType] = set()
         while busy := next((key for key in keys if key not in own and not self._take(key)), None):
-            self._let_go()
+            self._release_all()
             if self._is_own(busy):
                 own.add(busy)
         for key in own:  # the refresh is a part of its creation, and has nothing to release
             self._claims[key] = Claim(None)
 
     def _is_own(self, key: KeyType) -> bool:
-        """Wait until the key's holder has let go; whether this task is its holder."""
+        """Wait until the key's holder has released it; return whether this task is its holder."""
         claim = self._claims[key] = Claim(self._mutex(key))
         left = self._left()
         try:
@@ -157,8 +142,8 @@ class ManyRefresh(Claims):
                 raise
             return True
         if outcome is Outcome.TIMEOUT or (left == 0 and outcome is not Outcome.ACQUIRED):
-            raise too_late(claim.mutex, self._region.creation_wait)
-        self._let_go()
+            raise too_late(claim.mutex, self._binding.creation_wait)
+        self._release_all()
         return False
 
     def _publish(self, values: dict[KeyType, Any]) -> None:
@@ -166,7 +151,7 @@ class ManyRefresh(Claims):
         for claim in claims.values():
             claim.stored = False
         mine = {key: values[key] for key, claim in claims.items() if not claim.held or owned(claim.mutex)}
-        with filling(self._region, self._fills(claims)):
-            self._region.set_multi(mine)
+        with filling(self._binding, self._fills(claims)):
+            self._store(mine)
         for key in mine:
             claims[key].stored = was_stored(claims[key].guard)

@@ -142,7 +142,7 @@ class ShmBackend(BytesBackend):
         nothing: list[Record | None] = [None] * len(keys)
         return self._read(lambda space: space.get_multi(list(map(stored_name, keys))), nothing)
 
-    def shortcut(self, serializer: Any, deserializer: Any, mangler: Any, lifetime: Any) -> Shortcut | None:
+    def fast_path(self, serializer: Any, deserializer: Any, mangler: Any, lifetime: Any) -> Shortcut | None:
         """What gets and sets in one call each, for a region with these; None: there is only the long way."""
         mine = type(self)
         if mine is not ShmBackend or serializer is not mine.serializer or deserializer is not mine.deserializer:

@@ -411,7 +411,7 @@ def test_what_is_created_under_another_mutex_is_stored(region: Any, key: str) ->
     for arguments in ({}, {"distributed_lock": False}, {"namespace": "n"}):
         ours = region(**arguments, configure={"mutex": "shm"})
         guard = ours.backend.begin_fill(key)
-        with filling(ours, {key: guard}):
+        with filling(ours.binding, {key: guard}):
             ours.set(key, "made")
         assert guard.outcome is True
         assert ours.get_or_create(key, lambda: "again") == "made"
