@@ -156,13 +156,11 @@ class CacheRegion(Configurable):
 
     def delete(self, key: KeyType) -> None:
         """Delete a value, also one that is not there."""
-        binding = self.binding
-        binding.backend.delete(binding.mangled(key))
+        reference_path.delete(self.binding, key)
 
     def delete_multi(self, keys: Iterable[KeyType]) -> None:
         """Do :meth:`delete` for many keys."""
-        binding = self.binding
-        binding.backend.delete_multi([binding.mangled(key) for key in keys])
+        reference_path.delete_multi(self.binding, keys)
 
     def invalidate(self, hard: bool = True) -> None:
         """Let whatever was stored until now count as absent; with ``hard=False`` as stale.

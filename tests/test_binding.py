@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,3 +115,39 @@ def test_without_a_configuration_each_use_says_so() -> None:
     ):
         with pytest.raises(RegionNotConfigured, match="'mine', not configured"):
             use()
+
+
+CALLS: dict[str, Any] = {
+    "get": lambda region, key: region.get(key),
+    "get_multi": lambda region, key: region.get_multi(["a", key]),
+    "get_value_metadata": lambda region, key: region.get_value_metadata(key),
+    "set": lambda region, key: region.set(key, 1),
+    "set_multi": lambda region, key: region.set_multi({"a": 1, key: 2}),
+    "set NO_VALUE": lambda region, key: region.set(key, NO_VALUE),
+    "delete": lambda region, key: region.delete(key),
+    "delete_multi": lambda region, key: region.delete_multi(["a", key]),
+    "get_or_create": lambda region, key: region.get_or_create(key, lambda: 1),
+    "get_or_create_multi": lambda region, key: region.get_or_create_multi([key], lambda *keys: [1]),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("store", ["mpcache.shm", "mpcache.dbm"])
+def test_a_key_of_a_wrong_type_is_named_with_its_region(store: str, call: Any, tmp_path: Path) -> None:
+    arguments = {"name": None, "size": "4MB"} if store == "mpcache.shm" else {"filename": str(tmp_path / "file")}
+    region = mpcache.make_region("mine").configure(store, arguments=arguments)
+    with pytest.raises(TypeError, match=r"^key 7 of region 'mine': .*str or bytes"):
+        call(region, 7)
+
+
+def test_a_key_of_a_wrong_type_in_a_region_without_a_name() -> None:
+    region = mpcache.make_region().configure("mpcache.memory")
+    with pytest.raises(TypeError, match=r"^key \[1\] of a region without a name: unhashable"):
+        region.get([1])  # type: ignore[arg-type]
+
+
+def test_a_type_error_that_is_not_about_the_key_is_left_alone() -> None:
+    region = mpcache.make_region("mine").configure("mpcache.memory")
+    region.backend.get = lambda key: 1 + None  # type: ignore[operator]
+    with pytest.raises(TypeError, match=r"^unsupported operand"):
+        region.get("k")

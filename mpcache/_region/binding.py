@@ -32,6 +32,7 @@ _PLAIN_TIMES = (int, float, type(None))
 class Binding(NamedTuple):
     """The parts of a configured region.
 
+    :ivar name: the region's, for messages.
     :ivar backend: the store, or the outermost proxy before it.
     :ivar store: the store itself.
     :ivar value_io: the way of values to and from the backend.
@@ -45,6 +46,7 @@ class Binding(NamedTuple):
     :ivar counters: non-fatal errors.
     """
 
+    name: str | None
     backend: Any
     store: Any
     value_io: ValueIO
@@ -78,7 +80,20 @@ class Binding(NamedTuple):
 
     def look(self, mangled: KeyType, key: KeyType, lifetime: float | None) -> tuple[Any, Freshness]:
         """Return the stored value, and what it is worth to a task that may create the next one."""
-        return self.worth(key, self.value_io.read(mangled), lifetime)
+        try:
+            found = self.value_io.read(mangled)
+        except TypeError as error:
+            self.name_key(error, key)
+            raise
+        return self.worth(key, found, lifetime)
+
+    def name_key(self, error: TypeError, *keys: Any) -> None:
+        """Add the region and the key to the error of a store that was given something else than text for a key."""
+        for key in keys:
+            if not isinstance(key, (str, bytes)):
+                region = "a region without a name" if self.name is None else f"region {self.name!r}"
+                error.args = (f"key {key!r} of {region}: {error}",)
+                return
 
     def worth(self, key: KeyType, found: Found | NoValueType, lifetime: float | None) -> tuple[Any, Freshness]:
         """Return a value that was found, and whether it is fresh, stale or absent.

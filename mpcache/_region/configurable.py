@@ -141,6 +141,7 @@ class Configurable:
             return
         backend, strategy, counters = state["backend"], state["_invalidator"], state["counters"]
         binding = Binding(
+            name=self.name,
             backend=backend,
             store=chain_of(backend)[-1],
             value_io=value_io_for(backend, state["serializer"], state["deserializer"], counters),

@@ -173,7 +173,11 @@ class ManyCreation(Claims):
         looked_for = list(keys)
         if not looked_for:
             return
-        found = self._binding.value_io.read_multi([self._mangled[key] for key in looked_for])
+        try:
+            found = self._binding.value_io.read_multi([self._mangled[key] for key in looked_for])
+        except TypeError as error:
+            self._binding.name_key(error, *looked_for)
+            raise
         for key, one in zip(looked_for, found, strict=True):
             value, worth = self._binding.worth(key, one, self._lifetime)
             self._stale.pop(key, None)

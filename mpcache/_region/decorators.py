@@ -193,20 +193,20 @@ class BoundToObject(Bound, Generic[P, R]):
 
     def get(self, /, *args: P.args, **kw: P.kwargs) -> R | NoValueType:
         """As :meth:`Cached.get`."""
-        value: R | NoValueType = self.__func__._get(self.__func__._bound, self._received(args, kw))
+        value: R | NoValueType = self.__func__._get(self._bound, self._received(args, kw))
         return value
 
     def set(self, value: R, /, *args: P.args, **kw: P.kwargs) -> None:
         """As :meth:`Cached.set`."""
-        self.__func__._set(self.__func__._bound, value, self._received(args, kw))
+        self.__func__._set(self._bound, value, self._received(args, kw))
 
     def invalidate(self, /, *args: P.args, **kw: P.kwargs) -> None:
         """As :meth:`Cached.invalidate`."""
-        self.__func__._invalidate(self.__func__._bound, self._received(args, kw))
+        self.__func__._invalidate(self._bound, self._received(args, kw))
 
     def key(self, /, *args: P.args, **kw: P.kwargs) -> str:
         """As :meth:`Cached.key`."""
-        key: str = self.__func__._bound.of(*self._received(args, kw))
+        key: str = self._bound.of(*self._received(args, kw))
         return key
 
     def _received(self, args: tuple[Any, ...], kw: dict[str, Any]) -> Call:
@@ -214,7 +214,7 @@ class BoundToObject(Bound, Generic[P, R]):
 
         Programs for dogpile.cache, which drops the first argument here, give something in the object's place.
         """
-        bind, bound, without = self.__func__._arguments, (self.__self__, *args), (self.__self__, *args[1:])
+        bind, bound, without = self._arguments, (self.__self__, *args), (self.__self__, *args[1:])
         readings = (without, bound) if args and (args[0] is None or args[0] is self.__self__) else (bound, without)
         fitting = (reading for reading in readings[: 1 + bool(args)] if bind.fit(reading, kw))
         given: Call = bind.bind(next(fitting, bound), kw)
@@ -232,7 +232,7 @@ class CachedMethod(BoundToObject[P, R], Generic[P, R]):
 
     def refresh(self, /, *args: P.args, **kw: P.kwargs) -> R:
         """As :meth:`CachedFunction.refresh`."""
-        value: R = self.__func__._refresh(self.__func__._bound, self._received(args, kw))
+        value: R = self.__func__._refresh(self._bound, self._received(args, kw))
         return value
 
 
@@ -322,7 +322,7 @@ class AsyncCachedMethod(BoundToObject[P, T], Generic[P, T]):
 
     async def refresh(self, /, *args: P.args, **kw: P.kwargs) -> T:
         """As :meth:`AsyncCachedFunction.refresh`."""
-        value: T = await self.__func__._refresh(self.__func__._bound, self._received(args, kw))
+        value: T = await self.__func__._refresh(self._bound, self._received(args, kw))
         return value
 
 

@@ -236,8 +236,8 @@ class CachedManyMethod(Bound, Generic[P, R, V]):
 
     def key(self, /, *args: P.args, **kw: P.kwargs) -> list[str]:
         """As :meth:`CachedManyFunction.key`."""
-        given = self.__func__._arguments.bind((self.__self__, *args), kw)
-        return list(self.__func__._bound.of(*given))
+        given = self._arguments.bind((self.__self__, *args), kw)
+        return list(self._bound.of(*given))
 
     def refresh(self, /, *args: P.args, **kw: P.kwargs) -> R:
         """As :meth:`CachedManyFunction.refresh`."""

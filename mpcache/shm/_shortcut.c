@@ -93,10 +93,11 @@ static int key_in(Space *space, const name_of_key *name, mpc_key *key)
     return 0;
 }
 
-/* A key that the engine cannot keep goes the long way, which has a name for it (names.py). */
+/* A key that the engine cannot keep goes the long way, which has a name for it (names.py), or for the error. */
 PyObject *is_odd_key(void)
 {
-    if (!PyErr_ExceptionMatches(PyExc_ValueError)) /* KeyTooLong, UnicodeEncodeError */
+    /* KeyTooLong, UnicodeEncodeError; not str or bytes */
+    if (!PyErr_ExceptionMatches(PyExc_ValueError) && !PyErr_ExceptionMatches(PyExc_TypeError))
         return NULL;
     PyErr_Clear();
     return Py_NewRef(Py_NotImplemented);
