@@ -8,10 +8,11 @@ BIN     := $(VENV)/bin
 COMMA   := ,
 ENGINE  := $(wildcard mpcache/*.[ch] mpcache/shm/*.[ch] mpcache/shm/core/*.[ch])
 PLAYED_LONGER = tests/processes/test_no_drops.py tests/processes/test_kill_storm.py tests/mutexes/test_file.py tests/mutexes/test_semaphore.py
+C_CODE   = $(ENGINE) $(wildcard tests/shm/*.[ch] tests/shm/fuzz/*.[ch])
 NEAR_C  = $(shell grep -rl mark.engine tests --include='test_*.py')
 RECIPE  := setup.py setup.cfg pyproject.toml
 
-.PHONY: help demo test build lint docs bench stress test-asan fuzz long coverage mutants prove sdist wheel clean
+.PHONY: help demo test build lint format format-check docs bench stress test-asan fuzz long coverage mutants prove sdist wheel clean
 
 help: ## this list
 	@awk -F ' *## ' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -30,9 +31,15 @@ test: build ## all checks and tests; with ARGS, which go to pytest, those tests 
 
 build: $(VENV)/.test ## the engine, in place, warnings being errors
 
-lint: build ## ruff and mypy --strict
+lint: build format-check ## ruff, mypy --strict, and the style of the C
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+format: build ## bring the C to the style of .clang-format
+	$(BIN)/clang-format -i $(C_CODE)
+
+format-check: build ## whether the C has the style of .clang-format
+	$(BIN)/clang-format --dry-run -Werror $(C_CODE)
 
 docs: build ## docs/_build/html/index.html, warnings being errors
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html

@@ -61,7 +61,7 @@ def _space() -> Any:
     file = os.memfd_create("misses")
     os.posix_fallocate(file, 0, SEGMENT)
     _engine.format(file, SEGMENT, 1)
-    space = _engine.Engine(file).space("")
+    space = _engine.Engine(file).namespace("")
     os.close(file)
     return space
 

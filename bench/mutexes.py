@@ -81,7 +81,7 @@ def _multiprocessing_lock(stage: Stage) -> Iterator[Sample]:
 def _engine_lease(stage: Stage) -> Iterator[Sample]:
     from mpcache.shm import segment
 
-    space = segment.attach("lease", "4MB").engine.space("")
+    space = segment.attach("lease", "4MB").engine.namespace("")
 
     def act() -> None:
         lease = space.lease("key", False)

@@ -86,7 +86,7 @@ def _engine(stage: Stage) -> Iterator[Store]:
     store = ShmBackend({"name": "bench-engine", "size": "32MB"})
     short = store.fast_path(store.serializer, store.deserializer, None, None)
     assert short is not None
-    peek, poke = short.peek, short.poke
+    peek, poke = short.fast_get, short.fast_set
     yield Store(get=lambda key: lambda: peek(key, None, False), set=lambda key, value: lambda: poke(key, value, None))
 
 

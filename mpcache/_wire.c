@@ -87,7 +87,8 @@ static int note(PyObject *left, Py_ssize_t index)
     return status;
 }
 
-static int unwire_all(PyObject *wires, double now, double longest, PyObject *const *args, PyObject *values, PyObject *left)
+static int unwire_all(PyObject *wires, double now, double longest, PyObject *const *args, PyObject *values,
+                      PyObject *left)
 {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(wires); i++) { /* loads() may do anything, with the list, too */
         PyObject *wire = Py_NewRef(PyList_GET_ITEM(wires, i));
@@ -143,7 +144,8 @@ static PyObject *writer_to(PyObject *module, PyObject *pieces)
 }
 
 static PyMethodDef functions[] = {
-    {"writer_to", writer_to, METH_O, "A function that appends to a list: see mpcache.codec, which has the same in Python."},
+    {"writer_to", writer_to, METH_O,
+     "A function that appends to a list: see mpcache.codec, which has the same in Python."},
     {"unwire", (PyCFunction)(void (*)(void))unwire, METH_FASTCALL,
      "(wires, now, longest, loads, nothing): see mpcache.codec.unwire, which does the same."},
     {NULL, NULL, 0, NULL},
@@ -157,7 +159,7 @@ static PyModuleDef_Slot slots[] = {
 };
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
+    .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "mpcache._wire",
     .m_doc = "The codec's quick look, in C.",
     .m_size = 0,

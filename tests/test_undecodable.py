@@ -172,7 +172,7 @@ def test_damaged_text(shm: Any, damage: Any, value: Any, deserializer: Any) -> N
     ("raw", "kept"), [(b"\xff", TEXT), (b"1234567", INT), (b"", INT), (b"123456789", INT), (b"x", 77)]
 )
 def test_bytes_that_cannot_be_what_they_are_kept_as(shm: Any, raw: bytes, kept: int) -> None:
-    shm.actual_backend.segment.engine.space("").set("bad", raw, 0.0, -1, 0.0, kept)
+    shm.actual_backend.segment.engine.namespace("").set("bad", raw, 0.0, -1, 0.0, kept)
     check_absent(shm, "bad")
     assert shm.actual_backend.get_serialized("good")
 
@@ -181,7 +181,7 @@ def test_bytes_that_cannot_be_what_they_are_kept_as(shm: Any, raw: bytes, kept: 
 def test_a_deserializer_that_takes_everything_is_not_asked(shm: Any) -> None:
     texts = mpcache.make_region(serializer=str.encode, deserializer=bytes.decode)
     texts.configure("mpcache.shm", arguments={"segment": shm.actual_backend.segment})
-    space = shm.actual_backend.segment.engine.space("")
+    space = shm.actual_backend.segment.engine.namespace("")
     space.set("bad", b"\xff", 0.0, -1, 0.0, TEXT)
     texts.actual_backend.set_serialized("worse", b"no head")
     assert texts.get_multi(["bad", "worse"]) == [NO_VALUE, NO_VALUE]

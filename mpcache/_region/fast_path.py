@@ -44,14 +44,11 @@ class Access:
 
     def __init__(self, binding: Binding, fast: Any, decorated: bool = True) -> None:
         self.binding = binding
-        for name, fast_name in _NAMES.items():
+        for name in ("get", "get_multi", "set", "set_multi"):
             reference = functools.partial(getattr(reference_path, name), binding)
-            setattr(self, name, reference if fast is None else _first_of(getattr(fast, fast_name), reference))
-        self.try_get = None if fast is None else fast.peek
-        self.call = fast.recall if fast is not None and decorated else None
-
-
-_NAMES = {"get": "peek", "get_multi": "peek_multi", "set": "poke", "set_multi": "poke_multi"}
+            setattr(self, name, reference if fast is None else fast.or_else(f"fast_{name}", reference))
+        self.try_get = None if fast is None else fast.fast_get
+        self.call = fast.fast_call if fast is not None and decorated else None
 
 
 def fast_path_of(binding: Binding) -> Any:
@@ -64,9 +61,3 @@ def fast_path_of(binding: Binding) -> Any:
     return offer(value_io.serializer, value_io.deserializer, binding.key_mangler, binding.expiration_time)
 
 
-def _first_of(fast: Callable[..., Any], reference: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*args: Any) -> Any:
-        answer = fast(*args)
-        return reference(*args) if answer is NotImplemented else answer
-
-    return call

@@ -37,9 +37,10 @@ from mpcache.codec import Payload
 from mpcache.exception import SegmentError, SegmentRetired, ValueTooLarge
 from mpcache.invalidation import SharedInvalidation, end_of, is_over
 from mpcache.mutexes.shm import ShmMutex
-from mpcache.shm._engine import Guard, Shortcut, Space
+from mpcache.shm._engine import FastPath, Guard, Namespace
+from mpcache.shm.handle import NamespaceHandle
 from mpcache.shm.names import stored_name
-from mpcache.shm.segment import Place, Segment
+from mpcache.shm.segment import Segment
 
 if TYPE_CHECKING:
     from mpcache.shm._engine import Record
@@ -85,7 +86,7 @@ class ShmBackend(BytesBackend):
         how.setdefault("name", None)
         self._arguments = dict(arguments)
         self._outage = Outage(self, arguments.get("on_error", "miss"))
-        self._place = Place(arguments.get("namespace", ""), arguments.get("segment"), **how)
+        self._place = NamespaceHandle(arguments.get("namespace", ""), arguments.get("segment"), **how)
 
     @property
     def segment(self) -> Segment:
@@ -96,15 +97,15 @@ class ShmBackend(BytesBackend):
         """The arguments that bring another process to the same store."""
         return self._arguments if self.segment.name else self._arguments | {"segment": self.segment}
 
-    def _here(self, act: Callable[[Space], R]) -> R:
+    def _here(self, act: Callable[[Namespace], R]) -> R:
         """Do it; in the segment's successor, if it was removed."""
         for _ in range(SUCCESSORS):
             try:
-                return act(self._place.space)
+                return act(self._place.namespace)
             except SegmentRetired:
                 pass  # and it is forgotten before the next line: its traceback keeps the old mapping alive
             self._place.move()
-        return act(self._place.space)
+        return act(self._place.namespace)
 
     # -- for regions with nothing in between ----------------------------------------------------------
 
@@ -115,15 +116,15 @@ class ShmBackend(BytesBackend):
 
     def _get(self, key: KeyType) -> Record | None:
         try:  # as _read(), without its price
-            return self._place.space.get(stored_name(key))
+            return self._place.namespace.get(stored_name(key))
         except SegmentError:
             return self._read(lambda space: space.get(stored_name(key)), None)
 
-    def _read(self, act: Callable[[Space], R], nothing: R) -> R:
+    def _read(self, act: Callable[[Namespace], R], nothing: R) -> R:
         """Do what may be missed; return nothing while the segment is out of reach."""
         return self._outage.or_default(lambda: self._here(act), nothing)
 
-    def _change(self, act: Callable[[Space], R], dropped: R) -> R:
+    def _change(self, act: Callable[[Namespace], R], dropped: R) -> R:
         """Do what may be dropped while the segment is out of reach; but not if it will never come back."""
         return self._outage.or_default(lambda: self._here(act), dropped, SegmentRetired)
 
@@ -142,12 +143,12 @@ class ShmBackend(BytesBackend):
         nothing: list[Record | None] = [None] * len(keys)
         return self._read(lambda space: space.get_multi(list(map(stored_name, keys))), nothing)
 
-    def fast_path(self, serializer: Any, deserializer: Any, mangler: Any, lifetime: Any) -> Shortcut | None:
+    def fast_path(self, serializer: Any, deserializer: Any, mangler: Any, lifetime: Any) -> FastPath | None:
         """What gets and sets in one call each, for a region with these; None: there is only the long way."""
         mine = type(self)
         if mine is not ShmBackend or serializer is not mine.serializer or deserializer is not mine.deserializer:
             return None  # a subclass may have its own fetch and store
-        return Shortcut(self._place, NO_VALUE, current_fill, deserializer, codec.pickling, mangler or None, lifetime)
+        return FastPath(self._place, NO_VALUE, current_fill, deserializer, codec.pickling, mangler or None, lifetime)
 
     # -- for everybody else -----------------------------------------------------------------------------
 
@@ -203,7 +204,7 @@ class ShmBackend(BytesBackend):
 
     def _fill(self, guard: Any, key: KeyType, payload: Payload, created: float, end: float, kept: int) -> None:
         try:
-            stored = self._place.space.fill(guard, stored_name(key), payload, created, end, kept)
+            stored = self._place.namespace.fill(guard, stored_name(key), payload, created, end, kept)
         except SegmentRetired:
             stored = False  # begun in a segment that is no more: nothing says what happened to the key since
         except SegmentError as error:
@@ -262,7 +263,7 @@ class ShmBackend(BytesBackend):
         end = 0.0 if ttl is None else _end(end_of(ttl))
         before = None if initial is None else initial - delta  # the engine adds to what a count begins from
         try:
-            return self._place.space.incr(stored_name(key), delta, before, end)
+            return self._place.namespace.incr(stored_name(key), delta, before, end)
         except SegmentRetired:
             return self._here(lambda space: space.incr(stored_name(key), delta, before, end))
         except TypeError:
@@ -302,7 +303,7 @@ class ShmBackend(BytesBackend):
         it: then it counts as invalidated.
         """
         try:  # every hit asks: no closure, no loop
-            return self._place.space.epochs()
+            return self._place.namespace.epochs()
         except SegmentRetired:
             self._read(lambda space: space.epochs(), EVERYTHING_HIDDEN)
             return EVERYTHING_HIDDEN
@@ -362,7 +363,10 @@ def _end(expires: float | None) -> float:
 
 
 def _kept(payload: Payload, created: float, expires: float | None, kept: int) -> tuple[Any, ...]:
-    """What follows the key in :meth:`Space.set`.  An end of time stands in the bytes: Python's clock judges it, too."""
+    """Return what follows the key in :meth:`Namespace.set`.
+
+    The expiry is also stored in the bytes, because Python checks it.
+    """
     if expires is None:
         return payload, created, -1, 0.0, kept
     if kept == INT:  # incr() goes on with it
@@ -393,7 +397,7 @@ def _parts(wire: bytes) -> tuple[Any, ...]:
     return wire, created or time.time(), epoch, _end(expires), WIRE
 
 
-def _touched(space: Space, key: KeyType, expires: float | None) -> bool:
+def _touched(space: Namespace, key: KeyType, expires: float | None) -> bool:
     """Bytes in the wire format say themselves when they end, so that others take their place."""
     end = _end(expires)
     while (touched := space.touch(key, end)) is NotImplemented:
@@ -411,7 +415,7 @@ def _touched(space: Space, key: KeyType, expires: float | None) -> bool:
     return touched
 
 
-def _counted(space: Space, key: KeyType, delta: int) -> int | None:
+def _counted(space: Namespace, key: KeyType, delta: int) -> int | None:
     """What a region stored with a time to live: bytes in the wire format, which others take the place of.
 
     :return: the sum; None: it is no integer.

@@ -20,7 +20,7 @@ from mpcache.cli.guest import ANY_MODE, user_name
 from mpcache.cli.screen import columns
 from mpcache.exception import DogpileCacheException, SegmentError
 from mpcache.shm import segment
-from mpcache.shm._engine import Space
+from mpcache.shm._engine import Namespace
 from mpcache.shm.names import stored_name
 from mpcache.shm.segment import Segment
 
@@ -192,12 +192,12 @@ def _find(name: str) -> Segment:
     return found
 
 
-def _space(found: Segment, namespace: str) -> Space:
+def _space(found: Segment, namespace: str) -> Namespace:
     """To open a namespace is to make it, and nobody who only looks should."""
     if namespace not in found.engine.namespaces():
         there = ", ".join(map(repr, sorted(found.engine.namespaces())))
         raise Refused(f"{found.name} has no namespace {namespace!r}; it has {there}")
-    return found.engine.space(namespace)
+    return found.engine.namespace(namespace)
 
 
 @group.command()

@@ -19,7 +19,7 @@ from enum import Enum
 from mpcache.cli.guest import ANY_MODE, a_segment, user_name
 from mpcache.cli.screen import Screen
 from mpcache.exception import DogpileCacheException, NoRoom, SegmentError
-from mpcache.shm import room, segment
+from mpcache.shm import capacity, segment
 
 DEFAULT_SIZE = 64 << 20
 DESCRIPTORS = 512 + 128
@@ -135,7 +135,7 @@ def space(folder: str) -> Finding:
         return Finding(BAD, "there is no room for a segment", "see above")
     for size, level in ((segment.smallest(), BAD), (DEFAULT_SIZE, DOUBTFUL)):
         try:
-            room.require(folder, size)
+            capacity.require(folder, size)
         except NoRoom as error:
             return Finding(level, *_remedied(str(error)))
     there = os.statvfs(folder)
@@ -151,8 +151,8 @@ def space(folder: str) -> Finding:
 
 def inodes(folder: str) -> Finding:
     """Whether the file system has room for another file."""
-    if room.lacks_inodes(folder):
-        return Finding(BAD, *_remedied(f"{folder}: {room.INODES}".replace(": remove", "; remove")))
+    if capacity.lacks_inodes(folder):
+        return Finding(BAD, *_remedied(f"{folder}: {capacity.INODES}".replace(": remove", "; remove")))
     return Finding(GOOD, "there is room for another file")
 
 
@@ -260,7 +260,7 @@ def trial() -> Finding:
     name, began = f"doctor-{os.getpid()}", time.perf_counter()
     try:
         with a_segment(name, segment.smallest()) as tried:
-            here = tried.engine.space("")
+            here = tried.engine.namespace("")
             if not here.set("key", b"value") or (here.get("key") or [b""])[0] != b"value":
                 return Finding(BAD, "a segment was made, but it does not keep what it is given", "please report this")
             tried.engine.check()

@@ -13,22 +13,23 @@ from mpcache.api import Guarantees, Outcome
 from mpcache.exception import DeadlockError, NotHeld, SegmentError, SegmentRetired
 from mpcache.mutexes.base import ACQUIRED, Hold, Mutex, held_by_me
 from mpcache.shm._engine import Lease
+from mpcache.shm.handle import NamespaceHandle
 from mpcache.shm.names import stored_name
-from mpcache.shm.segment import Place, find
+from mpcache.shm.segment import find
 
 DEFAULT_SIZE = "4MB"
 
 _TAKEN, _DEADLOCK = 0, 4
 _OUTCOMES = {1: Outcome.RELEASED, 2: Outcome.UNSTORED, 3: Outcome.TIMEOUT}
 
-_places: dict[tuple[Any, ...], Place] = {}
+_places: dict[tuple[Any, ...], NamespaceHandle] = {}
 
 
-def _place(segment: str, namespace: str, size: int | str | None) -> Place:
+def _place(segment: str, namespace: str, size: int | str | None) -> NamespaceHandle:
     wanted = (os.geteuid(), segment, namespace)
     if wanted not in _places:
         there = None if size is not None else find(segment)
-        _places[wanted] = Place(namespace, there, name=segment, size=DEFAULT_SIZE if size is None else size)
+        _places[wanted] = NamespaceHandle(namespace, there, name=segment, size=DEFAULT_SIZE if size is None else size)
     return _places[wanted]
 
 
@@ -70,7 +71,7 @@ class ShmMutex(Mutex):
         segment: str = "mutexes",
         namespace: str = "",
         size: int | str | None = None,
-        place: Place | None = None,
+        place: NamespaceHandle | None = None,
         tolerate: Callable[[SegmentError], None] | None = None,
     ) -> None:
         super().__init__(key)
@@ -107,7 +108,7 @@ class ShmMutex(Mutex):
         held = _leases() if hold.asker.holds and timeout != 0 else ()
         while True:
             try:
-                lease = self._place.space.lease(stored_name(self.key), self._record)
+                lease = self._place.namespace.lease(stored_name(self.key), self._record)
                 outcome = lease.acquire(timeout, early, held)
             except SegmentRetired:
                 self._place.move()
@@ -143,7 +144,7 @@ class ShmMutex(Mutex):
     def _holder(self) -> int | None:
         """The holder's pid, for messages; None also of a segment that was removed."""
         try:
-            return self._place.space.holder(stored_name(self.key), self._record)
+            return self._place.namespace.holder(stored_name(self.key), self._record)
         except SegmentRetired:
             return None
 
@@ -159,7 +160,7 @@ class ShmMutex(Mutex):
     def _is_held(self) -> bool:
         while True:
             try:
-                return self._place.space.holder(stored_name(self.key), self._record) is not None
+                return self._place.namespace.holder(stored_name(self.key), self._record) is not None
             except SegmentRetired:
                 self._place.move()
 

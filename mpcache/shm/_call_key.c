@@ -7,7 +7,7 @@
 
 /* -- text keys -------------------------------------------------------------------------------------------------------- */
 
-static bool append(call_key *to, const char *bytes, size_t len)
+static bool mpc_append(call_key *to, const char *bytes, size_t len)
 {
     if (len > sizeof to->bytes - to->len)
         return false;
@@ -16,7 +16,7 @@ static bool append(call_key *to, const char *bytes, size_t len)
     return true;
 }
 
-static bool append_number(call_key *to, long long number)
+static bool mpc_append_number(call_key *to, long long number)
 {
     char digits[24], *from = digits + sizeof digits;
     unsigned long long rest = number < 0 ? 0ull - (unsigned long long)number : (unsigned long long)number;
@@ -25,21 +25,21 @@ static bool append_number(call_key *to, long long number)
     while (rest /= 10);
     if (number < 0)
         *--from = '-';
-    return append(to, from, (size_t)(digits + sizeof digits - from));
+    return mpc_append(to, from, (size_t)(digits + sizeof digits - from));
 }
 
-static bool append_unicode(call_key *to, PyObject *unicode)
+static bool mpc_append_unicode(call_key *to, PyObject *unicode)
 {
     Py_ssize_t len;
     const char *bytes = PyUnicode_AsUTF8AndSize(unicode, &len);
     if (bytes)
-        return append(to, bytes, (size_t)len);
+        return mpc_append(to, bytes, (size_t)len);
     PyErr_Clear(); /* half a surrogate pair */
     return false;
 }
 
 /* Whether an argument is an int that fits, which is set then. */
-static bool is_number(PyObject *argument, long long *number)
+static bool mpc_is_small_int(PyObject *argument, long long *number)
 {
     int overflow = 1;
     if (PyLong_CheckExact(argument))
@@ -49,25 +49,25 @@ static bool is_number(PyObject *argument, long long *number)
 
 /* str(argument); false: the text has no room, or cannot stand for the argument as far as is known here, or an exception
  * is set. */
-static bool append_argument(call_key *to, PyObject *argument)
+static bool mpc_append_argument(call_key *to, PyObject *argument)
 {
     long long number;
     if (PyUnicode_CheckExact(argument))
-        return append_unicode(to, argument);
-    if (is_number(argument, &number))
-        return append_number(to, number);
+        return mpc_append_unicode(to, argument);
+    if (mpc_is_small_int(argument, &number))
+        return mpc_append_number(to, number);
     if (!PyFloat_CheckExact(argument) && !PyBool_Check(argument) && argument != Py_None)
         return false; /* _keys/text.py judges it */
     PyObject *string = PyObject_Str(argument);
-    bool done = string && append_unicode(to, string);
+    bool done = string && mpc_append_unicode(to, string);
     Py_XDECREF(string);
     return done;
 }
 
-static bool append_arguments(call_key *to, PyObject *tuple, Py_ssize_t from)
+static bool mpc_append_arguments(call_key *to, PyObject *tuple, Py_ssize_t from)
 {
     for (Py_ssize_t i = from; i < PyTuple_GET_SIZE(tuple); i++)
-        if ((i > from && !append(to, " ", 1)) || !append_argument(to, PyTuple_GET_ITEM(tuple, i)))
+        if ((i > from && !mpc_append(to, " ", 1)) || !mpc_append_argument(to, PyTuple_GET_ITEM(tuple, i)))
             return false;
     return true;
 }
@@ -81,7 +81,7 @@ static bool append_arguments(call_key *to, PyObject *tuple, Py_ssize_t from)
 #define ROOM_FOR_TAG 24
 
 /* A tag, and a length that has three digits at most; returns what follows them. */
-static char *put_tag(char *at, char tag, size_t length)
+static char *mpc_put_tag(char *at, char tag, size_t length)
 {
     *at++ = tag;
     if (length >= 100)
@@ -93,23 +93,23 @@ static char *put_tag(char *at, char tag, size_t length)
     return at;
 }
 
-static bool append_tagged(call_key *to, char tag, const char *bytes, size_t len, size_t length)
+static bool mpc_append_tagged(call_key *to, char tag, const char *bytes, size_t len, size_t length)
 {
     if (len > LONGEST_EXACT || len + ROOM_FOR_TAG > sizeof to->bytes - to->len)
         return false;
-    char *at = put_tag(to->bytes + to->len, tag, length);
+    char *at = mpc_put_tag(to->bytes + to->len, tag, length);
     memcpy(at, bytes, len);
     to->len = (size_t)(at - to->bytes) + len;
     return true;
 }
 
-static bool append_hex(call_key *to, long long number)
+static bool mpc_append_hex(call_key *to, long long number)
 {
     unsigned long long rest = number < 0 ? 0ull - (unsigned long long)number : (unsigned long long)number;
     size_t n = (size_t)(67 - __builtin_clzll(rest | 1)) / 4, sign = number < 0;
     if (n + ROOM_FOR_TAG > sizeof to->bytes - to->len)
         return false;
-    char *at = put_tag(to->bytes + to->len, 'i', n + sign);
+    char *at = mpc_put_tag(to->bytes + to->len, 'i', n + sign);
     *at = '-';
     at += sign;
     for (size_t i = n; i-- > 0; rest >>= 4)
@@ -118,65 +118,65 @@ static bool append_hex(call_key *to, long long number)
     return true;
 }
 
-static bool append_exact_text(call_key *to, PyObject *unicode)
+static bool mpc_append_exact_text(call_key *to, PyObject *unicode)
 {
     Py_ssize_t len = PyUnicode_GET_LENGTH(unicode), bytes_len = len;
     const char *bytes =
         PyUnicode_IS_COMPACT_ASCII(unicode) ? PyUnicode_DATA(unicode) : PyUnicode_AsUTF8AndSize(unicode, &bytes_len);
     if (bytes)
-        return append_tagged(to, 's', bytes, (size_t)bytes_len, (size_t)len);
+        return mpc_append_tagged(to, 's', bytes, (size_t)bytes_len, (size_t)len);
     PyErr_Clear(); /* half a surrogate pair */
     return false;
 }
 
-static bool append_part(call_key *to, PyObject *argument)
+static bool mpc_append_part(call_key *to, PyObject *argument)
 {
     long long number;
     if (PyUnicode_CheckExact(argument))
-        return append_exact_text(to, argument);
-    if (is_number(argument, &number))
-        return append_hex(to, number);
+        return mpc_append_exact_text(to, argument);
+    if (mpc_is_small_int(argument, &number))
+        return mpc_append_hex(to, number);
     if (PyBool_Check(argument))
-        return append(to, argument == Py_True ? "b1:1" : "b1:0", 4);
-    return argument == Py_None && append(to, "N0:", 3);
+        return mpc_append(to, argument == Py_True ? "b1:1" : "b1:0", 4);
+    return argument == Py_None && mpc_append(to, "N0:", 3);
 }
 
-static bool append_parts(call_key *to, PyObject *tuple, Py_ssize_t from, Py_ssize_t end)
+static bool mpc_append_parts(call_key *to, PyObject *tuple, Py_ssize_t from, Py_ssize_t end)
 {
     for (Py_ssize_t i = from; i < end; i++)
-        if (!append_part(to, PyTuple_GET_ITEM(tuple, i)))
+        if (!mpc_append_part(to, PyTuple_GET_ITEM(tuple, i)))
             return false;
     return true;
 }
 
 /* The arguments behind `*`: their length, in characters, comes before them. */
-static bool append_rest(call_key *to, PyObject *tuple, Py_ssize_t from)
+static bool mpc_append_rest(call_key *to, PyObject *tuple, Py_ssize_t from)
 {
     call_key rest;
     rest.len = 0;
-    if (!append_parts(&rest, tuple, from, PyTuple_GET_SIZE(tuple)))
+    if (!mpc_append_parts(&rest, tuple, from, PyTuple_GET_SIZE(tuple)))
         return false;
     size_t length = 0;
     for (size_t i = 0; i < rest.len; i++)
         length += ((unsigned char)rest.bytes[i] & 0xc0) != 0x80;
-    return append_tagged(to, '*', rest.bytes, rest.len, length);
+    return mpc_append_tagged(to, '*', rest.bytes, rest.len, length);
 }
 
 /* fixed: how many arguments there are behind those that are skipped; or -1 less those that come before *args. */
-static bool append_call(call_key *to, PyObject *tuple, Py_ssize_t skip, Py_ssize_t fixed)
+static bool mpc_append_call(call_key *to, PyObject *tuple, Py_ssize_t skip, Py_ssize_t fixed)
 {
     Py_ssize_t n = PyTuple_GET_SIZE(tuple), end = skip + (fixed < 0 ? -1 - fixed : fixed);
     if (fixed < 0 ? n < end : n != end)
         return false;
-    if (!append_parts(to, tuple, skip, end))
+    if (!mpc_append_parts(to, tuple, skip, end))
         return false;
-    return (fixed >= 0 || append_rest(to, tuple, end)) && to->len <= LONGEST_EXACT;
+    return (fixed >= 0 || mpc_append_rest(to, tuple, end)) && to->len <= LONGEST_EXACT;
 }
 
 /* -- both ------------------------------------------------------------------------------------------------------------- */
 
 /* Read a number of arguments: the tuple is indexed with it.  False: an exception is set. */
-static bool read_count(PyObject *number, Py_ssize_t least, Py_ssize_t *count)
+static bool mpc_read_count(PyObject *number, Py_ssize_t least, Py_ssize_t *count)
 {
     *count = PyLong_AsSsize_t(number);
     if (PyErr_Occurred())
@@ -188,24 +188,24 @@ static bool read_count(PyObject *number, Py_ssize_t least, Py_ssize_t *count)
 }
 
 /* form: of texts how many arguments are skipped; of exact parts that and `fixed`, above. */
-static bool append_key(call_key *to, PyObject *form, PyObject *tuple)
+static bool mpc_append_key(call_key *to, PyObject *form, PyObject *tuple)
 {
     Py_ssize_t skip, fixed;
     if (PyLong_CheckExact(form))
-        return read_count(form, 0, &skip) && append_arguments(to, tuple, skip);
-    return read_count(PyTuple_GET_ITEM(form, 0), 0, &skip) &&
-           read_count(PyTuple_GET_ITEM(form, 1), -INT32_MAX, &fixed) && append_call(to, tuple, skip, fixed);
+        return mpc_read_count(form, 0, &skip) && mpc_append_arguments(to, tuple, skip);
+    return mpc_read_count(PyTuple_GET_ITEM(form, 0), 0, &skip) &&
+           mpc_read_count(PyTuple_GET_ITEM(form, 1), -INT32_MAX, &fixed) && mpc_append_call(to, tuple, skip, fixed);
 }
 
-bool is_form_of_key(PyObject *form)
+bool mpc_is_key_form(PyObject *form)
 {
-    return PyLong_CheckExact(form) || (PyTuple_CheckExact(form) && PyTuple_GET_SIZE(form) == 2 &&
-                                       PyLong_CheckExact(PyTuple_GET_ITEM(form, 0)) &&
-                                       PyLong_CheckExact(PyTuple_GET_ITEM(form, 1)));
+    return PyLong_CheckExact(form) ||
+           (PyTuple_CheckExact(form) && PyTuple_GET_SIZE(form) == 2 && PyLong_CheckExact(PyTuple_GET_ITEM(form, 0)) &&
+            PyLong_CheckExact(PyTuple_GET_ITEM(form, 1)));
 }
 
 /* False: it is left to Python, or an exception is set. */
-bool make_call_key(call_key *to, PyObject *start, PyObject *form, PyObject *arguments)
+bool mpc_make_call_key(call_key *to, PyObject *start, PyObject *form, PyObject *arguments)
 {
-    return append_unicode(to, start) && append_key(to, form, arguments);
+    return mpc_append_unicode(to, start) && mpc_append_key(to, form, arguments);
 }

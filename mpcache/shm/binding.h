@@ -31,12 +31,12 @@ typedef struct {
     PyObject_HEAD
     Engine *engine;
     u16 number;
-} Space;
+} Namespace;
 
 /* One hold of one key, or the wish for it. */
 typedef struct {
     PyObject_HEAD
-    Space *space;
+    Namespace *namespace;
     PyObject *name; /* keeps the bytes of the key alive */
     mpc_key key;
     mpc_hold hold;
@@ -47,7 +47,7 @@ typedef struct {
 /* The creation of one key's value, from its begin to its storing. */
 typedef struct {
     PyObject_HEAD
-    Space *space;
+    Namespace *namespace;
     mpc_hold hold;
     u64 epoch;
     int refused; /* another process holds the key: what is made here will not be stored */
@@ -58,19 +58,19 @@ typedef struct {
 /* Where a store is: the base of segment.Place, which sets another space when the segment is replaced. */
 typedef struct {
     PyObject_HEAD
-    PyObject *space; /* a Space, or what stands for none */
-} Seat;
+    PyObject *namespace; /* a Space, or what stands for none */
+} HandleBase;
 
 /* The way of a region that has nothing between itself and the store. */
 typedef struct {
     PyObject_HEAD
-    Seat *seat;
+    HandleBase *handle;
     PyObject *no_value, *current_fill, *loads;
     PyObject *pickling, *idle; /* codec.pickling, and what it has made and nobody uses now, or NULL */
     PyObject *mangler; /* key -> key; None: none */
     double lifetime;   /* seconds that a value is fresh where the call says nothing */
     bool plain;        /* whether the lifetime is a plain number */
-} Shortcut;
+} FastPath;
 
 /* The key of a decorated function's call. */
 typedef struct {
@@ -101,61 +101,105 @@ typedef struct {
     Py_buffer one;
 } held_value;
 
-extern PyTypeObject *Engine_Type, *Space_Type, *Lease_Type, *Guard_Type, *Seat_Type, *Shortcut_Type;
-extern PyType_Spec Engine_Spec, Space_Spec, Lease_Spec, Guard_Spec, Seat_Spec, Shortcut_Spec;
+extern PyTypeObject *Engine_Type, *Namespace_Type, *Lease_Type, *Guard_Type, *HandleBase_Type, *FastPath_Type, *FirstOf_Type;
+extern PyType_Spec Engine_Spec, Namespace_Spec, Lease_Spec, Guard_Spec, HandleBase_Spec, FastPath_Spec, FirstOf_Spec;
 
-PyObject *raise_status(mpc_status status);
-PyObject *is_odd_key(void);
-PyObject *raise_too_large(const mpc_ctx *ctx, const mpc_key *key, size_t size);
-int parse_key(const mpc_ctx *ctx, PyObject *from, u16 space, int kind, mpc_key *key);
-bool is_form_of_key(PyObject *form);
-bool make_call_key(call_key *to, PyObject *start, PyObject *form, PyObject *arguments);
-PyObject *used_bytes(Py_ssize_t size, Py_ssize_t place);
-mpc_status copy_value(mpc_ctx *ctx, const mpc_hit *hit, char *to);
-int hold(PyObject *from, held_value *held, mpc_value *value);
-void let_go_of(held_value *held);
-int own_copy(held_value *held, mpc_value *value);
-PyObject *pickled(Shortcut *self, PyObject *value);
-PyObject *mangled(Shortcut *self, PyObject *name);
-PyObject *bytes_of(Shortcut *self, PyObject *value, u8 *flags);
-mpc_status put(Space *space, PyObject *name, PyObject *bytes, u64 epoch, i64 created, u8 flags);
-PyObject *is_odd_key(void);
-PyObject *poke_multi_in(Shortcut *self, Space *space, PyObject *mapping);
-int parse_value(const Space *self, PyObject *const *args, Py_ssize_t n, held_value *held, mpc_value *value);
-PyObject *outcome_of(mpc_ctx *ctx, mpc_status status, const mpc_key *key, const mpc_value *value);
-int find_shown(Space *self, PyObject *name, mpc_hit *hit);
-PyObject *space_add(Space *self, PyObject *const *args, Py_ssize_t n);
-PyObject *space_compare_and_set(Space *self, PyObject *const *args, Py_ssize_t n);
-PyObject *space_version(Space *self, PyObject *name);
-PyObject *space_incr(Space *self, PyObject *const *args, Py_ssize_t n);
-PyObject *space_touch(Space *self, PyObject *const *args, Py_ssize_t n);
-mpc_status set_value(mpc_ctx *ctx, const mpc_key *key, mpc_value *value, held_value *held);
-int parse_keys(Space *self, PyObject *names, many_keys *many);
-void free_keys(many_keys *many);
-PyObject *hidden_list(Py_ssize_t n);
-PyObject *release_list(PyObject *list);
-int init_time(void);
-i64 ns_of_seconds(double seconds);
-double seconds_of_ns(i64 ns);
-int now_ns(i64 *now);
-bool lifetime_of(PyObject *given, double *lifetime);
-int is_young(age_limit *limit, i64 created);
-PyObject *new_space(Engine *engine, u16 number);
-PyObject *new_lease(Space *space, PyObject *name, int kind);
-PyObject *new_guard(Space *space, PyObject *name);
+/* What Python calls with METH_FASTCALL. */
+#define MPC_FASTCALL(f) ((PyCFunction)(void (*)(void))(f))
+
+/* _errors.c */
+PyObject *mpc_exception_class(mpc_status status);
+PyObject *mpc_raise_status(mpc_status status);
+PyObject *mpc_raise_too_large(const mpc_ctx *ctx, const mpc_key *key, size_t size);
+
+/* _time.c */
+int mpc_init_time(void);
+i64 mpc_ns_of_seconds(double seconds);
+double mpc_seconds_of_ns(i64 ns);
+int mpc_now_ns(i64 *now);
+bool mpc_parse_lifetime(PyObject *given, double *lifetime);
+int mpc_is_young(age_limit *limit, i64 created);
+
+/* _bytes_freelist.c */
+PyObject *mpc_alloc_bytes(Py_ssize_t size, Py_ssize_t place);
+
+/* _key.c */
+int mpc_parse_key(const mpc_ctx *ctx, PyObject *from, u16 namespace, int kind, mpc_key *key);
+
+/* _buffers.c */
+int mpc_hold_buffers(PyObject *from, held_value *held, mpc_value *value);
+void mpc_release_buffers(held_value *held);
+int mpc_own_copy(held_value *held, mpc_value *value);
+
+/* _reading.c */
+mpc_status mpc_copy_value(mpc_ctx *ctx, const mpc_hit *hit, char *to);
+PyObject *mpc_get_record(Namespace *self, const mpc_key *key);
+int mpc_find_shown(Namespace *self, PyObject *name, mpc_hit *hit);
+PyObject *mpc_py_namespace_get(Namespace *self, PyObject *name);
+int mpc_py_namespace_contains(Namespace *self, PyObject *name);
+
+/* _writing.c */
+mpc_status mpc_set_value(mpc_ctx *ctx, const mpc_key *key, mpc_value *value, held_value *held);
+int mpc_parse_value(const Namespace *self, PyObject *const *args, Py_ssize_t n, held_value *held, mpc_value *value);
+PyObject *mpc_outcome_object(mpc_ctx *ctx, mpc_status status, const mpc_key *key, const mpc_value *value);
+mpc_status mpc_parse_and_set(Namespace *self, PyObject *const *args, Py_ssize_t n, mpc_key *key, mpc_value *value);
+PyObject *mpc_py_namespace_set(Namespace *self, PyObject *const *args, Py_ssize_t n);
+PyObject *mpc_py_namespace_fill(Namespace *self, PyObject *const *args, Py_ssize_t n);
+PyObject *mpc_py_namespace_delete(Namespace *self, PyObject *name);
+
+/* _rmw.c */
+PyObject *mpc_py_namespace_add(Namespace *self, PyObject *const *args, Py_ssize_t n);
+PyObject *mpc_py_namespace_compare_and_set(Namespace *self, PyObject *const *args, Py_ssize_t n);
+PyObject *mpc_py_namespace_version(Namespace *self, PyObject *name);
+PyObject *mpc_py_namespace_incr(Namespace *self, PyObject *const *args, Py_ssize_t n);
+PyObject *mpc_py_namespace_touch(Namespace *self, PyObject *const *args, Py_ssize_t n);
+
+/* _listing.c */
+bool mpc_may_list(Namespace *self);
+PyObject *mpc_py_namespace_keys(Namespace *self, PyObject *unused);
+
+/* _many.c */
+int mpc_parse_keys(Namespace *self, PyObject *names, many_keys *many);
+void mpc_free_keys(many_keys *many);
+PyObject *mpc_hidden_list(Py_ssize_t n);
+PyObject *mpc_release_list(PyObject *list);
+PyObject *mpc_py_namespace_get_multi(Namespace *self, PyObject *names);
+PyObject *mpc_py_namespace_set_multi(Namespace *self, PyObject *rows);
+PyObject *mpc_py_namespace_delete_multi(Namespace *self, PyObject *names);
+
+/* _lease.c, _namespace.c */
+PyObject *mpc_new_lease(Namespace *namespace, PyObject *name, int kind);
+PyObject *mpc_new_guard(Namespace *namespace, PyObject *name);
+PyObject *mpc_new_namespace(Engine *engine, u16 number);
+
+/* _call_key.c, _pickle.c */
+bool mpc_is_key_form(PyObject *form);
+bool mpc_make_call_key(call_key *to, PyObject *start, PyObject *form, PyObject *arguments);
+PyObject *mpc_pickle(FastPath *self, PyObject *value);
+
+/* _first_of.c */
+PyObject *mpc_first_of(PyObject *fast, PyObject *reference);
+
+/* _fast_values.c, _fast_rows.c */
+PyObject *mpc_leave_odd_key(void);
+PyObject *mpc_mangle(FastPath *self, PyObject *name);
+PyObject *mpc_value_object(FastPath *self, PyObject *bytes, u8 flags);
+PyObject *mpc_serialize(FastPath *self, PyObject *value, u8 *flags);
+mpc_status mpc_put_bytes(Namespace *namespace, PyObject *name, PyObject *bytes, u64 epoch, i64 created, u8 flags);
+PyObject *mpc_fast_set_multi_in(FastPath *self, Namespace *namespace, PyObject *mapping);
 
 /* While the i-th of many is looked up, the memory of those that follow may come. */
-static inline void ask_ahead(const mpc_ctx *ctx, const many_keys *many, Py_ssize_t i)
+static inline void mpc_prefetch_ahead(const mpc_ctx *ctx, const many_keys *many, Py_ssize_t i)
 {
     if (i + 8 < many->n)
-        mpc_ask_for_slot(ctx, &many->key[i + 8]);
+        mpc_prefetch_slot(ctx, &many->key[i + 8]);
     if (i + 4 < many->n)
-        mpc_ask_for_record(ctx, &many->key[i + 4]);
+        mpc_prefetch_record(ctx, &many->key[i + 4]);
 }
 
-static inline u64 epoch_now(const Space *space)
+static inline u64 mpc_epoch_now(const Namespace *namespace)
 {
-    return mpc_load_acquire(&mpc_space_at(&space->engine->ctx, space->number)->epoch);
+    return mpc_load_acquire(&mpc_namespace_at(&namespace->engine->ctx, namespace->number)->epoch);
 }
 
 #endif

@@ -1,6 +1,6 @@
 """Turn an OSError about the place of the segments into a SegmentError that names the remedy.
 
-Depends on exception and room; knows no segment.
+Depends on exception and capacity; knows no segment.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mpcache.exception import NoRoom, SegmentError
-from mpcache.shm import room
+from mpcache.shm import capacity
 
 ELSEWHERE = "set MPCACHE_SHM to another tmpfs"
 
@@ -55,8 +55,8 @@ def explanation(error: OSError, path: str, act: str, wanted: int | None = None) 
     """Return the SegmentError that says what an OSError means, and what to do."""
     said = f"cannot {act} {path}: {error.strerror}"
     if error.errno in _FULL:
-        remedy = room.INODES if error.errno == errno.ENOSPC and room.lacks_inodes(_existing(path)) else room.REMEDY
-        return NoRoom(f"{said}; {remedy}", wanted=wanted)
+        out_of_inodes = error.errno == errno.ENOSPC and capacity.lacks_inodes(_existing(path))
+        return NoRoom(f"{said}; {capacity.INODES if out_of_inodes else capacity.REMEDY}", wanted=wanted)
     if error.errno == errno.ENOENT and not os.path.exists("/proc/self/fd"):
         return SegmentError(f"{said}; {NO_PROC}")
     remedy = _REMEDIES.get(error.errno or 0, f"mpcache keeps its segments there: {ELSEWHERE}")

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import functools
 import os
 import stat
 import time
-from collections.abc import Callable
 from typing import Any
 from weakref import WeakValueDictionary
 
 from mpcache._support.hints import warn
 from mpcache._support.sizes import mebibytes, parse_size
-from mpcache.exception import NoRoom, SegmentError, SegmentRefused, SegmentRetired, SegmentTooSmall
-from mpcache.shm import _engine, attached, removal, room
+from mpcache.exception import NoRoom, SegmentError, SegmentRefused, SegmentTooSmall
+from mpcache.shm import _engine, attached, capacity, removal
 from mpcache.shm.directory import briefly, directory, exclusive, names, other_users, path_of
 from mpcache.shm.errors import explained, explanation
 
 DEFAULT_SIZE = "64MB"
 
-__all__ = ["Place", "Segment", "attach", "directory", "find", "names", "other_users", "replace", "smallest", "unlink"]
+__all__ = ["Segment", "attach", "directory", "find", "names", "other_users", "replace", "smallest", "unlink"]
 
 BORN_ELSEWHERE = 8
 """Times that finding and creating may be overtaken by others before it is given up."""
@@ -204,7 +202,8 @@ def _fill_file(fd: int, size: int, shards: int | None, where: str) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.ENOMEM, errno.EFBIG):
             raise
-        raise NoRoom(f"{where} could not hold {size} bytes: {error.strerror}; {room.REMEDY}", wanted=size) from error
+        text = f"{where} could not hold {size} bytes: {error.strerror}; {capacity.REMEDY}"
+        raise NoRoom(text, wanted=size) from error
     try:
         _engine.format(fd, size, default_shards(size) if shards is None else shards)
     except SegmentTooSmall as error:
@@ -224,7 +223,7 @@ def _give_birth(path: str, folder: int, size: int, mode: int, shards: int | None
     where = os.path.dirname(path)
     with explained(where, "create a segment in", size):
         removal.finish_others(where)
-        room.require(where, size)
+        capacity.require(where, size)
         with briefly(os.open(where, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)) as fd:
             os.fchmod(fd, mode)
             _fill_file(fd, size, shards, where)
@@ -294,7 +293,7 @@ def _memory() -> int:
 
 
 def _anonymous(size: int, shards: int | None) -> Segment:
-    room.require(None, size)
+    capacity.require(None, size)
     with explained("an anonymous segment", "create", size), briefly(_memory()) as fd:
         _fill_file(fd, size, shards, "memory")
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
@@ -370,7 +369,7 @@ def replace(name: str, size: int | str) -> Segment:
     wanted, path = _check_size(parse_size(size)), path_of(name)
     old = _find_any(name, path)
     if old is not None:
-        room.require(os.path.dirname(path), max(0, wanted - old.engine.shards * old.engine.shard_bytes))
+        capacity.require(os.path.dirname(path), max(0, wanted - old.engine.shards * old.engine.shard_bytes))
     with explained(path, "replace"), exclusive(path) as folder:
         mode = stat.S_IMODE(os.stat(path).st_mode) if old is not None else 0o600
         if old is not None:
@@ -380,74 +379,3 @@ def replace(name: str, size: int | str) -> Segment:
         del old  # and its memory, if no other thread uses it
         _give_birth(path, folder, wanted, mode, None)
     return attach(name, wanted, mode)
-
-
-class _Nowhere:
-    """Stands for a segment between two: whoever asks it is sent to look for the next one."""
-
-    name, retired = None, True
-
-    @property
-    def engine(self) -> Any:
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        def sends_away(*args: Any) -> Any:
-            raise SegmentRetired("the segment was unlinked, and there is no room yet for its successor")
-
-        return sends_away
-
-
-_nowhere: Any = _Nowhere()
-
-
-REST = 0.25
-"""Seconds for which a store that has found no segment to go to does not look again."""
-
-
-class Place(_engine.Seat):
-    """A namespace of a segment by its name: it outlives the segment that has the name now.
-
-    :ivar space: the namespace in the segment that is attached now.
-    :ivar identity: what two places have in common when they are the same.
-    """
-
-    _tries_again = 0.0
-    _why: Callable[[], SegmentError]
-
-    def __init__(self, namespace: str = "", segment: Segment | None = None, **how: Any) -> None:
-        self._namespace = namespace
-        self._settle(segment or attach(**how))
-        self._how = how | {"name": self.segment.name}
-        self.identity = (self.segment.name or id(self.segment), namespace)
-
-    def _settle(self, segment: Segment) -> None:
-        self.space = segment.engine.space(self._namespace)
-        self.segment = segment
-
-    def move(self) -> None:
-        """Go to the successor of a segment that was retired; two threads that do so at once come to the same one.
-
-        :raises SegmentRetired: it was anonymous and has none.
-        :raises SegmentError: there is no successor, and none can be created.  For REST seconds it is not tried again.
-        """
-        if not self.space.engine.retired:
-            return
-        if self._how.get("name") is None:
-            raise SegmentRetired("this anonymous segment was unlinked; make a new cache")
-        if time.monotonic() < self._tries_again:
-            raise self._why()
-        try:
-            self._move()
-        except SegmentError as error:
-            self._why = functools.partial(type(error), *error.args, **error.__dict__)
-            self._tries_again = time.monotonic() + REST
-            raise
-
-    def _move(self) -> None:
-        try:
-            return self._settle(attach(**self._how))
-        except NoRoom:
-            pass
-        self.segment = self.space = _nowhere  # what is in the way may be the old one, which this process keeps mapped
-        self._settle(attach(**self._how))

@@ -36,7 +36,7 @@ class Scene:
 
     def __init__(self, name: str, fork: Callable[[Callable[[], object]], Child]) -> None:
         self.region = mpcache.shared(name, SIZE, shards=1, serializer=bytes, deserializer=bytes)
-        self.space = segment.attach(name, SIZE).engine.space("")
+        self.space = segment.attach(name, SIZE).engine.namespace("")
         self.anatomy = Anatomy(os.path.join(segment.directory(), name))
         self.seed = os.environ.get("MPCACHE_TEST_SEED") or secrets.token_hex(4)
         self.random = random.Random(self.seed)

@@ -18,7 +18,7 @@ import pytest
 
 import mpcache
 from mpcache.mutexes.shm import ShmMutex
-from mpcache.shm import segment
+from mpcache.shm.handle import NamespaceHandle
 from tests.conftest import needs_mount
 from tests.processes.support import Child, wait_until
 
@@ -135,7 +135,7 @@ def _lines(fd: int, number: int) -> list[str]:
     return text.decode().splitlines()
 
 
-def _seconds_to_take(key: str, place: segment.Place) -> float:
+def _seconds_to_take(key: str, place: NamespaceHandle) -> float:
     began = time.monotonic()
     with ShmMutex(key, place=place):
         return time.monotonic() - began

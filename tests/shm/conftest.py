@@ -33,8 +33,8 @@ def found(name: str) -> segment.Segment:
 
 
 @pytest.fixture
-def space(found: segment.Segment) -> _engine.Space:
-    return found.engine.space("")
+def space(found: segment.Segment) -> _engine.Namespace:
+    return found.engine.namespace("")
 
 
 class Child:

@@ -11,7 +11,7 @@
  *
  * Threads 0 and 1 share a context, as threads of a process do.  The others now and then die: their context goes, with
  * a lease or with the shard's lock, and its liveness byte is free. */
-#include "store.h"
+#include "engine.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -50,7 +50,8 @@ static _Atomic int complaints;
 static _Atomic u64 operations, deaths, fills, takeovers, refused;
 static bool over; /* written by one thread between two meetings */
 
-static _Atomic u64 database[KEYS], least[KEYS]; /* the version; and the one that the last change left when it returned */
+static _Atomic u64 database[KEYS]; /* the version */
+static _Atomic u64 least[KEYS];    /* the version that the last change left when it returned */
 static u64 cells[THREADS][CELLS];               /* plain: what orders them is what the engine gives */
 static struct {
     int inside;
@@ -104,12 +105,12 @@ static u64 digest_of(const u8 *value, u32 len)
     return hash;
 }
 
-static mpc_key key_number(struct worker *me, u16 space, u32 number)
+static mpc_key key_number(struct worker *me, u16 namespace, u32 number)
 {
     mpc_key key;
     static _Thread_local u32 name;
     name = number;
-    mpc_key_init(me->ctx, &key, space, 0, &name, sizeof name);
+    mpc_key_init(me->ctx, &key, namespace, 0, &name, sizeof name);
     return key;
 }
 
@@ -121,8 +122,12 @@ static u32 any_key(struct worker *me)
 static mpc_value make_value(struct worker *me, u32 key, u64 version, bool filled)
 {
     struct claim claim = {
-        .key = key, .len = (u32)sizeof claim + roll(me, MOST - sizeof claim), .writer = me->number,
-        .cell = me->written++ % CELLS, .version = version, .filled = filled,
+        .key = key,
+        .len = (u32)sizeof claim + roll(me, MOST - sizeof claim),
+        .writer = me->number,
+        .cell = me->written++ % CELLS,
+        .version = version,
+        .filled = filled,
     };
     for (u32 i = sizeof claim; i < claim.len; i++)
         me->value[i] = (u8)(claim.cell + claim.writer + i);
@@ -281,7 +286,7 @@ static void invalidate(struct worker *me)
 {
     mpc_key key = key_number(me, me->other, 0);
     mpc_value value = make_value(me, 0, 0, false);
-    value.epoch = mpc_load_acquire(&mpc_space_at(me->ctx, me->other)->epoch);
+    value.epoch = mpc_load_acquire(&mpc_namespace_at(me->ctx, me->other)->epoch);
     mpc_set(me->ctx, &key, &value, MPC_SHARD_WAIT_NS);
     mpc_invalidate(me->ctx, me->other, roll(me, 2));
     if (roll(me, 4) == 0)
@@ -299,7 +304,7 @@ static void be_born(struct worker *me)
     me->ctx->header = (struct mpc_header *)segment;
     if (mpc_register(me->ctx) != MPC_OK)
         abort();
-    if (mpc_space_open(me->ctx, "other", 5, &me->other) != MPC_OK)
+    if (mpc_namespace_open(me->ctx, "other", 5, &me->other) != MPC_OK)
         complain("a namespace cannot be opened", 0, 0);
 }
 

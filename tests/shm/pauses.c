@@ -4,7 +4,7 @@
  *     pauses [SCENE...]          exit status 0: nothing was ever wrong
  *
  * Built with MPC_POINTS, so that the engine calls mpc_point() between accesses of shared memory. */
-#include "store.h"
+#include "engine.h"
 
 #include <pthread.h>
 #include <semaphore.h>
@@ -358,7 +358,8 @@ static void make_segment(void)
 {
     struct mpc_geometry geometry;
     memset(segment, 0, segment_size);
-    if (mpc_plan(&geometry, segment_size, 1, 8, MPC_POSITION_LIMIT) != MPC_OK || mpc_format(segment, &geometry) != MPC_OK)
+    if (mpc_plan(&geometry, segment_size, 1, 8, MPC_POSITION_LIMIT) != MPC_OK ||
+        mpc_format(segment, &geometry) != MPC_OK)
         abort();
 }
 

@@ -34,12 +34,12 @@ def unlock_foreign() -> bool:
     one, two = (segment.attach(a_name(), "4MB") for _ in range(2))
     left = one.name
     try:
-        one.engine.space("").set("k", b"v")
-        lease = two.engine.space("").lease("job", False)
+        one.engine.namespace("").set("k", b"v")
+        lease = two.engine.namespace("").lease("job", False)
         assert lease.acquire(0, False, ()) == 0
         os.dup2(two.engine.fd, one.engine.fd)
         one.engine = two.engine  # the segment's object is kept by its name; its engine is what leaves
-        space = two.engine.space("")
+        space = two.engine.namespace("")
         return Child(lambda: os._exit(space.lease("job", False).acquire(0.2, False, ()))).wait() == TIMEOUT
     finally:
         for name in (left, two.name):
@@ -47,14 +47,15 @@ def unlock_foreign() -> bool:
             segment.unlink(name)
 
 
-def _set_large(space: _engine.Space, enough: mmap.mmap) -> None:
+def _set_large(space: _engine.Namespace, enough: mmap.mmap) -> None:
     while not enough[0]:
         space.set("large", bytes(1 << 20))
 
 
 def _outlives_a_drop(name: str) -> bool:
     """Whether a set outlives that another key's set gives up while the process is stopped in the middle."""
-    space, anatomy = segment.attach(name, "32MB", shards=1).engine.space(""), Anatomy(f"{segment.directory()}/{name}")
+    space = segment.attach(name, "32MB", shards=1).engine.namespace("")
+    anatomy = Anatomy(f"{segment.directory()}/{name}")
     enough = mmap.mmap(-1, mmap.PAGESIZE)
     child = Child(lambda: _set_large(space, enough))
     try:
@@ -85,7 +86,7 @@ def drops_by_shard() -> bool:
 
 def hits_never_look() -> bool:
     """A process that only hits notices that the segment's file was removed, after many hits as well as after few."""
-    space = segment.attach(name := a_name(), "4MB").engine.space("")
+    space = segment.attach(name := a_name(), "4MB").engine.namespace("")
     space.set("k", b"v")
     for _ in range(10_000):
         space.get("k")

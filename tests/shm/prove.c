@@ -13,7 +13,8 @@
  * With -k the child is really killed, at every STRIDE-th instruction, and the segment itself is looked at: slower by
  * far, since each death needs a child of its own; it shows that the twin tells the truth.
  */
-#include "store.h"
+#include "engine.h"
+#include "index.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -106,7 +107,8 @@ static void set_news(mpc_ctx *ctx)
 /* The same bytes out of three places, one of them empty. */
 static void set_pieces(mpc_ctx *ctx)
 {
-    mpc_piece pieces[] = {{news.bytes, news.len / 3}, {NULL, 0}, {(const char *)news.bytes + news.len / 3, news.len - news.len / 3}};
+    mpc_piece pieces[] = {
+        {news.bytes, news.len / 3}, {NULL, 0}, {(const char *)news.bytes + news.len / 3, news.len - news.len / 3}};
     mpc_value value = news;
     value.bytes = NULL;
     value.pieces = pieces;
@@ -418,9 +420,9 @@ static void act_fill(mpc_ctx *ctx)
 
 static void act_invalidate(mpc_ctx *ctx)
 {
-    u16 space;
+    u16 namespace;
     mpc_invalidate(ctx, 0, false);
-    mpc_space_open(ctx, "another", 7, &space);
+    mpc_namespace_open(ctx, "another", 7, &namespace);
 }
 
 static void act_attach_and_detach(mpc_ctx *ctx)
@@ -797,8 +799,8 @@ static long prove(const struct operation *operation, enum how how, long stride)
     long points = how == LOOK   ? look_after_every_instruction()
                   : how == KILL ? kill_after_every(stride)
                                 : meet_after_every(stride);
-    printf("%-12s %6ld %s in %6ld instructions, %.1f s;", operation->name, points, how == MEET ? "rivals" : "deaths", step,
-           (double)(mpc_mono_ns() - start) / 1e9);
+    printf("%-12s %6ld %s in %6ld instructions, %.1f s;", operation->name, points, how == MEET ? "rivals" : "deaths",
+           step, (double)(mpc_mono_ns() - start) / 1e9);
     print_events();
     fflush(stdout);
     return points;

@@ -5,7 +5,7 @@
  *
  * Both processes are contexts of this one; the copy sleeps at each of its points, as if the thread had to wait for a core
  * or for memory each time. */
-#include "store.h"
+#include "engine.h"
 
 #include <pthread.h>
 #include <stdio.h>

@@ -32,7 +32,7 @@ assert region.get_multi(["key 7", "more 0"]) == [b"v", mpcache.NO_VALUE]
 TORN_BUFFER = """
 import sys, threading, mpcache
 
-space = mpcache.shared(None, size="64MB", shards=1).actual_backend.segment.engine.space("")
+space = mpcache.shared(None, size="64MB", shards=1).actual_backend.segment.engine.namespace("")
 size = 1_000_000
 target, letters = bytearray(b"a" * size), [b"b" * size, b"a" * size]
 over = False

@@ -42,7 +42,7 @@ def region() -> Any:
 
 @pytest.fixture
 def space(region: Any) -> Any:
-    return region.actual_backend.segment.engine.space("")
+    return region.actual_backend.segment.engine.namespace("")
 
 
 def half_filled() -> list[int]:

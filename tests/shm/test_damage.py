@@ -28,7 +28,7 @@ def segment_in(fd: int, slots: int = 4) -> _engine.Engine:
     return _engine.Engine(fd)
 
 
-def incremented(space: _engine.Space, key: str) -> None:
+def incremented(space: _engine.Namespace, key: str) -> None:
     space.delete(key)
     space.incr(key, 1, 0)
     try:
@@ -37,7 +37,7 @@ def incremented(space: _engine.Space, key: str) -> None:
         pass  # it is no integer any more
 
 
-def use(space: _engine.Space) -> None:
+def use(space: _engine.Namespace) -> None:
     """Every operation once; errors of the engine are allowed, answers are not looked at."""
     for act in (
         lambda: [space.get(key) for key in KEYS],
@@ -86,7 +86,7 @@ def test_damage_is_survived(how: str) -> None:
         for number in range(ROUNDS):
             send(number)
             fd = os.memfd_create("damaged")
-            space = segment_in(fd).space("")
+            space = segment_in(fd).namespace("")
             for key in KEYS:
                 space.set(key, dice.randbytes(dice.randrange(5000)))
             damage(fd, dice, _engine.smallest(1), how)
@@ -106,7 +106,7 @@ def test_damage_is_survived(how: str) -> None:
 def test_a_writer_says_what_is_wrong_and_a_reader_misses() -> None:
     fd = os.memfd_create("damaged")
     engine = segment_in(fd)
-    space = engine.space("")
+    space = engine.namespace("")
     while engine.stats()["evictions"] == 0:
         for i in range(100):
             space.set(f"k{i}", os.urandom(5000))
@@ -128,7 +128,7 @@ def test_a_lock_word_of_nobody_is_taken_over() -> None:
     """Rubbish in the shard's lock names a process that never was: it is dead."""
     fd = os.memfd_create("damaged")
     engine = segment_in(fd, 1024)
-    space = engine.space("")
+    space = engine.namespace("")
     space.set("a", b"v")
     shard = engine.size - 256 * 1024
     for word in (0x7FFFFFFF, 0xFFFFFFFF, 0x00000003, 0x80000000):
@@ -154,7 +154,7 @@ def test_a_ring_whose_ends_make_no_sense_is_refused_before_its_bytes_are_read(wh
     def act(send: Any) -> str:
         fd = os.memfd_create("damaged")
         engine = segment_in(fd)
-        space = engine.space("")
+        space = engine.namespace("")
         space.set("key", b"v")
         at = engine.size - 256 * 1024 + RINGS_AT + 8 * which
         whole = int.from_bytes(os.pread(fd, 8, at), "little")
@@ -188,7 +188,7 @@ class TwoShards:
         os.posix_fallocate(self.fd, 0, size)
         _engine.format(self.fd, size, 2)
         self.engine = _engine.Engine(self.fd)
-        self.space = self.engine.space("")
+        self.space = self.engine.namespace("")
         self.shards = [size - (2 - i) * 256 * 1024 for i in range(2)]
         self.keys: list[list[str]] = [[], []]
         for i in range(200):

@@ -17,7 +17,7 @@ Fork = Callable[..., Any]
 ACQUIRED, TIMEOUT = 0, 3
 
 
-def held_elsewhere(fork: Fork, space: _engine.Space, key: str) -> bool:
+def held_elsewhere(fork: Fork, space: _engine.Namespace, key: str) -> bool:
     """Whether another process finds the key taken."""
     return bool(fork(lambda send: space.lease(key, True).acquire(0.1, False, ())).next() == TIMEOUT)
 
@@ -31,15 +31,15 @@ def test_a_second_context_of_one_segment_has_the_number_of_the_first(found: segm
     os.close(first.fd)
     second = _engine.Engine(fd, path)
     assert second.fd == first.fd, "the lowest number that is free"
-    lease = second.space("").lease("key", True)
+    lease = second.namespace("").lease("key", True)
     assert lease.acquire(0, False, ()) == ACQUIRED
     owner = second.owner
-    first.space("").set("other", b"v")
+    first.namespace("").set("other", b"v")
     assert first.owner not in (0, owner)
     assert lease.held
-    assert held_elsewhere(fork, found.engine.space(""), "key")
+    assert held_elsewhere(fork, found.engine.namespace(""), "key")
     del first
-    assert held_elsewhere(fork, found.engine.space(""), "key")
+    assert held_elsewhere(fork, found.engine.namespace(""), "key")
     assert lease.release(True)
     os.close(fd)
 
@@ -48,7 +48,7 @@ def test_a_child_without_room_for_a_descriptor_does_not_take_its_parent_for_dead
     """What it has inherited is the parent's description, and does not show what that one has locked."""
 
     def act(send: Any) -> None:
-        space = segment.attach(name, "4MB").engine.space("")
+        space = segment.attach(name, "4MB").engine.namespace("")
         lease = space.lease("key", True)
         assert lease.acquire(0, False, ()) == ACQUIRED
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))

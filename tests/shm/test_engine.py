@@ -19,7 +19,7 @@ def value_of(found: Any) -> Any:
     return None if found is None else found[0]
 
 
-def test_what_was_set_is_found(space: _engine.Space) -> None:
+def test_what_was_set_is_found(space: _engine.Namespace) -> None:
     assert space.get("a") is None
     assert space.set("a", b"one")
     assert value_of(space.get("a")) == b"one"
@@ -29,7 +29,7 @@ def test_what_was_set_is_found(space: _engine.Space) -> None:
     assert "b" not in space
 
 
-def test_deleted_is_gone(space: _engine.Space) -> None:
+def test_deleted_is_gone(space: _engine.Namespace) -> None:
     space.set("a", b"one")
     assert space.delete("a") is True
     assert space.delete("a") is False
@@ -38,7 +38,7 @@ def test_deleted_is_gone(space: _engine.Space) -> None:
     assert value_of(space.get("a")) == b"two"
 
 
-def test_add_only_if_absent(space: _engine.Space) -> None:
+def test_add_only_if_absent(space: _engine.Namespace) -> None:
     assert space.add("a", b"one") is True
     assert space.add("a", b"two") is False
     assert value_of(space.get("a")) == b"one"
@@ -47,7 +47,7 @@ def test_add_only_if_absent(space: _engine.Space) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 7, 8, 15, 16, 17, 63, 64, 65, 4095, 4096, 65535, 65536, 70000, 200_000])
-def test_values_of_every_length(space: _engine.Space, length: int) -> None:
+def test_values_of_every_length(space: _engine.Namespace, length: int) -> None:
     value = random.Random(length).randbytes(length)
     for key in ("k", "k" * 15, "k" * 16, "k" * 1000):
         assert space.set(key, value)
@@ -55,7 +55,7 @@ def test_values_of_every_length(space: _engine.Space, length: int) -> None:
     space.engine.check()
 
 
-def test_str_and_bytes_are_different_keys(space: _engine.Space) -> None:
+def test_str_and_bytes_are_different_keys(space: _engine.Namespace) -> None:
     space.set("a", b"text")
     space.set(b"a", b"bytes")
     assert value_of(space.get("a")) == b"text"
@@ -63,7 +63,7 @@ def test_str_and_bytes_are_different_keys(space: _engine.Space) -> None:
     assert sorted(map(repr, space.keys())) == ["'a'", "b'a'"]
 
 
-def test_empty_and_long_keys(space: _engine.Space) -> None:
+def test_empty_and_long_keys(space: _engine.Namespace) -> None:
     for key in ("", b"", "x" * 65535, "é" * 1000):
         space.set(key, b"v")
         assert value_of(space.get(key)) == b"v"
@@ -74,14 +74,14 @@ def test_empty_and_long_keys(space: _engine.Space) -> None:
 
 
 @pytest.mark.parametrize("key", [1, 1.5, None, ("a",)])
-def test_other_keys_are_refused(space: _engine.Space, key: Any) -> None:
+def test_other_keys_are_refused(space: _engine.Namespace, key: Any) -> None:
     with pytest.raises(TypeError, match="str or bytes"):
         space.get(key)
     with pytest.raises(TypeError, match="str or bytes"):
         space.set(key, b"v")
 
 
-def test_created_comes_back_exactly(space: _engine.Space) -> None:
+def test_created_comes_back_exactly(space: _engine.Namespace) -> None:
     """As a float of this century: what the region stamped is what it reads."""
     for _ in range(1000):
         now = random.uniform(1e9, 3e9)
@@ -89,7 +89,7 @@ def test_created_comes_back_exactly(space: _engine.Space) -> None:
         assert space.get("a")[1] == now  # type: ignore[index]
 
 
-def test_expired_is_gone_also_for_add_and_keys(space: _engine.Space) -> None:
+def test_expired_is_gone_also_for_add_and_keys(space: _engine.Namespace) -> None:
     past, future = time.time() - 1, time.time() + 1000
     space.set("old", b"v", 0.0, -1, past)
     space.set("new", b"v", 0.0, -1, future)
@@ -102,7 +102,7 @@ def test_expired_is_gone_also_for_add_and_keys(space: _engine.Space) -> None:
     assert space.add("old", b"fresh") is True
 
 
-def test_too_large_says_what_to_do(space: _engine.Space) -> None:
+def test_too_large_says_what_to_do(space: _engine.Namespace) -> None:
     most = space.engine.stats()["largest_value"]
     with pytest.raises(ValueTooLarge, match=r"its 1 shards; configure a larger size$"):
         space.set("a", bytes(most + 4096))
@@ -110,7 +110,7 @@ def test_too_large_says_what_to_do(space: _engine.Space) -> None:
     assert len(value_of(space.get("a"))) == most - 4096
 
 
-def test_too_large_leaves_the_older_value(space: _engine.Space) -> None:
+def test_too_large_leaves_the_older_value(space: _engine.Namespace) -> None:
     space.set("a", b"old")
     with pytest.raises(ValueTooLarge):
         space.set("a", bytes(4 << 20))
@@ -118,7 +118,7 @@ def test_too_large_leaves_the_older_value(space: _engine.Space) -> None:
 
 
 def test_namespaces_know_nothing_of_each_other(found: segment.Segment) -> None:
-    one, two = found.engine.space("one"), found.engine.space("two")
+    one, two = found.engine.namespace("one"), found.engine.namespace("two")
     one.set("a", b"1")
     assert two.get("a") is None
     two.set("a", b"2")
@@ -126,28 +126,28 @@ def test_namespaces_know_nothing_of_each_other(found: segment.Segment) -> None:
     one.clear()
     assert one.get("a") is None
     assert value_of(two.get("a")) == b"2"
-    assert found.engine.space("one").keys() == []
+    assert found.engine.namespace("one").keys() == []
     assert two.keys() == ["a"]
 
 
 def test_namespaces_are_listed(found: segment.Segment) -> None:
     assert found.engine.namespaces() == [""]
-    found.engine.space("één")
+    found.engine.namespace("één")
     assert found.engine.namespaces() == ["", "één"]
     assert abs(found.engine.born - time.time()) < 60
 
 
 def test_namespaces_run_out_with_an_error(found: segment.Segment) -> None:
     for i in range(255):
-        found.engine.space(f"n{i}")
-    assert found.engine.space("n7") is not None
+        found.engine.namespace(f"n{i}")
+    assert found.engine.namespace("n7") is not None
     with pytest.raises(SegmentError, match="namespace"):
-        found.engine.space("one more")
+        found.engine.namespace("one more")
     with pytest.raises(SegmentError, match="63 bytes"):
-        found.engine.space("n" * 64)
+        found.engine.namespace("n" * 64)
 
 
-def test_epochs(space: _engine.Space) -> None:
+def test_epochs(space: _engine.Namespace) -> None:
     assert space.epochs() == (0, 0, 0)
     space.set("a", b"v")
     assert space.get("a")[2] == 0  # type: ignore[index]
@@ -163,7 +163,7 @@ def test_epochs(space: _engine.Space) -> None:
     assert "b" in space
 
 
-def test_when_full_old_values_leave_and_nothing_is_refused(space: _engine.Space) -> None:
+def test_when_full_old_values_leave_and_nothing_is_refused(space: _engine.Namespace) -> None:
     dice = random.Random(1)
     for i in range(20_000):
         assert space.set(f"k{i}", dice.randbytes(dice.randrange(2000)))
@@ -176,7 +176,7 @@ def test_when_full_old_values_leave_and_nothing_is_refused(space: _engine.Space)
     space.engine.check()
 
 
-def test_what_is_read_stays(space: _engine.Space) -> None:
+def test_what_is_read_stays(space: _engine.Namespace) -> None:
     """Two bits of use: the read key survives many times the capacity, its neighbours do not."""
     space.set("hot", b"v" * 100)
     space.set("cold", b"v" * 100)
@@ -188,7 +188,7 @@ def test_what_is_read_stays(space: _engine.Space) -> None:
     assert space.engine.stats()["moved"] > 0
 
 
-def test_if_everything_is_read_a_set_is_still_bounded(space: _engine.Space) -> None:
+def test_if_everything_is_read_a_set_is_still_bounded(space: _engine.Namespace) -> None:
     for i in range(5000):
         space.set(f"k{i % 3000}", b"x" * 1000)
         for j in range(3):
@@ -199,7 +199,7 @@ def test_if_everything_is_read_a_set_is_still_bounded(space: _engine.Space) -> N
     space.engine.check()
 
 
-def test_the_index_overflows_without_harm(space: _engine.Space) -> None:
+def test_the_index_overflows_without_harm(space: _engine.Namespace) -> None:
     """Far more tiny records than slot words: some are dropped and counted, none is wrong."""
     for i in range(60_000):
         space.set(b"%d" % i, b"%d" % i)
@@ -220,7 +220,7 @@ def test_positions_start_again_before_they_end(name: str) -> None:
     fd = os.memfd_create(name)
     os.posix_fallocate(fd, 0, size)
     _engine.format(fd, size, 1, 16, limit)
-    space = _engine.Engine(fd).space("")
+    space = _engine.Engine(fd).namespace("")
     os.close(fd)
     for i in range(40_000):
         assert space.set(f"k{i}", b"%d" % i * 200)
@@ -229,7 +229,7 @@ def test_positions_start_again_before_they_end(name: str) -> None:
     space.engine.check()
 
 
-def test_keys_lists_each_once(space: _engine.Space) -> None:
+def test_keys_lists_each_once(space: _engine.Namespace) -> None:
     wanted = {f"k{i}" for i in range(500)}
     for key in wanted:
         space.set(key, b"v")
@@ -239,7 +239,7 @@ def test_keys_lists_each_once(space: _engine.Space) -> None:
     assert set(keys) == wanted
 
 
-def test_any_buffer_is_a_value(space: _engine.Space) -> None:
+def test_any_buffer_is_a_value(space: _engine.Namespace) -> None:
     for value in (bytearray(b"abc"), memoryview(b"abc")):
         space.set("a", value)
         assert value_of(space.get("a")) == b"abc"
@@ -247,7 +247,7 @@ def test_any_buffer_is_a_value(space: _engine.Space) -> None:
         space.set("a", "text")  # type: ignore[arg-type]
 
 
-def test_stats_count(space: _engine.Space) -> None:
+def test_stats_count(space: _engine.Namespace) -> None:
     space.set("a", b"v")
     space.get("a")
     space.get("b")
@@ -264,7 +264,7 @@ def test_stats_count(space: _engine.Space) -> None:
 INT = 4
 
 
-def test_compare_and_set_stores_over_one_version_only(space: _engine.Space) -> None:
+def test_compare_and_set_stores_over_one_version_only(space: _engine.Namespace) -> None:
     assert space.version("a") is None
     assert space.compare_and_set("a", 1 << 20, b"v") is False
     space.set("a", b"one")
@@ -279,7 +279,7 @@ def test_compare_and_set_stores_over_one_version_only(space: _engine.Space) -> N
     assert space.version("a") != version
 
 
-def test_a_version_outlives_moves_and_touches(space: _engine.Space) -> None:
+def test_a_version_outlives_moves_and_touches(space: _engine.Namespace) -> None:
     space.set("a", b"v" * 100)
     version = space.version("a")
     for end in (time.time() + 1000, 0.0):
@@ -293,7 +293,7 @@ def test_a_version_outlives_moves_and_touches(space: _engine.Space) -> None:
     assert space.get("a")[0] == b"v" * 100  # type: ignore[index]
 
 
-def test_the_dead_have_no_version_and_are_not_changed(space: _engine.Space) -> None:
+def test_the_dead_have_no_version_and_are_not_changed(space: _engine.Namespace) -> None:
     for key, end in (("expired", time.time() - 1), ("hidden", 0.0)):
         space.incr(key, 1, 0)
         version = space.version(key)
@@ -307,7 +307,7 @@ def test_the_dead_have_no_version_and_are_not_changed(space: _engine.Space) -> N
         assert space.incr(key, 1, 10) == 11
 
 
-def test_incr_adds_exactly_or_not_at_all(space: _engine.Space) -> None:
+def test_incr_adds_exactly_or_not_at_all(space: _engine.Namespace) -> None:
     assert space.incr("n", 1) is None
     assert "n" not in space
     assert [space.incr("n", delta, 40) for delta in (2, -50, 2**62)] == [42, -8, 2**62 - 8]
@@ -323,7 +323,7 @@ def test_incr_adds_exactly_or_not_at_all(space: _engine.Space) -> None:
         assert value_of(space.get("n")) == value
 
 
-def test_a_count_stays_as_old_as_it_is(space: _engine.Space) -> None:
+def test_a_count_stays_as_old_as_it_is(space: _engine.Namespace) -> None:
     end = time.time() + 1000
     space.set("n", bytes(8), 5.0, -1, end, INT)
     space.invalidate(False)
@@ -332,7 +332,7 @@ def test_a_count_stays_as_old_as_it_is(space: _engine.Space) -> None:
     assert (created, epoch, kept, expires) == (5.0, 0, INT, end)
 
 
-def test_touch_moves_the_end_and_nothing_else(space: _engine.Space) -> None:
+def test_touch_moves_the_end_and_nothing_else(space: _engine.Namespace) -> None:
     end = time.time() + 1000
     for value in (b"", b"v" * 1000, b"w" * 200_000):
         space.set("a", value, 5.0, -1, 0.0, 3)
@@ -350,7 +350,7 @@ def test_touch_moves_the_end_and_nothing_else(space: _engine.Space) -> None:
     assert space.touch("wire", end) is NotImplemented
 
 
-def test_a_count_never_leaves_by_its_own_doing(space: _engine.Space) -> None:
+def test_a_count_never_leaves_by_its_own_doing(space: _engine.Namespace) -> None:
     """It laps both rings, with everything else in use."""
     for i in range(3000):
         space.set(f"k{i}", b"x" * 1000)
@@ -362,7 +362,7 @@ def test_a_count_never_leaves_by_its_own_doing(space: _engine.Space) -> None:
 
 
 @pytest.mark.parametrize("change", ["compare_and_set", "incr", "touch"])
-def test_a_fill_is_refused_after_these_too(space: _engine.Space, change: str) -> None:
+def test_a_fill_is_refused_after_these_too(space: _engine.Namespace, change: str) -> None:
     changes: dict[str, Any] = {
         "compare_and_set": lambda: space.compare_and_set("n", space.version("n") or 0, b"v"),
         "incr": lambda: space.incr("n", 1),
@@ -378,7 +378,7 @@ def test_a_fill_is_refused_after_these_too(space: _engine.Space, change: str) ->
 
 
 @pytest.mark.parametrize("args", [(), ("a",), ("a", 1, 2, 3, 4, 5, 6, 7)])
-def test_wrong_arguments_are_told(space: _engine.Space, args: Any) -> None:
+def test_wrong_arguments_are_told(space: _engine.Namespace, args: Any) -> None:
     for call in (space.set, space.add, space.compare_and_set, space.incr, space.touch):
         with pytest.raises(TypeError, match="expected key"):
             call(*args)
@@ -399,7 +399,7 @@ def test_wrong_arguments_are_told(space: _engine.Space, args: Any) -> None:
 # -- many keys -----------------------------------------------------------------------------------------------
 
 
-def test_many_keys_in_one_call(space: _engine.Space) -> None:
+def test_many_keys_in_one_call(space: _engine.Namespace) -> None:
     keys: list[str | bytes] = ["a", b"a", "none", "b", "a"]
     assert space.set_multi([("a", b"1"), (b"a", b"2", 5.0, -1, 0.0, 3), ("b", b"3")]) == [True] * 3
     assert [value_of(found) for found in space.get_multi(keys)] == [b"1", b"2", None, b"3", b"1"]
@@ -409,12 +409,12 @@ def test_many_keys_in_one_call(space: _engine.Space) -> None:
     assert (space.get_multi([]), space.set_multi([]), space.delete_multi([])) == ([], [], 0)
 
 
-def test_of_many_what_fits_is_stored(space: _engine.Space) -> None:
+def test_of_many_what_fits_is_stored(space: _engine.Namespace) -> None:
     assert space.set_multi([("a", b"1"), ("b", bytes(4 << 20)), ("c", b"3")]) == [True, None, True]
     assert sorted(map(str, space.keys())) == ["a", "c"]
 
 
-def test_one_that_is_no_key_keeps_the_others_from_being_touched(space: _engine.Space) -> None:
+def test_one_that_is_no_key_keeps_the_others_from_being_touched(space: _engine.Namespace) -> None:
     space.set("a", b"1")
     for call in (space.get_multi, space.delete_multi):
         with pytest.raises(TypeError, match="str or bytes"):
@@ -429,11 +429,11 @@ def test_one_that_is_no_key_keeps_the_others_from_being_touched(space: _engine.S
 # -- fills ------------------------------------------------------------------------------------------------
 
 
-def fill(space: _engine.Space, guard: _engine.Guard, key: str, value: bytes) -> bool:
+def fill(space: _engine.Namespace, guard: _engine.Guard, key: str, value: bytes) -> bool:
     return space.fill(guard, key, value, 0.0, 0.0, 0)
 
 
-def test_a_fill_stores(space: _engine.Space) -> None:
+def test_a_fill_stores(space: _engine.Namespace) -> None:
     guard = space.guard("a")
     assert guard.live
     assert guard.outcome is None
@@ -447,7 +447,7 @@ def test_a_fill_stores(space: _engine.Space) -> None:
 
 
 @pytest.mark.parametrize("change", ["set", "delete", "add", "invalidate"])
-def test_a_fill_is_refused_after_a_change(space: _engine.Space, change: str) -> None:
+def test_a_fill_is_refused_after_a_change(space: _engine.Namespace, change: str) -> None:
     guard = space.guard("a")
     if change == "delete":
         space.delete("a")
@@ -460,7 +460,7 @@ def test_a_fill_is_refused_after_a_change(space: _engine.Space, change: str) -> 
     assert value_of(space.get("a")) == (b"newer" if change in ("set", "add") else None)
 
 
-def test_a_change_before_the_fill_began_does_not_matter(space: _engine.Space) -> None:
+def test_a_change_before_the_fill_began_does_not_matter(space: _engine.Namespace) -> None:
     space.set("a", b"old")
     space.delete("a")
     space.invalidate(True)
@@ -468,21 +468,21 @@ def test_a_change_before_the_fill_began_does_not_matter(space: _engine.Space) ->
     assert fill(space, guard, "a", b"made") is True
 
 
-def test_a_soft_invalidation_makes_the_fill_stale(space: _engine.Space) -> None:
+def test_a_soft_invalidation_makes_the_fill_stale(space: _engine.Namespace) -> None:
     guard = space.guard("a")
     space.invalidate(False)
     assert fill(space, guard, "a", b"made") is True
     assert space.get("a")[2] < space.epochs()[2]  # type: ignore[index]
 
 
-def test_a_fill_of_another_key_or_segment_is_no_fill(space: _engine.Space, found: segment.Segment) -> None:
-    other = found.engine.space("other")
+def test_a_fill_of_another_key_or_segment_is_no_fill(space: _engine.Namespace, found: segment.Segment) -> None:
+    other = found.engine.namespace("other")
     guard = other.guard("a")
     assert fill(space, guard, "a", b"made") is False
     assert space.get("a") is None
 
 
-def test_a_fill_too_large_ends_the_creation(space: _engine.Space) -> None:
+def test_a_fill_too_large_ends_the_creation(space: _engine.Namespace) -> None:
     guard = space.guard("a")
     with pytest.raises(ValueTooLarge):
         fill(space, guard, "a", bytes(4 << 20))
@@ -490,7 +490,7 @@ def test_a_fill_too_large_ends_the_creation(space: _engine.Space) -> None:
     assert not guard.live
 
 
-def test_a_guard_leans_on_the_lease_that_this_process_holds(space: _engine.Space) -> None:
+def test_a_guard_leans_on_the_lease_that_this_process_holds(space: _engine.Namespace) -> None:
     lease = space.lease("a", True)
     assert lease.acquire(0, False, ()) == 0
     guard = space.guard("a")
@@ -500,7 +500,7 @@ def test_a_guard_leans_on_the_lease_that_this_process_holds(space: _engine.Space
     assert lease.release(True) is True
 
 
-def test_after_its_lease_was_given_back_a_guard_is_dead(space: _engine.Space) -> None:
+def test_after_its_lease_was_given_back_a_guard_is_dead(space: _engine.Namespace) -> None:
     lease = space.lease("a", True)
     lease.acquire(0, False, ())
     guard = space.guard("a")

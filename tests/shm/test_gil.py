@@ -58,7 +58,7 @@ def owner(found: segment.Segment, fork: Fork) -> int:
     """The id of a process that lives and waits."""
 
     def live(send: Any) -> None:
-        found.engine.space("").set("k", b"v")
+        found.engine.namespace("").set("k", b"v")
         send(found.engine.owner)
         threading.Event().wait()
 
@@ -81,7 +81,7 @@ def every_bucket_locked(engine: _engine.Engine, owner: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("how", ["release", "dropped lease", "close", "dropped guard", "delete"])
 def test_others_run_while_a_bucket_is_waited_for(found: segment.Segment, owner: int, how: str) -> None:
-    space = found.engine.space("")
+    space = found.engine.namespace("")
     lease, guard = space.lease("key", True), space.guard("key of a guard")
     assert lease.acquire(0, False, ()) == 0
     held: list[object] = [lease] if how == "dropped lease" else [guard] if how == "dropped guard" else []
@@ -101,7 +101,7 @@ def test_others_run_while_a_bucket_is_waited_for(found: segment.Segment, owner: 
 
 def test_others_run_while_keys_are_listed(name: str) -> None:
     """Many slots, of which few have a key."""
-    space = segment.attach(name, "64MB", shards=1).engine.space("")
+    space = segment.attach(name, "64MB", shards=1).engine.namespace("")
     for number in range(100):
         space.set(f"key {number}", b"v")
     with Ticker() as ticker:
@@ -110,7 +110,7 @@ def test_others_run_while_keys_are_listed(name: str) -> None:
 
 
 def test_more_keys_than_are_listed_at_once(name: str) -> None:
-    space = segment.attach(name, "64MB", shards=1).engine.space("")
+    space = segment.attach(name, "64MB", shards=1).engine.namespace("")
     names = [f"{number:05}" * (1 + number % 3 * 200) for number in range(20_000)]
     for key in names:
         space.set(key, b"v")

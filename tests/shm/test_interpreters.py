@@ -102,7 +102,7 @@ def test_to_import_it_again_is_no_other_interpreter() -> None:
         from mpcache.shm import _engine, segment
 
         found = segment.attach(None, "4MB")
-        space = found.engine.space("")
+        space = found.engine.namespace("")
         guard = space.guard("k")
         del sys.modules["mpcache.shm._engine"]
         from mpcache.shm import _engine as again
@@ -110,7 +110,7 @@ def test_to_import_it_again_is_no_other_interpreter() -> None:
         import importlib
 
         again = importlib.import_module("mpcache.shm._engine")
-        assert again is not _engine and again.Space is _engine.Space
+        assert again is not _engine and again.Namespace is _engine.Namespace
         assert space.fill(guard, "k", b"v", 0.0, 0.0, 2) and space.get("k")[0] == b"v"
         exec(USE)
         print("over")

@@ -21,13 +21,13 @@ ACQUIRED, RELEASED, UNSTORED, TIMEOUT, DEADLOCK = range(5)
 Fork = Callable[..., Any]
 
 
-def take(space: _engine.Space, key: str) -> _engine.Lease:
+def take(space: _engine.Namespace, key: str) -> _engine.Lease:
     lease = space.lease(key, True)
     assert lease.acquire(10, False, ()) == ACQUIRED
     return lease
 
 
-def hold_until_told(space: _engine.Space, key: str, read: int) -> Callable[[Any], Any]:
+def hold_until_told(space: _engine.Namespace, key: str, read: int) -> Callable[[Any], Any]:
     def act(send: Any) -> None:
         lease = take(space, key)
         send("held")
@@ -37,7 +37,7 @@ def hold_until_told(space: _engine.Space, key: str, read: int) -> Callable[[Any]
     return act
 
 
-def test_one_holder(space: _engine.Space) -> None:
+def test_one_holder(space: _engine.Namespace) -> None:
     one, two = space.lease("k", True), space.lease("k", True)
     assert one.acquire(0, False, ()) == ACQUIRED
     assert two.acquire(0, False, ()) == TIMEOUT
@@ -50,20 +50,20 @@ def test_one_holder(space: _engine.Space) -> None:
     assert two.fence > one.fence
 
 
-def test_a_record_and_a_mutex_of_one_name_are_different_keys(space: _engine.Space) -> None:
+def test_a_record_and_a_mutex_of_one_name_are_different_keys(space: _engine.Namespace) -> None:
     take_record = space.lease("k", True)
     take_mutex = space.lease("k", False)
     assert take_record.acquire(0, False, ()) == ACQUIRED
     assert take_mutex.acquire(0, False, ()) == ACQUIRED
 
 
-def test_a_dropped_lease_is_given_back(space: _engine.Space) -> None:
+def test_a_dropped_lease_is_given_back(space: _engine.Namespace) -> None:
     lease = take(space, "k")
     del lease
     assert space.holder("k", True) is None
 
 
-def test_a_timeout_is_a_deadline(space: _engine.Space) -> None:
+def test_a_timeout_is_a_deadline(space: _engine.Namespace) -> None:
     held = take(space, "k")
     start = time.monotonic()
     assert space.lease("k", True).acquire(0.05, False, ()) == TIMEOUT
@@ -71,7 +71,7 @@ def test_a_timeout_is_a_deadline(space: _engine.Space) -> None:
     assert held.held
 
 
-def test_waiters_learn_how_it_ended(space: _engine.Space) -> None:
+def test_waiters_learn_how_it_ended(space: _engine.Namespace) -> None:
     for stored, expected in ((True, RELEASED), (False, UNSTORED)):
         holder = take(space, "k")
         outcomes: list[int] = []
@@ -93,7 +93,7 @@ def test_waiters_learn_how_it_ended(space: _engine.Space) -> None:
         assert outcomes == [expected] * 4
 
 
-def test_a_dead_holder_is_taken_over(space: _engine.Space, fork: Fork) -> None:
+def test_a_dead_holder_is_taken_over(space: _engine.Namespace, fork: Fork) -> None:
     child = fork(lambda send: (take(space, "k"), send("held"), signal.pause()))
     assert child.next() == "held"
     assert space.lease("k", True).acquire(0, False, ()) == TIMEOUT
@@ -108,7 +108,7 @@ def test_a_dead_holder_is_taken_over(space: _engine.Space, fork: Fork) -> None:
     assert space.holder("k", True) == os.getpid()
 
 
-def test_a_zombie_is_dead(space: _engine.Space, fork: Fork) -> None:
+def test_a_zombie_is_dead(space: _engine.Namespace, fork: Fork) -> None:
     child = fork(lambda send: (take(space, "k"), send("held"), signal.pause()))
     child.next()
     os.kill(child.pid, signal.SIGKILL)  # and not reaped
@@ -117,7 +117,7 @@ def test_a_zombie_is_dead(space: _engine.Space, fork: Fork) -> None:
     assert lease.took_over
 
 
-def test_who_only_tries_takes_over_too(space: _engine.Space, fork: Fork) -> None:
+def test_who_only_tries_takes_over_too(space: _engine.Namespace, fork: Fork) -> None:
     """Whoever has a stale value never waits: were the dead not found by a mere try, it would be stale for ever."""
     child = fork(lambda send: (take(space, "k"), send("held"), signal.pause()))
     child.next()
@@ -127,7 +127,7 @@ def test_who_only_tries_takes_over_too(space: _engine.Space, fork: Fork) -> None
     assert lease.took_over
 
 
-def test_a_stopped_holder_is_not_dead(space: _engine.Space, fork: Fork) -> None:
+def test_a_stopped_holder_is_not_dead(space: _engine.Namespace, fork: Fork) -> None:
     read, write = os.pipe()
     child = fork(hold_until_told(space, "k", read))
     child.next()
@@ -138,7 +138,7 @@ def test_a_stopped_holder_is_not_dead(space: _engine.Space, fork: Fork) -> None:
     assert space.lease("k", True).acquire(5, False, ()) == ACQUIRED
 
 
-def test_a_waiter_that_waits_already_takes_over_within_100_ms(space: _engine.Space, fork: Fork) -> None:
+def test_a_waiter_that_waits_already_takes_over_within_100_ms(space: _engine.Namespace, fork: Fork) -> None:
     """At the first try, or on a busy machine at one of the next ones: there a waiter may queue for a core as long."""
     for _ in range(5):
         child = fork(lambda send: (take(space, "k"), send("held"), signal.pause()))
@@ -162,7 +162,7 @@ def test_a_waiter_that_waits_already_takes_over_within_100_ms(space: _engine.Spa
     pytest.fail(f"it took {took[0] - died:.3f} s, also at the fifth try")
 
 
-def test_a_forked_child_owns_nothing(space: _engine.Space, fork: Fork) -> None:
+def test_a_forked_child_owns_nothing(space: _engine.Namespace, fork: Fork) -> None:
     lease = take(space, "k")
 
     def act(send: Any) -> tuple[Any, ...]:
@@ -173,7 +173,7 @@ def test_a_forked_child_owns_nothing(space: _engine.Space, fork: Fork) -> None:
     assert lease.release(True) is True
 
 
-def test_what_a_forked_child_drops_stays_the_parents(space: _engine.Space, fork: Fork) -> None:
+def test_what_a_forked_child_drops_stays_the_parents(space: _engine.Namespace, fork: Fork) -> None:
     lease = take(space, "k")
     guard = space.guard("g")
 
@@ -187,7 +187,7 @@ def test_what_a_forked_child_drops_stays_the_parents(space: _engine.Space, fork:
     assert guard.live
 
 
-def test_the_death_of_a_forked_parent_is_seen_while_its_child_lives(space: _engine.Space, fork: Fork) -> None:
+def test_the_death_of_a_forked_parent_is_seen_while_its_child_lives(space: _engine.Namespace, fork: Fork) -> None:
     """The child inherited the description that the parent's liveness stands on, and must have closed it."""
 
     def parent(send: Any) -> None:
@@ -211,7 +211,7 @@ def test_the_death_of_a_forked_parent_is_seen_while_its_child_lives(space: _engi
         os.kill(grandchild, signal.SIGKILL)
 
 
-def test_a_circle_of_two_processes_is_told(space: _engine.Space, fork: Fork) -> None:
+def test_a_circle_of_two_processes_is_told(space: _engine.Namespace, fork: Fork) -> None:
     def act(first: str, second: str, ready: int, go: int) -> Callable[[Any], Any]:
         def run(send: Any) -> int:
             lease = take(space, first)
@@ -235,7 +235,7 @@ def test_a_circle_of_two_processes_is_told(space: _engine.Space, fork: Fork) -> 
     assert time.monotonic() - start < 1
 
 
-def test_a_chain_is_no_circle(space: _engine.Space, fork: Fork) -> None:
+def test_a_chain_is_no_circle(space: _engine.Namespace, fork: Fork) -> None:
     read, write = os.pipe()
     last = fork(hold_until_told(space, "c", read))
     last.next()
@@ -255,7 +255,7 @@ def test_a_chain_is_no_circle(space: _engine.Space, fork: Fork) -> None:
 
 def test_a_full_bucket_is_waited_for_like_a_held_key(found: segment.Segment) -> None:
     """More keys at once than the table has entries: some wait until their deadline, none gets in twice."""
-    space = found.engine.space("")
+    space = found.engine.namespace("")
     leases = [space.lease(f"k{i}", True) for i in range(20_000)]
     outcomes = [lease.acquire(0, False, ()) for lease in leases]
     assert set(outcomes) == {ACQUIRED, TIMEOUT}
@@ -268,7 +268,7 @@ def test_a_full_bucket_is_waited_for_like_a_held_key(found: segment.Segment) -> 
     assert found.engine.stats()["leases"] == 1
 
 
-def test_signals_come_through_while_waiting(space: _engine.Space) -> None:
+def test_signals_come_through_while_waiting(space: _engine.Namespace) -> None:
     class Arrived(Exception):
         pass
 
@@ -288,7 +288,7 @@ def test_signals_come_through_while_waiting(space: _engine.Space) -> None:
     assert held.held
 
 
-def test_a_timer_every_2_ms_keeps_nobody_from_taking_over(space: _engine.Space, fork: Fork) -> None:
+def test_a_timer_every_2_ms_keeps_nobody_from_taking_over(space: _engine.Namespace, fork: Fork) -> None:
     child = fork(lambda send: (take(space, "k"), send("held"), signal.pause()))
     child.next()
     before = signal.signal(signal.SIGALRM, lambda *_: None)
@@ -422,7 +422,7 @@ def test_a_circle_is_found_however_long_it_is(mutex: Callable[[str], ShmMutex], 
 
 
 @pytest.mark.parametrize("timeout", [float("nan"), -1, -0.001])
-def test_timeouts_that_are_none(space: _engine.Space, mutex: Callable[[str], ShmMutex], timeout: float) -> None:
+def test_timeouts_that_are_none(space: _engine.Namespace, mutex: Callable[[str], ShmMutex], timeout: float) -> None:
     with pytest.raises(ValueError, match="timeout"):
         mutex("k").acquire(timeout=timeout)
     with pytest.raises(ValueError, match="timeout"):

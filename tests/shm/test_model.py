@@ -41,7 +41,7 @@ class Model(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.segment = segment.attach(None, "32MB", shards=1)
-        self.space = self.segment.engine.space("model")
+        self.space = self.segment.engine.namespace("model")
         self.stored: dict[Any, Stored] = {}
         self.epoch = self.hard_at = self.clear_at = 0
         self.versions: dict[Any, int] = {}
@@ -221,7 +221,7 @@ def test_a_small_ring_agrees_with_a_dict_where_it_answers() -> None:
     size = _engine.smallest(1)
     os.posix_fallocate(fd, 0, size)
     _engine.format(fd, size, 1, 4, 1 << 20)
-    space = _engine.Engine(fd).space("")
+    space = _engine.Engine(fd).namespace("")
     os.close(fd)
     model: dict[str, bytes] = {}
     hits = 0

@@ -79,13 +79,13 @@ def test_regions_keep_integers_so_that_they_count(region: Any, store: Any) -> No
 
 def test_a_count_ends_when_it_was_to_end(store: Any) -> None:
     assert store.incr("n", 1, 1, ttl=timedelta(seconds=1000)) == 1
-    end = store._place.space.get("n")[4]
+    end = store._place.namespace.get("n")[4]
     assert abs(end - time.time() - 1000) < 100
     assert store.incr("n", 1, 0, ttl=5) == 2
-    assert store._place.space.get("n")[4] == end
+    assert store._place.namespace.get("n")[4] == end
     assert store.compare_and_set("n", store.version("n"), 3, ttl=50) is True
     assert store.incr("n") == 4
-    assert store._place.space.get("n")[4] < end
+    assert store._place.namespace.get("n")[4] < end
 
 
 def test_touch_gives_more_time_and_less(region: Any, store: Any, clock: Clock) -> None:

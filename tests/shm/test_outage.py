@@ -13,7 +13,7 @@ import pytest
 
 import mpcache
 from mpcache.exception import LockTimeout, NoRoom, SegmentError, SegmentRefused, TooManyProcesses, ValidationError
-from mpcache.shm import room, segment
+from mpcache.shm import capacity, segment
 from tests.processes.support import wait_until
 
 pytestmark = pytest.mark.engine
@@ -44,10 +44,10 @@ class Full(Outage):
 
     def begin(self, region: Region) -> None:
         region.actual_backend.unlink()
-        self.patch.setattr(room, "_in_cgroup", lambda: MB)
+        self.patch.setattr(capacity, "_in_cgroup", lambda: MB)
 
     def end(self) -> None:
-        self.patch.setattr(room, "_in_cgroup", lambda: None)
+        self.patch.setattr(capacity, "_in_cgroup", lambda: None)
 
 
 class Refused(Outage):
@@ -76,7 +76,7 @@ class Crowded(Outage):
 
         found = region.actual_backend.segment
         self.crowd = os.open(found.path, os.O_RDWR)
-        region.actual_backend._place.segment = region.actual_backend._place.space = None
+        region.actual_backend._place.segment = region.actual_backend._place.namespace = None
         del found  # this process leaves, and the others take its slot
         lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 1 << 60, 1024, 0)
         wait_until(lambda: self._taken(fcntl, lock), "free slots")
@@ -190,7 +190,7 @@ def test_what_was_begun_in_an_outage_is_not_stored_after_it(outage: Outage) -> N
 
 
 def test_at_configure_it_raises(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_in_cgroup", lambda: MB)
+    monkeypatch.setattr(capacity, "_in_cgroup", lambda: MB)
     with pytest.raises(NoRoom):
         mpcache.shared(name, size="4MB")
 

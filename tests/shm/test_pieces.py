@@ -137,13 +137,14 @@ def test_one_that_is_over_the_largest_is_refused_by_the_sum_of_its_pieces(pair: 
 
 def test_what_was_pickled_in_one_is_still_read(pair: tuple[Any, Any]) -> None:
     value = VALUES["nested"]()
+    space = pair[0].actual_backend.segment.engine.namespace("")
     for protocol in range(2, 6):
-        pair[0].actual_backend.segment.engine.space("").set("k", pickle.dumps(value, protocol), 1e9, -1, 0.0, PAYLOAD)
+        space.set("k", pickle.dumps(value, protocol), 1e9, -1, 0.0, PAYLOAD)
         assert [same(reader.get("k"), pickle.loads(pickle.dumps(value, protocol))) for reader in pair] == [True, True]
 
 
 def test_the_engine_takes_buffers_of_any_kind_and_gives_them_back(region: Any) -> None:
-    space = region.actual_backend.segment.engine.space("")
+    space = region.actual_backend.segment.engine.namespace("")
     growing, columns = bytearray(b"growing "), numpy.asfortranarray(numpy.ones((2, 2)))
     assert space.set("k", (b"bytes ", growing, memoryview(b"a view"), b""))
     assert space.get("k")[0] == b"bytes growing a view"
@@ -199,9 +200,9 @@ def test_it_remembers_nothing_of_the_value_before(region: Any) -> None:
 
 
 def test_whoever_makes_no_pickling_is_told(region: Any) -> None:
-    from mpcache.shm._engine import Shortcut
+    from mpcache.shm._engine import FastPath
 
     backend = region.actual_backend
     for wrong in (lambda: 1, lambda: (print, print), lambda: (print, print, ())):
-        short = Shortcut(backend._place, NO_VALUE, current_fill, pickle.loads, wrong, None, None)
-        assert short.poke("k", {}, None) is NotImplemented
+        short = FastPath(backend._place, NO_VALUE, current_fill, pickle.loads, wrong, None, None)
+        assert short.fast_set("k", {}, None) is NotImplemented

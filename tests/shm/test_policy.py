@@ -19,34 +19,34 @@ pytestmark = pytest.mark.engine
 KIB = bytes(1024)
 
 
-def space_of(size: int, shards: int = 1) -> _engine.Space:
+def space_of(size: int, shards: int = 1) -> _engine.Namespace:
     fd = os.memfd_create("policy")
     os.posix_fallocate(fd, 0, size)
     _engine.format(fd, size, shards)
-    space = _engine.Engine(fd).space("")
+    space = _engine.Engine(fd).namespace("")
     os.close(fd)
     return space
 
 
 @pytest.fixture
-def space() -> _engine.Space:
+def space() -> _engine.Namespace:
     """4 MiB with one shard: 2.6 MB of log, a tenth of it small."""
     return space_of(4 << 20)
 
 
-def grown(space: _engine.Space, act: Callable[[], object]) -> dict[str, int]:
+def grown(space: _engine.Namespace, act: Callable[[], object]) -> dict[str, int]:
     """By how much each number has grown, or fallen, when the act is done."""
     before = space.engine.stats()
     act()
     return {name: number - before[name] for name, number in space.engine.stats().items()}
 
 
-def fill(space: _engine.Space, prefix: str, count: int, value: bytes = KIB) -> None:
+def fill(space: _engine.Namespace, prefix: str, count: int, value: bytes = KIB) -> None:
     for i in range(count):
         space.set(f"{prefix}{i}", value)
 
 
-def crowd(space: _engine.Space) -> None:
+def crowd(space: _engine.Namespace) -> None:
     """Main is full of keys that were read while they were small."""
     number = 0
     while space.engine.stats()["main_evictions"] == 0:
@@ -172,7 +172,7 @@ def s3fifo_hits(trace: list[int], size_of: Callable[[int], int], budget: int) ->
     return hits
 
 
-def engine_hits(trace: list[int], size_of: Callable[[int], int], space: _engine.Space) -> int:
+def engine_hits(trace: list[int], size_of: Callable[[int], int], space: _engine.Namespace) -> int:
     hits = 0
     for number in trace:
         key = b"%08d" % number
@@ -185,7 +185,7 @@ def engine_hits(trace: list[int], size_of: Callable[[int], int], space: _engine.
 
 @pytest.mark.parametrize("sizes", [(1032,), (300, 500, 1000, 1024, 2000, 4000, 10_000)], ids=["1KiB", "mixed"])
 @pytest.mark.parametrize("name", TRACES)
-def test_it_hits_more_often_than_an_ideal_lru(space: _engine.Space, name: str, sizes: tuple[int, ...]) -> None:
+def test_it_hits_more_often_than_an_ideal_lru(space: _engine.Namespace, name: str, sizes: tuple[int, ...]) -> None:
     """Of the same bytes, although of its own go headers, dead records, and room that is kept free."""
     trace = list(TRACES[name](random.Random(7)))
 
@@ -200,7 +200,7 @@ def test_it_hits_more_often_than_an_ideal_lru(space: _engine.Space, name: str, s
 
 
 @pytest.mark.parametrize("name", [*TRACES, "news"])
-def test_it_hits_as_often_as_s3_fifo_by_the_book(space: _engine.Space, name: str) -> None:
+def test_it_hits_as_often_as_s3_fifo_by_the_book(space: _engine.Namespace, name: str) -> None:
     """Of records of the same length.  A point is for ghosts in lines, and for rings that cannot borrow room."""
     trace = list({**TRACES, "news": news}[name](random.Random(7)))
     ours = engine_hits(trace, lambda key: 1032, space) / len(trace)
@@ -212,17 +212,17 @@ def test_it_hits_as_often_as_s3_fifo_by_the_book(space: _engine.Space, name: str
 # -- what happens to a key ------------------------------------------------------------------------------------
 
 
-def test_a_new_key_comes_to_the_small_ring(space: _engine.Space) -> None:
+def test_a_new_key_comes_to_the_small_ring(space: _engine.Namespace) -> None:
     change = grown(space, lambda: space.set("new", KIB))
     assert (change["small_items"], change["main_items"]) == (1, 0)
 
 
-def test_a_large_one_comes_to_main(space: _engine.Space) -> None:
+def test_a_large_one_comes_to_main(space: _engine.Namespace) -> None:
     change = grown(space, lambda: space.set("large", bytes(100_000)))
     assert (change["small_items"], change["main_items"]) == (0, 1)
 
 
-def test_what_was_read_goes_on_to_main_and_what_was_not_leaves(space: _engine.Space) -> None:
+def test_what_was_read_goes_on_to_main_and_what_was_not_leaves(space: _engine.Namespace) -> None:
     crowd(space)
     space.set("read", KIB)
     space.set("unread", KIB)
@@ -234,7 +234,7 @@ def test_what_was_read_goes_on_to_main_and_what_was_not_leaves(space: _engine.Sp
     assert space.get("unread") is None
 
 
-def test_what_left_unread_and_is_wanted_again_comes_to_main(space: _engine.Space) -> None:
+def test_what_left_unread_and_is_wanted_again_comes_to_main(space: _engine.Namespace) -> None:
     crowd(space)
     space.set("again", KIB)
     fill(space, "passing", 600)
@@ -245,7 +245,7 @@ def test_what_left_unread_and_is_wanted_again_comes_to_main(space: _engine.Space
     assert space.get("again") is not None
 
 
-def test_in_main_a_use_saves_a_key_once(space: _engine.Space) -> None:
+def test_in_main_a_use_saves_a_key_once(space: _engine.Namespace) -> None:
     space.set("loved", bytes(100_000))  # too large for the small ring, and too large to be moved
     space.set("used", bytes(70_000))
     for _ in range(3):
@@ -257,7 +257,7 @@ def test_in_main_a_use_saves_a_key_once(space: _engine.Space) -> None:
     assert space.get("used") is not None
 
 
-def test_an_overwrite_keeps_its_ring(space: _engine.Space) -> None:
+def test_an_overwrite_keeps_its_ring(space: _engine.Namespace) -> None:
     crowd(space)
     space.set("small", KIB)
     change = grown(space, lambda: [space.set("small", KIB) for _ in range(10)])
@@ -267,7 +267,7 @@ def test_an_overwrite_keeps_its_ring(space: _engine.Space) -> None:
     assert change["small_items"] == 0
 
 
-def test_an_overwrite_never_evicts_nor_moves_its_own_record(space: _engine.Space) -> None:
+def test_an_overwrite_never_evicts_nor_moves_its_own_record(space: _engine.Namespace) -> None:
     """Here it is always the next to leave.  Nobody may miss it meanwhile, and nobody needs a copy."""
     fill(space, "k", 400)
     change = grown(space, lambda: [fill(space, "k", 400) for _ in range(10)])
@@ -275,7 +275,7 @@ def test_an_overwrite_never_evicts_nor_moves_its_own_record(space: _engine.Space
 
 
 @pytest.mark.parametrize("how", ["overwritten", "deleted", "expired", "invalidated", "cleared"])
-def test_what_nobody_may_have_is_never_moved(space: _engine.Space, how: str) -> None:
+def test_what_nobody_may_have_is_never_moved(space: _engine.Namespace, how: str) -> None:
     keys = [f"dead{i}" for i in range(2000)]
     for key in keys:
         space.set(key, KIB, 0.0, -1, time.time() + (1.0 if how == "expired" else 1000.0))
@@ -304,7 +304,7 @@ def test_what_nobody_may_have_is_never_moved(space: _engine.Space, how: str) -> 
     space.engine.check()
 
 
-def test_the_numbers_of_the_rings_add_up(space: _engine.Space) -> None:
+def test_the_numbers_of_the_rings_add_up(space: _engine.Namespace) -> None:
     crowd(space)
     fill(space, "more", 300, bytes(3000))
     stats = space.engine.stats()
@@ -338,7 +338,7 @@ def test_offered_three_times_its_capacity_it_keeps_what_is_newest() -> None:
 
 
 @pytest.mark.parametrize("how", ["cleared", "invalidated"])
-def test_an_emptied_segment_fills_again(space: _engine.Space, how: str) -> None:
+def test_an_emptied_segment_fills_again(space: _engine.Namespace, how: str) -> None:
     """Main is full of what nobody may have: that is no reason to live in a tenth of the room."""
     crowd(space)
     before = space.engine.stats()["items"]
@@ -353,7 +353,7 @@ def test_an_emptied_segment_fills_again(space: _engine.Space, how: str) -> None:
 # -- time -----------------------------------------------------------------------------------------------------
 
 
-def test_no_set_takes_much_longer_than_another(space: _engine.Space) -> None:
+def test_no_set_takes_much_longer_than_another(space: _engine.Namespace) -> None:
     """While everything evicts.  Other work on the machine only ever adds, so the best of a few rounds counts."""
     dice = random.Random(3)
     ratios = []

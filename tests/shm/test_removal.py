@@ -61,7 +61,7 @@ def test_most_of_the_memory_is_free_while_an_idle_process_is_attached(
 
 def test_nothing_can_be_read_or_written_afterwards(name: str) -> None:
     found = segment.attach(name, "8MB", shards=2)
-    space = found.engine.space("")
+    space = found.engine.namespace("")
     space.set("a", b"v" * 5000)
     found.unlink()
     for act in (space.get, space.delete, lambda key: space.set(key, b"w"), lambda key: space.get_multi([key])):
@@ -83,7 +83,7 @@ def test_an_anonymous_one_gives_its_memory_back_too(fork: Fork) -> None:
 
 
 def test_what_a_living_process_holds_can_be_given_back(name: str, fork: Fork) -> None:
-    space = segment.attach(name, "4MB").engine.space("")
+    space = segment.attach(name, "4MB").engine.namespace("")
 
     def hold(send: Any) -> Any:
         lease = space.lease("k", True)

@@ -31,7 +31,7 @@ from mpcache.exception import (
     SegmentTooSmall,
     TooManyProcesses,
 )
-from mpcache.shm import _engine, room, segment
+from mpcache.shm import _engine, capacity, handle, segment
 from tests.conftest import in_time, needs_mount
 from tests.processes.support import wait_until
 
@@ -85,7 +85,7 @@ def test_too_small_says_what_is_enough(size: int, name: str) -> None:
 def test_the_smallest_that_is_named_works(name: str, shards: int) -> None:
     found = segment.attach(name, segment.smallest(shards), shards=shards)
     assert found.engine.shards == shards
-    assert found.engine.space("").set("a", b"v")
+    assert found.engine.namespace("").set("a", b"v")
     found.engine.check()
     segment.unlink(name)
     with pytest.raises(SegmentTooSmall):
@@ -123,7 +123,7 @@ def test_a_file_system_that_fills_up_while_one_allocates(
     small_tmpfs: Callable[[str], None], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_tmpfs("4m")
-    monkeypatch.setattr(room, "require", lambda folder, size: None)  # somebody took it after that question
+    monkeypatch.setattr(capacity, "require", lambda folder, size: None)  # somebody took it after that question
     with pytest.raises(NoRoom, match="could not hold 8388608 bytes"):
         segment.attach(name, "8MB")
     assert not path_of(name).exists()
@@ -138,16 +138,16 @@ def test_eight_creators_where_one_fits(small_tmpfs: Callable[[str], None], name:
 
     def act(send: Any) -> bool:
         os.read(read, 1)
-        return segment.attach(name, "4MB").engine.space("").set(str(os.getpid()), b"v")
+        return segment.attach(name, "4MB").engine.namespace("").set(str(os.getpid()), b"v")
 
     children = [fork(act) for _ in range(8)]
     os.write(write, b"x" * 8)
     assert [child.next() for child in children] == [True] * 8
-    assert len(segment.attach(name, "4MB").engine.space("").keys()) == 8
+    assert len(segment.attach(name, "4MB").engine.namespace("").keys()) == 8
 
 
 def test_the_cgroups_word_counts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_in_cgroup", lambda: MB)
+    monkeypatch.setattr(capacity, "_in_cgroup", lambda: MB)
     with pytest.raises(NoRoom, match="cgroup"):
         segment.attach(name, "8MB")
     with pytest.raises(NoRoom, match="cgroup"):
@@ -181,7 +181,7 @@ def in_another_process(name: str) -> str:
     """What a process that is not attached yet says of the segment of that name."""
     code = (
         "import sys; from mpcache.shm import segment\n"
-        "try: print(segment.attach(sys.argv[1], '4MB').engine.space('').get('a'))\n"
+        "try: print(segment.attach(sys.argv[1], '4MB').engine.namespace('').get('a'))\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
     done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, timeout=60)
@@ -315,7 +315,7 @@ def test_another_layout_that_nobody_uses_is_replaced(name: str) -> None:
 def test_attached_twice_is_one_object(name: str) -> None:
     one, two = segment.attach(name, "4MB"), segment.attach(name, "4MB")
     assert one is two
-    one.engine.space("").set("a", b"v")
+    one.engine.namespace("").set("a", b"v")
     assert one.engine.stats()["processes"] == 1
 
 
@@ -337,13 +337,13 @@ def test_strict_size(name: str) -> None:
 
 
 def test_an_unrelated_process_finds_what_was_set(name: str) -> None:
-    segment.attach(name, "4MB").engine.space("").set("a", b"value", 5.0)
+    segment.attach(name, "4MB").engine.namespace("").set("a", b"value", 5.0)
     assert in_another_process(name).startswith("(b'value', 5.0, 0, 0, ")
 
 
 def test_ten_processes_come_and_go_and_leave_no_slot(name: str, fork: Fork) -> None:
     found = segment.attach(name, "4MB")
-    space = found.engine.space("")
+    space = found.engine.namespace("")
     space.set("a", b"v")
     for _ in range(10):
         leaves = fork(lambda send: space.set("a", b"w"))
@@ -358,7 +358,7 @@ def test_a_process_too_many_may_read(fork: Fork) -> None:
     fd = os.memfd_create("few")
     os.posix_fallocate(fd, 0, 4 * MB)
     _engine.format(fd, 4 * MB, 1, 2)
-    space = _engine.Engine(fd).space("")
+    space = _engine.Engine(fd).namespace("")
     space.set("a", b"v")
     second = fork(lambda send: (space.set("b", b"w"), send("there"), signal.pause()))
     second.next()
@@ -378,7 +378,7 @@ def test_a_process_too_many_may_read(fork: Fork) -> None:
 
 def test_a_daemon_that_closes_all_descriptors_goes_on(name: str, fork: Fork) -> None:
     """It comes back by the segment's name, and is alive in the eyes of the others."""
-    space = segment.attach(name, "4MB").engine.space("")
+    space = segment.attach(name, "4MB").engine.namespace("")
     space.set("a", b"v")
 
     def act(send: Any) -> Any:
@@ -404,7 +404,7 @@ def test_a_daemon_that_closes_all_descriptors_goes_on(name: str, fork: Fork) -> 
 def test_a_process_whose_descriptor_is_closed_keeps_what_it_holds(name: str, fork: Fork, named: bool) -> None:
     """Its proof of life does not depend on the descriptor: nobody takes it for dead, also not meanwhile."""
     found = segment.attach(name if named else None, "4MB")
-    space = found.engine.space("")
+    space = found.engine.namespace("")
     held = space.lease("held", True)
     held.acquire(0, False, ())
     owner = found.engine.owner
@@ -424,7 +424,7 @@ def test_a_child_that_was_forked_does_not_keep_its_parent_alive(name: str, fork:
     """Neither by the descriptors that it inherits, nor by the mappings."""
 
     def holder(send: Any) -> Any:
-        space = segment.attach(name, "4MB").engine.space("")
+        space = segment.attach(name, "4MB").engine.namespace("")
         lease = space.lease("k", True)
         lease.acquire(0, False, ())
         child = os.fork()
@@ -435,7 +435,7 @@ def test_a_child_that_was_forked_does_not_keep_its_parent_alive(name: str, fork:
 
     parent = fork(holder)
     child = parent.next()
-    space = segment.attach(name, "4MB").engine.space("")
+    space = segment.attach(name, "4MB").engine.namespace("")
     assert space.lease("k", True).acquire(0.05, False, ()) == 3
     parent.kill()
     try:
@@ -457,7 +457,7 @@ def close_all_of(file: os.stat_result) -> None:
 
 def test_an_anonymous_one_whose_descriptor_is_closed_says_so(fork: Fork) -> None:
     found = segment.attach(None, "4MB")
-    space = found.engine.space("")
+    space = found.engine.namespace("")
     space.set("a", b"v")
 
     def act(send: Any) -> Any:
@@ -513,7 +513,7 @@ def test_a_raw_rm_is_noticed(name: str) -> None:
     assert in_another_process(name).startswith("(b")
 
 
-ACTS: dict[str, Callable[[_engine.Space], object]] = {
+ACTS: dict[str, Callable[[_engine.Namespace], object]] = {
     "get": lambda space: space.get("a"),
     "get_multi": lambda space: space.get_multi(["a"]),
     "contains": lambda space: "a" in space,
@@ -530,7 +530,7 @@ ACTS: dict[str, Callable[[_engine.Space], object]] = {
 @pytest.mark.parametrize("by_hand", [False, True], ids=["unlinked", "by hand"])
 def test_a_process_that_does_nothing_else_notices_a_removal(name: str, act: Any, by_hand: bool) -> None:
     found = segment.attach(name, "4MB")
-    space = found.engine.space("")
+    space = found.engine.namespace("")
     space.set("a", b"v")
     if by_hand:
         path_of(name).unlink()
@@ -563,22 +563,22 @@ def test_a_store_describes_the_successor_of_a_removed_segment(name: str, ask: st
 
 def test_a_store_describes_the_segment_that_another_thread_is_just_attaching(name: str) -> None:
     store: Any = mpcache.shared(name, size="4MB").actual_backend
-    store._place.segment = store._place.space = segment._nowhere  # as while there is no room beside the removed one
+    store._place.segment = store._place.namespace = handle._nowhere  # as while there is no room beside the removed one
     assert store.stats()["items"] == 0
 
 
 def test_a_retired_segment_that_was_left_is_replaced(name: str) -> None:
     found = segment.attach(name, "4MB")
-    found.engine.space("").set("a", b"v")
+    found.engine.namespace("").set("a", b"v")
     found.engine.retire()  # and whoever did it died before he removed it
     with pytest.raises(SegmentRetired):
-        found.engine.space("").set("a", b"w")
-    assert segment.attach(name, "4MB").engine.space("").get("a") is None
+        found.engine.namespace("").set("a", b"w")
+    assert segment.attach(name, "4MB").engine.namespace("").get("a") is None
 
 
 def test_a_lease_of_a_retired_segment_can_be_given_back(name: str) -> None:
     found = segment.attach(name, "4MB")
-    lease = found.engine.space("").lease("k", True)
+    lease = found.engine.namespace("").lease("k", True)
     lease.acquire(0, False, ())
     found.unlink()
     assert lease.release(True) is True
@@ -620,7 +620,7 @@ def test_a_creator_killed_anywhere_leaves_nothing(name: str, fork: Fork) -> None
                 signal.pause()
 
             if step == "require":
-                room.require = stop
+                capacity.require = stop
             elif step == "fill":
                 _engine.format = stop
             else:
@@ -775,7 +775,7 @@ def test_a_mapping_that_cannot_be_had_is_an_error(name: str) -> None:
 
 
 def test_threads_share_one_slot(name: str) -> None:
-    space = segment.attach(name, "4MB").engine.space("")
+    space = segment.attach(name, "4MB").engine.namespace("")
     wrong: list[Any] = []
 
     def work(number: int) -> None:
@@ -797,7 +797,7 @@ def test_threads_share_one_slot(name: str) -> None:
 
 def test_check_names_what_is_wrong(name: str) -> None:
     found = segment.attach(name, "4MB")
-    space = found.engine.space("")
+    space = found.engine.namespace("")
     for i in range(100):
         space.set(f"k{i}", b"needle" * 10)
     found.engine.check()
@@ -877,13 +877,13 @@ def _stores(cache: mpcache.CacheRegion) -> bool:
 
 
 def test_a_lease_that_outlives_its_segment_keeps_the_process_one(name: str) -> None:
-    lease = segment.attach(name, "4MB").engine.space("").lease("k", True)
+    lease = segment.attach(name, "4MB").engine.namespace("").lease("k", True)
     lease.acquire(0, False, ())
     gc.collect()
     again = segment.attach(name, "4MB")
-    again.engine.space("").set("a", b"v")
+    again.engine.namespace("").set("a", b"v")
     assert again.engine.stats()["processes"] == 1
-    assert again.engine.space("").guard("k").live  # this process's own hold
+    assert again.engine.namespace("").guard("k").live  # this process's own hold
 
 
 def test_a_process_too_many_reads_no_slower() -> None:
@@ -891,14 +891,14 @@ def test_a_process_too_many_reads_no_slower() -> None:
     fd = os.memfd_create("crowded")
     os.posix_fallocate(fd, 0, 4 * MB)
     _engine.format(fd, 4 * MB, 1, 1024)
-    space = _engine.Engine(fd).space("")
+    space = _engine.Engine(fd).namespace("")
     space.set("a", b"v")
     import fcntl
 
     crowd = os.open(f"/proc/self/fd/{fd}", os.O_RDWR)  # who holds all other bytes
     lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, (1 << 60) + 1, 1023, 0)
     fcntl.fcntl(crowd, getattr(fcntl, "F_OFD_SETLK", 37), lock)
-    other = _engine.Engine(fd).space("")
+    other = _engine.Engine(fd).namespace("")
     start = time.monotonic()
     for _ in range(1000):
         assert other.get("a") is not None
@@ -911,7 +911,7 @@ def test_a_process_too_many_reads_no_slower() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 def test_a_worker_that_changes_its_user_works_on_and_its_children_read(name: str, fork: Fork) -> None:
-    space = segment.attach(name, "4MB").engine.space("")
+    space = segment.attach(name, "4MB").engine.namespace("")
     space.set("a", b"v")
 
     def worker(send: Any) -> Any:
@@ -930,7 +930,7 @@ def test_a_worker_that_changes_its_user_works_on_and_its_children_read(name: str
 def test_a_set_that_was_stopped_brings_nothing_old_back(name: str, fork: Fork) -> None:
     """While its process was stopped inside, a newer one had to give up: the older may not appear after it."""
     found = segment.attach(name, "16MB", shards=1)
-    space = found.engine.space("")
+    space = found.engine.namespace("")
     old, new = b"old" * 500_000, b"new"
     with open(path_of(name), "rb") as file:
         words = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
@@ -964,7 +964,7 @@ def test_a_set_that_was_stopped_brings_nothing_old_back(name: str, fork: Fork) -
 def test_who_was_stopped_while_he_waited_for_a_shard_looks_once_more(name: str, fork: Fork) -> None:
     """His time is over when he goes on, and the shard has long been free."""
     found = segment.attach(name, "4MB", shards=1)
-    space = found.engine.space("")
+    space = found.engine.namespace("")
     space.set("k", b"old")
     with open(path_of(name), "r+b") as file:
         words = mmap.mmap(file.fileno(), 0)

@@ -37,7 +37,7 @@ def test_a_shard_that_is_too_large_is_refused(size: int, shards: int) -> None:
 def test_the_largest_work(size: int, shards: int, record_property: Callable[[str, object], None]) -> None:
     with sparse(size) as fd:
         _engine.format(fd, size, shards)
-        space = _engine.Engine(fd).space("")
+        space = _engine.Engine(fd).namespace("")
         values = {f"key {number}": os.urandom(number * 37) for number in range(300)}
         for key, value in values.items():
             assert space.set(key, value)
@@ -49,7 +49,7 @@ def test_a_key_that_leaves_no_room_for_a_value() -> None:
     size = _engine.smallest(1)
     with sparse(size) as fd:
         _engine.format(fd, size, 1)
-        space = _engine.Engine(fd).space("")
+        space = _engine.Engine(fd).namespace("")
         with pytest.raises(ValueTooLarge, match="under a key of 65535 bytes has 0 bytes"):
             space.set("k" * 65535, b"")
         assert space.set("k" * 30000, b"value")

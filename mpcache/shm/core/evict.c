@@ -18,16 +18,19 @@
  *
  * A record is moved in this order: room for it, its bytes, head, its slot by compare-and-swap, tail.  So the key is
  * found at every moment, whoever dies; a slot that was emptied meanwhile stays so, and the copy is an orphan. */
-#include "store.h"
+#include "evict.h"
+
+#include "ghost.h"
+#include "index.h"
 
 #define MOVES_PER_SET 64 /* after these, victims leave whatever their use: a set's latency is bounded */
 #define LARGEST_SHARE 4  /* a record may take this part of the main ring; */
 #define SMALL_SHARE 4    /* a new one that would take this part of the small ring goes to main */
 #define MOVABLE_SHARE 32 /* of main; larger ones leave instead of being copied */
 #define MEAN_OF 64       /* new keys, over which the mean length is taken */
-#define RESERVE 16       /* records: the room that guests leave in main, so that what is promoted displaces them first; */
+#define RESERVE 16 /* records: the room that guests leave in main, so that what is promoted displaces them first; */
 #define RESERVE_SHARE 64 /* of main, at most */
-#define PATIENCE 64      /* guests that are turned away for each step of the tail of a main ring that nobody reads */
+#define PATIENCE 64 /* guests that are turned away for each step of the tail of a main ring that nobody reads */
 
 u64 mpc_largest_units(const mpc_ctx *ctx)
 {
@@ -44,14 +47,14 @@ u64 mpc_largest_value(const mpc_ctx *ctx, u32 klen)
 /* -- one step of a tail --------------------------------------------------------------------------------------------- */
 
 /* What lies at a tail.  `slot` is NULL if nobody would miss it: a pad, or a record that no slot names any more. */
-struct victim {
+struct mpc_victim {
     struct mpc_record record;
     a64 *slot;
     u64 word;
     bool hidden;
 };
 
-static mpc_status look_at_tail(struct mpc_room *room, struct mpc_log *log, struct victim *victim)
+static mpc_status mpc_read_victim(struct mpc_room *room, struct mpc_log *log, struct mpc_victim *victim)
 {
     struct mpc_record *record = &victim->record;
     if (log->tail >= log->head || !mpc_log_record(log, log->tail, record))
@@ -66,14 +69,14 @@ static mpc_status look_at_tail(struct mpc_room *room, struct mpc_log *log, struc
     return MPC_OK;
 }
 
-static bool is_unread_guest(const struct victim *victim)
+static bool mpc_is_unread_guest(const struct mpc_victim *victim)
 {
     return victim->record.guest && mpc_word_freq(victim->word) == 0;
 }
 
 /* Whether the record shall stay; then one of the set's moves is used up, before room is made for the copy.  A record
  * that is being overwritten is in use, and shall be found until it is: it has a move of its own. */
-static bool takes_a_move(struct mpc_room *room, const struct victim *victim)
+static bool mpc_takes_a_move(struct mpc_room *room, const struct mpc_victim *victim)
 {
     return victim->slot && !victim->hidden && (mpc_word_freq(victim->word) > 0 || victim->slot == room->own) &&
            victim->record.units <= room->movable && (room->moves < MOVES_PER_SET || victim->slot == room->own) &&
@@ -81,17 +84,18 @@ static bool takes_a_move(struct mpc_room *room, const struct victim *victim)
 }
 
 /* Out of `ring`.  What was not given the time to be read becomes a ghost. */
-static void let_go(struct mpc_room *room, const struct victim *victim, unsigned ring)
+static void mpc_evict(struct mpc_room *room, const struct mpc_victim *victim, unsigned ring)
 {
-    if (!victim->slot || !mpc_retarget(victim->slot, victim->word, 0))
+    if (!victim->slot || !mpc_cas_slot(victim->slot, victim->word, 0))
         return;
     mpc_tally_locked(victim->hidden ? &room->shard->expired : &room->shard->evicted[ring]);
-    if (!victim->hidden && (ring == MPC_SMALL || is_unread_guest(victim)))
+    if (!victim->hidden && (ring == MPC_SMALL || mpc_is_unread_guest(victim)))
         mpc_ghost_add_locked(room->ctx, room->shard, victim->record.hash);
 }
 
 /* To the head of main.  The room that is kept free is there for this; if it does not do, the record leaves. */
-static bool move(struct mpc_room *room, const struct mpc_log *from, const struct victim *victim, u64 freq)
+static bool mpc_move_to_main(struct mpc_room *room, const struct mpc_log *from, const struct mpc_victim *victim,
+                             u64 freq)
 {
     struct mpc_log *main = &room->log[MPC_MAIN];
     u64 need = mpc_log_need(main, victim->record.units);
@@ -99,21 +103,21 @@ static bool move(struct mpc_room *room, const struct mpc_log *from, const struct
         return false;
     u64 place = mpc_word(mpc_tag(victim->record.hash), freq, MPC_MAIN, main->head + need - victim->record.units);
 #ifdef MPC_FAULT_SLOT_BEFORE_COPY
-    mpc_retarget(victim->slot, victim->word, place);
+    mpc_cas_slot(victim->slot, victim->word, place);
 #endif
     mpc_log_copy_locked(main, from, &victim->record);
-    mpc_retarget(victim->slot, victim->word, place);
+    mpc_cas_slot(victim->slot, victim->word, place);
     return true;
 }
 
-static void pass_main(struct mpc_room *room, const struct victim *victim)
+static void mpc_pass_main(struct mpc_room *room, const struct mpc_victim *victim)
 {
     struct mpc_log *main = &room->log[MPC_MAIN];
     u64 freq = mpc_word_freq(victim->word);
-    if (takes_a_move(room, victim) && move(room, main, victim, freq ? freq - 1 : 0))
+    if (mpc_takes_a_move(room, victim) && mpc_move_to_main(room, main, victim, freq ? freq - 1 : 0))
         mpc_tally_locked(&room->shard->reinserted);
     else
-        let_go(room, victim, MPC_MAIN);
+        mpc_evict(room, victim, MPC_MAIN);
     mpc_log_pass_locked(main, victim->record.units);
 }
 
@@ -121,102 +125,103 @@ static void pass_main(struct mpc_room *room, const struct victim *victim)
 
 /* Main keeps free what the largest of its movable records and the pad before it may take: there must be room for the
  * copy before the tail leaves the original. */
-static u64 gap_of(const struct mpc_room *room)
+static u64 mpc_gap_of(const struct mpc_room *room)
 {
     return 2 * room->widest;
 }
 
-static u64 reserve_of(const struct mpc_room *room)
+static u64 mpc_reserve_of(const struct mpc_room *room)
 {
     u64 most = room->log[MPC_MAIN].capacity / RESERVE_SHARE;
     return RESERVE * room->widest < most ? RESERVE * room->widest : most;
 }
 
-static mpc_status make_room_in_main(struct mpc_room *room, u64 units)
+static mpc_status mpc_make_room_in_main(struct mpc_room *room, u64 units)
 {
     struct mpc_log *main = &room->log[MPC_MAIN];
-    while (mpc_log_free(main) < mpc_log_need(main, units) + gap_of(room)) {
-        struct victim victim;
-        mpc_status status = look_at_tail(room, main, &victim);
+    while (mpc_log_free(main) < mpc_log_need(main, units) + mpc_gap_of(room)) {
+        struct mpc_victim victim;
+        mpc_status status = mpc_read_victim(room, main, &victim);
         if (status != MPC_OK)
             return status;
-        pass_main(room, &victim);
+        mpc_pass_main(room, &victim);
     }
     return MPC_OK;
 }
 
 /* The record at main's tail stands in a guest's way if it came on merit, or was read. */
-static bool gives_way(struct mpc_room *room, const struct victim *victim)
+static bool mpc_gives_way(struct mpc_room *room, const struct mpc_victim *victim)
 {
-    if (!victim->slot || victim->hidden || is_unread_guest(victim))
+    if (!victim->slot || victim->hidden || mpc_is_unread_guest(victim))
         return true;
     mpc_tally_locked(&room->shard->refused);
     return mpc_load(&room->shard->refused) % PATIENCE == 0;
 }
 
 /* Room in main for a guest, at the cost of nobody but other guests that were not read.  MPC_OK: there is. */
-static mpc_status make_room_for_guest(struct mpc_room *room, u64 units)
+static mpc_status mpc_make_room_for_guest(struct mpc_room *room, u64 units)
 {
     struct mpc_log *main = &room->log[MPC_MAIN];
-    while (mpc_log_free(main) < mpc_log_need(main, units) + gap_of(room) + reserve_of(room)) {
-        struct victim victim;
-        mpc_status status = look_at_tail(room, main, &victim);
+    while (mpc_log_free(main) < mpc_log_need(main, units) + mpc_gap_of(room) + mpc_reserve_of(room)) {
+        struct mpc_victim victim;
+        mpc_status status = mpc_read_victim(room, main, &victim);
         if (status != MPC_OK)
             return status;
-        if (!gives_way(room, &victim))
+        if (!mpc_gives_way(room, &victim))
             return MPC_ABSENT;
-        pass_main(room, &victim);
+        mpc_pass_main(room, &victim);
     }
     return MPC_OK;
 }
 
-static mpc_status promote(struct mpc_room *room, const struct victim *victim)
+static mpc_status mpc_promote(struct mpc_room *room, const struct mpc_victim *victim)
 {
-    mpc_status status = make_room_in_main(room, victim->record.units);
+    mpc_status status = mpc_make_room_in_main(room, victim->record.units);
     if (status != MPC_OK)
         return status;
 #ifdef MPC_FAULT_TAIL_BEFORE_SLOT
     mpc_store_release(&room->log[MPC_SMALL].ring->tail, room->log[MPC_SMALL].tail + victim->record.units);
     MPC_POINT();
 #endif
-    if (move(room, &room->log[MPC_SMALL], victim, 0))
+    if (mpc_move_to_main(room, &room->log[MPC_SMALL], victim, 0))
         mpc_tally_locked(&room->shard->promoted);
     else
-        let_go(room, victim, MPC_SMALL);
+        mpc_evict(room, victim, MPC_SMALL);
     return MPC_OK;
 }
 
 /* Or in main, for the key whose own record is the next to leave, and as a guest for one that is new: then the small
  * ring stays as it is. */
-static mpc_status make_room_in_small(struct mpc_room *room, u64 units)
+static mpc_status mpc_make_room_in_small(struct mpc_room *room, u64 units)
 {
     struct mpc_log *small = &room->log[MPC_SMALL];
     while (mpc_log_free(small) < mpc_log_need(small, units)) {
-        struct victim victim;
-        mpc_status status = look_at_tail(room, small, &victim);
+        struct mpc_victim victim;
+        mpc_status status = mpc_read_victim(room, small, &victim);
         if (status != MPC_OK)
             return status;
         if (victim.slot && victim.slot == room->own) {
             room->ring = MPC_MAIN;
-            return make_room_in_main(room, units);
+            return mpc_make_room_in_main(room, units);
         }
-        if (takes_a_move(room, &victim)) {
-            status = promote(room, &victim);
+        if (mpc_takes_a_move(room, &victim)) {
+            status = mpc_promote(room, &victim);
             if (status != MPC_OK)
                 return status;
-        } else if (!room->own && victim.slot && !victim.hidden && make_room_for_guest(room, units) == MPC_OK) {
+        } else if (!room->own && victim.slot && !victim.hidden && mpc_make_room_for_guest(room, units) == MPC_OK) {
             room->guest = true;
             room->ring = MPC_MAIN;
             return MPC_OK;
         } else {
-            let_go(room, &victim, MPC_SMALL);
+            mpc_evict(room, &victim, MPC_SMALL);
         }
         mpc_log_pass_locked(small, victim.record.units);
     }
     return MPC_OK;
 }
 
-static mpc_status open_locked(struct mpc_room *room, mpc_ctx *ctx, struct mpc_shard *shard, u64 units, a64 *own)
+static mpc_status mpc_open_rings_locked(struct mpc_room *room, mpc_ctx *ctx, struct mpc_shard *shard, u64 units,
+                                        a64 *own)
 {
     *room = (struct mpc_room){.ctx = ctx, .shard = shard, .own = own};
     for (unsigned ring = 0; ring < MPC_RINGS; ring++) {
@@ -240,7 +245,7 @@ static mpc_status open_locked(struct mpc_room *room, mpc_ctx *ctx, struct mpc_sh
 
 /* The ghosts are as many as main has records, by the mean length of what is new: a key is given the time to come
  * back that it would have had there. */
-static bool was_ghost(struct mpc_room *room, u64 hash, u64 units)
+static bool mpc_was_ghost(struct mpc_room *room, u64 hash, u64 units)
 {
     u64 lengths = mpc_load(&room->shard->lengths);
     lengths = lengths == 0 ? MEAN_OF * units : lengths - lengths / MEAN_OF + units;
@@ -256,12 +261,12 @@ static bool was_ghost(struct mpc_room *room, u64 hash, u64 units)
 mpc_status mpc_make_room_locked(mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, u64 units, const mpc_hit *old,
                                 struct mpc_room *room)
 {
-    mpc_status status = open_locked(room, ctx, shard, units, old ? old->slot : NULL);
+    mpc_status status = mpc_open_rings_locked(room, ctx, shard, units, old ? old->slot : NULL);
     if (status != MPC_OK)
         return status;
-    bool is_ghost = !old && was_ghost(room, hash, units);
+    bool is_ghost = !old && mpc_was_ghost(room, hash, units);
     bool is_large = units > room->log[MPC_SMALL].capacity / SMALL_SHARE;
     room->ring = is_large || is_ghost || (old && mpc_word_ring(old->word) == MPC_MAIN) ? MPC_MAIN : MPC_SMALL;
     room->guest = room->ring == MPC_MAIN && !old && !is_ghost;
-    return room->ring == MPC_MAIN ? make_room_in_main(room, units) : make_room_in_small(room, units);
+    return room->ring == MPC_MAIN ? mpc_make_room_in_main(room, units) : mpc_make_room_in_small(room, units);
 }

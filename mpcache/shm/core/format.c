@@ -3,7 +3,9 @@
  *
  * Of a shard: 1 slot word of the index for each MPC_BYTES_PER_SLOT bytes, 1 ghost's fingerprint (2 bytes) for each
  * MPC_BYTES_PER_GHOST, a tenth of the rest for the small ring, what remains for the main ring. */
-#include "engine.h"
+#include "format.h"
+
+#include "hash.h"
 
 #define MPC_BYTES_PER_SLOT 136u /* values of 100 bytes load the index to 0.7, larger ones less */
 #define MPC_BYTES_PER_GHOST 512u
@@ -11,18 +13,8 @@
 #define MPC_MAX_SIZE (1ull << 44)
 #define MPC_MAX_SHARD (1ull << 40) /* so that the numbers of its buckets and ghosts fit 32 bits */
 
-static u64 up(u64 n, u64 to)
-{
-    return (n + to - 1) / to * to;
-}
-
-static u64 down(u64 n, u64 to)
-{
-    return n / to * to;
-}
-
 /* One lease bucket for each 64 KiB of the segment: 1.7 %; never fewer than 16,384 leases. */
-static u32 buckets_for(u64 size)
+static u32 mpc_lease_buckets_for(u64 size)
 {
     u32 buckets = 1024;
     while (buckets < 16384 && (u64)buckets * 2 <= size >> 16)
@@ -30,65 +22,65 @@ static u32 buckets_for(u64 size)
     return buckets;
 }
 
-static void plan_shard(struct mpc_geometry *g)
+static void mpc_plan_shard(struct mpc_geometry *g)
 {
     g->ghost_at = sizeof(struct mpc_shard);
-    g->ghost_entries = (u32)down(g->shard_bytes / MPC_BYTES_PER_GHOST, MPC_LINE / sizeof(u16));
-    g->index_at = up(g->ghost_at + sizeof(u16) * g->ghost_entries, MPC_LINE);
+    g->ghost_entries = (u32)mpc_round_down(g->shard_bytes / MPC_BYTES_PER_GHOST, MPC_LINE / sizeof(u16));
+    g->index_at = mpc_round_up(g->ghost_at + sizeof(u16) * g->ghost_entries, MPC_LINE);
     g->index_buckets = (u32)(g->shard_bytes / (MPC_BYTES_PER_SLOT * MPC_SLOTS_PER_BUCKET));
     g->small_at = g->index_at + (u64)g->index_buckets * MPC_LINE;
-    u64 log = down(g->shard_bytes - g->small_at, MPC_LINE);
-    g->small_units = down(log / 10, MPC_LINE) / MPC_UNIT;
+    u64 log = mpc_round_down(g->shard_bytes - g->small_at, MPC_LINE);
+    g->small_units = mpc_round_down(log / 10, MPC_LINE) / MPC_UNIT;
     g->main_at = g->small_at + g->small_units * MPC_UNIT;
-    g->main_units = down(log - g->small_units * MPC_UNIT, MPC_LINE) / MPC_UNIT;
+    g->main_units = mpc_round_down(log - g->small_units * MPC_UNIT, MPC_LINE) / MPC_UNIT;
 }
 
-static void plan_tables(struct mpc_geometry *g, u32 slots, u32 lease_buckets)
+static void mpc_plan_tables(struct mpc_geometry *g, u32 slots, u32 lease_buckets)
 {
     g->slots = slots;
     g->namespaces = MPC_NAMESPACES;
     g->lease_buckets = lease_buckets;
-    g->spaces_at = 4096;
-    g->slots_at = g->spaces_at + MPC_NAMESPACES * sizeof(struct mpc_space);
+    g->namespaces_at = 4096;
+    g->slots_at = g->namespaces_at + MPC_NAMESPACES * sizeof(struct mpc_namespace);
     g->leases_at = g->slots_at + (u64)slots * sizeof(struct mpc_slot);
-    g->shards_at = up(g->leases_at + (u64)lease_buckets * sizeof(struct mpc_lease_bucket), 4096);
+    g->shards_at = mpc_round_up(g->leases_at + (u64)lease_buckets * sizeof(struct mpc_lease_bucket), 4096);
 }
 
 /* Bytes of the smallest segment with so many shards and every process slot. */
 u64 mpc_smallest(u32 shards)
 {
     struct mpc_geometry g;
-    plan_tables(&g, MPC_SLOTS, buckets_for(0));
+    mpc_plan_tables(&g, MPC_SLOTS, mpc_lease_buckets_for(0));
     return g.shards_at + (u64)shards * MPC_MIN_SHARD;
 }
 
 mpc_status mpc_plan(struct mpc_geometry *g, u64 size, u32 shards, u32 slots, u64 position_limit)
 {
     memset(g, 0, sizeof *g);
-    if (size > MPC_MAX_SIZE || shards == 0 || shards > MPC_MAX_SHARDS || (shards & (shards - 1)) != 0 ||
-        slots == 0 || slots > MPC_SLOTS || position_limit > MPC_POSITION_LIMIT)
+    if (size > MPC_MAX_SIZE || shards == 0 || shards > MPC_MAX_SHARDS || (shards & (shards - 1)) != 0 || slots == 0 ||
+        slots > MPC_SLOTS || position_limit > MPC_POSITION_LIMIT)
         return MPC_BAD_HEADER;
     g->size = size;
     g->shards = shards;
-    plan_tables(g, slots, buckets_for(size));
+    mpc_plan_tables(g, slots, mpc_lease_buckets_for(size));
     if (size < g->shards_at + (u64)shards * MPC_MIN_SHARD)
         return MPC_TOO_SMALL;
-    g->shard_bytes = down((size - g->shards_at) / shards, MPC_LINE);
+    g->shard_bytes = mpc_round_down((size - g->shards_at) / shards, MPC_LINE);
     if (g->shard_bytes > MPC_MAX_SHARD)
         return MPC_BAD_HEADER;
     g->position_limit = position_limit;
-    plan_shard(g);
+    mpc_plan_shard(g);
     return position_limit > (MPC_LAPS_PER_SET + 3) * g->main_units ? MPC_OK : MPC_BAD_HEADER;
 }
 
-static u64 checksum(const struct mpc_header *header)
+static u64 mpc_header_checksum(const struct mpc_header *header)
 {
     static const u64 seed[2] = {0x6d70636163686531ull, 0x736567206865616dull};
     return mpc_hash(seed, 0, header, offsetof(struct mpc_header, checksum));
 }
 
 /* Positions begin at one capacity, so that no slot word of a record is ever 0 and place 0 comes first. */
-static void format_shard(u8 *base, const struct mpc_geometry *g, u32 which)
+static void mpc_format_shard(u8 *base, const struct mpc_geometry *g, u32 which)
 {
     struct mpc_shard *shard = (struct mpc_shard *)(base + g->shards_at + which * g->shard_bytes);
     u64 start[MPC_RINGS] = {g->small_units, g->main_units};
@@ -109,11 +101,11 @@ mpc_status mpc_format(u8 *base, const struct mpc_geometry *geometry)
     if (!mpc_random(header->seed, sizeof header->seed) || !mpc_random(header->birth, sizeof header->birth))
         return MPC_SYSTEM;
     for (u32 i = 0; i < geometry->shards; i++)
-        format_shard(base, geometry, i);
+        mpc_format_shard(base, geometry, i);
     header->magic = MPC_MAGIC;
-    header->checksum = checksum(header);
-    struct mpc_space *spaces = (struct mpc_space *)(base + geometry->spaces_at);
-    mpc_store_release(&spaces[0].used, 1); /* '' is always there */
+    header->checksum = mpc_header_checksum(header);
+    struct mpc_namespace *namespaces = (struct mpc_namespace *)(base + geometry->namespaces_at);
+    mpc_store_release(&namespaces[0].used, 1); /* '' is always there */
     return MPC_OK;
 }
 
@@ -129,7 +121,7 @@ mpc_status mpc_verify(const u8 *base, u64 mapped, struct mpc_geometry *geometry)
     if (header.layout != MPC_LAYOUT || header.header_bytes != sizeof header)
         return MPC_OTHER_LAYOUT;
     const struct mpc_geometry *said = &header.geometry;
-    if (checksum(&header) != header.checksum ||
+    if (mpc_header_checksum(&header) != header.checksum ||
         mpc_plan(geometry, said->size, said->shards, said->slots, said->position_limit) != MPC_OK ||
         memcmp(geometry, said, sizeof *said) != 0)
         return MPC_BAD_HEADER;

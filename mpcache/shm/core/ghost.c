@@ -7,7 +7,7 @@
  * or take what chance puts into one line.  Nothing here has to be whole: a fingerprint that stands twice, or was lost
  * when a writer died, or is another key's by chance (one in 2,000 is), costs one wrong guess.  Only who has the shard
  * locked looks at it, so its words are ordinary ones. */
-#include "store.h"
+#include "ghost.h"
 
 #define PER_LINE (MPC_LINE / sizeof(u16))
 
@@ -18,7 +18,7 @@ u16 *mpc_ghosts_of(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash)
 }
 
 /* Bits from which neither the line nor the shard follows. */
-static u16 fingerprint_of(u64 hash)
+static u16 mpc_fingerprint_of(u64 hash)
 {
     u16 bits = (u16)(hash >> 40);
     return bits ? bits : 1;
@@ -28,13 +28,13 @@ void mpc_ghost_add_locked(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash)
 {
     u16 *line = mpc_ghosts_of(ctx, shard, hash);
     memmove(line + 1, line, (PER_LINE - 1) * sizeof *line);
-    *line = fingerprint_of(hash);
+    *line = mpc_fingerprint_of(hash);
 }
 
 /* Whether the key is among so many of the youngest ghosts; from now on it is not. */
 bool mpc_ghost_take_locked(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, u64 youngest)
 {
-    u16 *line = mpc_ghosts_of(ctx, shard, hash), wanted = fingerprint_of(hash);
+    u16 *line = mpc_ghosts_of(ctx, shard, hash), wanted = mpc_fingerprint_of(hash);
     u64 depth = 1 + youngest * PER_LINE / ctx->geometry.ghost_entries;
     for (u64 i = 0; i < depth && i < PER_LINE; i++)
         if (line[i] == wanted) {

@@ -4,24 +4,24 @@
  * The construction is the folded 64 x 64 -> 128 bit multiplication (Jean-Philippe Aumasson's and Daniel
  * Bernstein's SipHash would do as well, at four times the cost for short keys): each 16 bytes are mixed with the
  * secret on one side and with the state on the other, so the product of two chosen words is not in reach. */
-#include "engine.h"
+#include "hash.h"
 
 __extension__ typedef unsigned __int128 u128;
 
-static inline u64 fold(u64 a, u64 b)
+static inline u64 mpc_fold(u64 a, u64 b)
 {
     u128 product = (u128)a * b;
     return (u64)product ^ (u64)(product >> 64);
 }
 
-static inline u64 word_at(const u8 *from)
+static inline u64 mpc_read_u64(const u8 *from)
 {
     u64 word;
     memcpy(&word, from, 8);
     return word;
 }
 
-static inline u64 half_at(const u8 *from)
+static inline u64 mpc_read_u32(const u8 *from)
 {
     u32 half;
     memcpy(&half, from, 4);
@@ -29,14 +29,14 @@ static inline u64 half_at(const u8 *from)
 }
 
 /* The last 0 to 15 bytes as two words that overlap, or as one of single bytes; the length is in the state already. */
-static inline void last_words(const u8 *from, size_t n, u64 out[2])
+static inline void mpc_read_tail_words(const u8 *from, size_t n, u64 out[2])
 {
     if (n >= 8) {
-        out[0] = word_at(from);
-        out[1] = word_at(from + n - 8);
+        out[0] = mpc_read_u64(from);
+        out[1] = mpc_read_u64(from + n - 8);
     } else if (n >= 4) {
-        out[0] = half_at(from);
-        out[1] = half_at(from + n - 4);
+        out[0] = mpc_read_u32(from);
+        out[1] = mpc_read_u32(from + n - 4);
     } else {
         out[0] = n == 0 ? 0 : (u64)from[0] << 16 | (u64)from[n / 2] << 8 | from[n - 1];
         out[1] = 0;
@@ -46,29 +46,29 @@ static inline void last_words(const u8 *from, size_t n, u64 out[2])
 u64 mpc_hash(const u64 seed[2], u64 salt, const void *bytes, size_t n)
 {
     const u8 *from = bytes;
-    u64 state = fold(seed[0] ^ salt, seed[1] ^ n);
+    u64 state = mpc_fold(seed[0] ^ salt, seed[1] ^ n);
     size_t left = n;
     for (; left >= 16; left -= 16, from += 16)
-        state = fold(word_at(from) ^ seed[1], word_at(from + 8) ^ state);
+        state = mpc_fold(mpc_read_u64(from) ^ seed[1], mpc_read_u64(from + 8) ^ state);
     u64 rest[2];
-    last_words(from, left, rest);
-    state = fold(rest[0] ^ seed[1], rest[1] ^ state);
-    return fold(state ^ seed[0], 0x9e3779b97f4a7c15ull ^ seed[1]);
+    mpc_read_tail_words(from, left, rest);
+    state = mpc_fold(rest[0] ^ seed[1], rest[1] ^ state);
+    return mpc_fold(state ^ seed[0], 0x9e3779b97f4a7c15ull ^ seed[1]);
 }
 
-static u64 salt_of(const mpc_key *key)
+static u64 mpc_salt_of(const mpc_key *key)
 {
-    return (u64)key->space << 8 | key->sort;
+    return (u64)key->namespace << 8 | key->kind;
 }
 
-void mpc_key_init(const mpc_ctx *ctx, mpc_key *key, u16 space, u8 sort, const void *bytes, u32 len)
+void mpc_key_init(const mpc_ctx *ctx, mpc_key *key, u16 namespace, u8 kind, const void *bytes, u32 len)
 {
-    *key = (mpc_key){.bytes = bytes, .len = len, .space = space, .sort = sort};
-    key->hash = mpc_hash(ctx->seed, salt_of(key), bytes, len);
+    *key = (mpc_key){.bytes = bytes, .len = len, .namespace = namespace, .kind = kind};
+    key->hash = mpc_hash(ctx->seed, mpc_salt_of(key), bytes, len);
 }
 
 void mpc_key_hash128(const mpc_ctx *ctx, const mpc_key *key, u64 out[2])
 {
     out[0] = key->hash;
-    out[1] = mpc_hash(ctx->seed + 2, salt_of(key), key->bytes, key->len);
+    out[1] = mpc_hash(ctx->seed + 2, mpc_salt_of(key), key->bytes, key->len);
 }

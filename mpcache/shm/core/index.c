@@ -6,7 +6,7 @@
  * A slot proves nothing: the record that it names is compared in full.  A slot whose position its ring's tail has
  * passed is empty, whoever finds it.  Because a position never comes again, a slot word names one place of one
  * record for ever, and a compare-and-swap from a word that was looked up cannot hit another record's. */
-#include "store.h"
+#include "index.h"
 
 #define LOOKUPS 8 /* look-ups that may be lapped before a reader settles for a miss */
 
@@ -19,12 +19,12 @@ a64 *mpc_bucket(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, int which
 }
 
 /* Where the record lies that a slot word names, as far as the ring's tail and head allow it to be there. */
-struct spot {
+struct mpc_spot {
     u64 position, place, capacity, head; /* in units */
     const u8 *at;
 };
 
-static bool locate(const mpc_ctx *ctx, struct mpc_shard *shard, u64 word, struct spot *spot)
+static bool mpc_locate(const mpc_ctx *ctx, struct mpc_shard *shard, u64 word, struct mpc_spot *spot)
 {
     unsigned which = mpc_word_ring(word);
     u64 position = mpc_word_position(word);
@@ -34,12 +34,12 @@ static bool locate(const mpc_ctx *ctx, struct mpc_shard *shard, u64 word, struct
     if (position < tail || position + MPC_RECORD_UNITS > head || position % MPC_ALIGN_UNITS != 0 ||
         place + MPC_RECORD_UNITS > capacity)
         return false;
-    *spot = (struct spot){position, place, capacity, head, mpc_ring_base(ctx, shard, which) + place * MPC_UNIT};
+    *spot = (struct mpc_spot){position, place, capacity, head, mpc_ring_base(ctx, shard, which) + place * MPC_UNIT};
     return true;
 }
 
 /* A private copy of its header; false when it is not sound. */
-static bool read_header(const struct spot *spot, struct mpc_record *record)
+static bool mpc_read_header(const struct mpc_spot *spot, struct mpc_record *record)
 {
     mpc_copy_out(record, spot->at, sizeof *record);
 #ifdef MPC_FAULT_NO_BOUNDS
@@ -54,28 +54,28 @@ static bool read_header(const struct spot *spot, struct mpc_record *record)
  * copy says is believed only once mpc_still_valid() has confirmed that the tail had not passed it. */
 bool mpc_record_at(const mpc_ctx *ctx, struct mpc_shard *shard, u64 word, struct mpc_record *record, const u8 **at)
 {
-    struct spot spot;
-    if (!locate(ctx, shard, word, &spot))
+    struct mpc_spot spot;
+    if (!mpc_locate(ctx, shard, word, &spot))
         return false;
     *at = spot.at;
-    return read_header(&spot, record);
+    return mpc_read_header(&spot, record);
 }
 
-static bool is_key(const struct mpc_record *record, const mpc_key *key, const u8 *at)
+static bool mpc_is_key(const struct mpc_record *record, const mpc_key *key, const u8 *at)
 {
-    return record->hash == key->hash && record->klen == key->len && record->sort == key->sort &&
-           record->space == key->space && mpc_same_bytes(at + sizeof *record, key->bytes, key->len);
+    return record->hash == key->hash && record->klen == key->len && record->kind == key->kind &&
+           record->namespace == key->namespace && mpc_same_bytes(at + sizeof *record, key->bytes, key->len);
 }
 
 /* MPC_OK: found.  MPC_ABSENT: this slot is another's.  MPC_LAPPED: it changed while it was looked at. */
-static inline mpc_status try_slot(mpc_ctx *ctx, struct mpc_shard *shard, a64 *slot, u64 word, const mpc_key *key,
-                                  mpc_hit *hit, u32 lines)
+static inline mpc_status mpc_try_slot(mpc_ctx *ctx, struct mpc_shard *shard, a64 *slot, u64 word, const mpc_key *key,
+                                      mpc_hit *hit, u32 lines)
 {
-    struct spot spot;
-    bool found = locate(ctx, shard, word, &spot);
+    struct mpc_spot spot;
+    bool found = mpc_locate(ctx, shard, word, &spot);
     if (found) {
-        mpc_ask_for_lines(spot.at, lines);
-        found = read_header(&spot, &hit->record) && is_key(&hit->record, key, spot.at);
+        mpc_prefetch_lines(spot.at, lines);
+        found = mpc_read_header(&spot, &hit->record) && mpc_is_key(&hit->record, key, spot.at);
     }
     MPC_POINT();
     if (!found)
@@ -87,7 +87,8 @@ static inline mpc_status try_slot(mpc_ctx *ctx, struct mpc_shard *shard, a64 *sl
     return mpc_still_valid(hit) ? MPC_OK : MPC_LAPPED;
 }
 
-static inline mpc_status scan(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit, u32 lines)
+static inline mpc_status mpc_scan_buckets(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit,
+                                          u32 lines)
 {
     u64 tag = mpc_tag(key->hash);
     mpc_status status = MPC_ABSENT;
@@ -97,7 +98,7 @@ static inline mpc_status scan(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_k
             u64 word = mpc_load_acquire(&bucket[i]);
             if (word == 0 || word >> MPC_TAG_SHIFT != tag)
                 continue;
-            mpc_status one = try_slot(ctx, shard, &bucket[i], word, key, hit, lines);
+            mpc_status one = mpc_try_slot(ctx, shard, &bucket[i], word, key, hit, lines);
             if (one == MPC_OK)
                 return MPC_OK;
             if (one == MPC_LAPPED)
@@ -109,10 +110,11 @@ static inline mpc_status scan(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_k
 
 /* A miss counts only when no slot that might have been the key's moved meanwhile: without that, a value that is
  * being overwritten is now and then not found. */
-static inline mpc_status look_up(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit, u32 lines)
+static inline mpc_status mpc_look_up_inline(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit,
+                                            u32 lines)
 {
     for (int i = 0; i < LOOKUPS; i++) {
-        mpc_status status = scan(ctx, shard, key, hit, lines);
+        mpc_status status = mpc_scan_buckets(ctx, shard, key, hit, lines);
         if (status != MPC_LAPPED)
             return status;
         mpc_count(ctx, MPC_COUNT_LAPS);
@@ -122,13 +124,13 @@ static inline mpc_status look_up(mpc_ctx *ctx, struct mpc_shard *shard, const mp
 
 mpc_status mpc_look_up(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit)
 {
-    return look_up(ctx, shard, key, hit, 0);
+    return mpc_look_up_inline(ctx, shard, key, hit, 0);
 }
 
 /* The same for who will read the whole record: so many lines of it are asked for at once. */
-mpc_status mpc_look_up_ahead(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit, u32 lines)
+mpc_status mpc_look_up_and_prefetch(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, mpc_hit *hit, u32 lines)
 {
-    return look_up(ctx, shard, key, hit, lines);
+    return mpc_look_up_inline(ctx, shard, key, hit, lines);
 }
 
 /* The slot whose word names this place, ring and position, of a key with this hash; NULL: none does. */
@@ -152,7 +154,7 @@ a64 *mpc_slot_naming(const mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, u64 
 
 /* Point the slot elsewhere, unless it was cleared meanwhile: readers may change its freq, deleters may empty it,
  * and nobody else writes to it while the shard is locked. */
-bool mpc_retarget(a64 *slot, u64 seen, u64 want)
+bool mpc_cas_slot(a64 *slot, u64 seen, u64 want)
 {
     u64 now = seen;
     do
@@ -164,7 +166,7 @@ bool mpc_retarget(a64 *slot, u64 seen, u64 want)
 
 /* How dispensable a slot is: the lower, the sooner it goes.  Empty, then small before main, then by freq; the
  * caller breaks ties by age. */
-static unsigned worth(struct mpc_shard *shard, u64 word)
+static unsigned mpc_slot_worth(struct mpc_shard *shard, u64 word)
 {
     unsigned ring = mpc_word_ring(word);
     if (word == 0 || mpc_word_position(word) < mpc_load(&shard->ring[ring].tail))
@@ -172,12 +174,12 @@ static unsigned worth(struct mpc_shard *shard, u64 word)
     return 1 + ring * 4 + (unsigned)mpc_word_freq(word);
 }
 
-static u64 age(struct mpc_shard *shard, u64 word)
+static u64 mpc_slot_age(struct mpc_shard *shard, u64 word)
 {
     return mpc_load(&shard->ring[mpc_word_ring(word)].head) - mpc_word_position(word);
 }
 
-static a64 *most_dispensable(mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, u64 *word)
+static a64 *mpc_most_dispensable(mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, u64 *word)
 {
     a64 *best = NULL;
     unsigned least = 0;
@@ -185,8 +187,8 @@ static a64 *most_dispensable(mpc_ctx *ctx, struct mpc_shard *shard, u64 hash, u6
         a64 *bucket = mpc_bucket(ctx, shard, hash, side);
         for (unsigned i = 0; i < MPC_SLOTS_PER_BUCKET; i++) {
             u64 seen = mpc_load_acquire(&bucket[i]);
-            unsigned value = worth(shard, seen);
-            if (best && (value > least || (value == least && age(shard, seen) <= age(shard, *word))))
+            unsigned value = mpc_slot_worth(shard, seen);
+            if (best && (value > least || (value == least && mpc_slot_age(shard, seen) <= mpc_slot_age(shard, *word))))
                 continue;
             best = &bucket[i];
             least = value;
@@ -210,10 +212,10 @@ void mpc_publish_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *ke
     if (old) {
         u64 freq = mpc_word_freq(old->word);
         put->slot = old->slot;
-        if (mpc_retarget(old->slot, old->word, word + (freq < 3 ? freq + 1 : 3) * MPC_FREQ_ONE))
+        if (mpc_cas_slot(old->slot, old->word, word + (freq < 3 ? freq + 1 : 3) * MPC_FREQ_ONE))
             return;
     }
     do
-        put->slot = most_dispensable(ctx, shard, key->hash, &seen);
+        put->slot = mpc_most_dispensable(ctx, shard, key->hash, &seen);
     while (!mpc_cas64(put->slot, &seen, word));
 }

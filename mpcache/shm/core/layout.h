@@ -7,7 +7,7 @@
  *   shard:     | word lock | tails, heads | counters | ghosts | index | small ring | main ring |
  *   ghosts:    lines of 16 fingerprints of keys that left unread, newest first
  *   index:     buckets of 8 slot words, one cache line:   tag:12 | freq:2 | ring:1 | position:49
- *   record:    | position | units klen sort flags | version | hash | vlen space guest | epoch | created | expires |
+ *   record:    | position | units klen kind flags | version | hash | vlen namespace guest | epoch | created | expires |
  *              | key | value |
  *
  * Positions count units of 8 bytes from the birth of a ring and never decrease; position % capacity is the
@@ -42,7 +42,7 @@
 struct mpc_geometry {
     u64 size; /* bytes of the whole segment */
     u32 shards, slots, namespaces, lease_buckets;
-    u64 spaces_at, slots_at, leases_at, shards_at; /* bytes from the segment's start */
+    u64 namespaces_at, slots_at, leases_at, shards_at; /* bytes from the segment's start */
     u64 shard_bytes;
     u64 ghost_at, index_at, small_at, main_at; /* bytes from the shard's start */
     u32 ghost_entries, index_buckets;
@@ -61,10 +61,10 @@ struct mpc_header {
 
     _Alignas(MPC_LINE) a32 retired; /* read by every operation; written once */
     _Alignas(MPC_LINE) a64 fence;   /* the last fence that was given out */
-    _Alignas(MPC_LINE) a32 spaces_lock;
+    _Alignas(MPC_LINE) a32 namespaces_lock;
 };
 
-struct mpc_space {
+struct mpc_namespace {
     a64 epoch;    /* counts invalidations; a record carries the epoch in which its creation began */
     a64 hard_at;  /* records of an earlier epoch are hidden */
     a64 soft_at;  /* records of an earlier epoch are stale */
@@ -76,10 +76,12 @@ struct mpc_space {
 };
 
 /* What each process counts: one list makes the enum and, in the binding, the names. */
+/* clang-format off */
 #define MPC_COUNT_LIST(X)                                                                                        \
     X(HITS, hits) X(MISSES, misses) X(SETS, sets) X(ADDS, adds) X(DELETES, deletes) X(FILLS, fills)              \
     X(FILLS_REFUSED, fills_refused) X(DROPPED, dropped) X(LAPS, laps) X(LEASES, leases_taken)                    \
     X(TAKEOVERS, takeovers) X(OWNER_DEATHS, owner_deaths) X(SWAPS, swaps) X(INCRS, incrs) X(TOUCHES, touches)
+/* clang-format on */
 
 enum mpc_count {
 #define MPC_AS_COUNT(name, text) MPC_COUNT_##name,
@@ -103,11 +105,11 @@ struct mpc_slot {
 /* One key that somebody is creating or holds.  `owner` is the commit word: while it is 0 the rest is nobody's. */
 struct mpc_lease {
     a64 key[2]; /* 128-bit keyed hash */
-    a64 owner;  /* id of the process */
-    a64 fence;  /* number of this hold, greater than that of every hold before */
+    a64 owner; /* id of the process */
+    a64 fence; /* number of this hold, greater than that of every hold before */
     a64 voided; /* the fence whose fill must not be stored any more */
     a64 unstored; /* the fence of the last hold that ended without a value */
-    a32 seq;      /* futex word: moves at each release */
+    a32 seq; /* futex word: moves at each release */
     a32 has_waiters;
     a32 waits_for; /* 1 + the entry that this one's holder waits for; 0: it does not wait */
     u32 spare;
@@ -145,14 +147,14 @@ struct mpc_shard {
 
 struct mpc_record {
     u64 position; /* its own: tells a record from what lay here before */
-    u32 units;    /* its length with key and value, in units */
+    u32 units; /* its length with key and value, in units */
     u16 klen;
-    u8 sort;  /* kind << 4 | type of the key */
+    u8 kind; /* of the key: KIND_* << 4 | TYPE_* of the binding; the core only compares it */
     u8 flags; /* MPC_PAD, or how the value is coded, which only the binding reads */
     u64 version; /* ring and position at which this value was first written, as in a slot word */
     u64 hash;
     u32 vlen;
-    u16 space; /* namespace */
+    u16 namespace; /* namespace */
     u16 guest; /* in main because there was room, not because anybody had asked for it */
     u64 epoch;
     i64 created; /* wall clock, ns */
@@ -162,8 +164,8 @@ struct mpc_record {
 #define MPC_PAD 0x80u /* nothing but the way to the ring's end; position and units are all it has */
 #define MPC_RECORD_UNITS (sizeof(struct mpc_record) / MPC_UNIT)
 
-_Static_assert(sizeof(struct mpc_space) == 2 * MPC_LINE, "epochs and name have a line each");
-_Static_assert(UINT32_MAX * MPC_UNIT > UINT32_MAX, "the bytes of the longest record do not wrap");
+_Static_assert(sizeof(struct mpc_namespace) == 2 * MPC_LINE, "epochs and name have a line each");
+_Static_assert(MPC_UNIT *UINT32_MAX > UINT32_MAX, "the bytes of the longest record do not wrap");
 _Static_assert(sizeof(struct mpc_slot) == 4 * MPC_LINE, "no two processes count on one line");
 _Static_assert(sizeof(struct mpc_lease) == MPC_LINE, "a lease is a line");
 _Static_assert(sizeof(struct mpc_lease_bucket) == (1 + MPC_LEASES_PER_BUCKET) * MPC_LINE, "bucket");

@@ -11,129 +11,28 @@
  * `owner` is the commit word: a process that is killed before it has stored it has taken nothing.  Fences are
  * numbers that only grow and are never used twice, so a token (owner, fence) proves one hold and no other.
  * There is no count of waiters: a waiter that was killed could not take itself off it. */
-#include "engine.h"
+#include "lease.h"
+
+#include "attach.h"
+#include "liveness.h"
+#include "wordlock.h"
 
 #define SLICE_NS (20 * MPC_NS_PER_MS)
 #define NESTED_WAIT_NS (25 * MPC_NS_PER_MS) /* one take-over, while others wait for the shard that is held */
 
-static struct mpc_lease_bucket *bucket_at(const mpc_ctx *ctx, u32 which)
-{
-    return (struct mpc_lease_bucket *)(ctx->base + ctx->geometry.leases_at) + which;
-}
-
-static u32 bucket_of(const mpc_ctx *ctx, const u64 key[2])
-{
-    return (u32)((key[1] >> 32) * ctx->geometry.lease_buckets >> 32);
-}
-
-static u32 entries(const mpc_ctx *ctx)
-{
-    return ctx->geometry.lease_buckets * MPC_LEASES_PER_BUCKET;
-}
-
-static struct mpc_lease *lease_at(const mpc_ctx *ctx, u32 entry)
-{
-    return &bucket_at(ctx, entry / MPC_LEASES_PER_BUCKET)->lease[entry % MPC_LEASES_PER_BUCKET];
-}
-
-static struct mpc_lease_bucket *bucket_with(const mpc_ctx *ctx, u32 entry)
-{
-    return bucket_at(ctx, entry / MPC_LEASES_PER_BUCKET);
-}
-
-/* The fence is read between two looks at the owner: both belong to one hold.  A taker empties the owner before it
- * writes the fence (take_locked), so that the second look cannot find the owner to whom the fence does not belong. */
-static bool read_holder(struct mpc_lease *lease, u64 *owner, u64 *fence)
-{
-    *owner = mpc_load_acquire(&lease->owner);
-    *fence = mpc_load_acquire(&lease->fence);
-    return *owner != 0 && mpc_load_acquire(&lease->owner) == *owner;
-}
-
-static bool has_key(struct mpc_lease *lease, const u64 key[2])
-{
-    return mpc_load(&lease->key[0]) == key[0] && mpc_load(&lease->key[1]) == key[1];
-}
-
-/* The held entry of the key, if it has one.  Without the bucket's lock the answer may be outdated; what is then
- * done with it carries the fence. */
-static struct mpc_lease *entry_of(struct mpc_lease_bucket *bucket, const u64 key[2])
-{
-    u32 busy = mpc_load_acquire(&bucket->busy);
-    for (; busy != 0; busy &= busy - 1) {
-        u32 i = (u32)__builtin_ctz(busy);
-        if (i >= MPC_LEASES_PER_BUCKET)
-            break;
-        struct mpc_lease *lease = &bucket->lease[i];
-        if (mpc_load_acquire(&lease->owner) != 0 && has_key(lease, key))
-            return lease;
-    }
-    return NULL;
-}
-
-static u32 entry_number(const mpc_ctx *ctx, const struct mpc_lease *lease)
-{
-    u64 bytes = (u64)((const u8 *)lease - (ctx->base + ctx->geometry.leases_at));
-    u64 bucket = bytes / sizeof(struct mpc_lease_bucket);
-    return (u32)(bucket * MPC_LEASES_PER_BUCKET + (bytes % sizeof(struct mpc_lease_bucket)) / MPC_LINE - 1);
-}
-
 /* -- taking ------------------------------------------------------------------------------------------------------- */
 
-/* An entry without owner, or else one whose owner is dead. */
-static struct mpc_lease *vacant_locked(mpc_ctx *ctx, struct mpc_lease_bucket *bucket)
-{
-    for (u32 i = 0; i < MPC_LEASES_PER_BUCKET; i++)
-        if (mpc_load_acquire(&bucket->lease[i].owner) == 0)
-            return &bucket->lease[i];
-    for (u32 i = 0; i < MPC_LEASES_PER_BUCKET; i++)
-        if (mpc_is_dead(ctx, mpc_load_acquire(&bucket->lease[i].owner)))
-            return &bucket->lease[i];
-    return NULL;
-}
-
-static void wake_waiters(struct mpc_lease *lease)
-{
-    if (atomic_exchange(&lease->has_waiters, 0))
-        mpc_futex_wake(&lease->seq, 1 << 30);
-}
-
-/* The owner goes in last.  An entry that is taken from a dead holder is nobody's in between, so that a thief who
- * is killed here leaves it free. */
-static void take_locked(mpc_ctx *ctx, struct mpc_lease_bucket *bucket, struct mpc_lease *lease, const u64 key[2],
-                        mpc_hold *hold)
-{
-    u32 entry = entry_number(ctx, lease);
-    *hold = (mpc_hold){.owner = mpc_load(&ctx->self->owner), .entry = entry};
-    atomic_fetch_or(&bucket->busy, 1u << entry % MPC_LEASES_PER_BUCKET);
-#ifdef MPC_FAULT_OWNER_FIRST
-    mpc_store_release(&lease->owner, hold->owner);
-    MPC_POINT();
-#else
-    mpc_store_release(&lease->owner, 0);
-#endif
-    atomic_thread_fence(memory_order_release); /* who reads the new fence sees that the old owner is gone: read_holder */
-    mpc_store(&lease->key[0], key[0]);
-    mpc_store(&lease->key[1], key[1]);
-    mpc_store(&lease->waits_for, 0);
-    atomic_fetch_add(&lease->seq, 1);
-    hold->fence = atomic_fetch_add(&ctx->header->fence, 1) + 1;
-    mpc_store(&lease->fence, hold->fence);
-    MPC_POINT();
-    atomic_store(&lease->owner, hold->owner);
-}
-
-static void note_holder(const mpc_ctx *ctx, struct mpc_lease *lease, mpc_wait *wait)
+static void mpc_note_holder(const mpc_ctx *ctx, struct mpc_lease *lease, mpc_wait *wait)
 {
     u64 owner = mpc_load_acquire(&lease->owner), fence = mpc_load(&lease->fence);
-    u32 entry = entry_number(ctx, lease);
+    u32 entry = mpc_lease_number(ctx, lease);
     if (wait->owner != owner || wait->fence != fence || wait->entry != entry)
         *wait = (mpc_wait){.owner = owner, .fence = fence, .entry = entry, .since_ns = mpc_mono_ns()};
     wait->seq = mpc_load(&lease->seq);
     atomic_store(&lease->has_waiters, 1);
 }
 
-static bool was_judged_dead(struct mpc_lease *lease, const mpc_wait *wait)
+static bool mpc_was_judged_dead(struct mpc_lease *lease, const mpc_wait *wait)
 {
 #ifdef MPC_FAULT_DEAD_BY_AGE
     if (wait->since_ns != 0 && mpc_mono_ns() - wait->since_ns > 100 * MPC_NS_PER_MS)
@@ -145,33 +44,33 @@ static bool was_judged_dead(struct mpc_lease *lease, const mpc_wait *wait)
     return wait->dead && mpc_load_acquire(&lease->owner) == wait->owner && mpc_load(&lease->fence) == wait->fence;
 }
 
-static mpc_status try_locked(mpc_ctx *ctx, struct mpc_lease_bucket *bucket, const u64 key[2], mpc_hold *hold,
-                             mpc_wait *wait)
+static mpc_status mpc_lease_try_locked(mpc_ctx *ctx, struct mpc_lease_bucket *bucket, const u64 key[2], mpc_hold *hold,
+                                       mpc_wait *wait)
 {
-    struct mpc_lease *lease = entry_of(bucket, key);
-    if (lease && !was_judged_dead(lease, wait)) {
-        note_holder(ctx, lease, wait);
+    struct mpc_lease *lease = mpc_lease_find(bucket, key);
+    if (lease && !mpc_was_judged_dead(lease, wait)) {
+        mpc_note_holder(ctx, lease, wait);
         return MPC_HELD;
     }
     wait->took_over = lease != NULL;
     if (!lease)
-        lease = vacant_locked(ctx, bucket);
+        lease = mpc_lease_vacant_locked(ctx, bucket);
     if (!lease)
         return MPC_AGAIN;
-    take_locked(ctx, bucket, lease, key, hold);
-    wake_waiters(lease);
+    mpc_lease_take_locked(ctx, bucket, lease, key, hold);
+    mpc_lease_wake(lease);
     mpc_count(ctx, wait->took_over ? MPC_COUNT_TAKEOVERS : MPC_COUNT_LEASES);
     return MPC_OK;
 }
 
-static mpc_status try_once(mpc_ctx *ctx, const mpc_key *key, mpc_hold *hold, mpc_wait *wait, u64 wait_ns)
+static mpc_status mpc_lease_try_once(mpc_ctx *ctx, const mpc_key *key, mpc_hold *hold, mpc_wait *wait, u64 wait_ns)
 {
     u64 hash[2];
     mpc_key_hash128(ctx, key, hash);
-    struct mpc_lease_bucket *bucket = bucket_at(ctx, bucket_of(ctx, hash));
+    struct mpc_lease_bucket *bucket = mpc_lease_bucket_of(ctx, hash);
     if (!mpc_lock(ctx, &bucket->lock, wait_ns))
         return MPC_BUSY;
-    mpc_status status = try_locked(ctx, bucket, hash, hold, wait);
+    mpc_status status = mpc_lease_try_locked(ctx, bucket, hash, hold, wait);
     mpc_unlock(ctx, &bucket->lock);
     return status;
 }
@@ -184,31 +83,31 @@ mpc_status mpc_lease_try(mpc_ctx *ctx, const mpc_key *key, mpc_hold *hold, mpc_w
 {
     mpc_status status = mpc_enter(ctx);
     if (status == MPC_OK)
-        status = mpc_look(ctx);
+        status = mpc_revalidate(ctx);
     if (status != MPC_OK)
         return status;
-    status = try_once(ctx, key, hold, wait, wait_ns);
+    status = mpc_lease_try_once(ctx, key, hold, wait, wait_ns);
     if (status != MPC_HELD || !mpc_is_dead(ctx, wait->owner))
         return status;
     wait->dead = true;
     MPC_POINT();
-    return try_once(ctx, key, hold, wait, wait_ns);
+    return mpc_lease_try_once(ctx, key, hold, wait, wait_ns);
 }
 
 /* -- waiting ------------------------------------------------------------------------------------------------------ */
 
 /* Others who wait for one of my keys can follow me to the entry that I wait for. */
-static void say_whom_i_wait_for(mpc_ctx *ctx, const mpc_hold *held, u32 count, u32 waits_for)
+static void mpc_lease_publish_wait(mpc_ctx *ctx, const mpc_hold *held, u32 count, u32 waits_for)
 {
     for (u32 i = 0; i < count; i++) {
-        struct mpc_lease *lease = lease_at(ctx, held[i].entry % entries(ctx));
+        struct mpc_lease *lease = mpc_lease_at(ctx, held[i].entry % mpc_lease_entries(ctx));
         u64 owner, fence;
-        if (read_holder(lease, &owner, &fence) && owner == held[i].owner && fence == held[i].fence)
+        if (mpc_lease_read_holder(lease, &owner, &fence) && owner == held[i].owner && fence == held[i].fence)
             mpc_store_release(&lease->waits_for, waits_for);
     }
 }
 
-static bool is_mine(const mpc_ctx *ctx, u64 owner, const mpc_hold *held, u32 count, u32 entry)
+static bool mpc_is_held_entry(const mpc_ctx *ctx, u64 owner, const mpc_hold *held, u32 count, u32 entry)
 {
     if (owner != mpc_load(&ctx->self->owner))
         return false;
@@ -222,22 +121,22 @@ static bool is_mine(const mpc_ctx *ctx, u64 owner, const mpc_hold *held, u32 cou
  * signature of the circle with every fence on it, or 0; the youngest fence goes to *youngest.  The way may lead into a
  * circle of others, and would not end there: an entry is remembered, a later one each time that the steps since have
  * doubled, and the walk ends when it comes back (Brent, "An improved Monte Carlo factorization algorithm", 1980). */
-static u64 find_circle(mpc_ctx *ctx, u32 from, const mpc_hold *held, u32 count, u64 *youngest)
+static u64 mpc_find_cycle(mpc_ctx *ctx, u32 from, const mpc_hold *held, u32 count, u64 *youngest)
 {
     static const u64 seed[2] = {0x636972636c65ull, 0x77616974ull};
     u64 signature = 1, at = from, remembered = from, steps = 0, until = 1;
     *youngest = 0;
-    for (u32 hop = 0; hop < entries(ctx); hop++) {
+    for (u32 hop = 0; hop < mpc_lease_entries(ctx); hop++) {
         u64 owner, fence;
-        if (at >= entries(ctx) || !read_holder(lease_at(ctx, (u32)at), &owner, &fence))
+        if (at >= mpc_lease_entries(ctx) || !mpc_lease_read_holder(mpc_lease_at(ctx, (u32)at), &owner, &fence))
             return 0;
         u64 link[2] = {at, fence};
         signature = mpc_hash(seed, signature, link, sizeof link) | 1;
         if (fence > *youngest)
             *youngest = fence;
-        if (is_mine(ctx, owner, held, count, (u32)at))
+        if (mpc_is_held_entry(ctx, owner, held, count, (u32)at))
             return signature;
-        u32 next = mpc_load_acquire(&lease_at(ctx, (u32)at)->waits_for);
+        u32 next = mpc_load_acquire(&mpc_lease_at(ctx, (u32)at)->waits_for);
         at = next - 1ull;
         if (next == 0 || at == remembered)
             return 0;
@@ -252,10 +151,10 @@ static u64 find_circle(mpc_ctx *ctx, u32 from, const mpc_hold *held, u32 count, 
 
 /* A circle is believed when two looks, a slice apart, found the same one: no holder on it moved in between.  The
  * one whose hold is the youngest is told; the others go on when it lets go. */
-static bool is_deadlock(mpc_ctx *ctx, mpc_wait *wait, const mpc_hold *held, u32 count)
+static bool mpc_is_deadlock(mpc_ctx *ctx, mpc_wait *wait, const mpc_hold *held, u32 count)
 {
     u64 youngest, before = wait->circle;
-    wait->circle = count ? find_circle(ctx, wait->entry, held, count, &youngest) : 0;
+    wait->circle = count ? mpc_find_cycle(ctx, wait->entry, held, count, &youngest) : 0;
     if (wait->circle == 0 || wait->circle != before)
         return false;
     for (u32 i = 0; i < count; i++)
@@ -264,11 +163,11 @@ static bool is_deadlock(mpc_ctx *ctx, mpc_wait *wait, const mpc_hold *held, u32 
     return false;
 }
 
-static bool holder_left(mpc_ctx *ctx, const mpc_wait *wait, mpc_status *how)
+static bool mpc_holder_left(mpc_ctx *ctx, const mpc_wait *wait, mpc_status *how)
 {
-    struct mpc_lease *lease = lease_at(ctx, wait->entry);
+    struct mpc_lease *lease = mpc_lease_at(ctx, wait->entry);
     u64 owner, fence;
-    if (read_holder(lease, &owner, &fence) && owner == wait->owner && fence == wait->fence)
+    if (mpc_lease_read_holder(lease, &owner, &fence) && owner == wait->owner && fence == wait->fence)
         return false;
     *how = mpc_load_acquire(&lease->unstored) == wait->fence ? MPC_UNSTORED : MPC_RELEASED;
     return true;
@@ -281,43 +180,29 @@ static bool holder_left(mpc_ctx *ctx, const mpc_wait *wait, mpc_status *how)
 mpc_status mpc_lease_wait(mpc_ctx *ctx, mpc_wait *wait, const mpc_hold *held, u32 count, u64 at_most_ns)
 {
     mpc_status how = MPC_AGAIN;
-    if (wait->entry >= entries(ctx) || holder_left(ctx, wait, &how))
+    if (wait->entry >= mpc_lease_entries(ctx) || mpc_holder_left(ctx, wait, &how))
         return how;
-    say_whom_i_wait_for(ctx, held, count, wait->entry + 1);
-    mpc_futex_wait(&lease_at(ctx, wait->entry)->seq, wait->seq, at_most_ns < SLICE_NS ? at_most_ns : SLICE_NS);
+    mpc_lease_publish_wait(ctx, held, count, wait->entry + 1);
+    mpc_futex_wait(&mpc_lease_at(ctx, wait->entry)->seq, wait->seq, at_most_ns < SLICE_NS ? at_most_ns : SLICE_NS);
     bool deadlock = false;
-    if (!holder_left(ctx, wait, &how) && mpc_mono_ns() - wait->since_ns >= SLICE_NS) {
+    if (!mpc_holder_left(ctx, wait, &how) && mpc_mono_ns() - wait->since_ns >= SLICE_NS) {
         wait->since_ns = mpc_mono_ns();
-        deadlock = is_deadlock(ctx, wait, held, count);
+        deadlock = mpc_is_deadlock(ctx, wait, held, count);
     }
     return deadlock ? MPC_DEADLOCK : how;
 }
 
 void mpc_lease_waited(mpc_ctx *ctx, const mpc_hold *held, u32 count)
 {
-    say_whom_i_wait_for(ctx, held, count, 0);
+    mpc_lease_publish_wait(ctx, held, count, 0);
 }
 
 /* -- giving back ---------------------------------------------------------------------------------------------------- */
 
-static void free_entry(struct mpc_lease *lease, u64 owner)
-{
-    atomic_fetch_add(&lease->seq, 1);
-    MPC_POINT();
-    if (mpc_cas64(&lease->owner, &owner, 0))
-        wake_waiters(lease);
-}
-
-static bool holds(struct mpc_lease *lease, const mpc_hold *hold)
-{
-    u64 owner, fence;
-    return read_holder(lease, &owner, &fence) && owner == hold->owner && fence == hold->fence;
-}
-
 bool mpc_lease_mine(mpc_ctx *ctx, const mpc_hold *hold)
 {
-    return hold->entry < entries(ctx) && hold->owner == mpc_load(&ctx->self->owner) &&
-           holds(lease_at(ctx, hold->entry), hold);
+    return hold->entry < mpc_lease_entries(ctx) && hold->owner == mpc_load(&ctx->self->owner) &&
+           mpc_lease_matches(mpc_lease_at(ctx, hold->entry), hold);
 }
 
 /* Give the hold back.  MPC_NOT_HELD: it was lost.  `wait_ns` 0 only tries: MPC_BUSY, it is still held.  The busy bit is
@@ -329,14 +214,14 @@ mpc_status mpc_lease_release(mpc_ctx *ctx, const mpc_hold *hold, bool stored, u6
         return MPC_OK;
     if (!mpc_lease_mine(ctx, hold))
         return MPC_NOT_HELD;
-    struct mpc_lease *lease = lease_at(ctx, hold->entry);
-    struct mpc_lease_bucket *bucket = bucket_with(ctx, hold->entry);
+    struct mpc_lease *lease = mpc_lease_at(ctx, hold->entry);
+    struct mpc_lease_bucket *bucket = mpc_lease_bucket_with(ctx, hold->entry);
     bool locked = mpc_lock(ctx, &bucket->lock, wait_ns);
     if (!locked && wait_ns == 0)
         return MPC_BUSY;
     if (!stored)
         mpc_store_release(&lease->unstored, hold->fence);
-    free_entry(lease, hold->owner);
+    mpc_lease_free(lease, hold->owner);
     if (locked) {
         atomic_fetch_and(&bucket->busy, ~(1u << hold->entry % MPC_LEASES_PER_BUCKET));
         mpc_unlock(ctx, &bucket->lock);
@@ -344,48 +229,33 @@ mpc_status mpc_lease_release(mpc_ctx *ctx, const mpc_hold *hold, bool stored, u6
     return MPC_OK;
 }
 
-/* Whatever earlier incarnations of the slot hold.  The caller has the slot's liveness byte. */
-void mpc_lease_free_slot(mpc_ctx *ctx, u32 slot)
-{
-    for (u32 i = 0; i < ctx->geometry.lease_buckets; i++) {
-        struct mpc_lease_bucket *bucket = bucket_at(ctx, i);
-        mpc_free_word_of(&bucket->lock, slot);
-        u32 busy = mpc_load_acquire(&bucket->busy) & ((1u << MPC_LEASES_PER_BUCKET) - 1);
-        for (; busy != 0; busy &= busy - 1) {
-            struct mpc_lease *lease = &bucket->lease[__builtin_ctz(busy)];
-            u64 owner = mpc_load_acquire(&lease->owner);
-            if (owner != 0 && (owner & 0xffff) == slot)
-                free_entry(lease, owner);
-        }
-    }
-}
-
 /* Whether anybody alive holds the key; never takes it. */
 bool mpc_lease_held(mpc_ctx *ctx, const mpc_key *key, u64 *owner)
 {
     u64 hash[2], fence;
     mpc_key_hash128(ctx, key, hash);
-    struct mpc_lease *lease = entry_of(bucket_at(ctx, bucket_of(ctx, hash)), hash);
-    return lease && read_holder(lease, owner, &fence) && !mpc_is_dead(ctx, *owner);
+    struct mpc_lease *lease = mpc_lease_find(mpc_lease_bucket_of(ctx, hash), hash);
+    return lease && mpc_lease_read_holder(lease, owner, &fence) && !mpc_is_dead(ctx, *owner);
 }
 
 /* -- fills ---------------------------------------------------------------------------------------------------------- */
 
-static mpc_status guard_locked(mpc_ctx *ctx, struct mpc_lease_bucket *bucket, const u64 key[2], mpc_hold *guard)
+static mpc_status mpc_lease_guard_locked(mpc_ctx *ctx, struct mpc_lease_bucket *bucket, const u64 key[2],
+                                         mpc_hold *guard)
 {
     mpc_wait wait = {0};
-    struct mpc_lease *lease = entry_of(bucket, key);
+    struct mpc_lease *lease = mpc_lease_find(bucket, key);
     u64 owner, fence;
-    if (lease && read_holder(lease, &owner, &fence)) {
+    if (lease && mpc_lease_read_holder(lease, &owner, &fence)) {
         if (owner == mpc_load(&ctx->self->owner)) {
-            *guard = (mpc_hold){.owner = owner, .fence = fence, .entry = entry_number(ctx, lease), .shared = true};
+            *guard = (mpc_hold){.owner = owner, .fence = fence, .entry = mpc_lease_number(ctx, lease), .shared = true};
             return MPC_OK;
         }
         if (!mpc_is_dead(ctx, owner))
             return MPC_HELD;
         wait = (mpc_wait){.owner = owner, .fence = fence, .dead = true};
     }
-    return try_locked(ctx, bucket, key, guard, &wait);
+    return mpc_lease_try_locked(ctx, bucket, key, guard, &wait);
 }
 
 /* Begin a fill: the token of this process's hold of the key where it has one (the region's mutex is the lease),
@@ -397,16 +267,16 @@ mpc_status mpc_lease_guard(mpc_ctx *ctx, const mpc_key *key, mpc_hold *guard, u6
         return status;
     u64 hash[2];
     mpc_key_hash128(ctx, key, hash);
-    struct mpc_lease_bucket *bucket = bucket_at(ctx, bucket_of(ctx, hash));
+    struct mpc_lease_bucket *bucket = mpc_lease_bucket_of(ctx, hash);
     if (!mpc_lock(ctx, &bucket->lock, wait_ns))
         return MPC_BUSY;
-    status = guard_locked(ctx, bucket, hash, guard);
+    status = mpc_lease_guard_locked(ctx, bucket, hash, guard);
     mpc_unlock(ctx, &bucket->lock);
     return status;
 }
 
 /* Only upwards: one who read the fence of a hold that has ended meanwhile must not take back the void of the next. */
-static void raise_voided(struct mpc_lease *lease, u64 fence)
+static void mpc_raise_voided(struct mpc_lease *lease, u64 fence)
 {
     MPC_POINT();
 #ifdef MPC_FAULT_VOID_OVERWRITES
@@ -427,13 +297,13 @@ bool mpc_lease_void(mpc_ctx *ctx, const mpc_key *key)
     u64 hash[2];
     mpc_key_hash128(ctx, key, hash);
     atomic_thread_fence(memory_order_seq_cst);
-    struct mpc_lease *lease = entry_of(bucket_at(ctx, bucket_of(ctx, hash)), hash);
+    struct mpc_lease *lease = mpc_lease_find(mpc_lease_bucket_of(ctx, hash), hash);
 #ifdef MPC_FAULT_NO_VOID
     return false;
 #endif
     if (!lease)
         return false;
-    raise_voided(lease, mpc_load_acquire(&lease->fence));
+    mpc_raise_voided(lease, mpc_load_acquire(&lease->fence));
     atomic_thread_fence(memory_order_seq_cst);
     return true;
 }
@@ -445,7 +315,7 @@ bool mpc_lease_settle(mpc_ctx *ctx, const mpc_key *key, u64 wait_ns)
 {
     u64 hash[2];
     mpc_key_hash128(ctx, key, hash);
-    struct mpc_lease_bucket *bucket = bucket_at(ctx, bucket_of(ctx, hash));
+    struct mpc_lease_bucket *bucket = mpc_lease_bucket_of(ctx, hash);
     if (mpc_load_acquire(&bucket->lock) == 0)
         return true;
     bool locked = mpc_lock(ctx, &bucket->lock, wait_ns ? 2 * MPC_TAKEOVER_NS : 0);
@@ -456,7 +326,7 @@ bool mpc_lease_settle(mpc_ctx *ctx, const mpc_key *key, u64 wait_ns)
 
 bool mpc_lease_voided(mpc_ctx *ctx, const mpc_hold *guard)
 {
-    return atomic_load(&lease_at(ctx, guard->entry)->voided) == guard->fence;
+    return atomic_load(&mpc_lease_at(ctx, guard->entry)->voided) == guard->fence;
 }
 
 /* Lock the lease's bucket, which keeps everybody from taking the key over, and say whether the fill may go on. */
@@ -465,17 +335,19 @@ bool mpc_lease_fill_begin(mpc_ctx *ctx, const mpc_key *key, const mpc_hold *guar
     u64 hash[2];
     mpc_key_hash128(ctx, key, hash);
     *verdict = MPC_REFUSED;
-    if (!mpc_lease_mine(ctx, guard) || mpc_lease_voided(ctx, guard) || !has_key(lease_at(ctx, guard->entry), hash))
+    if (!mpc_lease_mine(ctx, guard) || mpc_lease_voided(ctx, guard) ||
+        !mpc_lease_has_key(mpc_lease_at(ctx, guard->entry), hash))
         return false;
     *verdict = wait_ns ? MPC_DROPPED : MPC_BUSY;
-    a32 *lock = &bucket_with(ctx, guard->entry)->lock;
+    a32 *lock = &mpc_lease_bucket_with(ctx, guard->entry)->lock;
     if (!mpc_lock_nested(ctx, lock, wait_ns < NESTED_WAIT_NS ? wait_ns : NESTED_WAIT_NS))
         return false;
     *verdict = MPC_REFUSED;
 #ifdef MPC_FAULT_FILL_UNCHECKED
     return true;
 #endif
-    atomic_thread_fence(memory_order_seq_cst); /* either I see the void, or who has voided sees the lock: mpc_lease_settle */
+    /* Either this look sees the void, or the process that voids sees the lock: mpc_lease_settle(). */
+    atomic_thread_fence(memory_order_seq_cst);
     if (mpc_lease_mine(ctx, guard) && !mpc_lease_voided(ctx, guard))
         return true;
     mpc_unlock(ctx, lock);
@@ -484,5 +356,5 @@ bool mpc_lease_fill_begin(mpc_ctx *ctx, const mpc_key *key, const mpc_hold *guar
 
 void mpc_lease_fill_end(mpc_ctx *ctx, const mpc_hold *guard)
 {
-    mpc_unlock(ctx, &bucket_with(ctx, guard->entry)->lock);
+    mpc_unlock(ctx, &mpc_lease_bucket_with(ctx, guard->entry)->lock);
 }

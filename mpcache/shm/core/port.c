@@ -52,7 +52,7 @@ bool mpc_same_bytes(const void *shared, const void *private, size_t n)
 
 #endif
 
-static u64 clock_ns(clockid_t clock)
+static u64 mpc_clock_ns(clockid_t clock)
 {
     struct timespec t;
     clock_gettime(clock, &t);
@@ -61,22 +61,22 @@ static u64 clock_ns(clockid_t clock)
 
 u64 mpc_mono_ns(void)
 {
-    return clock_ns(CLOCK_MONOTONIC);
+    return mpc_clock_ns(CLOCK_MONOTONIC);
 }
 
 u64 mpc_mono_coarse_ns(void)
 {
-    return clock_ns(CLOCK_MONOTONIC_COARSE);
+    return mpc_clock_ns(CLOCK_MONOTONIC_COARSE);
 }
 
 i64 mpc_wall_ns(void)
 {
-    return (i64)clock_ns(CLOCK_REALTIME);
+    return (i64)mpc_clock_ns(CLOCK_REALTIME);
 }
 
 i64 mpc_wall_coarse_ns(void)
 {
-    return (i64)clock_ns(CLOCK_REALTIME_COARSE);
+    return (i64)mpc_clock_ns(CLOCK_REALTIME_COARSE);
 }
 
 /* Not FUTEX_PRIVATE: the word is shared by processes. */

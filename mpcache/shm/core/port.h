@@ -90,6 +90,16 @@ static inline bool mpc_same_bytes(const void *shared, const void *private, size_
 }
 #endif
 
+static inline u64 mpc_round_up(u64 n, u64 to)
+{
+    return (n + to - 1) / to * to;
+}
+
+static inline u64 mpc_round_down(u64 n, u64 to)
+{
+    return n / to * to;
+}
+
 static inline void mpc_pause(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
@@ -109,9 +119,5 @@ void mpc_futex_wait(a32 *word, u32 expected, u64 ns);
 void mpc_futex_wake(a32 *word, int count);
 
 bool mpc_random(void *bytes, size_t n);
-
-/* pages.c */
-void *mpc_map(int fd, u64 size);
-bool mpc_make_large(int fd, u64 from, u64 to);
 
 #endif

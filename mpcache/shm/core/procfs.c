@@ -2,7 +2,7 @@
  *
  * No malloc: a waiter may ask while it holds a word lock.  Every answer may be "unknown" (0, or false), since /proc may
  * be hidden, or not mounted in a chroot. */
-#include "engine.h"
+#include "procfs.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -22,7 +22,7 @@ struct directory_entry { /* getdents64(2); libc's reader would allocate */
 };
 
 /* The fields of a stat file from the third, the state, on; the name before it may hold blanks and brackets. */
-static const char *read_fields(const char *path, char *text, size_t room)
+static const char *mpc_read_stat_fields(const char *path, char *text, size_t room)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
@@ -41,7 +41,7 @@ u64 mpc_start_time(u64 pid)
 {
     char path[40], text[1024];
     snprintf(path, sizeof path, "/proc/%llu/stat", (unsigned long long)pid);
-    const char *at = read_fields(path, text, sizeof text);
+    const char *at = mpc_read_stat_fields(path, text, sizeof text);
     for (int field = 3; at && field < 22; field++) {
         at = strchr(at, ' ');
         at = at ? at + 1 : NULL;
@@ -56,20 +56,20 @@ u64 mpc_namespace_of(const char *path)
     return stat(path, &st) == 0 ? (u64)st.st_ino : 0;
 }
 
-static bool thread_is_runnable(u64 pid, const char *thread)
+static bool mpc_thread_is_runnable(u64 pid, const char *thread)
 {
     char path[80], text[1024];
     snprintf(path, sizeof path, "/proc/%llu/task/%.20s/stat", (unsigned long long)pid, thread);
-    const char *state = read_fields(path, text, sizeof text);
+    const char *state = mpc_read_stat_fields(path, text, sizeof text);
     return state && *state == 'R';
 }
 
-static bool any_is_runnable(u64 pid, const char *names, long bytes, u64 asking)
+static bool mpc_any_is_runnable(u64 pid, const char *names, long bytes, u64 asking)
 {
     for (long at = 0; at < bytes;) {
         const struct directory_entry *entry = (const struct directory_entry *)(names + at);
         u64 thread = strtoull(entry->name, NULL, 10); /* 0 for "." and ".." */
-        if (thread != 0 && thread != asking && thread_is_runnable(pid, entry->name))
+        if (thread != 0 && thread != asking && mpc_thread_is_runnable(pid, entry->name))
             return true;
         at += entry->bytes;
     }
@@ -89,7 +89,7 @@ bool mpc_is_runnable(u64 pid)
     u64 asking = (u64)syscall(SYS_gettid);
     bool runnable = false;
     for (long got; !runnable && (got = syscall(SYS_getdents64, fd, names, sizeof names)) > 0;)
-        runnable = any_is_runnable(pid, names, got, asking);
+        runnable = mpc_any_is_runnable(pid, names, got, asking);
     close(fd);
     return runnable;
 }

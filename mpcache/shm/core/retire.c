@@ -9,7 +9,11 @@
  * What stays is what such a process needs to end in good order: the header (a punched one would not be retired any more),
  * namespaces, process slots, leases, and the shards' headers.  The locks are never given back: the memory behind them is
  * gone.  When the remover's process has ended, a waiter takes its lock over, sees `retired` and goes away. */
-#include "store.h"
+#include "retire.h"
+
+#include "liveness.h"
+#include "registry.h"
+#include "wordlock.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -18,11 +22,6 @@
 void mpc_retire(mpc_ctx *ctx)
 {
     atomic_store(&ctx->header->retired, 1); /* before the look at who lives: see mpc_enter() */
-}
-
-bool mpc_retired(mpc_ctx *ctx)
-{
-    return mpc_load_acquire(&ctx->header->retired) != 0;
 }
 
 /* Lock a shard, to change what is in it.  MPC_BUSY: it could not be had in time.  MPC_RETIRED: the segment was removed
@@ -37,7 +36,7 @@ mpc_status mpc_lock_shard(mpc_ctx *ctx, struct mpc_shard *shard, u64 wait_ns)
     return MPC_RETIRED;
 }
 
-static void wait_for(u64 ns)
+static void mpc_sleep_ns(u64 ns)
 {
     a32 never = 0;
     u64 start = mpc_mono_ns(), passed = 0;
@@ -45,7 +44,7 @@ static void wait_for(u64 ns)
         mpc_futex_wait(&never, 0, ns - passed);
 }
 
-static u64 lock_all(mpc_ctx *ctx)
+static u64 mpc_lock_all_shards(mpc_ctx *ctx)
 {
     u64 mine = 0;
     for (u32 i = 0; i < ctx->geometry.shards; i++) {
@@ -58,7 +57,7 @@ static u64 lock_all(mpc_ctx *ctx)
 
 /* No position is valid any more: what a reader copies from here on, it throws away.  A restart that its writer did not
  * survive (tail > head) leaves none valid either. */
-static void empty_rings(struct mpc_shard *shard)
+static void mpc_empty_rings(struct mpc_shard *shard)
 {
     for (unsigned ring = 0; ring < MPC_RINGS; ring++) {
         mpc_store_release(&shard->ring[ring].tail, mpc_load(&shard->ring[ring].head));
@@ -66,7 +65,7 @@ static void empty_rings(struct mpc_shard *shard)
     }
 }
 
-static bool punch(const mpc_ctx *ctx, const struct mpc_shard *shard)
+static bool mpc_punch(const mpc_ctx *ctx, const struct mpc_shard *shard)
 {
     u64 page = (u64)sysconf(_SC_PAGESIZE), at = (u64)((const u8 *)shard - ctx->base);
     u64 from = (at + sizeof *shard + page - 1) / page * page, to = (at + ctx->geometry.shard_bytes) / page * page;
@@ -74,11 +73,11 @@ static bool punch(const mpc_ctx *ctx, const struct mpc_shard *shard)
     return from >= to || fallocate(ctx->fd, mode, (off_t)from, (off_t)(to - from)) == 0;
 }
 
-static u32 punch_all(mpc_ctx *ctx, u64 which)
+static u32 mpc_punch_all(mpc_ctx *ctx, u64 which)
 {
     u32 punched = 0;
     for (u32 i = 0; i < ctx->geometry.shards; i++) {
-        punched += (which >> i & 1) && punch(ctx, mpc_shard_at(ctx, i));
+        punched += (which >> i & 1) && mpc_punch(ctx, mpc_shard_at(ctx, i));
         MPC_POINT();
     }
     return punched;
@@ -97,15 +96,15 @@ mpc_status mpc_remove(mpc_ctx *ctx, u64 grace_ns, u32 *kept)
     if (status != MPC_OK || !mpc_is_our_description(ctx, ctx->fd))
         return status;
     if (mpc_anyone_alive(ctx->fd, ctx->geometry.slots, &error))
-        wait_for(grace_ns);
-    u64 mine = lock_all(ctx);
+        mpc_sleep_ns(grace_ns);
+    u64 mine = mpc_lock_all_shards(ctx);
 #ifdef MPC_FAULT_PUNCH_FIRST
-    punch_all(ctx, mine);
+    mpc_punch_all(ctx, mine);
 #endif
     for (u32 i = 0; i < ctx->geometry.shards; i++)
         if (mine >> i & 1)
-            empty_rings(mpc_shard_at(ctx, i));
+            mpc_empty_rings(mpc_shard_at(ctx, i));
     atomic_thread_fence(memory_order_seq_cst); /* a reader of a punched page sees the tails that were stored before */
-    *kept -= punch_all(ctx, mine);
+    *kept -= mpc_punch_all(ctx, mine);
     return MPC_OK;
 }

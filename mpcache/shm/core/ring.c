@@ -9,7 +9,7 @@
  * of a writer at any instruction the log is a log, and what it had half written was never in it.
  *
  * Which record leaves, and which goes on to where, is decided in evict.c. */
-#include "store.h"
+#include "ring.h"
 
 #define COPIED_AT_ONCE (256u << 10) /* bytes */
 
@@ -55,15 +55,16 @@ bool mpc_log_record(const struct mpc_log *log, u64 position, struct mpc_record *
 /* -- opening ------------------------------------------------------------------------------------------------------ */
 
 /* A restart moves head before tail; who died in between left tail > head, which no other state has. */
-static bool is_half_restarted(const struct mpc_log *log, u64 limit)
+static bool mpc_log_is_half_restarted(const struct mpc_log *log, u64 limit)
 {
     return log->tail > log->head && log->head == log->capacity && log->tail <= limit;
 }
 
-static bool is_sound(const struct mpc_log *log, u64 limit)
+static bool mpc_log_is_sound(const struct mpc_log *log, u64 limit)
 {
-    return is_half_restarted(log, limit) || (log->tail <= log->head && log->head - log->tail <= log->capacity && log->head <= limit &&
-           log->head % MPC_ALIGN_UNITS == 0 && log->tail % MPC_ALIGN_UNITS == 0);
+    return mpc_log_is_half_restarted(log, limit) ||
+           (log->tail <= log->head && log->head - log->tail <= log->capacity && log->head <= limit &&
+            log->head % MPC_ALIGN_UNITS == 0 && log->tail % MPC_ALIGN_UNITS == 0);
 }
 
 /* A writer's own view of a ring.  Head and tail are read once and judged: whatever happens to the shared words
@@ -71,18 +72,22 @@ static bool is_sound(const struct mpc_log *log, u64 limit)
 mpc_status mpc_log_open(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring, struct mpc_log *log)
 {
     u64 limit = ctx->geometry.position_limit;
-    *log = (struct mpc_log){.ring = &shard->ring[ring], .which = ring, .base = mpc_ring_base(ctx, shard, ring),
-                            .capacity = mpc_ring_units(ctx, ring), .steps = mpc_steps_of(ctx), .moves = &shard->moves};
+    *log = (struct mpc_log){.ring = &shard->ring[ring],
+                            .which = ring,
+                            .base = mpc_ring_base(ctx, shard, ring),
+                            .capacity = mpc_ring_units(ctx, ring),
+                            .steps = mpc_steps_of(ctx),
+                            .moves = &shard->moves};
     log->tail = mpc_load(&log->ring->tail);
     log->head = mpc_load(&log->ring->head);
     log->place = log->head % log->capacity;
-    if (!is_sound(log, limit))
+    if (!mpc_log_is_sound(log, limit))
         return MPC_DAMAGED;
-    log->over = is_half_restarted(log, limit) || log->head + MPC_LAPS_PER_SET * log->capacity > limit;
+    log->over = mpc_log_is_half_restarted(log, limit) || log->head + MPC_LAPS_PER_SET * log->capacity > limit;
     return MPC_OK;
 }
 
-static void step_locked(const struct mpc_log *log)
+static void mpc_log_step_locked(const struct mpc_log *log)
 {
     mpc_step(log->steps);
     mpc_store(log->moves, mpc_load(log->moves) + 1);
@@ -97,7 +102,7 @@ void mpc_log_restart_locked(const mpc_ctx *ctx, struct mpc_shard *shard, struct 
     for (u64 i = 0; i < (u64)ctx->geometry.index_buckets * MPC_SLOTS_PER_BUCKET; i++) {
         if (mpc_word_ring(mpc_load(&slots[i])) == log->which)
             mpc_store_release(&slots[i], 0);
-        step_locked(log);
+        mpc_log_step_locked(log);
     }
     MPC_POINT();
     log->head = log->tail = log->capacity;
@@ -113,7 +118,7 @@ void mpc_log_restart_locked(const mpc_ctx *ctx, struct mpc_shard *shard, struct 
 
 /* Everything that is written into a ring goes through here: the tail had moved before this space was free, and
  * a reader that sees one of these bytes must see that tail. */
-static void write_bytes(u8 *to, const void *from, u64 n)
+static void mpc_write_bytes(u8 *to, const void *from, u64 n)
 {
 #ifndef MPC_FAULT_NO_RELEASE_FENCE
     atomic_thread_fence(memory_order_release);
@@ -123,20 +128,20 @@ static void write_bytes(u8 *to, const void *from, u64 n)
 }
 
 /* In pieces, so that those who wait for the shard see that it is being written to. */
-static void write_long(const struct mpc_log *log, u8 *to, const u8 *from, u64 n)
+static void mpc_write_long(const struct mpc_log *log, u8 *to, const u8 *from, u64 n)
 {
     for (; n > COPIED_AT_ONCE; n -= COPIED_AT_ONCE, to += COPIED_AT_ONCE, from += COPIED_AT_ONCE) {
-        write_bytes(to, from, COPIED_AT_ONCE);
-        step_locked(log);
+        mpc_write_bytes(to, from, COPIED_AT_ONCE);
+        mpc_log_step_locked(log);
     }
-    write_bytes(to, from, n);
+    mpc_write_bytes(to, from, n);
 }
 
-static void advance_head(struct mpc_log *log, u64 units)
+static void mpc_log_advance_head(struct mpc_log *log, u64 units)
 {
     log->head += units;
     log->place += units;
-    step_locked(log);
+    mpc_log_step_locked(log);
     if (log->place == log->capacity)
         log->place = 0;
 #ifdef MPC_FAULT_TAIL_LATE
@@ -150,7 +155,7 @@ static void advance_head(struct mpc_log *log, u64 units)
 void mpc_log_pass_locked(struct mpc_log *log, u64 units)
 {
     log->tail += units;
-    step_locked(log);
+    mpc_log_step_locked(log);
 #ifdef MPC_FAULT_TAIL_LATE /* what a writer without the fence does now and then, on a machine that reorders stores */
     return;
 #endif
@@ -159,46 +164,55 @@ void mpc_log_pass_locked(struct mpc_log *log, u64 units)
 }
 
 /* Where the next record of so many units goes; there is room for it and for the pad that it may need. */
-static u8 *place_locked(struct mpc_log *log, u64 units)
+static u8 *mpc_log_place_locked(struct mpc_log *log, u64 units)
 {
     u64 left = log->capacity - log->place;
     if (units > left) {
         struct mpc_record pad = {.position = log->head, .units = (u32)left, .flags = MPC_PAD};
-        write_bytes(log->base + log->place * MPC_UNIT, &pad, MPC_ALIGN_UNITS * MPC_UNIT);
-        advance_head(log, left);
+        mpc_write_bytes(log->base + log->place * MPC_UNIT, &pad, MPC_ALIGN_UNITS * MPC_UNIT);
+        mpc_log_advance_head(log, left);
     }
     return log->base + log->place * MPC_UNIT;
 }
 
 /* Each piece is copied once, from where its owner has it. */
-static void write_value(const struct mpc_log *log, u8 *to, const mpc_value *value)
+static void mpc_write_value(const struct mpc_log *log, u8 *to, const mpc_value *value)
 {
     if (!value->pieces)
-        write_long(log, to, value->bytes, value->len);
+        mpc_write_long(log, to, value->bytes, value->len);
     for (u64 i = 0; value->pieces && i < value->n_pieces; to += value->pieces[i++].len)
-        write_long(log, to, value->pieces[i].bytes, value->pieces[i].len);
+        mpc_write_long(log, to, value->pieces[i].bytes, value->pieces[i].len);
 }
 
 /* Write a record after the head.  Nobody sees it before it is published in the index. */
 u64 mpc_log_append_locked(struct mpc_log *log, const mpc_key *key, const mpc_value *value, bool guest)
 {
     u64 units = mpc_units(key->len, value->len);
-    u8 *to = place_locked(log, units);
+    u8 *to = mpc_log_place_locked(log, units);
     u64 position = log->head;
     struct mpc_record record = {
-        .position = position, .units = (u32)units, .klen = (u16)key->len, .sort = key->sort, .flags = value->flags,
-        .version = value->version ? value->version : mpc_word(0, 0, log->which, position), .hash = key->hash,
-        .vlen = (u32)value->len, .space = key->space, .guest = guest, .epoch = value->epoch, .created = value->created,
+        .position = position,
+        .units = (u32)units,
+        .klen = (u16)key->len,
+        .kind = key->kind,
+        .flags = value->flags,
+        .version = value->version ? value->version : mpc_word(0, 0, log->which, position),
+        .hash = key->hash,
+        .vlen = (u32)value->len,
+        .namespace = key->namespace,
+        .guest = guest,
+        .epoch = value->epoch,
+        .created = value->created,
         .expires = value->expires,
     };
 #ifdef MPC_FAULT_HEAD_FIRST
-    advance_head(log, units);
+    mpc_log_advance_head(log, units);
     units = 0;
 #endif
-    write_bytes(to, &record, sizeof record);
-    write_bytes(to + sizeof record, key->bytes, key->len);
-    write_value(log, to + mpc_value_at(key->len), value);
-    advance_head(log, units);
+    mpc_write_bytes(to, &record, sizeof record);
+    mpc_write_bytes(to + sizeof record, key->bytes, key->len);
+    mpc_write_value(log, to + mpc_value_at(key->len), value);
+    mpc_log_advance_head(log, units);
     return position;
 }
 
@@ -206,11 +220,11 @@ u64 mpc_log_append_locked(struct mpc_log *log, const mpc_key *key, const mpc_val
 void mpc_log_copy_locked(struct mpc_log *log, const struct mpc_log *from, const struct mpc_record *record)
 {
     const u8 *old = mpc_log_at(from, from->tail);
-    u8 *to = place_locked(log, record->units);
+    u8 *to = mpc_log_place_locked(log, record->units);
     struct mpc_record copy = *record;
     copy.position = log->head;
     copy.guest = false;
-    write_bytes(to, &copy, sizeof copy);
-    write_long(log, to + sizeof copy, old + sizeof copy, record->units * MPC_UNIT - sizeof copy);
-    advance_head(log, record->units);
+    mpc_write_bytes(to, &copy, sizeof copy);
+    mpc_write_long(log, to + sizeof copy, old + sizeof copy, record->units * MPC_UNIT - sizeof copy);
+    mpc_log_advance_head(log, record->units);
 }

@@ -7,14 +7,21 @@
  *     delete   void the key's lease, let a fill end | look up and empty the slot, until the key is not found */
 #include "store.h"
 
-#define LINES_READ 20    /* at most: of more, the processor sees coming what follows */
-#define SLOT_READS 64     /* moves of one record, each by a lap of its ring, while its key is copied */
+#include "attach.h"
+#include "evict.h"
+#include "ghost.h"
+#include "index.h"
+#include "retire.h"
+#include "wordlock.h"
+
+#define LINES_READ 20 /* at most: of more, the processor sees coming what follows */
+#define SLOT_READS 64 /* moves of one record, each by a lap of its ring, while its key is copied */
 #define DELETE_ROUNDS 1024 /* each round lost means that another process got its own set through */
 
 /* -- reading ---------------------------------------------------------------------------------------------------- */
 
 /* One CAS whose failure is ignored; a saturated count is not written, so that hot keys stay shared by all cores. */
-static void bump(const mpc_hit *hit)
+static void mpc_bump_freq(const mpc_hit *hit)
 {
     u64 seen = hit->word;
     if (mpc_word_freq(seen) < 3)
@@ -23,14 +30,14 @@ static void bump(const mpc_hit *hit)
 }
 
 /* Lines that the next record is likely to have. */
-static void remember_length(mpc_ctx *ctx, const struct mpc_record *record)
+static void mpc_remember_length(mpc_ctx *ctx, const struct mpc_record *record)
 {
     u64 lines = record->units * MPC_UNIT / MPC_LINE + 2; /* it begins and ends within a line */
     mpc_store(&ctx->lines, (u32)(lines < LINES_READ ? lines : LINES_READ));
 }
 
 /* A clock costs a tenth of a hit, so that only some hits look whether the segment was removed (context.c). */
-static inline bool is_time_to_look(mpc_ctx *ctx)
+static inline bool mpc_is_time_to_revalidate(mpc_ctx *ctx)
 {
 #ifdef MPC_FAULT_HITS_NEVER_LOOK
     return false;
@@ -42,18 +49,19 @@ static inline bool is_time_to_look(mpc_ctx *ctx)
     return false;
 }
 
-static inline mpc_status find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit, u32 lines)
+static inline mpc_status mpc_find_inline(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit, u32 lines)
 {
-    mpc_status status = mpc_look_up_ahead(ctx, mpc_shard_of(ctx, key), key, hit, lines); /* lapped again and again: a miss */
+    /* MPC_LAPPED, again and again, counts as a miss. */
+    mpc_status status = mpc_look_up_and_prefetch(ctx, mpc_shard_of(ctx, key), key, hit, lines);
     if (status == MPC_OK && mpc_is_gone(ctx, &hit->record))
         status = MPC_ABSENT;
     if (status == MPC_OK) {
-        remember_length(ctx, &hit->record);
-        bump(hit);
-        return is_time_to_look(ctx) && mpc_look_after_hits(ctx) == MPC_RETIRED ? MPC_RETIRED : MPC_OK;
+        mpc_remember_length(ctx, &hit->record);
+        mpc_bump_freq(hit);
+        return mpc_is_time_to_revalidate(ctx) && mpc_revalidate_after_hits(ctx) == MPC_RETIRED ? MPC_RETIRED : MPC_OK;
     }
     mpc_count(ctx, MPC_COUNT_MISSES);
-    return mpc_look(ctx) == MPC_RETIRED ? MPC_RETIRED : MPC_ABSENT;
+    return mpc_revalidate(ctx) == MPC_RETIRED ? MPC_RETIRED : MPC_ABSENT;
 }
 
 /* Whether the segment may be read, by one who looks for a key, or for many. */
@@ -68,13 +76,14 @@ mpc_status mpc_may_read(mpc_ctx *ctx)
 mpc_status mpc_find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
 {
     mpc_status status = mpc_may_read(ctx);
-    return status == MPC_OK ? find(ctx, key, hit, mpc_load(&ctx->lines)) : status;
+    return status == MPC_OK ? mpc_find_inline(ctx, key, hit, mpc_load(&ctx->lines)) : status;
 }
 
-/* One of many, by one who may read, and has called mpc_ask_for_record(). */
-mpc_status mpc_find_asked(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
+/* One of many, by one who may read, and has called mpc_prefetch_record(). */
+mpc_status mpc_find_prefetched(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
 {
-    return mpc_retired(ctx) ? MPC_RETIRED : find(ctx, key, hit, 0); /* many keys may take longer than a remover waits */
+    /* Many keys may take longer than a remover waits. */
+    return mpc_retired(ctx) ? MPC_RETIRED : mpc_find_inline(ctx, key, hit, 0);
 }
 
 /* Copy the value that was found.  MPC_LAPPED: it was overwritten meanwhile, what was copied is waste; look up again. */
@@ -92,7 +101,8 @@ mpc_status mpc_copy(mpc_ctx *ctx, const mpc_hit *hit, void *to)
 
 /* What a slot holds of the namespace.  The tail may have passed the record because it was moved, which leaves the slot
  * its own: it is looked at again. */
-static bool read_slot(mpc_ctx *ctx, struct mpc_shard *shard, a64 *slot, u16 space, mpc_hit *hit, u8 key[MPC_MAX_KEY])
+static bool mpc_read_slot(mpc_ctx *ctx, struct mpc_shard *shard, a64 *slot, u16 namespace, mpc_hit *hit,
+                          u8 key[MPC_MAX_KEY])
 {
     u64 word = mpc_load_acquire(slot);
     for (int i = 0; word != 0 && i < SLOT_READS; i++) {
@@ -100,7 +110,7 @@ static bool read_slot(mpc_ctx *ctx, struct mpc_shard *shard, a64 *slot, u16 spac
         *hit = (mpc_hit){.slot = slot, .word = word, .ring = &shard->ring[mpc_word_ring(word)]};
         MPC_POINT();
         if (mpc_record_at(ctx, shard, word, &hit->record, &at)) {
-            bool wanted = hit->record.space == space && !mpc_is_gone(ctx, &hit->record);
+            bool wanted = hit->record.namespace == namespace && !mpc_is_gone(ctx, &hit->record);
             if (wanted)
                 mpc_copy_out(key, at + sizeof hit->record, hit->record.klen);
             if (mpc_still_valid(hit))
@@ -119,7 +129,7 @@ static bool read_slot(mpc_ctx *ctx, struct mpc_shard *shard, a64 *slot, u16 spac
 
 /* The next key of the namespace that can be served, in no order; ABSENT at the end.  Keys that come or go while
  * one looks may or may not be seen, or twice.  One that stays is seen: moved or overwritten, it keeps its slot. */
-mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 space, mpc_hit *hit, u8 key[MPC_MAX_KEY])
+mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 namespace, mpc_hit *hit, u8 key[MPC_MAX_KEY])
 {
     u64 slots = (u64)ctx->geometry.index_buckets * MPC_SLOTS_PER_BUCKET;
     for (; cursor->shard < ctx->geometry.shards; cursor->shard++, cursor->slot = 0) {
@@ -128,7 +138,7 @@ mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 space, mpc_hit *hi
         while (cursor->slot < slots) {
             if (mpc_retired(ctx))
                 return MPC_RETIRED; /* a remover does not wait for the end of a scan */
-            if (read_slot(ctx, shard, &index[cursor->slot++], space, hit, key))
+            if (mpc_read_slot(ctx, shard, &index[cursor->slot++], namespace, hit, key))
                 return MPC_OK;
         }
     }
@@ -139,20 +149,20 @@ mpc_status mpc_next_key(mpc_ctx *ctx, mpc_cursor *cursor, u16 space, mpc_hit *hi
 
 #define LINES_WRITTEN 32 /* at most: of more, the processor sees coming what follows */
 
-static const u8 *at_position(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring, u64 position)
+static const u8 *mpc_at_position(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring, u64 position)
 {
     return mpc_ring_base(ctx, shard, ring) + position % mpc_ring_units(ctx, ring) * MPC_UNIT;
 }
 
 /* Who looks for many keys asks for all their memory, a few keys ahead: first for the line of the index that most
  * likely has the slot, */
-void mpc_ask_for_slot(const mpc_ctx *ctx, const mpc_key *key)
+void mpc_prefetch_slot(const mpc_ctx *ctx, const mpc_key *key)
 {
     __builtin_prefetch(mpc_bucket(ctx, mpc_shard_of(ctx, key), key->hash, 0));
 }
 
 /* and when that has come, for the record.  A tag may be another key's; then it was in vain. */
-void mpc_ask_for_record(const mpc_ctx *ctx, const mpc_key *key)
+void mpc_prefetch_record(const mpc_ctx *ctx, const mpc_key *key)
 {
     struct mpc_shard *shard = mpc_shard_of(ctx, key);
     a64 *bucket = mpc_bucket(ctx, shard, key->hash, 0);
@@ -160,16 +170,17 @@ void mpc_ask_for_record(const mpc_ctx *ctx, const mpc_key *key)
         u64 word = mpc_load(&bucket[i]);
         if (word >> MPC_TAG_SHIFT != mpc_tag(key->hash))
             continue;
-        mpc_ask_for_lines(at_position(ctx, shard, mpc_word_ring(word), mpc_word_position(word)), mpc_load(&ctx->lines));
+        mpc_prefetch_lines(mpc_at_position(ctx, shard, mpc_word_ring(word), mpc_word_position(word)),
+                           mpc_load(&ctx->lines));
         return;
     }
 }
 
 /* The memory beyond a head was written a lap ago, perhaps by another core: without this, each store into it waits for
  * the line of the one before. */
-static void ask_for_head(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring, u64 units)
+static void mpc_prefetch_head(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring, u64 units)
 {
-    const u8 *head = at_position(ctx, shard, ring, mpc_load(&shard->ring[ring].head));
+    const u8 *head = mpc_at_position(ctx, shard, ring, mpc_load(&shard->ring[ring].head));
     u64 lines = units * MPC_UNIT / MPC_LINE + 1;
     for (u64 line = 0; line < lines && line < LINES_WRITTEN; line++)
         __builtin_prefetch(head + line * MPC_LINE, 1);
@@ -179,13 +190,13 @@ static void ask_for_head(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned r
 
 /* What a set is about to look at lies in cold memory, in places that do not depend on each other: ask for all at once,
  * before the lock is taken. */
-void mpc_ask_for(const mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key)
+void mpc_prefetch_for_write(const mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key)
 {
     __builtin_prefetch(mpc_bucket(ctx, shard, key->hash, 0), 1);
     __builtin_prefetch(mpc_bucket(ctx, shard, key->hash, 1), 1);
     __builtin_prefetch(mpc_ghosts_of(ctx, shard, key->hash), 1);
     for (unsigned ring = 0; ring < MPC_RINGS; ring++) {
-        __builtin_prefetch(at_position(ctx, shard, ring, mpc_load(&shard->ring[ring].tail)));
+        __builtin_prefetch(mpc_at_position(ctx, shard, ring, mpc_load(&shard->ring[ring].tail)));
     }
 }
 
@@ -196,19 +207,19 @@ mpc_status mpc_may_write(mpc_ctx *ctx, const mpc_key *key, const mpc_value *valu
         return status;
     if (value->len > UINT32_MAX || mpc_units(key->len, value->len) > mpc_largest_units(ctx))
         return MPC_TOO_LARGE;
-    return mpc_look(ctx);
+    return mpc_revalidate(ctx);
 }
 
 /* To make room may have moved or dropped the key's old record, and a delete may have taken it: then it is looked up
  * once more. */
-static mpc_status put_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
-                             mpc_hit *put)
+static mpc_status mpc_put_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
+                                 mpc_hit *put)
 {
     mpc_hit old;
     struct mpc_room room;
     u64 units = mpc_units(key->len, value->len);
     bool had = mpc_look_up(ctx, shard, key, &old) == MPC_OK;
-    ask_for_head(ctx, shard, had ? mpc_word_ring(old.word) : MPC_SMALL, units); /* most likely */
+    mpc_prefetch_head(ctx, shard, had ? mpc_word_ring(old.word) : MPC_SMALL, units); /* most likely */
     mpc_status status = mpc_make_room_locked(ctx, shard, key->hash, units, had ? &old : NULL, &room);
     if (status != MPC_OK)
         return status;
@@ -230,9 +241,9 @@ void mpc_drop(mpc_ctx *ctx, const mpc_key *key)
 }
 
 /* Take back what was just published: no other slot word will ever name its place. */
-static void unpublish(const mpc_hit *put)
+static void mpc_unpublish(const mpc_hit *put)
 {
-    mpc_retarget(put->slot, put->word, 0);
+    mpc_cas_slot(put->slot, put->word, 0);
 }
 
 /* A plain set or add.  While its process was stopped with the lock, sets of others may have given up: theirs are
@@ -242,13 +253,13 @@ mpc_status mpc_put_fresh_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc
                                 u32 drops)
 {
     mpc_hit put;
-    mpc_status status = put_locked(ctx, shard, key, value, &put);
+    mpc_status status = mpc_put_locked(ctx, shard, key, value, &put);
     if (status != MPC_OK)
         return status;
     atomic_thread_fence(memory_order_seq_cst);
     if (mpc_load(mpc_drops_of(shard, key)) == drops)
         return MPC_OK;
-    unpublish(&put);
+    mpc_unpublish(&put);
     mpc_count(ctx, MPC_COUNT_DROPPED);
     return MPC_DROPPED;
 }
@@ -262,7 +273,7 @@ mpc_status mpc_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64
         return status;
     struct mpc_shard *shard = mpc_shard_of(ctx, key);
     u32 drops = mpc_load_acquire(mpc_drops_of(shard, key));
-    mpc_ask_for(ctx, shard, key);
+    mpc_prefetch_for_write(ctx, shard, key);
     mpc_lease_void(ctx, key);
     status = mpc_lock_shard(ctx, shard, wait_ns);
     if (status == MPC_BUSY && wait_ns != 0) {
@@ -278,23 +289,23 @@ mpc_status mpc_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64
     return status;
 }
 
-static bool is_invalidated(mpc_ctx *ctx, u16 which, u64 epoch)
+static bool mpc_is_invalidated(mpc_ctx *ctx, u16 which, u64 epoch)
 {
-    struct mpc_space *space = mpc_space_at(ctx, which);
-    return epoch < mpc_load_acquire(&space->hard_at) || epoch < mpc_load_acquire(&space->clear_at);
+    struct mpc_namespace *namespace = mpc_namespace_at(ctx, which);
+    return epoch < mpc_load_acquire(&namespace->hard_at) || epoch < mpc_load_acquire(&namespace->clear_at);
 }
 
-static mpc_status fill_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
-                              const mpc_hold *guard, u64 wait_ns)
+static mpc_status mpc_fill_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_key *key, const mpc_value *value,
+                                  const mpc_hold *guard, u64 wait_ns)
 {
     mpc_status status;
     mpc_hit put;
     if (!mpc_lease_fill_begin(ctx, key, guard, wait_ns, &status))
         return status;
-    if (is_invalidated(ctx, key->space, value->epoch))
+    if (mpc_is_invalidated(ctx, key->namespace, value->epoch))
         status = MPC_REFUSED;
     else
-        status = put_locked(ctx, shard, key, value, &put);
+        status = mpc_put_locked(ctx, shard, key, value, &put);
     mpc_lease_fill_end(ctx, guard);
     if (status != MPC_OK)
         return status;
@@ -305,7 +316,7 @@ static mpc_status fill_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_k
 #endif
     if (!mpc_lease_voided(ctx, guard))
         return MPC_OK;
-    unpublish(&put);
+    mpc_unpublish(&put);
     return MPC_REFUSED;
 }
 
@@ -313,14 +324,14 @@ static mpc_status fill_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc_k
  * fill_begin and fill_end, and then looks for the slot: so it finds what this fill published, also if the filler was
  * killed right after.  Against a filler that is stopped there, and cannot be waited for, the fill looks at the void once
  * more when it has published: whatever their order, one of the two sees the other (Dekker's argument). */
-static mpc_status fill_under_lock(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, const mpc_hold *guard,
-                                  u64 wait_ns)
+static mpc_status mpc_fill_under_lock(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, const mpc_hold *guard,
+                                      u64 wait_ns)
 {
     struct mpc_shard *shard = mpc_shard_of(ctx, key);
     mpc_status status = mpc_lock_shard(ctx, shard, wait_ns);
     if (status != MPC_OK)
         return status == MPC_BUSY && wait_ns != 0 ? MPC_DROPPED : status;
-    status = fill_locked(ctx, shard, key, value, guard, wait_ns);
+    status = mpc_fill_locked(ctx, shard, key, value, guard, wait_ns);
     mpc_unlock_shard(ctx, shard);
     return status;
 }
@@ -334,7 +345,7 @@ mpc_status mpc_fill(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, co
     if (!mpc_lease_mine(ctx, guard) || mpc_lease_voided(ctx, guard))
         status = MPC_REFUSED; /* what the key has now is newer, whether or not the shard can be had */
     else
-        status = fill_under_lock(ctx, key, value, guard, wait_ns);
+        status = mpc_fill_under_lock(ctx, key, value, guard, wait_ns);
     if (status == MPC_DROPPED)
         mpc_drop(ctx, key);
     if (status != MPC_BUSY)
@@ -348,7 +359,7 @@ mpc_status mpc_delete(mpc_ctx *ctx, const mpc_key *key, u64 wait_ns)
 {
     mpc_status status = mpc_enter(ctx);
     if (status == MPC_OK)
-        status = mpc_look(ctx);
+        status = mpc_revalidate(ctx);
     if (status != MPC_OK)
         return status;
     if (mpc_lease_void(ctx, key) && !mpc_lease_settle(ctx, key, wait_ns))
@@ -364,7 +375,7 @@ mpc_status mpc_delete(mpc_ctx *ctx, const mpc_key *key, u64 wait_ns)
             break;
         bool gone = mpc_is_gone(ctx, &hit.record);
         MPC_POINT();
-        if (mpc_retarget(hit.slot, hit.word, 0)) {
+        if (mpc_cas_slot(hit.slot, hit.word, 0)) {
             was_there = was_there || !gone;
             break;
         }

@@ -17,7 +17,9 @@
  *
  * The holder of a word lock runs C only: no Python, no malloc, no page that could fault for want of memory.  Waiters
  * judge by elapsed monotonic time, never by errno: with a timer every 2 ms each sleep ends in EINTR. */
-#include "engine.h"
+#include "wordlock.h"
+
+#include "liveness.h"
 
 #include <sched.h>
 
@@ -30,7 +32,7 @@
 #define UNWATCHED_NS (5 * MPC_TAKEOVER_NS) /* counted of a look that came late, of an owner at work meanwhile */
 #define ELSEWHERE_NS MPC_NS_PER_S /* for which an owner may unlock other locks, and never this one */
 
-static u32 slot_of(u32 word)
+static u32 mpc_word_slot(u32 word)
 {
     return (word & SLOT_MASK) - 1;
 }
@@ -42,9 +44,9 @@ u32 mpc_word_of(u64 owner)
 }
 
 /* The owner's id as its slot has it now, or 0 when that slot is another incarnation's. */
-static u64 owner_of(const mpc_ctx *ctx, u32 word)
+static u64 mpc_word_owner(const mpc_ctx *ctx, u32 word)
 {
-    u32 slot = slot_of(word);
+    u32 slot = mpc_word_slot(word);
     if (slot >= ctx->geometry.slots)
         return 0;
     u64 id = mpc_load_acquire(&mpc_slot_at(ctx, slot)->id);
@@ -52,13 +54,13 @@ static u64 owner_of(const mpc_ctx *ctx, u32 word)
     return ((id >> 16) & INCARNATION_MASK) == incarnation ? id : 0;
 }
 
-static bool owner_is_dead(mpc_ctx *ctx, u32 word)
+static bool mpc_word_owner_is_dead(mpc_ctx *ctx, u32 word)
 {
-    u64 id = owner_of(ctx, word);
+    u64 id = mpc_word_owner(ctx, word);
     return id == 0 || mpc_is_dead(ctx, id);
 }
 
-static bool spin(a32 *lock, u32 me)
+static bool mpc_spin(a32 *lock, u32 me)
 {
     for (int i = 0; i < SPINS; i++) {
         u32 seen = mpc_load(lock);
@@ -72,11 +74,11 @@ static bool spin(a32 *lock, u32 me)
 }
 
 /* One who slept keeps the waiters bit: others may sleep still, and he cannot know. */
-static bool take_or_steal(mpc_ctx *ctx, a32 *lock, u32 seen, u32 me, bool judge)
+static bool mpc_take_or_steal(mpc_ctx *ctx, a32 *lock, u32 seen, u32 me, bool judge)
 {
     if (seen == 0)
         return mpc_cas32(lock, &seen, me | WAITERS);
-    if (!judge || !owner_is_dead(ctx, seen))
+    if (!judge || !mpc_word_owner_is_dead(ctx, seen))
         return false;
     MPC_POINT();
     if (!mpc_cas32(lock, &seen, me | WAITERS))
@@ -85,7 +87,7 @@ static bool take_or_steal(mpc_ctx *ctx, a32 *lock, u32 seen, u32 me, bool judge)
     return true;
 }
 
-static void sleep_on(a32 *lock, u32 seen, u64 ns)
+static void mpc_sleep_on(a32 *lock, u32 seen, u64 ns)
 {
     if ((seen & WAITERS) == 0 && !mpc_cas32(lock, &seen, seen | WAITERS))
         return;
@@ -95,13 +97,13 @@ static void sleep_on(a32 *lock, u32 seen, u64 ns)
 /* -- patience ----------------------------------------------------------------------------------------------------- */
 
 /* A lock as its waiters see it.  A shard counts its moves, and each process remembers on whom it gave up there. */
-struct lock {
+struct mpc_lock_view {
     a32 *word, *moves;
     struct mpc_given_up *given_up;
 };
 
 /* What a waiter saw when it last looked, and for how long the owner has done nothing since. */
-struct watch {
+struct mpc_watch {
     u32 word, moves;
     u64 steps, looked_ns;
     u64 idle_ns, judged_ns; /* judged_ns: how idle the owner was when it was last judged */
@@ -109,22 +111,24 @@ struct watch {
 };
 
 /* An owner that is gone makes no steps: its slot may be another process's by now, which is at work. */
-static u64 steps_of(const mpc_ctx *ctx, u32 word)
+static u64 mpc_owner_steps(const mpc_ctx *ctx, u32 word)
 {
-    return owner_of(ctx, word) != 0 ? mpc_load(&mpc_slot_at(ctx, slot_of(word))->steps) : 0;
+    return mpc_word_owner(ctx, word) != 0 ? mpc_load(&mpc_slot_at(ctx, mpc_word_slot(word))->steps) : 0;
 }
 
-static u32 moves_of(const struct lock *lock)
+static u32 mpc_lock_moves(const struct mpc_lock_view *lock)
 {
     return lock->moves ? mpc_load(lock->moves) : 0;
 }
 
 /* Look again; whether the owner has moved.  A waiter that was stopped itself, or got no core, has not watched
  * meanwhile: one look counts one slice at most. */
-static bool watch(const mpc_ctx *ctx, const struct lock *lock, struct watch *watch, u32 seen)
+static bool mpc_watch_owner(const mpc_ctx *ctx, const struct mpc_lock_view *lock, struct mpc_watch *watch, u32 seen)
 {
-    struct watch now = {.word = seen & ~WAITERS, .moves = moves_of(lock), .steps = steps_of(ctx, seen),
-                        .looked_ns = mpc_mono_ns()};
+    struct mpc_watch now = {.word = seen & ~WAITERS,
+                            .moves = mpc_lock_moves(lock),
+                            .steps = mpc_owner_steps(ctx, seen),
+                            .looked_ns = mpc_mono_ns()};
     u64 unwatched = now.looked_ns - watch->looked_ns;
     u64 passed = unwatched < MPC_TAKEOVER_NS ? unwatched : MPC_TAKEOVER_NS;
     bool is_same = now.word == watch->word && now.moves == watch->moves;
@@ -141,7 +145,7 @@ static bool watch(const mpc_ctx *ctx, const struct lock *lock, struct watch *wat
     return true;
 }
 
-static bool is_time_to_judge(struct watch *watch, u32 seen)
+static bool mpc_is_time_to_judge(struct mpc_watch *watch, u32 seen)
 {
     if (seen == 0 || watch->idle_ns - watch->judged_ns < MPC_TAKEOVER_NS)
         return false;
@@ -149,7 +153,7 @@ static bool is_time_to_judge(struct watch *watch, u32 seen)
     return true;
 }
 
-static bool is_worth_waiting(mpc_ctx *ctx, const struct watch *watch, u32 seen, u64 patience_ns)
+static bool mpc_is_worth_waiting(mpc_ctx *ctx, const struct mpc_watch *watch, u32 seen, u64 patience_ns)
 {
     if (seen == 0)
         return true;
@@ -157,13 +161,13 @@ static bool is_worth_waiting(mpc_ctx *ctx, const struct watch *watch, u32 seen, 
         return false;
     if (watch->idle_ns < patience_ns)
         return true;
-    return watch->idle_ns < patience_ns + SLOW_NS && mpc_wants_to_run(ctx, owner_of(ctx, seen));
+    return watch->idle_ns < patience_ns + SLOW_NS && mpc_wants_to_run(ctx, mpc_word_owner(ctx, seen));
 }
 
 /* -- giving up --------------------------------------------------------------------------------------------------- */
 
 /* Remember the owner that was waited for in vain. */
-static bool give_up(const struct lock *lock, const struct watch *watch)
+static bool mpc_give_up(const struct mpc_lock_view *lock, const struct mpc_watch *watch)
 {
     if (lock->given_up) {
         mpc_store(&lock->given_up->moves, watch->moves);
@@ -176,70 +180,73 @@ static bool give_up(const struct lock *lock, const struct watch *watch)
 }
 
 /* Whether this process has given up on that owner, under which the lock has not moved since. */
-static bool was_given_up(const struct lock *lock, u32 seen)
+static bool mpc_was_given_up(const struct mpc_lock_view *lock, u32 seen)
 {
     return lock->given_up && seen != 0 && mpc_load(&lock->given_up->word) == (seen & ~WAITERS) &&
-           mpc_load(&lock->given_up->moves) == moves_of(lock);
+           mpc_load(&lock->given_up->moves) == mpc_lock_moves(lock);
 }
 
 /* -- taking ------------------------------------------------------------------------------------------------------- */
 
-static bool watch_and_take(mpc_ctx *ctx, const struct lock *lock, struct watch *watched, u64 patience_ns, bool nested)
+static bool mpc_watch_and_take(mpc_ctx *ctx, const struct mpc_lock_view *lock, struct mpc_watch *watched,
+                               u64 patience_ns, bool nested)
 {
     u32 me = mpc_load(&ctx->self->word);
     for (;;) {
         u32 seen = mpc_load(lock->word);
-        if (watch(ctx, lock, watched, seen) && nested && watched->word != me)
+        if (mpc_watch_owner(ctx, lock, watched, seen) && nested && watched->word != me)
             mpc_step(mpc_steps_of(ctx));
-        if (take_or_steal(ctx, lock->word, seen, me, is_time_to_judge(watched, seen)))
+        if (mpc_take_or_steal(ctx, lock->word, seen, me, mpc_is_time_to_judge(watched, seen)))
             return true;
-        if (!is_worth_waiting(ctx, watched, seen, patience_ns))
-            return give_up(lock, watched);
+        if (!mpc_is_worth_waiting(ctx, watched, seen, patience_ns))
+            return mpc_give_up(lock, watched);
         if (seen != 0)
-            sleep_on(lock->word, seen, MPC_TAKEOVER_NS < patience_ns ? MPC_TAKEOVER_NS : patience_ns);
+            mpc_sleep_on(lock->word, seen, MPC_TAKEOVER_NS < patience_ns ? MPC_TAKEOVER_NS : patience_ns);
     }
 }
 
 /* Every look is followed by an attempt, the last one, too.  An owner that this process has given up on is watched from
  * where it was left: if it is still stopped that ends at once, and if it wants a core by now it is waited for. */
-static bool take(mpc_ctx *ctx, const struct lock *lock, u64 patience_ns, bool nested)
+static bool mpc_take_word(mpc_ctx *ctx, const struct mpc_lock_view *lock, u64 patience_ns, bool nested)
 {
     u32 me = mpc_load(&ctx->self->word), seen = 0;
-    struct watch watched = {0};
+    struct mpc_watch watched = {0};
     MPC_POINT();
-    if (mpc_cas32(lock->word, &seen, me) || spin(lock->word, me))
+    if (mpc_cas32(lock->word, &seen, me) || mpc_spin(lock->word, me))
         return true;
     if (patience_ns == 0)
         return false;
     seen = mpc_load(lock->word);
-    if (was_given_up(lock, seen))
-        watched = (struct watch){.word = seen & ~WAITERS, .moves = moves_of(lock), .looked_ns = mpc_mono_ns(),
-                                 .steps = mpc_load(&lock->given_up->steps),
-                                 .idle_ns = mpc_load(&lock->given_up->idle_ns),
-                                 .elsewhere_ns = mpc_load(&lock->given_up->elsewhere_ns)};
-    return watch_and_take(ctx, lock, &watched, patience_ns, nested);
+    if (mpc_was_given_up(lock, seen))
+        watched = (struct mpc_watch){.word = seen & ~WAITERS,
+                                     .moves = mpc_lock_moves(lock),
+                                     .looked_ns = mpc_mono_ns(),
+                                     .steps = mpc_load(&lock->given_up->steps),
+                                     .idle_ns = mpc_load(&lock->given_up->idle_ns),
+                                     .elsewhere_ns = mpc_load(&lock->given_up->elsewhere_ns)};
+    return mpc_watch_and_take(ctx, lock, &watched, patience_ns, nested);
 }
 
 /* Take the lock.  False: its owner made no progress for `patience_ns` and is stopped, as far as is known; 0 only tries
  * and spins a little.  The caller is registered. */
 bool mpc_lock(mpc_ctx *ctx, a32 *word, u64 patience_ns)
 {
-    return take(ctx, &(struct lock){.word = word}, patience_ns, false);
+    return mpc_take_word(ctx, &(struct mpc_lock_view){.word = word}, patience_ns, false);
 }
 
 /* The same for a caller that holds another word lock: the progress of the owner that it waits for is its own progress in
  * the eyes of those who wait for that other lock. */
 bool mpc_lock_nested(mpc_ctx *ctx, a32 *word, u64 patience_ns)
 {
-    return take(ctx, &(struct lock){.word = word}, patience_ns, true);
+    return mpc_take_word(ctx, &(struct mpc_lock_view){.word = word}, patience_ns, true);
 }
 
 /* The same for a shard. */
 bool mpc_take_shard(mpc_ctx *ctx, struct mpc_shard *shard, u64 patience_ns)
 {
     u64 which = (u64)((u8 *)shard - ctx->base - ctx->geometry.shards_at) / ctx->geometry.shard_bytes;
-    const struct lock lock = {&shard->lock, &shard->moves, &ctx->given_up[which % MPC_MAX_SHARDS]};
-    return take(ctx, &lock, patience_ns, false);
+    const struct mpc_lock_view lock = {&shard->lock, &shard->moves, &ctx->given_up[which % MPC_MAX_SHARDS]};
+    return mpc_take_word(ctx, &lock, patience_ns, false);
 }
 
 void mpc_unlock_shard(mpc_ctx *ctx, struct mpc_shard *shard)
@@ -270,7 +277,7 @@ void mpc_unlock(mpc_ctx *ctx, a32 *lock)
 void mpc_free_word_of(a32 *lock, u32 slot)
 {
     u32 seen = mpc_load(lock);
-    while (seen != 0 && slot_of(seen) == slot) /* again when only the waiters bit came */
+    while (seen != 0 && mpc_word_slot(seen) == slot) /* again when only the waiters bit came */
         if (mpc_cas32(lock, &seen, 0)) {
             mpc_futex_wake(lock, 1 << 30);
             return;

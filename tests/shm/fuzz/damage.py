@@ -177,16 +177,16 @@ class Damage:
 
     def _any_word(self) -> None:
         width = self.dice.choice((8, 8, 8, 4, 1))
-        start = self.dice.choice(("spaces_at", "slots_at", "leases_at", "shards_at", "shards_at"))
+        start = self.dice.choice(("namespaces_at", "slots_at", "leases_at", "shards_at", "shards_at"))
         at = self.dice.randrange(self.view.geometry[start], self.view.geometry["size"] & ~7) // width * width
         self._put("word", at, width, self._value(self.view.read(at, width), width))
 
     def _header(self) -> None:
-        self._field("header", 0, self.dice.choice(("fence", "fence", "spaces_lock")))
+        self._field("header", 0, self.dice.choice(("fence", "fence", "namespaces_lock")))
 
     def _namespace(self) -> None:
         which = self.dice.choice((0, 0, 1, 1, 2, self.dice.randrange(self.constants["MPC_NAMESPACES"])))
-        self._field("space", self.view.geometry["spaces_at"] + which * self.layout.sizes["space"])
+        self._field("namespace", self.view.geometry["namespaces_at"] + which * self.layout.sizes["namespace"])
 
     def _process(self) -> None:
         which = self.dice.choice((0, 1, 2, self.dice.randrange(self.view.geometry["slots"])))
@@ -345,7 +345,7 @@ class Damage:
             (
                 self.view.shard(self._shard()) + self.layout.fields["shard"]["lock"].at,
                 self._bucket() + self.layout.fields["lease_bucket"]["lock"].at,
-                self.layout.fields["header"]["spaces_lock"].at,
+                self.layout.fields["header"]["namespaces_lock"].at,
             )
         )
         words = [owner >> 16 << 11 & 0x7FFFFFFF | (owner & 0xFFFF) + 1 for owner in self.owners] or [1]
@@ -368,7 +368,7 @@ class Damage:
     def _wiped(self) -> None:
         """Fill a line or a page behind the header with a byte."""
         size = self.dice.choice((64, 64, 64, 512, 4096))
-        at = self.dice.randrange(self.view.geometry["spaces_at"], self.view.geometry["size"] - size) & ~63
+        at = self.dice.randrange(self.view.geometry["namespaces_at"], self.view.geometry["size"] - size) & ~63
         byte = self.dice.choice((0, 0, 0xFF, self.dice.getrandbits(8)))
         self.view.map[at : at + size] = bytes([byte]) * size
         self._told.append(f"{size} bytes of {byte:#x} @{at:#x}")

@@ -78,7 +78,7 @@ def _fill(path: Path, dice: random.Random) -> None:
     if child == 0:
         with open(path, "r+b") as file:
             engine = _engine.Engine(file.fileno(), str(path))
-            for space in map(engine.space, ("fuzz", "")):
+            for space in map(engine.namespace, ("fuzz", "")):
                 for _ in range(300):
                     key = f"key-{dice.randrange(KEYS_AT_BIRTH)}"
                     if dice.random() < 0.5:

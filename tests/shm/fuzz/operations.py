@@ -101,8 +101,8 @@ class Victim:
         self.detach()
         self.segment = segment.attach(self.name, self.size, shards=1)
         self.fence(self.segment.engine)
-        self.space = self.segment.engine.space("fuzz")
-        self.plain = self.segment.engine.space("")
+        self.space = self.segment.engine.namespace("fuzz")
+        self.plain = self.segment.engine.namespace("")
         where = {"name": self.name, "size": self.size, "namespace": "fuzz", "shards": 1}
         self.region = make_region().configure("mpcache.shm", arguments=where)
         self.young = make_region().configure("mpcache.shm", expiration_time=0.01, arguments=where)
@@ -227,7 +227,7 @@ class Victim:
         repr(self.segment), engine.born, engine.owner, engine.retired, engine.shards
 
     def open_space(self) -> None:
-        self.segment.engine.space(f"space-{self.dice.randrange(6)}")
+        self.segment.engine.namespace(f"space-{self.dice.randrange(6)}")
 
     def fork(self) -> None:
         """Let a child go on with what its parent has, for a few operations."""

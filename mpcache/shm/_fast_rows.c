@@ -15,7 +15,7 @@ typedef struct {
     } *row;
 } rows_to_store;
 
-static void free_rows(rows_to_store *rows)
+static void mpc_free_rows(rows_to_store *rows)
 {
     while (rows->n > 0) {
         struct row *row = &rows->row[--rows->n];
@@ -26,11 +26,11 @@ static void free_rows(rows_to_store *rows)
 }
 
 /* Make the row of an item.  False: the long way shall see it, or an exception is set. */
-static bool add_row(Shortcut *self, rows_to_store *rows, PyObject *name, PyObject *value)
+static bool mpc_add_row(FastPath *self, rows_to_store *rows, PyObject *name, PyObject *value)
 {
     struct row *row = &rows->row[rows->n];
-    row->name = value == self->no_value ? NULL : mangled(self, name);
-    row->bytes = row->name ? bytes_of(self, value, &row->flags) : NULL;
+    row->name = value == self->no_value ? NULL : mpc_mangle(self, name);
+    row->bytes = row->name ? mpc_serialize(self, value, &row->flags) : NULL;
     if (!row->bytes) {
         Py_CLEAR(row->name);
         return false;
@@ -41,32 +41,32 @@ static bool add_row(Shortcut *self, rows_to_store *rows, PyObject *name, PyObjec
 
 /* Make all rows before the first write: a value that cannot be stored keeps the others from being stored.  `own` is a
  * copy of the caller's dict that the collector does not know: the code that runs meanwhile cannot change it. */
-static bool all_rows(Shortcut *self, PyObject *own, Py_ssize_t room, rows_to_store *rows)
+static bool mpc_make_rows(FastPath *self, PyObject *own, Py_ssize_t room, rows_to_store *rows)
 {
     PyObject *name, *value;
     rows->row = PyMem_Malloc(((size_t)room + 1) * sizeof *rows->row);
     if (!rows->row)
         PyErr_NoMemory();
     for (Py_ssize_t at = 0; rows->row && PyDict_Next(own, &at, &name, &value);)
-        if (!add_row(self, rows, name, value))
+        if (!mpc_add_row(self, rows, name, value))
             return false;
     return rows->row != NULL;
 }
 
-static PyObject *poke_all(Space *space, const rows_to_store *rows, u64 epoch, i64 created)
+static PyObject *mpc_set_rows(Namespace *namespace, const rows_to_store *rows, u64 epoch, i64 created)
 {
     for (Py_ssize_t i = 0; i < rows->n; i++) {
         const struct row *row = &rows->row[i];
-        mpc_status status = put(space, row->name, row->bytes, epoch, created, row->flags);
+        mpc_status status = mpc_put_bytes(namespace, row->name, row->bytes, epoch, created, row->flags);
         if (PyErr_Occurred())
-            return is_odd_key();
+            return mpc_leave_odd_key();
         if (status != MPC_OK)
             Py_RETURN_NOTIMPLEMENTED; /* what was stored will be stored once more */
     }
     Py_RETURN_TRUE;
 }
 
-static PyObject *hidden_copy(PyObject *mapping)
+static PyObject *mpc_hidden_copy(PyObject *mapping)
 {
     PyObject *copy = PyDict_Copy(mapping);
     if (copy)
@@ -74,26 +74,26 @@ static PyObject *hidden_copy(PyObject *mapping)
     return copy;
 }
 
-PyObject *poke_multi_in(Shortcut *self, Space *space, PyObject *mapping)
+PyObject *mpc_fast_set_multi_in(FastPath *self, Namespace *namespace, PyObject *mapping)
 {
     i64 created;
     rows_to_store rows = {0};
-    u64 epoch = epoch_now(space);
+    u64 epoch = mpc_epoch_now(namespace);
     PyObject *outcome = NULL;
 #ifdef MPC_FAULT_SIZED_BEFORE_CLOCK
     Py_ssize_t room = PyDict_GET_SIZE(mapping);
-    PyObject *own = now_ns(&created) < 0 ? NULL : hidden_copy(mapping);
+    PyObject *own = mpc_now_ns(&created) < 0 ? NULL : mpc_hidden_copy(mapping);
 #else
-    PyObject *own = hidden_copy(mapping); /* before a clock of the program's own runs, which may change the dict */
+    PyObject *own = mpc_hidden_copy(mapping); /* before a clock of the program's own runs, which may change the dict */
     Py_ssize_t room = own ? PyDict_GET_SIZE(own) : 0;
-    if (own && now_ns(&created) < 0)
+    if (own && mpc_now_ns(&created) < 0)
         Py_CLEAR(own);
 #endif
-    if (own && all_rows(self, own, room, &rows))
-        outcome = poke_all(space, &rows, epoch, created);
+    if (own && mpc_make_rows(self, own, room, &rows))
+        outcome = mpc_set_rows(namespace, &rows, epoch, created);
     else if (!PyErr_Occurred())
         outcome = Py_NewRef(Py_NotImplemented);
     Py_XDECREF(own);
-    free_rows(&rows);
+    mpc_free_rows(&rows);
     return outcome;
 }

@@ -8,17 +8,24 @@
  * was decided holds only as long as the slot's word is the one that was looked up, and the new record is published by
  * compare-and-swap from that word: the change and the delete fall one after the other, and none is lost.  A record that
  * was appended and not published is an orphan.  Whoever cannot have the shard has changed nothing: MPC_BUSY. */
+#include "rmw.h"
+
+#include "evict.h"
+#include "index.h"
+#include "lease.h"
+#include "retire.h"
 #include "store.h"
+#include "wordlock.h"
 
 #define DECISIONS 4 /* two are made at most: a slot that was emptied stays so while the shard is locked */
 
 /* A change under way.  `decide` judges what the key has, NULL for nothing that can be served: MPC_OK with the value to
  * be stored, or why there is none. */
-struct change {
+struct mpc_change {
     const mpc_key *key;
     mpc_value value;
     bool keeps_bytes; /* the value's bytes are those of the record that is there */
-    mpc_status (*decide)(struct change *change, const mpc_hit *there);
+    mpc_status (*decide)(struct mpc_change *change, const mpc_hit *there);
     u64 version;            /* swap: the one that the key's record must have */
     i64 from, by, sum;      /* incr */
     const mpc_value *fresh; /* incr: the record of a count that begins; */
@@ -32,7 +39,7 @@ struct change {
 
 /* MPC_ABSENT: the record was deleted before its place was taken, or left when room was made: one that is too large to
  * be moved, whose turn it was. */
-static mpc_status replace_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct change *change, mpc_hit *old)
+static mpc_status mpc_replace_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct mpc_change *change, mpc_hit *old)
 {
     struct mpc_room room;
     mpc_value *value = &change->value;
@@ -54,12 +61,12 @@ static mpc_status replace_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct c
     mpc_publish_locked(ctx, shard, change->key, old, place, &put);
     return MPC_OK;
 #endif
-    return mpc_retarget(old->slot, old->word, place | mpc_tag(change->key->hash) << MPC_TAG_SHIFT | used * MPC_FREQ_ONE)
+    return mpc_cas_slot(old->slot, old->word, place | mpc_tag(change->key->hash) << MPC_TAG_SHIFT | used * MPC_FREQ_ONE)
                ? MPC_OK
                : MPC_ABSENT;
 }
 
-static mpc_status change_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct change *change, u32 drops)
+static mpc_status mpc_change_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct mpc_change *change, u32 drops)
 {
     for (int i = 0; i < DECISIONS; i++) {
         mpc_hit there;
@@ -70,7 +77,7 @@ static mpc_status change_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct ch
         mpc_lease_void(ctx, change->key);
         if (!is_there)
             return mpc_put_fresh_locked(ctx, shard, change->key, &change->value, drops);
-        status = replace_locked(ctx, shard, change, &there);
+        status = mpc_replace_locked(ctx, shard, change, &there);
         if (status != MPC_ABSENT)
             return status;
     }
@@ -79,14 +86,14 @@ static mpc_status change_locked(mpc_ctx *ctx, struct mpc_shard *shard, struct ch
 
 /* Whoever gave up a set of the key while this process was stopped in here has dropped what was begun before: as if this
  * change had not been. */
-static mpc_status make_change(mpc_ctx *ctx, struct change *change, enum mpc_count what, u64 wait_ns)
+static mpc_status mpc_make_change(mpc_ctx *ctx, struct mpc_change *change, enum mpc_count what, u64 wait_ns)
 {
     mpc_status status = mpc_may_write(ctx, change->key, &change->value);
     if (status != MPC_OK)
         return status;
     struct mpc_shard *shard = mpc_shard_of(ctx, change->key);
     u32 drops = mpc_load_acquire(mpc_drops_of(shard, change->key));
-    mpc_ask_for(ctx, shard, change->key);
+    mpc_prefetch_for_write(ctx, shard, change->key);
 #ifdef MPC_FAULT_STALE_COUNT
     mpc_hit early;
     change->from = mpc_look_up(ctx, shard, change->key, &early) == MPC_OK ? *(const i64 *)early.value : 0;
@@ -94,7 +101,7 @@ static mpc_status make_change(mpc_ctx *ctx, struct change *change, enum mpc_coun
     status = mpc_lock_shard(ctx, shard, wait_ns);
     if (status != MPC_OK)
         return status;
-    status = change_locked(ctx, shard, change, drops);
+    status = mpc_change_locked(ctx, shard, change, drops);
     mpc_unlock_shard(ctx, shard);
     if (status == MPC_OK)
         mpc_count(ctx, what);
@@ -103,7 +110,7 @@ static mpc_status make_change(mpc_ctx *ctx, struct change *change, enum mpc_coun
 
 /* -- deciding ----------------------------------------------------------------------------------------------------- */
 
-static mpc_status decide_add(struct change *change, const mpc_hit *there)
+static mpc_status mpc_decide_add(struct mpc_change *change, const mpc_hit *there)
 {
     (void)change;
     return there ? MPC_EXISTS : MPC_OK;
@@ -112,11 +119,11 @@ static mpc_status decide_add(struct change *change, const mpc_hit *there)
 /* Store the value unless the key has one that can be served: MPC_EXISTS. */
 mpc_status mpc_add_new(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64 wait_ns)
 {
-    struct change change = {.key = key, .value = *value, .decide = decide_add};
-    return make_change(ctx, &change, MPC_COUNT_ADDS, wait_ns);
+    struct mpc_change change = {.key = key, .value = *value, .decide = mpc_decide_add};
+    return mpc_make_change(ctx, &change, MPC_COUNT_ADDS, wait_ns);
 }
 
-static mpc_status decide_swap(struct change *change, const mpc_hit *there)
+static mpc_status mpc_decide_swap(struct mpc_change *change, const mpc_hit *there)
 {
     if (!there)
         return MPC_ABSENT;
@@ -130,11 +137,11 @@ static mpc_status decide_swap(struct change *change, const mpc_hit *there)
  * MPC_ABSENT: there is none. */
 mpc_status mpc_compare_and_set(mpc_ctx *ctx, const mpc_key *key, u64 version, const mpc_value *value, u64 wait_ns)
 {
-    struct change change = {.key = key, .value = *value, .decide = decide_swap, .version = version};
-    return make_change(ctx, &change, MPC_COUNT_SWAPS, wait_ns);
+    struct mpc_change change = {.key = key, .value = *value, .decide = mpc_decide_swap, .version = version};
+    return mpc_make_change(ctx, &change, MPC_COUNT_SWAPS, wait_ns);
 }
 
-static mpc_status decide_incr(struct change *change, const mpc_hit *there)
+static mpc_status mpc_decide_incr(struct mpc_change *change, const mpc_hit *there)
 {
     mpc_value *value = &change->value;
     i64 base = change->from;
@@ -164,14 +171,19 @@ static mpc_status decide_incr(struct change *change, const mpc_hit *there)
 mpc_status mpc_incr(mpc_ctx *ctx, const mpc_key *key, i64 delta, const i64 *initial, const mpc_value *fresh, i64 *sum,
                     u64 wait_ns)
 {
-    struct change change = {.key = key, .value = {.len = sizeof change.sum}, .decide = decide_incr, .by = delta,
-                            .from = initial ? *initial : 0, .may_begin = initial != NULL, .fresh = fresh};
-    mpc_status status = make_change(ctx, &change, MPC_COUNT_INCRS, wait_ns);
+    struct mpc_change change = {.key = key,
+                                .value = {.len = sizeof change.sum},
+                                .decide = mpc_decide_incr,
+                                .by = delta,
+                                .from = initial ? *initial : 0,
+                                .may_begin = initial != NULL,
+                                .fresh = fresh};
+    mpc_status status = mpc_make_change(ctx, &change, MPC_COUNT_INCRS, wait_ns);
     *sum = change.sum;
     return status;
 }
 
-static mpc_status decide_touch(struct change *change, const mpc_hit *there)
+static mpc_status mpc_decide_touch(struct mpc_change *change, const mpc_hit *there)
 {
     if (!there)
         return MPC_ABSENT;
@@ -180,8 +192,12 @@ static mpc_status decide_touch(struct change *change, const mpc_hit *there)
         return MPC_OTHER_KIND;
     if (change->in_haste && record->vlen >= MPC_LONG_COPY)
         return MPC_BUSY;
-    change->value = (mpc_value){.len = record->vlen, .created = record->created, .expires = change->expires,
-                                .epoch = record->epoch, .flags = record->flags, .version = record->version};
+    change->value = (mpc_value){.len = record->vlen,
+                                .created = record->created,
+                                .expires = change->expires,
+                                .epoch = record->epoch,
+                                .flags = record->flags,
+                                .version = record->version};
     return MPC_OK;
 }
 
@@ -189,7 +205,11 @@ static mpc_status decide_touch(struct change *change, const mpc_hit *there)
  * are `but`.  `wait_ns` 0 copies nothing long: MPC_BUSY. */
 mpc_status mpc_touch(mpc_ctx *ctx, const mpc_key *key, i64 expires, u8 but, u64 wait_ns)
 {
-    struct change change = {.key = key, .decide = decide_touch, .keeps_bytes = true, .expires = expires, .but = but,
-                            .in_haste = wait_ns == 0};
-    return make_change(ctx, &change, MPC_COUNT_TOUCHES, wait_ns);
+    struct mpc_change change = {.key = key,
+                                .decide = mpc_decide_touch,
+                                .keeps_bytes = true,
+                                .expires = expires,
+                                .but = but,
+                                .in_haste = wait_ns == 0};
+    return mpc_make_change(ctx, &change, MPC_COUNT_TOUCHES, wait_ns);
 }

@@ -1,4 +1,4 @@
-/* What depends on the value that is there (core/change.c), for Python: add, compare_and_set, incr, touch, version.  As
+/* What depends on the value that is there (core/change.c), for Python: add, mpc_try_compare_and_set, incr, touch, version.  As
  * in _space.c the GIL is kept for what takes nanoseconds: who finds the shard taken waits for it without. */
 #include "binding.h"
 
@@ -6,14 +6,14 @@
 typedef mpc_status (*change_fn)(mpc_ctx *ctx, const mpc_key *key, void *how, u64 wait_ns);
 
 /* `held`, of `value`: what is copied before waiting (store_value() says why); NULL: there is no value. */
-static mpc_status change_value(mpc_ctx *ctx, change_fn change, const mpc_key *key, void *how, held_value *held,
-                               mpc_value *value)
+static mpc_status mpc_rmw_value(mpc_ctx *ctx, change_fn change, const mpc_key *key, void *how, held_value *held,
+                                mpc_value *value)
 {
     bool at_once = !held || held->can_change || value->len < MPC_LONG_COPY;
     mpc_status status = at_once ? change(ctx, key, how, 0) : MPC_BUSY;
     if (status != MPC_BUSY)
         return status;
-    if (held && own_copy(held, value) < 0)
+    if (held && mpc_own_copy(held, value) < 0)
         return MPC_SYSTEM;
     Py_BEGIN_ALLOW_THREADS
     status = change(ctx, key, how, MPC_SHARD_WAIT_NS);
@@ -29,56 +29,57 @@ typedef struct {
     held_value held;
 } swap;
 
-static mpc_status add(mpc_ctx *ctx, const mpc_key *key, void *how, u64 wait_ns)
+static mpc_status mpc_try_add(mpc_ctx *ctx, const mpc_key *key, void *how, u64 wait_ns)
 {
     return mpc_add_new(ctx, key, &((swap *)how)->value, wait_ns);
 }
 
-static mpc_status compare_and_set(mpc_ctx *ctx, const mpc_key *key, void *how, u64 wait_ns)
+static mpc_status mpc_try_compare_and_set(mpc_ctx *ctx, const mpc_key *key, void *how, u64 wait_ns)
 {
     swap *swap = how;
     return mpc_compare_and_set(ctx, key, swap->version, &swap->value, wait_ns);
 }
 
 /* args: value, created, epoch, expires, flags */
-static PyObject *swap_value(Space *self, PyObject *name, PyObject *const *args, Py_ssize_t n, change_fn change,
-                            swap *swap)
+static PyObject *mpc_swap_value(Namespace *self, PyObject *name, PyObject *const *args, Py_ssize_t n, change_fn change,
+                                swap *swap)
 {
     mpc_key key;
     mpc_ctx *ctx = &self->engine->ctx;
-    if (parse_key(ctx, name, self->number, KIND_RECORD, &key) < 0 ||
-        parse_value(self, args, n, &swap->held, &swap->value) < 0)
+    if (mpc_parse_key(ctx, name, self->number, KIND_RECORD, &key) < 0 ||
+        mpc_parse_value(self, args, n, &swap->held, &swap->value) < 0)
         return NULL;
-    mpc_status status = change_value(ctx, change, &key, swap, &swap->held, &swap->value);
-    let_go_of(&swap->held);
-    return outcome_of(ctx, status, &key, &swap->value);
+    mpc_status status = mpc_rmw_value(ctx, change, &key, swap, &swap->held, &swap->value);
+    mpc_release_buffers(&swap->held);
+    return mpc_outcome_object(ctx, status, &key, &swap->value);
 }
 
 /* args: key, value, created, epoch, expires, flags */
-PyObject *space_add(Space *self, PyObject *const *args, Py_ssize_t n)
+PyObject *mpc_py_namespace_add(Namespace *self, PyObject *const *args, Py_ssize_t n)
 {
     swap swap;
     if (n < 2 || n > 6)
-        return PyErr_Format(PyExc_TypeError, "expected key, value[, created, epoch, expires, flags], not %zd arguments", n);
-    return swap_value(self, args[0], args + 1, n - 1, add, &swap);
+        return PyErr_Format(PyExc_TypeError, "expected key, value[, created, epoch, expires, flags], not %zd arguments",
+                            n);
+    return mpc_swap_value(self, args[0], args + 1, n - 1, mpc_try_add, &swap);
 }
 
 /* args: key, version, value, created, epoch, expires, flags */
-PyObject *space_compare_and_set(Space *self, PyObject *const *args, Py_ssize_t n)
+PyObject *mpc_py_namespace_compare_and_set(Namespace *self, PyObject *const *args, Py_ssize_t n)
 {
     swap swap;
     if (n < 3 || n > 7)
         return PyErr_Format(PyExc_TypeError,
                             "expected key, version, value[, created, epoch, expires, flags], not %zd arguments", n);
     swap.version = PyLong_AsUnsignedLongLong(args[1]);
-    return PyErr_Occurred() ? NULL : swap_value(self, args[0], args + 2, n - 2, compare_and_set, &swap);
+    return PyErr_Occurred() ? NULL : mpc_swap_value(self, args[0], args + 2, n - 2, mpc_try_compare_and_set, &swap);
 }
 
 /* The version of what the key has, or None. */
-PyObject *space_version(Space *self, PyObject *name)
+PyObject *mpc_py_namespace_version(Namespace *self, PyObject *name)
 {
     mpc_hit hit;
-    switch (find_shown(self, name, &hit)) {
+    switch (mpc_find_shown(self, name, &hit)) {
     case 1:
         return PyLong_FromUnsignedLongLong(hit.record.version);
     case 0:
@@ -96,13 +97,14 @@ typedef struct {
     mpc_value fresh;
 } count;
 
-static mpc_status incr(mpc_ctx *ctx, const mpc_key *key, void *how, u64 wait_ns)
+static mpc_status mpc_try_incr(mpc_ctx *ctx, const mpc_key *key, void *how, u64 wait_ns)
 {
     count *count = how;
-    return mpc_incr(ctx, key, count->delta, count->may_begin ? &count->initial : NULL, &count->fresh, &count->sum, wait_ns);
+    return mpc_incr(ctx, key, count->delta, count->may_begin ? &count->initial : NULL, &count->fresh, &count->sum,
+                    wait_ns);
 }
 
-static PyObject *sum_of(mpc_status status, PyObject *name, const count *count)
+static PyObject *mpc_sum_object(mpc_status status, PyObject *name, const count *count)
 {
     switch (status) {
     case MPC_OK:
@@ -110,17 +112,18 @@ static PyObject *sum_of(mpc_status status, PyObject *name, const count *count)
     case MPC_ABSENT:
         Py_RETURN_NONE;
     case MPC_OTHER_KIND:
-        return PyErr_Format(PyExc_TypeError, "the value of key %R is no integer of 64 bits that was stored as one", name);
+        return PyErr_Format(PyExc_TypeError, "the value of key %R is no integer of 64 bits that was stored as one",
+                            name);
     case MPC_OVERFLOW:
         return PyErr_Format(PyExc_OverflowError, "the value of key %R plus %lld is no signed integer of 64 bits", name,
                             (long long)count->delta);
     default:
-        return raise_status(status);
+        return mpc_raise_status(status);
     }
 }
 
 /* args: key, delta, initial or None, expires */
-PyObject *space_incr(Space *self, PyObject *const *args, Py_ssize_t n)
+PyObject *mpc_py_namespace_incr(Namespace *self, PyObject *const *args, Py_ssize_t n)
 {
     mpc_key key;
     mpc_ctx *ctx = &self->engine->ctx;
@@ -129,31 +132,31 @@ PyObject *space_incr(Space *self, PyObject *const *args, Py_ssize_t n)
     count count = {.delta = PyLong_AsLongLong(args[1]), .may_begin = n > 2 && args[2] != Py_None};
     if (count.may_begin && !PyErr_Occurred())
         count.initial = PyLong_AsLongLong(args[2]);
-    count.fresh = (mpc_value){.created = mpc_wall_ns(), .flags = KEPT_INT, .epoch = epoch_now(self)};
+    count.fresh = (mpc_value){.created = mpc_wall_ns(), .flags = KEPT_INT, .epoch = mpc_epoch_now(self)};
     if (n > 3 && !PyErr_Occurred())
-        count.fresh.expires = ns_of_seconds(PyFloat_AsDouble(args[3]));
-    if (PyErr_Occurred() || parse_key(ctx, args[0], self->number, KIND_RECORD, &key) < 0)
+        count.fresh.expires = mpc_ns_of_seconds(PyFloat_AsDouble(args[3]));
+    if (PyErr_Occurred() || mpc_parse_key(ctx, args[0], self->number, KIND_RECORD, &key) < 0)
         return NULL;
-    return sum_of(change_value(ctx, incr, &key, &count, NULL, NULL), args[0], &count);
+    return mpc_sum_object(mpc_rmw_value(ctx, mpc_try_incr, &key, &count, NULL, NULL), args[0], &count);
 }
 
-static mpc_status touch(mpc_ctx *ctx, const mpc_key *key, void *how, u64 wait_ns)
+static mpc_status mpc_try_touch(mpc_ctx *ctx, const mpc_key *key, void *how, u64 wait_ns)
 {
     return mpc_touch(ctx, key, *(i64 *)how, KEPT_WIRE, wait_ns);
 }
 
 /* args: key, expires */
-PyObject *space_touch(Space *self, PyObject *const *args, Py_ssize_t n)
+PyObject *mpc_py_namespace_touch(Namespace *self, PyObject *const *args, Py_ssize_t n)
 {
     mpc_key key;
     mpc_ctx *ctx = &self->engine->ctx;
     if (n != 2)
         return PyErr_Format(PyExc_TypeError, "expected key and expires, not %zd arguments", n);
-    i64 expires = ns_of_seconds(PyFloat_AsDouble(args[1]));
-    if (PyErr_Occurred() || parse_key(ctx, args[0], self->number, KIND_RECORD, &key) < 0)
+    i64 expires = mpc_ns_of_seconds(PyFloat_AsDouble(args[1]));
+    if (PyErr_Occurred() || mpc_parse_key(ctx, args[0], self->number, KIND_RECORD, &key) < 0)
         return NULL;
-    mpc_status status = change_value(ctx, touch, &key, &expires, NULL, NULL);
+    mpc_status status = mpc_rmw_value(ctx, mpc_try_touch, &key, &expires, NULL, NULL);
     if (status == MPC_OTHER_KIND)
         Py_RETURN_NOTIMPLEMENTED;
-    return outcome_of(ctx, status, &key, NULL);
+    return mpc_outcome_object(ctx, status, &key, NULL);
 }

@@ -15,13 +15,17 @@
  * lost when the process closes any descriptor of the file.
  *
  * A raw clone() runs no fork handler, so who I am stands in a page that the kernel wipes for the child. */
-#include "engine.h"
+#include "registry.h"
+
+#include "lease_table.h"
+#include "liveness.h"
+#include "procfs.h"
+#include "wordlock.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -32,12 +36,12 @@ enum { NOBODY, REGISTERING, REGISTERED };
 
 #define HIGH_DESCRIPTOR 512 /* away from those that programs close or dup2() by number */
 
-static mpc_ctx *contexts;
-static pthread_mutex_t contexts_lock = PTHREAD_MUTEX_INITIALIZER; /* held while this process forks */
+static mpc_ctx *mpc_contexts;
+static pthread_mutex_t mpc_contexts_lock = PTHREAD_MUTEX_INITIALIZER; /* held while this process forks */
 
 /* -- the descriptor ------------------------------------------------------------------------------------------- */
 
-static int to_high(int fd)
+static int mpc_to_high_fd(int fd)
 {
     int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR);
     if (high < 0)
@@ -46,15 +50,9 @@ static int to_high(int fd)
     return high;
 }
 
-static bool is_our_inode(const mpc_ctx *ctx, int fd)
-{
-    struct stat st;
-    return fd >= 0 && fstat(fd, &st) == 0 && (u64)st.st_dev == ctx->dev && (u64)st.st_ino == ctx->ino;
-}
-
 /* The mark is the description's file offset, which nothing else uses; dup() and a descriptor that fork() inherits
  * share it, another open() does not. */
-static int put_mark(const mpc_ctx *ctx, int fd)
+static int mpc_put_mark(const mpc_ctx *ctx, int fd)
 {
     if (fd < 0 || lseek(fd, (off_t)ctx->mark, SEEK_SET) >= 0)
         return fd;
@@ -64,46 +62,17 @@ static int put_mark(const mpc_ctx *ctx, int fd)
 
 /* Another open file description of the same inode, also of one that has no name any more: it takes /proc and the
  * permission to open the file. */
-static int reopen(const mpc_ctx *ctx, int fd)
+static int mpc_reopen(const mpc_ctx *ctx, int fd)
 {
     char path[32];
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     int again = open(path, O_RDWR | O_CLOEXEC);
-    return again < 0 ? -1 : put_mark(ctx, to_high(again));
-}
-
-/* Programs close descriptors that they do not know.  By now another file may have the number, or a descriptor of the
- * same segment that another context of this process opened: its locks are not this context's, and must not be
- * released, closed or asked about through it. */
-bool mpc_is_our_description(const mpc_ctx *ctx, int fd)
-{
-    return is_our_inode(ctx, fd) && lseek(fd, 0, SEEK_CUR) == (off_t)ctx->mark;
-}
-
-static struct flock life_lock(short type, u32 slot, u32 count)
-{
-    return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = MPC_LIFE_AT + slot, .l_len = count};
-}
-
-static bool set_life(const mpc_ctx *ctx, short type, u32 slot)
-{
-    struct flock lock = life_lock(type, slot, 1);
-    return fcntl(ctx->fd, ctx->by_process ? F_SETLK : F_OFD_SETLK, &lock) == 0;
-}
-
-/* Whether any process is attached to the segment behind fd; an error counts as yes. */
-bool mpc_anyone_alive(int fd, u32 slots, int *system_error)
-{
-    struct flock lock = life_lock(F_WRLCK, 0, slots);
-    if (fcntl(fd, F_OFD_GETLK, &lock) == 0)
-        return lock.l_type != F_UNLCK;
-    *system_error = errno;
-    return true;
+    return again < 0 ? -1 : mpc_put_mark(ctx, mpc_to_high_fd(again));
 }
 
 /* -- who a process is ------------------------------------------------------------------------------------------ */
 
-static void describe_myself(struct mpc_slot *slot)
+static void mpc_describe_self(struct mpc_slot *slot)
 {
     u64 pid = (u64)getpid();
     mpc_store(&slot->pid, pid);
@@ -112,78 +81,11 @@ static void describe_myself(struct mpc_slot *slot)
     mpc_store(&slot->time_ns, mpc_namespace_of("/proc/self/ns/time"));
 }
 
-/* The pid of the slot's process as this process may use it: known and in the same non-zero namespaces; else 0. */
-static u64 visible_pid(const mpc_ctx *ctx, const struct mpc_slot *slot)
-{
-    u64 me = mpc_load(&ctx->self->owner);
-    if (me == 0)
-        return 0;
-    const struct mpc_slot *mine = mpc_slot_at(ctx, (u32)(me & 0xffff));
-    u64 pid_ns = mpc_load(&slot->pid_ns), time_ns = mpc_load(&slot->time_ns);
-    if (pid_ns == 0 || pid_ns != mpc_load(&mine->pid_ns) || time_ns == 0 || time_ns != mpc_load(&mine->time_ns))
-        return 0;
-    u64 pid = mpc_load(&slot->pid);
-    return pid <= INT32_MAX ? pid : 0;
-}
-
-/* Says so only when it can be known: no such process is there, or one that started at another time. */
-static bool process_is_gone(const mpc_ctx *ctx, const struct mpc_slot *slot)
-{
-    u64 pid = visible_pid(ctx, slot), start = mpc_load(&slot->start);
-    if (pid == 0)
-        return false;
-    if (kill((pid_t)pid, 0) != 0)
-        return errno == ESRCH;
-    u64 now = mpc_start_time(pid);
-    return start != 0 && now != 0 && now != start;
-}
-
-/* A forked child that could get no description of its own has its parent's: that does not show the parent's locks. */
-static bool is_unlocked(const mpc_ctx *ctx, u32 slot)
-{
-    struct flock lock = life_lock(F_WRLCK, slot, 1);
-    return ctx->fd_pid == (u64)getpid() && mpc_is_our_description(ctx, ctx->fd) &&
-           fcntl(ctx->fd, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK;
-}
-
-/* Whether the process with this id is certainly dead.  Unknown proves nothing. */
-bool mpc_is_dead(mpc_ctx *ctx, u64 owner)
-{
-    u32 which = (u32)(owner & 0xffff);
-    if (which >= ctx->geometry.slots)
-        return true; /* no process was ever called so */
-    struct mpc_slot *slot = mpc_slot_at(ctx, which);
-    if (mpc_load_acquire(&slot->id) != owner)
-        return true;
-    if (owner == mpc_load(&ctx->self->owner))
-        return false; /* my own locks do not show in F_OFD_GETLK */
-    bool dead = is_unlocked(ctx, which) || process_is_gone(ctx, slot);
-    return dead || mpc_load_acquire(&slot->id) != owner;
-}
-
-/* Whether the process with this id is known to be on a core, or to wait for one: it is slow, and not stopped. */
-bool mpc_wants_to_run(mpc_ctx *ctx, u64 owner)
-{
-    u32 which = (u32)(owner & 0xffff);
-    u64 pid = owner != 0 && which < ctx->geometry.slots ? visible_pid(ctx, mpc_slot_at(ctx, which)) : 0;
-    return pid != 0 && mpc_is_runnable(pid);
-}
-
-u64 mpc_pid_of(mpc_ctx *ctx, u64 owner)
-{
-    u32 which = (u32)(owner & 0xffff);
-    if (owner == 0 || which >= ctx->geometry.slots)
-        return 0;
-    struct mpc_slot *slot = mpc_slot_at(ctx, which);
-    u64 pid = mpc_load(&slot->pid);
-    return mpc_load_acquire(&slot->id) == owner ? pid : 0;
-}
-
 /* -- attach and detach ------------------------------------------------------------------------------------------- */
 
-static void free_locks_of(mpc_ctx *ctx, u32 slot)
+static void mpc_free_locks_of(mpc_ctx *ctx, u32 slot)
 {
-    mpc_free_word_of(&ctx->header->spaces_lock, slot);
+    mpc_free_word_of(&ctx->header->namespaces_lock, slot);
     for (u32 i = 0; i < ctx->geometry.shards; i++)
         mpc_free_word_of(&mpc_shard_at(ctx, i)->lock, slot);
     mpc_lease_free_slot(ctx, slot);
@@ -191,17 +93,17 @@ static void free_locks_of(mpc_ctx *ctx, u32 slot)
 
 /* The caller holds byte `which`.  The id goes in last: until then the slot is nobody's, and what still names an
  * earlier incarnation of it is freed. */
-static void move_in(mpc_ctx *ctx, u32 which)
+static void mpc_occupy_slot(mpc_ctx *ctx, u32 which)
 {
     struct mpc_slot *slot = mpc_slot_at(ctx, which);
     mpc_store_release(&slot->id, 0);
     MPC_POINT();
-    free_locks_of(ctx, which);
+    mpc_free_locks_of(ctx, which);
     u64 generation = mpc_load(&slot->generation) + 1;
     if (generation >> 48)
         generation = 1;
     mpc_store(&slot->generation, generation);
-    describe_myself(slot);
+    mpc_describe_self(slot);
     u64 owner = generation << 16 | which;
     mpc_store(&ctx->self->word, mpc_word_of(owner));
     MPC_POINT();
@@ -210,11 +112,11 @@ static void move_in(mpc_ctx *ctx, u32 which)
 }
 
 /* The first whose byte can be had: the remains of the dead are swept soon, and the table stays dense. */
-static bool take_a_slot(mpc_ctx *ctx)
+static bool mpc_take_slot(mpc_ctx *ctx)
 {
     for (u32 i = 0; i < ctx->geometry.slots; i++)
-        if (set_life(ctx, F_WRLCK, i)) {
-            move_in(ctx, i);
+        if (mpc_set_liveness(ctx, F_WRLCK, i)) {
+            mpc_occupy_slot(ctx, i);
             return true;
         }
     return false;
@@ -223,29 +125,29 @@ static bool take_a_slot(mpc_ctx *ctx)
 /* Through a descriptor that is there; or by name, where the program has closed those (daemons close all they find).  The
  * caller holds contexts_lock until the result is where the fork handlers find it: a fork in between would leave the
  * description to the child, and the liveness lock held for as long as the child lives. */
-static int another_descriptor_locked(const mpc_ctx *ctx)
+static int mpc_open_description_locked(const mpc_ctx *ctx)
 {
-    int known = is_our_inode(ctx, ctx->fd) ? ctx->fd : ctx->shared_fd;
-    int again = is_our_inode(ctx, known) ? reopen(ctx, known) : -1;
+    int known = mpc_is_our_inode(ctx, ctx->fd) ? ctx->fd : ctx->shared_fd;
+    int again = mpc_is_our_inode(ctx, known) ? mpc_reopen(ctx, known) : -1;
     if (again >= 0)
         return again;
     int fd = ctx->path ? open(ctx->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW) : -1;
-    if (fd < 0 || is_our_inode(ctx, fd))
-        return fd < 0 ? -1 : put_mark(ctx, to_high(fd));
+    if (fd < 0 || mpc_is_our_inode(ctx, fd))
+        return fd < 0 ? -1 : mpc_put_mark(ctx, mpc_to_high_fd(fd));
     close(fd);
     return -1;
 }
 
 /* A fork between the two calls would leave the pin to the child, and the byte locked as long as that lives. */
-static bool pin(mpc_ctx *ctx)
+static bool mpc_pin(mpc_ctx *ctx)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    pthread_mutex_lock(&contexts_lock);
+    pthread_mutex_lock(&mpc_contexts_lock);
     void *at = mmap(NULL, page, PROT_NONE, MAP_SHARED, ctx->fd, 0);
     bool pinned = at != MAP_FAILED && madvise(at, page, MADV_DONTFORK) == 0;
     if (at != MAP_FAILED && !pinned)
         munmap(at, page);
-    pthread_mutex_unlock(&contexts_lock);
+    pthread_mutex_unlock(&mpc_contexts_lock);
     ctx->pin = pinned ? at : NULL;
     return pinned;
 }
@@ -258,7 +160,7 @@ void mpc_unpin(mpc_ctx *ctx)
 }
 
 /* `own` < 0: none could be opened. */
-static void use_description(mpc_ctx *ctx, int own)
+static void mpc_use_description(mpc_ctx *ctx, int own)
 {
     ctx->by_process = own < 0;
     ctx->fd = own < 0 ? ctx->shared_fd : own;
@@ -266,7 +168,7 @@ static void use_description(mpc_ctx *ctx, int own)
 }
 
 /* A number that stands for another description by now is left alone. */
-static void close_description(mpc_ctx *ctx)
+static void mpc_close_description(mpc_ctx *ctx)
 {
     if (ctx->fd != ctx->shared_fd && mpc_is_our_description(ctx, ctx->fd))
         close(ctx->fd);
@@ -274,47 +176,47 @@ static void close_description(mpc_ctx *ctx)
 
 void mpc_close_descriptors(mpc_ctx *ctx)
 {
-    close_description(ctx);
+    mpc_close_description(ctx);
     if (mpc_is_our_description(ctx, ctx->shared_fd))
         close(ctx->shared_fd);
     ctx->fd = ctx->shared_fd = -1;
 }
 
 /* What is closed here is the parent's. */
-static bool take_description_locked(mpc_ctx *ctx)
+static bool mpc_take_description_locked(mpc_ctx *ctx)
 {
-    int mine = another_descriptor_locked(ctx);
+    int mine = mpc_open_description_locked(ctx);
     if (mine < 0 && !mpc_is_our_description(ctx, ctx->shared_fd))
         return false;
-    close_description(ctx);
+    mpc_close_description(ctx);
     mpc_unpin(ctx);
-    use_description(ctx, mine);
+    mpc_use_description(ctx, mine);
     return true;
 }
 
 /* Make sure of a description that belongs to this process and not to its parent, before registering. */
-static bool own_description(mpc_ctx *ctx)
+static bool mpc_own_description(mpc_ctx *ctx)
 {
     if (ctx->fd_pid == (u64)getpid() && mpc_is_our_description(ctx, ctx->fd))
         return true;
-    pthread_mutex_lock(&contexts_lock);
-    bool taken = take_description_locked(ctx);
-    pthread_mutex_unlock(&contexts_lock);
+    pthread_mutex_lock(&mpc_contexts_lock);
+    bool taken = mpc_take_description_locked(ctx);
+    pthread_mutex_unlock(&mpc_contexts_lock);
     return taken;
 }
 
-static mpc_status become_somebody(mpc_ctx *ctx)
+static mpc_status mpc_register_new(mpc_ctx *ctx)
 {
-    if (!own_description(ctx))
+    if (!mpc_own_description(ctx))
         return MPC_NO_DESCRIPTOR;
     mpc_store(&ctx->self->owner, 0);
     u64 now = mpc_mono_coarse_ns();
-    if (now - mpc_load(&ctx->crowded_ns) < MPC_LOOK_NS)
+    if (now - mpc_load(&ctx->crowded_ns) < MPC_REVALIDATE_NS)
         return MPC_NO_SLOT; /* a thousand system calls at every operation are too many */
     mpc_unpin(ctx);
-    if (!pin(ctx))
+    if (!mpc_pin(ctx))
         return MPC_SYSTEM;
-    if (take_a_slot(ctx))
+    if (mpc_take_slot(ctx))
         return MPC_OK;
     mpc_store(&ctx->crowded_ns, now);
     return MPC_NO_SLOT;
@@ -322,20 +224,20 @@ static mpc_status become_somebody(mpc_ctx *ctx)
 
 /* The life goes on without a descriptor, since its description is pinned; but the dead cannot be told by, and children
  * cannot have theirs from, one that is closed. */
-static mpc_status see_again(mpc_ctx *ctx)
+static mpc_status mpc_restore_descriptor(mpc_ctx *ctx)
 {
-    pthread_mutex_lock(&contexts_lock);
-    int fd = mpc_is_our_description(ctx, ctx->fd) ? -1 : another_descriptor_locked(ctx);
+    pthread_mutex_lock(&mpc_contexts_lock);
+    int fd = mpc_is_our_description(ctx, ctx->fd) ? -1 : mpc_open_description_locked(ctx);
     bool lost = fd >= 0 && ctx->by_process; /* its lock went with the descriptor */
     if (fd >= 0)
-        use_description(ctx, fd);
-    pthread_mutex_unlock(&contexts_lock);
+        mpc_use_description(ctx, fd);
+    pthread_mutex_unlock(&mpc_contexts_lock);
     if (lost)
-        set_life(ctx, F_WRLCK, (u32)(mpc_load(&ctx->self->owner) & 0xffff));
+        mpc_set_liveness(ctx, F_WRLCK, (u32)(mpc_load(&ctx->self->owner) & 0xffff));
     return MPC_OK;
 }
 
-static bool still_me(mpc_ctx *ctx)
+static bool mpc_is_registered(mpc_ctx *ctx)
 {
     u64 owner = mpc_load_acquire(&ctx->self->owner);
     return owner != 0 && mpc_load_acquire(&mpc_slot_at(ctx, (u32)(owner & 0xffff))->id) == owner;
@@ -349,7 +251,7 @@ mpc_status mpc_register(mpc_ctx *ctx)
         sched_yield();
         seen = mpc_load_acquire(&ctx->self->state);
     }
-    mpc_status status = still_me(ctx) ? see_again(ctx) : become_somebody(ctx);
+    mpc_status status = mpc_is_registered(ctx) ? mpc_restore_descriptor(ctx) : mpc_register_new(ctx);
     atomic_store_explicit(&ctx->self->state, status == MPC_OK ? REGISTERED : NOBODY, memory_order_release);
     return status;
 }
@@ -373,80 +275,80 @@ void mpc_unregister(mpc_ctx *ctx)
     if (!mpc_is_our_description(ctx, ctx->fd))
         return;
 #endif
-    set_life(ctx, F_UNLCK, which);
+    mpc_set_liveness(ctx, F_UNLCK, which);
 }
 
 /* -- fork -------------------------------------------------------------------------------------------------------- */
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_once_t mpc_fork_once = PTHREAD_ONCE_INIT;
 
-static void before_fork(void)
+static void mpc_before_fork(void)
 {
-    pthread_mutex_lock(&contexts_lock);
-    for (mpc_ctx *ctx = contexts; ctx; ctx = ctx->next)
-        ctx->fd_for_child = another_descriptor_locked(ctx);
+    pthread_mutex_lock(&mpc_contexts_lock);
+    for (mpc_ctx *ctx = mpc_contexts; ctx; ctx = ctx->next)
+        ctx->fd_for_child = mpc_open_description_locked(ctx);
 }
 
-static void after_fork_in_parent(void)
+static void mpc_after_fork_in_parent(void)
 {
-    for (mpc_ctx *ctx = contexts; ctx; ctx = ctx->next) {
+    for (mpc_ctx *ctx = mpc_contexts; ctx; ctx = ctx->next) {
         if (ctx->fd_for_child >= 0)
             close(ctx->fd_for_child);
         ctx->fd_for_child = -1;
     }
-    pthread_mutex_unlock(&contexts_lock);
+    pthread_mutex_unlock(&mpc_contexts_lock);
 }
 
-static void after_fork_in_child(void)
+static void mpc_after_fork_in_child(void)
 {
-    for (mpc_ctx *ctx = contexts; ctx; ctx = ctx->next) {
+    for (mpc_ctx *ctx = mpc_contexts; ctx; ctx = ctx->next) {
         ctx->pin = NULL;
         if (ctx->fd_for_child < 0 && !mpc_is_our_description(ctx, ctx->shared_fd))
             continue;
-        close_description(ctx);
-        use_description(ctx, ctx->fd_for_child);
+        mpc_close_description(ctx);
+        mpc_use_description(ctx, ctx->fd_for_child);
         ctx->fd_for_child = -1;
     }
-    pthread_mutex_unlock(&contexts_lock);
+    pthread_mutex_unlock(&mpc_contexts_lock);
 }
 
-static void install(void)
+static void mpc_install_fork_handlers(void)
 {
-    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+    pthread_atfork(mpc_before_fork, mpc_after_fork_in_parent, mpc_after_fork_in_child);
 }
 
 /* Another descriptor of the caller's description, where none can be opened. */
-static int duplicate(const mpc_ctx *ctx, int fd)
+static int mpc_duplicate(const mpc_ctx *ctx, int fd)
 {
     int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR);
-    return put_mark(ctx, high < 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : high);
+    return mpc_put_mark(ctx, high < 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : high);
 }
 
 /* Give the context two descriptions, one of its own and one that its children share, made from the caller's descriptor,
  * and let every fork from now on know of them.  Both under the lock that fork() takes: no child can inherit a description that its fork handler does not close. */
 bool mpc_join_fork_list(mpc_ctx *ctx, int fd)
 {
-    pthread_once(&once, install);
-    pthread_mutex_lock(&contexts_lock);
-    int own = reopen(ctx, fd), shared = reopen(ctx, fd);
-    ctx->shared_fd = shared < 0 ? duplicate(ctx, fd) : shared;
-    use_description(ctx, own < 0 ? another_descriptor_locked(ctx) : own);
+    pthread_once(&mpc_fork_once, mpc_install_fork_handlers);
+    pthread_mutex_lock(&mpc_contexts_lock);
+    int own = mpc_reopen(ctx, fd), shared = mpc_reopen(ctx, fd);
+    ctx->shared_fd = shared < 0 ? mpc_duplicate(ctx, fd) : shared;
+    mpc_use_description(ctx, own < 0 ? mpc_open_description_locked(ctx) : own);
     bool taken = ctx->fd >= 0;
     if (taken) {
-        ctx->next = contexts;
-        contexts = ctx;
+        ctx->next = mpc_contexts;
+        mpc_contexts = ctx;
     }
-    pthread_mutex_unlock(&contexts_lock);
+    pthread_mutex_unlock(&mpc_contexts_lock);
     return taken;
 }
 
 void mpc_leave_fork_list(mpc_ctx *ctx)
 {
-    pthread_mutex_lock(&contexts_lock);
-    for (mpc_ctx **at = &contexts; *at; at = &(*at)->next)
+    pthread_mutex_lock(&mpc_contexts_lock);
+    for (mpc_ctx **at = &mpc_contexts; *at; at = &(*at)->next)
         if (*at == ctx) {
             *at = ctx->next;
             break;
         }
-    pthread_mutex_unlock(&contexts_lock);
+    pthread_mutex_unlock(&mpc_contexts_lock);
 }

@@ -1,7 +1,12 @@
 /* One process's view of one segment: mapped, verified, and later let go.
  *
  *     mpc_open(fd):  map | verify a private copy of the header | wipe-on-fork page | own descriptor, and the fork list */
-#include "engine.h"
+#include "attach.h"
+
+#include "format.h"
+#include "hugepages.h"
+#include "liveness.h"
+#include "retire.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -9,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static mpc_status map_segment(mpc_ctx *ctx, int fd)
+static mpc_status mpc_map_segment(mpc_ctx *ctx, int fd)
 {
     struct stat st;
     if (fstat(fd, &st) != 0)
@@ -34,7 +39,7 @@ static mpc_status map_segment(mpc_ctx *ctx, int fd)
     return MPC_OK;
 }
 
-static bool make_self(mpc_ctx *ctx)
+static bool mpc_make_self(mpc_ctx *ctx)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     void *self = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -49,7 +54,7 @@ static bool make_self(mpc_ctx *ctx)
 #define MARK_MASK 0xffffffffffull /* file offsets that every file system allows */
 
 /* A random file offset that no other description of the segment has (life.c). */
-static bool choose_mark(mpc_ctx *ctx)
+static bool mpc_choose_mark(mpc_ctx *ctx)
 {
     if (!mpc_random(&ctx->mark, sizeof ctx->mark))
         return false;
@@ -64,9 +69,9 @@ mpc_status mpc_open(mpc_ctx *ctx, int fd, const char *path)
 {
     memset(ctx, 0, sizeof *ctx);
     ctx->fd = ctx->shared_fd = ctx->fd_for_child = -1;
-    mpc_status status = map_segment(ctx, fd);
+    mpc_status status = mpc_map_segment(ctx, fd);
     mpc_store(&ctx->looked_ns, mpc_mono_coarse_ns());
-    if (status == MPC_OK && (!make_self(ctx) || !choose_mark(ctx) || (path && !(ctx->path = strdup(path))) ||
+    if (status == MPC_OK && (!mpc_make_self(ctx) || !mpc_choose_mark(ctx) || (path && !(ctx->path = strdup(path))) ||
                              !mpc_join_fork_list(ctx, fd)))
         status = MPC_SYSTEM;
     if (status != MPC_OK) {
@@ -94,12 +99,12 @@ void mpc_close(mpc_ctx *ctx)
     ctx->self = NULL;
 }
 
-/* What nobody tells us, asked at most once in MPC_LOOK_NS: whether the program has closed our descriptor, and whether
+/* What nobody tells us, asked at most once in MPC_REVALIDATE_NS: whether the program has closed our descriptor, and whether
  * somebody removed the file by hand, which leaves no word in the header. */
-mpc_status mpc_look(mpc_ctx *ctx)
+mpc_status mpc_revalidate(mpc_ctx *ctx)
 {
     u64 now = mpc_mono_coarse_ns();
-    if (now - mpc_load(&ctx->looked_ns) < MPC_LOOK_NS)
+    if (now - mpc_load(&ctx->looked_ns) < MPC_REVALIDATE_NS)
         return MPC_OK;
     mpc_store(&ctx->looked_ns, now);
     struct stat st;
@@ -113,7 +118,7 @@ mpc_status mpc_look(mpc_ctx *ctx)
 
 /* A process that only hits has to notice, too, that the file was removed.  How many of its hits may pass without a look
  * at the clock follows from how fast the last ones came: one that reads 20 times a second or less looks at each. */
-mpc_status mpc_look_after_hits(mpc_ctx *ctx)
+mpc_status mpc_revalidate_after_hits(mpc_ctx *ctx)
 {
     u64 now = mpc_mono_coarse_ns(), passed = now - mpc_load(&ctx->hits_since_ns);
     u64 hits = (mpc_load(&ctx->hits_allowed) + 1ull) * HITS_NS / (passed + 1);
@@ -121,5 +126,5 @@ mpc_status mpc_look_after_hits(mpc_ctx *ctx)
     mpc_store(&ctx->hits_since_ns, now);
     mpc_store(&ctx->hits_allowed, allowed);
     mpc_store(&ctx->hits_left, allowed);
-    return mpc_look(ctx);
+    return mpc_revalidate(ctx);
 }

@@ -21,7 +21,7 @@ typedef struct {
 static kept_bytes singles[SINGLES], many[MANY];
 static unsigned turn;
 
-static PyObject *once_more(PyObject *bytes, Py_ssize_t size)
+static PyObject *mpc_reuse_bytes(PyObject *bytes, Py_ssize_t size)
 {
     Py_SET_SIZE(bytes, size);
     PyBytes_AS_STRING(bytes)[size] = 0;
@@ -32,16 +32,16 @@ static PyObject *once_more(PyObject *bytes, Py_ssize_t size)
     return Py_NewRef(bytes);
 }
 
-static PyObject *new_bytes(Py_ssize_t size)
+static PyObject *mpc_new_bytes(Py_ssize_t size)
 {
     return PyBytes_FromStringAndSize(NULL, size);
 }
 
-static PyObject *used_or_new(kept_bytes *one, Py_ssize_t size)
+static PyObject *mpc_reuse_or_new(kept_bytes *one, Py_ssize_t size)
 {
     if (one->bytes && Py_REFCNT(one->bytes) == 1 && size <= one->room && size >= one->room - UNUSED(one->room))
-        return once_more(one->bytes, size);
-    PyObject *bytes = new_bytes(size);
+        return mpc_reuse_bytes(one->bytes, size);
+    PyObject *bytes = mpc_new_bytes(size);
     if (bytes) {
         Py_XSETREF(one->bytes, Py_NewRef(bytes));
         one->room = size;
@@ -51,12 +51,12 @@ static PyObject *used_or_new(kept_bytes *one, Py_ssize_t size)
 
 /* A new reference to bytes of that size, which nobody else has and which are to be written once.  `place`: the value's
  * among those that were asked for together, or ASKED_ALONE. */
-PyObject *used_bytes(Py_ssize_t size, Py_ssize_t place)
+PyObject *mpc_alloc_bytes(Py_ssize_t size, Py_ssize_t place)
 {
 #ifdef Py_GIL_DISABLED
-    return new_bytes(size);
+    return mpc_new_bytes(size);
 #endif
     if (size <= LEAST || size > (place < 0 ? MOST : MOST_OF_MANY) || place >= MANY)
-        return new_bytes(size);
-    return used_or_new(place < 0 ? &singles[turn++ % SINGLES] : &many[place], size);
+        return mpc_new_bytes(size);
+    return mpc_reuse_or_new(place < 0 ? &singles[turn++ % SINGLES] : &many[place], size);
 }

@@ -1,0 +1,102 @@
+/* Listing the keys of a namespace.  The scan runs without the GIL. */
+#include "binding.h"
+
+#define KEYS_AT_ONCE 8192              /* keys that are listed before the GIL is taken, */
+#define KEY_BYTES_AT_ONCE (512u << 10) /* or bytes of them */
+
+/* Whether what the namespace holds may be told: its segment has not been removed.  A process that only lists keys, or asks
+ * who holds one, has no other occasion to notice.  False: an exception is set. */
+bool mpc_may_list(Namespace *self)
+{
+    mpc_ctx *ctx = &self->engine->ctx;
+    mpc_status status = mpc_may_read(ctx);
+    if (status == MPC_OK && mpc_revalidate(ctx) == MPC_RETIRED)
+        status = MPC_RETIRED;
+    if (status != MPC_OK)
+        mpc_raise_status(status);
+    return status == MPC_OK;
+}
+
+/* Keys that a scan found, copied out while it goes on without the GIL: to find few among many slots takes long, and to
+ * take the GIL for each of many may take longer still. */
+typedef struct {
+    u32 n;
+    u64 used; /* of `bytes` */
+    struct {
+        u64 at;
+        u16 len;
+        u8 type;
+    } key[KEYS_AT_ONCE];
+    u8 bytes[KEY_BYTES_AT_ONCE + MPC_MAX_KEY]; /* the longest key fits behind all others */
+} found_keys;
+
+/* MPC_OK: the scan goes on; MPC_ABSENT: it is at its end. */
+static mpc_status mpc_find_keys(mpc_ctx *ctx, u16 namespace, u64 hard_at, mpc_cursor *cursor, found_keys *found)
+{
+    mpc_hit hit;
+    found->n = 0;
+    found->used = 0;
+    while (found->n < KEYS_AT_ONCE && found->used < KEY_BYTES_AT_ONCE) {
+        mpc_status status = mpc_next_key(ctx, cursor, namespace, &hit, found->bytes + found->used);
+        if (status != MPC_OK)
+            return status;
+        if (hit.record.epoch < hard_at || hit.record.kind >> 4 != KIND_RECORD)
+            continue;
+        found->key[found->n].at = found->used;
+        found->key[found->n].len = hit.record.klen;
+        found->key[found->n++].type = hit.record.kind & 15;
+        found->used += hit.record.klen;
+    }
+    return MPC_OK;
+}
+
+static PyObject *mpc_key_object(const found_keys *found, u32 i)
+{
+    const char *bytes = (const char *)found->bytes + found->key[i].at;
+    if (found->key[i].type == TYPE_STR)
+        return PyUnicode_DecodeUTF8(bytes, found->key[i].len, "replace");
+    return PyBytes_FromStringAndSize(bytes, found->key[i].len);
+}
+
+static int mpc_put_keys(PyObject *dict, const found_keys *found)
+{
+    int failed = 0;
+    for (u32 i = 0; !failed && i < found->n; i++) {
+        PyObject *key = mpc_key_object(found, i);
+        failed = !key || PyDict_SetItem(dict, key, Py_None) < 0;
+        Py_XDECREF(key);
+    }
+    return failed ? -1 : 0;
+}
+
+/* A dict, since a key that is deleted and set again meanwhile may be seen in both its places. */
+static PyObject *mpc_collect_keys(Namespace *self, found_keys *found)
+{
+    mpc_ctx *ctx = &self->engine->ctx;
+    mpc_cursor cursor = {0};
+    PyObject *dict = PyDict_New();
+    u64 hard_at = mpc_load_acquire(&mpc_namespace_at(ctx, self->number)->hard_at);
+    for (mpc_status status = MPC_OK; dict && status == MPC_OK;) {
+        Py_BEGIN_ALLOW_THREADS
+        status = mpc_find_keys(ctx, self->number, hard_at, &cursor, found);
+        Py_END_ALLOW_THREADS
+        if (mpc_put_keys(dict, found) == 0 && status != MPC_OK && status != MPC_ABSENT)
+            mpc_raise_status(status);
+        if (PyErr_Occurred())
+            Py_CLEAR(dict);
+    }
+    return dict;
+}
+
+PyObject *mpc_py_namespace_keys(Namespace *self, PyObject *unused)
+{
+    (void)unused;
+    if (!mpc_may_list(self))
+        return NULL;
+    found_keys *found = PyMem_Malloc(sizeof *found);
+    PyObject *dict = found ? mpc_collect_keys(self, found) : PyErr_NoMemory();
+    PyObject *list = dict ? PyDict_Keys(dict) : NULL;
+    Py_XDECREF(dict);
+    PyMem_Free(found);
+    return list;
+}

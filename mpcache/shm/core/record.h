@@ -1,0 +1,99 @@
+/* Records: a value on its way in, what a look-up found, where the bytes of a record lie and whether they may be used. */
+#ifndef MPC_RECORD_H
+#define MPC_RECORD_H
+
+#include "hash.h"
+
+typedef struct {
+    const void *bytes;
+    u64 len;
+} mpc_piece;
+
+typedef struct {
+    const void *bytes;
+    u64 len;
+    const mpc_piece *pieces; /* NULL: the value lies in `bytes`; else in these pieces, of `len` bytes in all */
+    u64 n_pieces;
+    i64 created; /* wall clock, ns */
+    i64 expires; /* wall clock, ns; 0: never */
+    u64 epoch;
+    u64 version; /* 0: a new one */
+    u8 flags;
+} mpc_value;
+
+/* What a look-up found: a private copy of the header, and where the value was when it was seen. */
+typedef struct {
+    struct mpc_record record;
+    const u8 *value;
+    a64 *slot;
+    u64 word;
+    struct mpc_ring *ring;
+} mpc_hit;
+
+static inline u64 mpc_tag(u64 hash)
+{
+    return hash >> 44 & 0xfff;
+}
+
+/* The value starts on 16 bytes: where source and destination lie 1 to 15 bytes apart modulo 4096, memcpy is up
+ * to thirty times slower. */
+static inline u64 mpc_value_at(u32 klen)
+{
+    return (sizeof(struct mpc_record) + klen + 15) & ~15ull;
+}
+
+static inline u64 mpc_units(u32 klen, u64 vlen)
+{
+    return (mpc_value_at(klen) + vlen + 15) / 16 * MPC_ALIGN_UNITS;
+}
+
+static inline u8 *mpc_ring_base(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring)
+{
+    return (u8 *)shard + (ring == MPC_MAIN ? ctx->geometry.main_at : ctx->geometry.small_at);
+}
+
+static inline u64 mpc_ring_units(const mpc_ctx *ctx, unsigned ring)
+{
+    return ring == MPC_MAIN ? ctx->geometry.main_units : ctx->geometry.small_units;
+}
+
+/* Ask for a record that will be copied.  How long it is stands in its first line; to wait for that before asking for
+ * the others would be to wait twice. */
+static inline void mpc_prefetch_lines(const u8 *at, u32 lines)
+{
+    for (u32 line = 0; line < lines; line += 4) {
+        __builtin_prefetch(at + line * MPC_LINE);
+        __builtin_prefetch(at + (line + 1) * MPC_LINE);
+        __builtin_prefetch(at + (line + 2) * MPC_LINE);
+        __builtin_prefetch(at + (line + 3) * MPC_LINE);
+    }
+}
+
+/* The other half of a read.  The bytes of a record change only after its tail has passed it, and head falls below
+ * it only when a shard is cleared; so if neither has happened by now, all that was copied before stood still. */
+static inline bool mpc_still_valid(const mpc_hit *hit)
+{
+    atomic_thread_fence(memory_order_acquire);
+#ifdef MPC_FAULT_NO_RECHECK
+    return true;
+#endif
+    u64 position = mpc_word_position(hit->word);
+    return mpc_load(&hit->ring->tail) <= position && position < mpc_load(&hit->ring->head);
+}
+
+/* No longer to be served by anyone: expired, or of an epoch before the namespace was cleared. */
+static inline bool mpc_is_gone(mpc_ctx *ctx, const struct mpc_record *record)
+{
+    if (record->epoch < mpc_load_acquire(&mpc_namespace_at(ctx, record->namespace)->clear_at))
+        return true;
+    return record->expires != 0 && record->expires <= mpc_wall_ns();
+}
+
+/* Gone, or of an epoch before the namespace was invalidated. */
+static inline bool mpc_is_hidden(mpc_ctx *ctx, const struct mpc_record *record)
+{
+    return mpc_is_gone(ctx, record) ||
+           record->epoch < mpc_load_acquire(&mpc_namespace_at(ctx, record->namespace)->hard_at);
+}
+
+#endif
