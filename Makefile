@@ -7,6 +7,7 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 COMMA   := ,
 ENGINE  := $(wildcard mpcache/*.[ch] mpcache/shm/*.[ch] mpcache/shm/core/*.[ch])
+PLAYED_LONGER = tests/processes/test_no_drops.py tests/processes/test_kill_storm.py tests/mutexes/test_file.py tests/mutexes/test_semaphore.py
 C_CODE   = $(ENGINE) $(wildcard tests/shm/*.[ch] tests/shm/fuzz/*.[ch])
 NEAR_C  = $(shell grep -rl mark.engine tests --include='test_*.py')
 RECIPE  := setup.py setup.cfg pyproject.toml
@@ -25,7 +26,7 @@ test: build ## all checks and tests; with ARGS, which go to pytest, those tests 
 	@tools/need.sh proofs
 	@tools/need.sh browser
 	@$(MAKE) --no-print-directory lint
-	$(if $(strip $(ARGS)),,@$(MAKE) --no-print-directory test-asan ARGS='-q -m "engine and not slow" $(NEAR_C)')
+	$(if $(strip $(ARGS)),,@$(MAKE) --no-print-directory test-asan ARGS='-q -n 2 --dist loadfile -m "engine and not slow" $(NEAR_C)')
 	@$(BIN)/python -m pytest $(if $(strip $(ARGS)),$(ARGS),-n 2 --dist loadfile)
 
 build: $(VENV)/.test ## the engine, in place, warnings being errors
@@ -61,7 +62,7 @@ prove: build ## the models of the locks in all their states; death after every i
 	@MPCACHE_PROVE=full $(BIN)/python -m pytest -q -rP tests/shm/test_prove.py $(ARGS)
 
 long: build ## the tests that CI plays for seconds, for as long as they are meant to be; ARGS are names of tests
-	@MPCACHE_LONG=1 $(BIN)/python -m pytest -q -rP $(if $(strip $(ARGS)),$(ARGS),tests/processes/test_no_drops.py)
+	@MPCACHE_LONG=1 $(BIN)/python -m pytest -q -rP $(if $(strip $(ARGS)),$(ARGS),$(PLAYED_LONGER))
 
 coverage: build ## which lines of mpcache/ the tests run, in child processes too; under 97 % it fails
 	@$(BIN)/coverage erase

@@ -84,7 +84,7 @@ def _engine(stage: Stage) -> Iterator[Store]:
     from mpcache.backends.shm import ShmBackend
 
     store = ShmBackend({"name": "bench-engine", "size": "32MB"})
-    short = store.shortcut(store.serializer, store.deserializer, None, None)
+    short = store.fast_path(store.serializer, store.deserializer, None, None)
     assert short is not None
     peek, poke = short.fast_get, short.fast_set
     yield Store(get=lambda key: lambda: peek(key, None, False), set=lambda key, value: lambda: poke(key, value, None))

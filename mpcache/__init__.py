@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from mpcache import util as util  # programs write mpcache.util.sha1_mangle_key below a bare import
 from mpcache.api import NO_VALUE, BytesBackend, CacheBackend, CachedValue
+from mpcache.factory import shared
 from mpcache.lock import Lock, NeedRegenerationException
 from mpcache.proxy import ProxyBackend
 from mpcache.region import CacheRegion, make_region, register_backend
-from mpcache.sharing import shared
 
 __version__ = "0.1.0"
 

@@ -27,7 +27,7 @@ static inline void clear_foreign_error(void)
     if (!PyErr_ExceptionMatches(PyExc_Exception))
         return;
     PyObject *error = take_error();
-    PyObject *module = PyImport_ImportModule("mpcache.signal_handlers");
+    PyObject *module = PyImport_ImportModule("mpcache._support.signal_handlers");
     PyObject *answer = module ? PyObject_CallMethod(module, "raised_by_signal_handler", "O", error) : NULL;
     if (answer && PyObject_IsTrue(answer) == 1)
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);

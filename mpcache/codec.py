@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
 
-from mpcache.signal_handlers import raised_by_signal_handler
+from mpcache._support.signal_handlers import raised_by_signal_handler
 
 value_version = 2
 

@@ -12,8 +12,8 @@ from datetime import timedelta
 from numbers import Number
 from typing import Any
 
+from mpcache._support.durations import parse_duration
 from mpcache.api import Freshness
-from mpcache.durations import parse_duration
 from mpcache.exception import ValidationError
 
 Judge = Callable[[float, "int | None"], Freshness]

@@ -1,6 +1,6 @@
 """Make keys of functions and their arguments, and short keys of long ones.
 
-Depends on keys_exact and keys_text, which it loads when they are used.  The text generators make the keys of
+Depends on _keys.exact and _keys.text, which it loads when they are used.  The text generators make the keys of
 dogpile.cache, letter for letter, so that both can use one store.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mpcache.exception import ValidationError
 
 if TYPE_CHECKING:
-    from mpcache.keys_exact import ExactKeys, ExactManyKeys
+    from mpcache._keys.exact import ExactKeys, ExactManyKeys
 
 ToStr = Callable[[Any], str]
 
@@ -30,7 +30,7 @@ def exact_key_generator(
     :raises TypeError: ``ignore`` has a name that is that of no parameter.  A call raises TypeError if an argument
         cannot be part of a key.
     """
-    from mpcache.keys_exact import ExactKeys  # depends on inspect, which takes its time
+    from mpcache._keys.exact import ExactKeys  # depends on inspect, which takes its time
 
     return ExactKeys(namespace, fn, to_str, ignore)
 
@@ -39,7 +39,7 @@ def exact_multi_key_generator(
     namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str, *, ignore: Iterable[str] = ()
 ) -> ExactManyKeys:
     """Make one key for each thing, as :func:`exact_key_generator` does; keyword-only arguments are in each of them."""
-    from mpcache.keys_exact import ExactManyKeys  # depends on inspect, which takes its time
+    from mpcache._keys.exact import ExactManyKeys  # depends on inspect, which takes its time
 
     return ExactManyKeys(namespace, fn, to_str, ignore)
 
@@ -166,6 +166,6 @@ def refuse_bare(namespace: Any, name: str) -> None:
 def _text_keys(
     name: str, namespace: str | None, fn: Any, to_str: ToStr, ignore: Iterable[str], **how: bool
 ) -> Callable[..., Any]:
-    from mpcache.keys_text import text_keys  # depends on inspect, which takes its time
+    from mpcache._keys.text import text_keys  # depends on inspect, which takes its time
 
     return text_keys(name, namespace, fn, to_str, ignore, **how)

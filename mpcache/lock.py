@@ -1,20 +1,22 @@
-"""Who creates, who waits, who takes the stale value.
+"""The dogpile lock: which task creates a value, which tasks wait for it, and which are served the stale value.
 
-Leans on api and exception.  Knows no storage and no primitive: both are handed in.
+Depends on _region.holding.  Knows no storage, no mutex and no event loop: they are handed in.
+
+The protocol is written once, as a generator of steps (:func:`elect`).  It does nothing that could block: where a task
+has to wait for another one, or to run the creator, it yields a step, and a driver carries the step out and sends the
+answer back.  There are two drivers, :func:`run` for threads and ``_region.creation_async.run`` for coroutines.  What a
+step raises is thrown into the generator, at the place where the step was yielded.
 """
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from mpcache._region.holding import abandon, adapt, owned, release_quietly, run_in_background, too_late
 from mpcache.api import Freshness, Outcome
-from mpcache.exception import LockTimeout, NotHeld
-from mpcache.signal_handlers import raised_by_signal_handler
-
-log = logging.getLogger("mpcache.lock")
+from mpcache.exception import DeadlockError
 
 FRESH, STALE, ABSENT = Freshness.FRESH, Freshness.STALE, Freshness.ABSENT
 
@@ -29,77 +31,119 @@ NOT_REGENERATED = object()
 """Stands for the value that a failed look-up has not got."""
 
 
+# -- the protocol ---------------------------------------------------------------------------------------------------
+
+
+class Wait(NamedTuple):
+    """A step: wait for the mutex, or until its holder has created the value.  The answer is an :class:`.Outcome`.
+
+    :ivar left: seconds to wait at most; None: without limit.
+    """
+
+    mutex: Any
+    left: float | None
+
+
+class Create(NamedTuple):
+    """A step: call the creator.  The answer is the value."""
+
+    make: Callable[[], Any]
+
+
+Steps: TypeAlias = "Generator[Wait | Create, Any, Any]"
+"""A protocol under way.  Its return value is the value that the task is served."""
+
+
 class Work(Protocol):
-    """What is to be done for one key, if one must."""
+    """What the protocol needs to know of one key, and can have done for it.  None of it waits for another task."""
 
     def look(self) -> Seen:
-        """The value, and what it is worth."""
+        """Return the stored value, and whether it is fresh, stale or absent."""
 
     def begin(self) -> None:
-        """The mutex is held; what is stored under it from now on must not undo a later change."""
+        """Note that the mutex is held and that a creation begins: a change of the key from now on refuses the store."""
 
-    def create(self) -> Any:
-        """Make the value.  The user's code."""
+    def create(self) -> Steps:
+        """Yield the step that calls the user's creator; return its value."""
 
-    def keep(self, value: Any) -> bool:
-        """Store it; False: it was not stored."""
+    def store(self, value: Any) -> bool:
+        """Store the value; return whether it was stored."""
 
     def end(self) -> None:
-        """Whatever came of it, it is over."""
+        """Note that the creation is over, whatever came of it."""
 
-    def alone(self) -> Any:
-        """Make the value for oneself, without the mutex and without storing it."""
+    def create_unlocked(self) -> Steps:
+        """Create the value for this task alone, without the mutex; it is not stored."""
 
     @property
     def background(self) -> Callable[[Any], Any] | None:
-        """What takes the mutex and makes the value in some thread of its own; None: nobody does."""
+        """The function that is given the held mutex and creates the value elsewhere; None: there is none."""
 
 
-def elect(work: Work, mutex: Any, wait: float | None, seen: Seen | None = None) -> Any:
-    """The value of a key: found, made here, made by another who is waited for, or stale.
+def elect(work: Work, mutex: Any, wait: float | None, seen: Seen | None = None) -> Steps:
+    """Return the steps to the value of a key: found, created here, created by another task, or stale.
 
     ::
 
-        fresh     it is returned
-        stale     whoever gets the mutex at once makes a new one; the others take the stale one
-        absent    whoever gets the mutex makes one; the rest wait for the value, not for the mutex
+        fresh     return it
+        stale     a task that gets the mutex at once creates the next value; the others return the stale one
+        absent    the first task that gets the mutex creates the value; the others wait for the value, not for the mutex
 
-    One look for whoever finds a value, one more for whoever gets the mutex: another may have been quicker.
+    A task that finds a value looks once.  A task that gets the mutex looks again: another may have been quicker.
 
-    :param mutex: see :func:`adapt`.
-    :param wait: seconds to wait for another's value at most; None is no limit.
-    :param seen: the first look, if it was already taken.
+    :param mutex: see ``mpcache._region.holding.adapt``.
+    :param wait: seconds to wait for another task's value at most; None: without limit.
+    :param seen: the first look, if the caller has taken it.
     :raises LockTimeout: no value came in time.
     """
-    try:
-        return _elect(work, mutex, wait, seen or work.look())
-    except BaseException:
-        abandon(mutex)
-        raise
-
-
-def _elect(work: Work, mutex: Any, wait: float | None, seen: Seen) -> Any:
-    value, freshness = seen
+    value, freshness = seen or work.look()
     deadline = None if wait is None or freshness is FRESH else time.monotonic() + wait
     while freshness is not FRESH:
         if freshness is STALE:
             if not mutex.acquire(False):
                 return value
-            return _make(work, mutex)
+            return (yield from create_and_store(work, mutex))
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        outcome = mutex.contend(left)
+        outcome = yield Wait(mutex, left)
         if outcome is Outcome.ACQUIRED:
-            return _make(work, mutex)
+            return (yield from create_and_store(work, mutex))
         value, freshness = work.look()
         if outcome is Outcome.TIMEOUT or (left == 0 and outcome is Outcome.RELEASED):
-            return _what_there_is(value, freshness, mutex, wait)
+            return _last_resort(value, freshness, mutex, wait)
         if outcome is Outcome.UNSTORED and freshness is ABSENT:
-            return _make(work, mutex) if mutex.acquire(False) else work.alone()
+            return (yield from _create_without_a_queue(work, mutex))
     return value
 
 
-def _make(work: Work, mutex: Any) -> Any:
-    """Hold the mutex, look again, make the value, store it, let go."""
+def renew(work: Work, mutex: Any, wait: float | None) -> Steps:
+    """Return the steps that create a value whatever is stored, once the mutex is held: a refresh.
+
+    A creation that is under way is waited for, since its value may be the older one.  Where this task itself holds the
+    mutex, the refresh is a part of its creation: the mutex is neither taken nor released.
+
+    :raises LockTimeout: the mutex was not released in time.
+    :raises DeadlockError: its holder waits in turn for what this task holds.
+    """
+    deadline = None if wait is None else time.monotonic() + wait
+    while True:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            outcome = yield Wait(mutex, left)
+        except DeadlockError as error:
+            if is_of_several(error):
+                raise
+            return (yield from create_and_store(work, _HeldAlready()))
+        if outcome is Outcome.ACQUIRED:
+            return (yield from create_and_store(work, mutex))
+        if outcome is Outcome.TIMEOUT or left == 0:
+            raise too_late(mutex, wait)
+
+
+def create_and_store(work: Work, mutex: Any) -> Steps:
+    """Return the steps of a task that holds the mutex: look again, create the value, store it, release the mutex.
+
+    A background job that has taken over a held mutex begins here.
+    """
     mine, stored = True, True
     try:
         work.begin()
@@ -107,164 +151,82 @@ def _make(work: Work, mutex: Any) -> Any:
         if freshness is FRESH:
             return value
         if freshness is STALE and work.background is not None:
-            mine = False  # also if it fails: from here on the other side sees to the release
+            mine = False  # also if this call fails: from here on the other side releases the mutex
             work.background(mutex)
             return value
-        value = work.create()  # raises: those who wait contend anew, one of them creates
-        stored = False  # raises: they go on at once, since queueing would get them nothing
-        stored = owned(mutex) and work.keep(value)
+        value = yield from work.create()  # if it raises, the tasks that wait contend again, and one of them creates
+        stored = False  # if storing raises, they go on at once: a queue would get them nothing
+        stored = owned(mutex) and work.store(value)
         return value
     finally:
         if mine:
             try:
                 work.end()
             finally:
-                let_go(mutex, stored)
+                release_quietly(mutex, stored)
 
 
-def let_go(mutex: Any, stored: bool = True) -> None:
-    """Release; that the hold was lost meanwhile is no reason to withhold the value from the caller.
-
-    Nor is a server that does not answer any more: a lease that cannot be given back lapses.
-    """
-    try:
-        mutex.release(stored)
-    except NotHeld as lost:
-        log.warning("The mutex was lost before its release; the value may have been created twice: %s", lost)
-    except Exception as error:
-        if not _may_lapse(mutex) or raised_by_signal_handler(error):
-            raise
-        log.warning("%r could not be released, and lapses by itself: %s", mutex, error)
+def _create_without_a_queue(work: Work, mutex: Any) -> Steps:
+    """Create after a creation that stored nothing: the next one may store nothing either, so no task queues for it."""
+    if mutex.acquire(False):
+        return (yield from create_and_store(work, mutex))
+    return (yield from work.create_unlocked())
 
 
-def abandon(mutex: Any) -> None:
-    """Release what an exception has left held, which may arrive between any two steps: a signal's, a time limit's.
-
-    What was released already, or handed over to a background runner, is left alone; so is a mutex of another make,
-    which cannot be asked whether it is held here.
-    """
-    give_back = getattr(mutex, "abandon", None)
-    if give_back is not None:
-        give_back()
-
-
-def owned(mutex: Any) -> bool:
-    """Whether what was created may be stored: not if the mutex was lost meanwhile, and another may create, too."""
-    if not _may_lapse(mutex):
-        return True
-    try:
-        mine = bool(mutex.owned())
-    except Exception as error:
-        if raised_by_signal_handler(error):
-            raise
-        log.warning("%r may be lost, since it cannot be asked: %s; the value is returned and not stored", mutex, error)
-        return False
-    if not mine:
-        log.warning("%r was lost while its value was created; the value is returned and not stored", mutex)
-    return mine
-
-
-def _may_lapse(mutex: Any) -> bool:
-    guarantees = getattr(mutex, "guarantees", None)
-    return guarantees is not None and bool(guarantees.leased)
-
-
-def _what_there_is(value: Any, freshness: Freshness, mutex: Any, wait: float | None) -> Any:
+def _last_resort(value: Any, freshness: Freshness, mutex: Any, wait: float | None) -> Any:
     if freshness is ABSENT:
         raise too_late(mutex, wait)
     return value
 
 
-def too_late(mutex: Any, wait: float | None) -> LockTimeout:
-    """The holder of a mutex did not let go in time, and there is nothing else to serve."""
-    key = getattr(mutex, "key", None)
-    limit = "in its own time limit" if wait is None else f"within {wait:g} s (creation_wait)"
-    return LockTimeout(
-        f"{mutex!r} was not released {limit}, and no older value may be served;"
-        " if creators may take longer, configure a larger creation_wait",
-        key=key,
-        waited=wait,
-    )
+def run(steps: Steps, mutex: Any) -> Any:
+    """Carry out the steps in this thread, and return the value: the driver for threads and greenlets.
+
+    :param mutex: that of the steps.  If an exception arrives between any two instructions (from a signal handler, or a
+     time limit), the steps are closed, and what is still held is given back.
+    """
+    try:
+        return _carry_out(steps)
+    except BaseException:
+        try:
+            steps.close()
+        finally:
+            abandon(mutex)
+        raise
 
 
-def adapt(mutex: Any) -> Any:
-    """A mutex with ``acquire``, ``contend`` and ``release(stored)``, from one with the dogpile verbs."""
-    return mutex if hasattr(mutex, "contend") else _Adapted(mutex)
+def _carry_out(steps: Steps) -> Any:
+    resume: Callable[[Any], Wait | Create] = steps.send
+    answer: Any = None
+    while True:
+        try:
+            step = resume(answer)
+        except StopIteration as end:
+            return end.value
+        except RuntimeError as error:
+            if not isinstance(answer, StopIteration) or error.__cause__ is not answer:
+                raise
+            break  # a creator has raised StopIteration, which a generator cannot raise (PEP 479)
+        try:
+            resume, answer = steps.send, step.make() if isinstance(step, Create) else step.mutex.contend(step.left)
+        except BaseException as error:
+            resume, answer = steps.throw, error
+    raise answer
 
 
-class _Adapted:
-    """One that was written for dogpile.cache: who waits for it queues for the mutex."""
+def is_of_several(error: DeadlockError) -> bool:
+    """Return whether it is a circle of tasks, rather than a task that asks for what it holds itself."""
+    return hasattr(error, "cycle")
 
-    def __init__(self, mutex: Any) -> None:
-        self.mutex = mutex
 
-    def acquire(self, wait: bool = True) -> bool:
-        return bool(self.mutex.acquire(wait))
-
-    def contend(self, timeout: float | None) -> Outcome:
-        # Some return nothing from an acquire that waits; False alone means that its own limit has passed.
-        acquire = self.mutex.acquire
-        got = acquire(True, timeout=timeout) if timeout is not None and _takes_timeout(acquire) else acquire(True)
-        return Outcome.TIMEOUT if got is False else Outcome.ACQUIRED
+class _HeldAlready:
+    """Stands for the mutex of a task that holds it: there is nothing to release."""
 
     def release(self, stored: bool = True) -> None:
-        self.mutex.release()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.mutex, name)
-
-    def __repr__(self) -> str:
-        return repr(self.mutex)
+        """Do nothing."""
 
 
-def _takes_timeout(acquire: Callable[..., Any]) -> bool:
-    import inspect  # a tenth of what importing mpcache takes, and most never come here
-
-    try:
-        return "timeout" in inspect.signature(acquire).parameters
-    except (TypeError, ValueError):  # it is written in C and does not say
-        return False
-
-
-class HandedOver:
-    """A held mutex as a background runner gets it: any thread may release it, which ends the work."""
-
-    def __init__(self, mutex: Any, end: Callable[[], bool]) -> None:
-        self._mutex, self._end = mutex, end
-        self.released = False
-        if hasattr(mutex, "hand_over"):
-            mutex.hand_over()
-
-    def acquire(self, wait: bool = True) -> bool:
-        """As the mutex itself."""
-        return bool(self._mutex.acquire(wait))
-
-    def release(self) -> None:
-        """Once: a second time raises what the mutex raises."""
-        if self.released:
-            return self._mutex.release()  # type: ignore[no-any-return]
-        self.released = True
-        stored = False
-        try:
-            try:
-                stored = self._end()
-            finally:
-                let_go(self._mutex, stored)
-        except BaseException:
-            self.abandon()
-            raise
-
-    def abandon(self) -> None:
-        """Release it, if it is held still; to be called by its holder only."""
-        give_back = getattr(self._mutex, "abandon", None)
-        if give_back is not None:
-            give_back(handed_over=True)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._mutex, name)
-
-    def __repr__(self) -> str:
-        return repr(self._mutex)
+# -- by itself ------------------------------------------------------------------------------------------------------
 
 
 class Lock:
@@ -298,7 +260,8 @@ class Lock:
         self.async_creator = async_creator
 
     def __enter__(self) -> Any:
-        return elect(_LockWork(self), adapt(self.mutex), None)
+        mutex = adapt(self.mutex)
+        return run(elect(_LockWork(self), mutex, None), mutex)
 
     def __exit__(self, *exc_info: object) -> None:
         pass
@@ -324,13 +287,13 @@ class _LockWork:
         lifetime = self._lock.expiretime
         return value, STALE if lifetime is not None and time.time() - created > lifetime else FRESH
 
-    def create(self) -> Any:
-        value, _ = self._lock.creator()
+    def create(self) -> Steps:
+        value, _ = yield Create(self._lock.creator)
         return value
 
-    alone = create
+    create_unlocked = create
 
-    def keep(self, value: Any) -> bool:
+    def store(self, value: Any) -> bool:
         return True
 
     def begin(self) -> None:
@@ -340,17 +303,3 @@ class _LockWork:
 
     def _in_background(self, mutex: Any) -> None:
         run_in_background(self._lock.async_creator, mutex, lambda: True)  # type: ignore[arg-type]
-
-
-def run_in_background(runner: Callable[[Any], Any], mutex: Any, end: Callable[[], bool]) -> None:
-    """Hand a held mutex to a runner, which must release it; if it fails before that, it is released here.
-
-    :param end: is called at the release, and says whether a value was stored.
-    """
-    handed = HandedOver(mutex, end)
-    try:
-        runner(handed)
-    except BaseException:
-        if not handed.released:
-            handed.release()
-        raise

@@ -1,6 +1,6 @@
-"""The region: what a user holds in hand.  It stands on a store and a mutex.
+"""The region: the cache that a program holds.  It has one binding at a time, and passes its calls on.
 
-Leans on its foundation, and on the rooms that decide: lock, invalidation, keys, storage.
+Depends on the private parts of a region, in _region.
 """
 
 from __future__ import annotations
@@ -11,37 +11,23 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
 from mpcache import keys as key_makers
-from mpcache.api import (
-    NO_VALUE,
-    CachedValue,
-    Deserializer,
-    Freshness,
-    KeyManglerType,
-    KeyType,
-    NoValueType,
-    Serializer,
-    ValuePayload,
-)
+from mpcache._region import reference_path
+from mpcache._region.binding import FRESH, Expiration
+from mpcache._region.config import configuration, key_generators
+from mpcache._region.configurable import Configurable
+from mpcache._region.creation import Creation
+from mpcache._region.creation_multi import ManyCreation
+from mpcache._region.holding import adapt
+from mpcache.api import NO_VALUE, CachedValue, Deserializer, KeyManglerType, KeyType, Serializer, ValuePayload
+from mpcache.api import NoValueType as NoValueType  # dogpile.cache has it here
 from mpcache.backends import register_backend
 from mpcache.codec import value_version
-from mpcache.config import key_generators
-from mpcache.creation import Creation, created_now, no_expiration_time
-from mpcache.exception import ValidationError, ValueTooLarge
-from mpcache.foundation import Expiration, Foundation
-from mpcache.invalidation import (
-    DefaultInvalidationStrategy,
-    RegionInvalidationStrategy,
-    end_of,
-    freshness,
-    seconds,
-)
-from mpcache.lock import Seen, adapt, elect
-from mpcache.multi import ManyCreation
-from mpcache.storage import Found, packed
+from mpcache.invalidation import DefaultInvalidationStrategy, RegionInvalidationStrategy
+from mpcache.lock import elect, run
 
 if TYPE_CHECKING:
-    from mpcache.decorators import Decorator
-    from mpcache.decorators_multi import CachedManyFunction
+    from mpcache._region.decorators import Decorator
+    from mpcache._region.decorators_multi import CachedManyFunction
 
 __all__ = [
     "AsyncCreator",
@@ -70,17 +56,13 @@ FunctionKeyGenerator: TypeAlias = Callable[..., Callable[..., KeyType]]
 FunctionMultiKeyGenerator: TypeAlias = Callable[..., Callable[..., Sequence[KeyType]]]
 AsyncCreator: TypeAlias = "Callable[[CacheRegion, KeyType, Callable[[], ValuePayload], Any], Any]"
 
-FRESH, STALE, ABSENT = Freshness.FRESH, Freshness.STALE, Freshness.ABSENT
-
-_PLAIN_TIMES = (int, float, type(None))
-
 
 def make_region(*arg: Any, **kw: Any) -> CacheRegion:
-    """A new region; the arguments are those of :class:`CacheRegion`."""
+    """Return a new region; the arguments are those of :class:`CacheRegion`."""
     return CacheRegion(*arg, **kw)
 
 
-class CacheRegion(Foundation):
+class CacheRegion(Configurable):
     """A cache with one configuration.  Made at import time, configured when the program knows how.
 
     Times are seconds, timedeltas or texts such as ``"5m"``; -1 is for ever, 0 is always stale.
@@ -110,11 +92,11 @@ class CacheRegion(Foundation):
         self.name = name
         self.function_key_generator = key_makers.generator(function_key_generator)
         self.function_multi_key_generator = key_makers.generator(function_multi_key_generator, many=True)
-        super().__init__(key_mangler, serializer, deserializer)
         self.async_creation_runner = async_creation_runner
+        super().__init__(key_mangler, serializer, deserializer)
 
     def configure_from_config(self: _R, config_dict: Mapping[str, Any], prefix: str) -> _R:
-        """Configure from those items whose names begin with a prefix, as :mod:`mpcache.config` tells.
+        """Configure from those items whose names begin with a prefix, as docs/configuration says.
 
         Functions that were decorated before have the key generators that the configuration names.
 
@@ -122,70 +104,38 @@ class CacheRegion(Foundation):
         """
         named = key_generators(config_dict, prefix)
         chosen = {name: key_makers.generator(given, "multi" in name) for name, given in named.items()}
-        super().configure_from_config(config_dict, prefix)
+        self.configure(**configuration(config_dict, prefix))
         if chosen:
-            from mpcache.decorated import make_keys_again  # depends on inspect, which takes its time
+            from mpcache._region.decorated import make_keys_again  # depends on inspect, which takes its time
 
             self.__dict__.update(chosen)
             make_keys_again(self)
         return self
 
-    # -- one value -----------------------------------------------------------------------------------
+    def _decorated_calls_may_be_fast(self) -> bool:
+        return type(self).get_or_create is CacheRegion.get_or_create  # else they must call that of the subclass
+
+    # -- values --------------------------------------------------------------------------------------
 
     def get(self, key: KeyType, expiration_time: Expiration = None, ignore_expiration: bool = False) -> Any:
-        """The value of a key, or NO_VALUE: if there is none, or it is stale or invalidated.
+        """Return the value of a key, or NO_VALUE: if there is none, or it is stale or invalidated.
 
         :param expiration_time: instead of the region's.
         :param ignore_expiration: return it, however old and invalidated it is.
         """
-        peek = self._peek
-        if peek is not None:
-            value = peek(key, expiration_time, ignore_expiration)
-            if value is not NotImplemented:
-                return value
-        mangled = self.key_mangler(key) if self.key_mangler else key
-        if ignore_expiration or getattr(self._invalidator, "quiet", False):
-            return self._storage.value(mangled, None if ignore_expiration else self._lifetime(expiration_time))
-        lifetime = self._lifetime(expiration_time)
-        found = self._storage.read(mangled)
-        if not found:
-            return NO_VALUE
-        value, created, epoch, _ = found
-        return value if freshness(created, epoch, lifetime, self._judge) is FRESH else NO_VALUE
+        return self.access.get(key, expiration_time, ignore_expiration)
 
     def get_multi(
         self, keys: Iterable[KeyType], expiration_time: Expiration = None, ignore_expiration: bool = False
     ) -> list[Any]:
-        """As :meth:`get`, for many keys in one look: a list in their order, with NO_VALUE where there is none."""
-        keys = keys if isinstance(keys, list) else list(keys)
-        peek = self._peek_multi
-        if peek is not None:
-            values: list[Any] = peek(keys, expiration_time, ignore_expiration)
-            if values is not NotImplemented:
-                return values
-        mangled = [self.key_mangler(key) for key in keys] if self.key_mangler else keys
-        if not mangled:
-            return []
-        lifetime, judge = self._lifetime(expiration_time), self._judge
-        if ignore_expiration or getattr(self._invalidator, "quiet", False):
-            return self._storage.values_multi(mangled, None if ignore_expiration else lifetime)
-        return [
-            found[0] if found and freshness(found[1], found[2], lifetime, judge) is FRESH else NO_VALUE
-            for found in self._storage.read_multi(mangled)
-        ]
+        """Do :meth:`get` for many keys in one look; return a list in their order, with NO_VALUE where there is none."""
+        return self.access.get_multi(keys if isinstance(keys, list) else list(keys), expiration_time, ignore_expiration)
 
     def get_value_metadata(
         self, key: KeyType, expiration_time: Expiration = None, ignore_expiration: bool = False
     ) -> CachedValue | None:
-        """As :meth:`get`, with what is known of the value; None for NO_VALUE."""
-        lifetime = None if ignore_expiration else self._lifetime(expiration_time)
-        cached = self._storage.cached(self._mangled(key))
-        if not cached:
-            return None
-        created, epoch = cached.metadata["ct"], cached.metadata.get("e")
-        if ignore_expiration or freshness(created, epoch, lifetime, self._judge) is FRESH:
-            return cached
-        return None
+        """Do :meth:`get`; return what is known of the value, too.  None for NO_VALUE."""
+        return reference_path.get_value_metadata(self.binding, key, expiration_time, ignore_expiration)
 
     def set(self, key: KeyType, value: Any, ttl: Expiration = None) -> None:
         """Store a value.  NO_VALUE is none: to set it is to delete.
@@ -194,59 +144,40 @@ class CacheRegion(Foundation):
             expiration times go on to say from when it is stale.  None and -1: no such limit.
         :raises CantSerializeException, ValueTooLarge: it cannot be stored.
         """
-        poke = self._poke
-        if poke is not None and poke(key, value, ttl) is True:
-            return
-        if value is NO_VALUE:
-            self.delete(key)
-        else:
-            expires = None if ttl is None else end_of(ttl)
-            mangled = self._mangled(key)
-            ready = packed(self._storage, key, value, created_now(self, (mangled,)), expires)
-            self._storage.write(mangled, ready)
+        self.access.set(key, value, ttl)
 
     def set_multi(self, mapping: Mapping[KeyType, Any], ttl: Expiration = None) -> None:
-        """As :meth:`set`, for many keys in one write.
+        """Do :meth:`set` for many keys in one write.
 
         :raises CantSerializeException: one of them cannot be stored, therefore none was.
         :raises ValueTooLarge: one of them was too large; all that are not were stored.
         """
-        if self._poke_multi is not None and self._poke_multi(mapping, ttl) is True:
-            return
-        expires, storage = end_of(ttl), self._storage
-        mangled = {key: self._mangled(key) for key in mapping}
-        created = created_now(self, mangled.values())
-        ready = {
-            mangled[key]: packed(storage, key, value, created, expires)
-            for key, value in mapping.items()
-            if value is not NO_VALUE
-        }
-        none = [mangled[key] for key, value in mapping.items() if value is NO_VALUE]
-        if none:
-            self.backend.delete_multi(none)
-        refused = storage.write_multi(ready) if ready else {}
-        for key in mapping:
-            if mangled[key] in refused:
-                raise ValueTooLarge(f"key {key!r}: {refused[mangled[key]]}", key=key)
+        self.access.set_multi(mapping, ttl)
 
     def delete(self, key: KeyType) -> None:
-        """Forget a value, also one that is not there."""
-        self.backend.delete(self._mangled(key))
+        """Delete a value, also one that is not there."""
+        reference_path.delete(self.binding, key)
 
     def delete_multi(self, keys: Iterable[KeyType]) -> None:
-        """As :meth:`delete`, for many keys."""
-        self.backend.delete_multi([self._mangled(key) for key in keys])
+        """Do :meth:`delete` for many keys."""
+        reference_path.delete_multi(self.binding, keys)
 
     def invalidate(self, hard: bool = True) -> None:
-        """Whatever was stored until now counts as absent; with ``hard=False`` as stale.
+        """Let whatever was stored until now count as absent; with ``hard=False`` as stale.
 
         On a store that is shared and counts epochs, such as shm, this reaches every process at once.
         """
         self._invalidator.invalidate(hard)
 
     def key_is_locked(self, key: KeyType) -> bool:
-        """Whether somebody is creating the value of this key."""
-        return bool(self._mutex(self._mangled(key)).locked())
+        """Return whether a task is creating the value of this key."""
+        return bool(self._mutex(self.binding.mangled(key)).locked())
+
+    def _mutex(self, key: KeyType) -> Any:
+        """Return a new mutex for a key that is mangled already; programs for dogpile.cache call it."""
+        return self.binding.mutex(key)
+
+    # -- creation ------------------------------------------------------------------------------------
 
     def get_or_create(
         self,
@@ -256,32 +187,34 @@ class CacheRegion(Foundation):
         should_cache_fn: Callable[[Any], bool] | None = None,
         creator_args: tuple[Sequence[Any], Mapping[str, Any]] | None = None,
     ) -> Any:
-        """The value of a key; if there is none, exactly one of all who ask creates it, and the others wait.
+        """Return the value of a key; if there is none, exactly one of all tasks that ask creates it, the others wait.
 
-        A stale value is returned at once while another creates.  If the creator raises, nothing is stored and
+        A stale value is returned at once while another task creates.  If the creator raises, nothing is stored and
         the error is its caller's; so it is with a value that cannot be serialized.  A value over the store's
         largest, and NO_VALUE, are returned and not stored.
 
         :param expiration_time: instead of the region's.
         :param should_cache_fn: ``value -> bool``: whether to store it.
         :param creator_args: positional and keyword arguments for the creator.
-        :raises LockTimeout: another creates, and did not come to an end within ``creation_wait``.
+        :raises LockTimeout: another task creates, and did not come to an end within ``creation_wait``.
         :raises DeadlockError: the creator asks for its own key.
         """
-        peek = self._peek
-        if peek is not None:
-            value = peek(key, expiration_time, False)
+        access = self.access
+        if access.try_get is not None:
+            value = access.try_get(key, expiration_time, False)
             if value is not NotImplemented and value is not NO_VALUE:
                 return value
-        mangled = self.key_mangler(key) if self.key_mangler else key
-        lifetime = self._lifetime(expiration_time)
-        seen = self._look(mangled, key, lifetime)
+        binding = access.binding
+        mangled, lifetime = binding.mangled(key), binding.lifetime(expiration_time)
+        seen = binding.look(mangled, key, lifetime)
         if seen[1] is FRESH:
             return seen[0]
         args, kw = creator_args or ((), {})
         make = functools.partial(creator, *args, **kw) if creator_args else creator
-        work = Creation(self, key, mangled, lifetime, creator, make, should_cache_fn)
-        return elect(work, adapt(self._mutex(mangled)), self.creation_wait, seen)
+        runner = self.async_creation_runner and functools.partial(self.async_creation_runner, self, key)
+        work = Creation(binding, key, mangled, lifetime, creator, make, should_cache_fn, runner)
+        mutex = adapt(binding.mutex(mangled))
+        return run(elect(work, mutex, binding.creation_wait, seen), mutex)
 
     def get_or_create_multi(
         self,
@@ -290,11 +223,11 @@ class CacheRegion(Foundation):
         expiration_time: Expiration = None,
         should_cache_fn: Callable[[Any], bool] | None = None,
     ) -> list[Any]:
-        """As :meth:`get_or_create`, for many keys: a list of their values, in their order.
+        """Do :meth:`get_or_create` for many keys; return a list of their values, in their order.
 
         What is missing, and not being created by others, is created in one call (one for every 256 keys).  Then
         the call waits for what others create, holding nothing, so that no two calls can wait for each other.
-        Whatever :attr:`async_creation_runner` is, it has no part in this.
+        :attr:`async_creation_runner` has no part in this.
 
         :param creator: gets the missing keys, sorted, as its arguments, and returns their values in that order.
             Where it returns fewer, the stale value is taken for the rest, or NO_VALUE.
@@ -302,9 +235,8 @@ class CacheRegion(Foundation):
         :raises LockTimeout: others create, and all the waiting for them came to more than ``creation_wait``.
         :raises TypeError: the keys cannot be sorted.
         """
-        wanted = list(keys)
-        work = ManyCreation(self, wanted, self._lifetime(expiration_time), creator, should_cache_fn)
-        values = work.run()
+        wanted, binding = list(keys), self.binding
+        values = ManyCreation(binding, wanted, binding.lifetime(expiration_time), creator, should_cache_fn).run()
         return [values[key] for key in wanted]
 
     async def aget_or_create(
@@ -315,17 +247,15 @@ class CacheRegion(Foundation):
         should_cache_fn: Callable[[Any], bool] | None = None,
         creator_args: tuple[Sequence[Any], Mapping[str, Any]] | None = None,
     ) -> Any:
-        """As :meth:`get_or_create`, with a creator that is awaited: waiting for another's value blocks no loop.
+        """Do :meth:`get_or_create`, with a creator that is awaited: waiting for another's value blocks no loop.
 
-        Whatever :attr:`async_creation_runner` is, it has no part in this.
+        :attr:`async_creation_runner` has no part in this.
 
         :param creator: an ``async def``, or whatever else returns an awaitable.
         """
-        from mpcache.aio import get_or_create  # leans on asyncio
+        from mpcache._region.creation_async import get_or_create  # depends on asyncio
 
-        return await get_or_create(self, key, creator, expiration_time, should_cache_fn, creator_args)
-
-    _genuine = get_or_create
+        return await get_or_create(self.binding, key, creator, expiration_time, should_cache_fn, creator_args)
 
     # -- decorators ----------------------------------------------------------------------------------
 
@@ -353,8 +283,8 @@ class CacheRegion(Foundation):
         :param ignore: names of parameters that are left out of the key.
         :raises TypeError: the parentheses are missing, or ``ignore`` has a name that is that of no parameter.
         """
-        from mpcache.decorated import Options
-        from mpcache.decorators import decorator  # leans on inspect, which takes its time
+        from mpcache._region.decorated import Options
+        from mpcache._region.decorators import decorator  # depends on inspect, which takes its time
 
         key_makers.refuse_bare(namespace, "cache_on_arguments")
         generator = function_key_generator and key_makers.generator(function_key_generator)
@@ -412,49 +342,10 @@ class CacheRegion(Foundation):
         :param ignore: names of parameters that are left out of the keys, and that are no things.
         :raises TypeError: the parentheses are missing, or ``ignore`` has a name that is that of no parameter.
         """
-        from mpcache.decorated import Options  # leans on inspect, which takes its time
-        from mpcache.decorators_multi import decorator
+        from mpcache._region.decorated import Options  # depends on inspect, which takes its time
+        from mpcache._region.decorators_multi import decorator
 
         key_makers.refuse_bare(namespace, "cache_multi_on_arguments")
         generator = function_multi_key_generator and key_makers.generator(function_multi_key_generator, many=True)
         options = Options(namespace, expiration_time, should_cache_fn, to_str, key, ignore)
         return decorator(self, options, generator, asdict)
-
-    # -- the inner parts -----------------------------------------------------------------------------
-
-    def _mangled(self, key: KeyType) -> KeyType:
-        return self.key_mangler(key) if self.key_mangler else key
-
-    def _lifetime(self, given: Expiration) -> float | None:
-        """Seconds that a value is fresh; None: for ever."""
-        chosen: Any = self.expiration_time if given is None else given
-        if type(chosen) not in _PLAIN_TIMES:
-            chosen = _checked(chosen)
-        return None if chosen == -1 else chosen
-
-    def _look(self, mangled: KeyType, key: KeyType, lifetime: float | None) -> Seen:
-        """A look with a view to create: the value, and what it is worth."""
-        return self._worth(key, self._storage.read(mangled), lifetime)
-
-    def _worth(self, key: KeyType, found: Found | NoValueType, lifetime: float | None) -> Seen:
-        if not found:
-            log.debug("No value present for key: %r", key)
-            return NO_VALUE, ABSENT
-        value, created, epoch, version = found
-        if version != value_version:
-            log.debug("Dogpile version update for key: %r", key)
-            return NO_VALUE, ABSENT
-        worth = freshness(created, epoch, lifetime, self._judge)
-        if worth is ABSENT:
-            log.debug("Hard invalidation detected for key: %r", key)
-        elif worth is STALE and lifetime is None:
-            raise no_expiration_time()
-        return value, worth
-
-
-def _checked(given: Any) -> float | None:
-    try:
-        return seconds(given)
-    except ValidationError as error:
-        remedy = "the second argument of get() is expiration_time, and the result without a value is NO_VALUE"
-        raise ValidationError(f"{error}  Of a default: {remedy}.") from None

@@ -113,14 +113,14 @@ def below(row: str, table: Table) -> set[str]:
 
 
 def upward(package: Path, table: Table) -> list[str]:
-    """The imports that do not go down, each as a sentence; those for a type checker alone are free.
+    """The imports that do not go down, each as a sentence; those for a type checker alone count, too.
 
     :raises LookupError: a module stands in no room.
     """
     wrong = []
     inside = package.name + "."
     for name, found in imports(package):
-        if found.typing or not (found.target + ".").startswith(inside):
+        if not (found.target + ".").startswith(inside):
             continue
         (row, here), (under, there) = (room(full[len(inside) :], table) for full in (name, found.target))
         if here != there and under not in below(row, table):
@@ -129,10 +129,10 @@ def upward(package: Path, table: Table) -> list[str]:
 
 
 def cycle(package: Path) -> list[str]:
-    """A cycle of imports that run, late ones included; [] when there is none."""
+    """A cycle of imports, late ones and those for a type checker included; [] when there is none."""
     edges: dict[str, set[str]] = {name: set() for name in modules(package)}
     for name, found in imports(package):
-        if found.target in edges and not found.typing:
+        if found.target in edges:
             edges[name].add(found.target)
     done: set[str] = set()
 
@@ -222,3 +222,46 @@ def too_long(sizes: Sizes, limit: int, may_be_longer: dict[str, tuple[int, str]]
         for most in [may_be_longer.get(what, (limit, ""))[0]]
         if lines > most
     ]
+
+
+def foreign_privates(package: Path) -> list[str]:
+    """The private attributes (``x._name``) of a package that are read in a module which does not define the name.
+
+    What a class inherits (``self._name``) does not count, nor do the names that Python documents.
+    """
+    wrong = []
+    for name, path in modules(package).items():
+        tree = ast.parse(path.read_text())
+        own = _defined(tree)
+        wrong += [
+            f"{name}:{node.lineno} reads {ast.unparse(node)}, which it does not define"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and _is_private(node.attr) and node.attr not in own
+            if ast.unparse(node.value) not in ("self", "cls", "super()")
+        ]
+    return wrong
+
+
+OF_PYTHON = {"_exit", "_getframe", "_replace", "_asdict", "_fields", "_get_running_loop"}
+"""Names with an underscore that Python documents."""
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name not in OF_PYTHON
+
+
+def _defined(tree: ast.Module) -> set[str]:
+    """All names that a module gives to anything: functions, attributes that are assigned, slots, fields, imports."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            names.add(node.attr)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.alias):
+            names.add((node.asname or node.name).rpartition(".")[2])
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):  # __slots__
+            names.add(node.value)
+    return names

@@ -16,7 +16,7 @@ import zoneinfo
 from collections import namedtuple
 from typing import Any, ClassVar, NamedTuple
 
-from mpcache.keys_encoding import part
+from mpcache._keys.encoding import part
 
 __all__ = ["decimal", "fractions", "pathlib", "uuid"]  # the expressions use them
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import mpcache
+from mpcache._region.fast_path import Access
 from mpcache.api import NO_VALUE
 from mpcache.exception import CantSerializeException, DeadlockError, DogpileCacheException, LockTimeout
 from mpcache.mutexes.thread import ThreadMutex
@@ -293,7 +294,7 @@ class TestGetOrCreate:
             with ThreadMutex("k"):
                 return await cache.aget_or_create("k", never)
 
-        cache._make_mutex = Late
+        cache.access = Access(cache.binding._replace(make_mutex=Late), None)
         assert run(main()) == "late"
 
     def test_a_cancelled_creator_lets_go(self, store: Store) -> None:
@@ -468,6 +469,6 @@ def test_nobody_loads_asyncio_who_does_not_await() -> None:
         "cache = mpcache.make_region().configure('mpcache.memory')\n"
         "cache.cache_on_arguments()(len)([])\n"
         "cache.get_or_create_multi('ab', lambda *keys: keys)\n"
-        "assert 'asyncio' not in sys.modules and 'mpcache.aio' not in sys.modules\n"
+        "assert 'asyncio' not in sys.modules and 'mpcache._region.creation_async' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcache import bounded
-from mpcache.bounded import BoundedDict
+from mpcache._support import s3fifo as bounded
+from mpcache._support.s3fifo import BoundedDict
 from mpcache.exception import ValidationError, ValueTooLarge
 
 KEYS = st.integers(0, 12)

@@ -10,9 +10,9 @@ import pytest
 
 import mpcache
 from mpcache import exception
+from mpcache._region.config import configuration
 from mpcache.backends.memory import MemoryBackend, MemoryPickleBackend
 from mpcache.backends.null import NullBackend
-from mpcache.config import configuration
 from mpcache.mutexes.null import NullMutex
 from mpcache.mutexes.thread import ThreadMutex
 

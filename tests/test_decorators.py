@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import mpcache
+from mpcache._region.decorators import CachedFunction
 from mpcache.api import NO_VALUE
-from mpcache.decorators import CachedFunction
 from mpcache.util import kwarg_function_key_generator
 from tests.conftest import PATIENCE, Clock, Gate, Store
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import mpcache
+from mpcache._region.decorators_multi import CachedManyFunction
 from mpcache.api import NO_VALUE
-from mpcache.decorators_multi import CachedManyFunction
 from mpcache.keys import qualname_function_multi_key_generator
 from tests.conftest import Clock, Store
 

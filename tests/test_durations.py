@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcache.durations import parse_duration
+from mpcache._support.durations import parse_duration
 
 
 @pytest.mark.parametrize(

@@ -21,35 +21,24 @@ HOUSES = ("tests", "stress", "bench")
 # Each room and the rooms just below it: it may lean on those and on all that is below them.
 DOWN: keeper.Table = {
     "exception": (),
-    "api": ("exception", "signal_handlers"),
-    "values": ("exception",),  # what is none
-    "hints": (),
-    "sizes": (),
-    "durations": (),
-    "signal_handlers": (),  # below all that catches Exception around foreign code
+    "_support.*": ("exception",),  # sizes, durations, hints, s3fifo, signal_handlers: none knows another
+    "_support": (),
+    "api": ("exception", "_support.*"),
     # pure: they decide, they know no storage
-    "arguments": (),
-    "keys_tags": (),
-    "keys_arrays": ("keys_tags",),
-    "keys_encoding": ("keys_arrays",),
-    "keys_exact": ("keys_encoding", "arguments"),
-    "keys_text": ("arguments",),
-    "keys_prefixes": (),
-    "keys": ("api", "keys_exact", "keys_text"),
+    "_keys": (),
+    "keys": ("api", "_keys"),
     "_wire": (),  # the codec's quick look, in C
     "codec": ("api", "_wire"),
-    "config": ("api", "hints"),
-    "invalidation": ("api", "durations"),
-    "lock": ("api",),
-    "mishaps": ("api",),
-    "bounded": ("api",),
+    "invalidation": ("api",),
+    "_region.holding": ("api",),  # what the protocol does with a mutex
+    "lock": ("_region.holding",),
     # the floor both staircases stand on
-    "shm": ("api", "hints", "sizes"),
+    "shm": ("api",),
     # memcached servers, whichever library speaks to them; stores and mutexes do
     "memcaching": ("api",),
-    "memcaching.*": ("memcaching", "signal_handlers"),
+    "memcaching.*": ("memcaching",),
     # exclude: one primitive a file; the folder itself is the table of names
-    "mutexes": ("api", "hints"),
+    "mutexes": ("api",),
     "mutexes.greenlets": (),
     "mutexes.base": ("api", "mutexes.greenlets"),
     "mutexes.turns": ("mutexes.base",),
@@ -59,39 +48,47 @@ DOWN: keeper.Table = {
     "mutexes.clients": (),
     "mutexes.*": ("mutexes.leased", "mutexes.files", "mutexes.clients", "shm", "memcaching.*"),
     # keep: one store a file.  It may build a mutex, never back, and tells how its epochs invalidate
-    "backends": ("api", "hints"),
+    "backends": ("api",),
     "backends.trouble": ("mutexes.leased",),
     "backends.shm_outage": ("exception",),
     "backends.generations": ("mutexes.*", "invalidation"),
     "backends.dbm": ("backends",),
     "backends.fills": ("mutexes.files",),
     "backends.own_client": ("mutexes.base",),
-    "backends.memory_fills": ("backends", "bounded"),
+    "backends.memory_fills": ("backends",),
     "backends.valkey": ("backends.*",),
     "backends.*": (
         *("backends", "backends.dbm", "backends.fills", "backends.trouble", "backends.generations"),
         "backends.shm_outage",
         *("backends.memory_fills", "backends.own_client"),
-        *("bounded", "codec", "mutexes", "sizes"),
+        *("codec", "mutexes"),
     ),
     "proxy": ("api",),
-    # the region, in rooms that are handed one and never make one
-    "storage": ("codec", "invalidation", "mishaps", "values"),
-    "creation": ("lock", "keys", "storage", "invalidation"),
-    "refresh": ("multi",),
-    "decorated_pickling": (),
-    "decorated": ("keys", "keys_prefixes", "decorated_pickling", "invalidation"),
-    "decorators": ("decorated", "refresh", "aio"),
-    "decorators_multi": ("decorated", "values", "refresh"),
-    "aio": ("creation", "refresh"),
-    "multi": ("creation",),
-    # the only room that sees both staircases, by their tables of names
-    "shortcut": ("invalidation",),
-    "foundation": ("config", "hints", "storage", "shortcut", "backends", "mutexes", "proxy"),
-    "region": ("foundation", "aio", "multi", "decorators", "decorators_multi"),
-    "sharing": ("region", "hints"),
-    "util": ("keys", "config", "backends"),
-    "": ("sharing", "util"),
+    # the private parts of a region: they are handed one where they need it, and never name its class
+    "_region": (),
+    "_region.config": ("api",),
+    "_region.counters": ("api",),
+    "_region.values": ("api",),
+    "_region.value_io": ("codec", "invalidation", "_region.counters", "_region.values"),
+    "_region.binding": ("_region.value_io",),
+    "_region.fills": ("_region.binding",),
+    "_region.reference_path": ("_region.fills",),
+    "_region.fast_path": ("_region.reference_path",),
+    # the only module that sees both staircases, by their tables of names
+    "_region.configuration": ("_region.binding", "backends", "mutexes", "proxy"),
+    "_region.configurable": ("_region.configuration", "_region.fast_path"),
+    "_region.creation": ("lock", "keys", "_region.fills"),
+    "_region.creation_multi": ("_region.creation",),
+    "_region.refresh": ("_region.creation_multi",),
+    "_region.creation_async": ("_region.refresh",),
+    "_region.decorated_pickling": (),
+    "_region.decorated": ("keys", "_region.fast_path", "_region.decorated_pickling"),
+    "_region.decorators": ("_region.decorated", "_region.creation_async"),
+    "_region.decorators_multi": ("_region.decorated", "_region.refresh"),
+    "region": ("_region.config", "_region.configurable", "_region.decorators", "_region.decorators_multi"),
+    "factory": ("region",),
+    "util": ("keys", "_region.config", "backends"),
+    "": ("factory", "util"),
     "core": ("",),
     "testing": ("", "mutexes.base"),
     "plugins.*": ("",),
@@ -177,7 +174,8 @@ BINDING_DOWN: keeper.Table = {
     "_pickle": (),
     "_fast_values": ("_pickle", "_writing"),
     "_fast_rows": ("_fast_values",),
-    "_fast_path": ("_fast_rows", "_handle", "_call_key", "_many"),
+    "_first_of": (),
+    "_fast_path": ("_fast_rows", "_handle", "_call_key", "_many", "_first_of"),
     "_module": ("_engine", "_fast_path"),
 }
 BINDING_SHARES = frozenset({"binding", "../_foreign", "core/engine"})
@@ -188,8 +186,8 @@ DRIVERS |= {"bmemcached", "memcache", "pylibmc", "pymemcache"}
 DRIVERS |= {"django", "flask", "gunicorn", "mako"}
 DRIVERS |= {"dogpile", "hdrh", "jinja2", "markupsafe", "matplotlib"}
 DRIVERS |= {"numpy", "pandas"}
-NEED_A_DRIVER = ("mpcache.aio", "mpcache.cli", "mpcache.stress.commands", "mpcache.plugins", "mpcache.integrations")
-NEED_A_DRIVER += ("mpcache.keys_arrays",)
+NEED_A_DRIVER = ("mpcache.cli", "mpcache.stress.commands", "mpcache.plugins", "mpcache.integrations")
+NEED_A_DRIVER += ("mpcache._keys.arrays", "mpcache._region.creation_async")
 
 # Sizes are a smell and no fence, so the fence stands a fifth further out.  Whoever needs more says here why.
 LONGEST_MODULE, LONGEST_FUNCTION = 450 * 6 // 5, 40 * 6 // 5

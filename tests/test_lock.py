@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
+from mpcache._region.holding import HandedOver, adapt, release_quietly, run_in_background
 from mpcache.api import CacheMutex, Freshness, Guarantees, Outcome
 from mpcache.exception import DeadlockError, LockTimeout, NotHeld
 from mpcache.lock import (
     NOT_REGENERATED,
-    HandedOver,
+    Create,
     Lock,
     NeedRegenerationException,
-    adapt,
+    Steps,
     elect,
-    let_go,
-    run_in_background,
+    run,
 )
 from mpcache.mutexes.base import Hold, Mutex
 from mpcache.mutexes.null import NullMutex
@@ -78,21 +78,25 @@ class Script:
     def end(self) -> None:
         self.log.append("end")
 
-    def create(self) -> Any:
+    def create(self) -> Steps:
+        return (yield Create(self._created))
+
+    def _created(self) -> Any:
         self.log.append("create")
         if isinstance(self._create, Exception):
             raise self._create
         return self._create
 
-    def keep(self, value: Any) -> bool:
-        self.log.append("keep")
+    def store(self, value: Any) -> bool:
+        self.log.append("store")
         if isinstance(self._keep, Exception):
             raise self._keep
         return self._keep
 
-    def alone(self) -> str:
-        self.log.append("alone")
-        return "alone"
+    def create_unlocked(self) -> Steps:
+        self.log.append("unlocked")
+        return "unlocked"
+        yield
 
     def _in_background(self, mutex: Any) -> None:
         self.log.append("background")
@@ -103,7 +107,7 @@ class Script:
 
 
 GOT, LET_GO, UNSTORED, LATE = Outcome.ACQUIRED, Outcome.RELEASED, Outcome.UNSTORED, Outcome.TIMEOUT
-MAKE = "begin look create keep end release:True"
+MAKE = "begin look create store end release:True"
 
 
 @pytest.mark.parametrize(
@@ -131,7 +135,7 @@ MAKE = "begin look create keep end release:True"
             id="what-came-is-stale-and-a-third-one-makes-the-next",
         ),
         pytest.param(
-            [ABSENT, ABSENT], [UNSTORED, LATE], "alone", "look wait:unstored look try:timeout alone",
+            [ABSENT, ABSENT], [UNSTORED, LATE], "unlocked", "look wait:unstored look try:timeout unlocked",
             id="B5-not-stored-so-nobody-queues",
         ),
         pytest.param(
@@ -145,20 +149,20 @@ MAKE = "begin look create keep end release:True"
 )  # fmt: skip
 def test_the_protocol(looks: list[Freshness], mutex: list[Outcome], value: str, log: str) -> None:
     script = Script(looks, mutex)
-    assert elect(script, script, 5) == value
+    assert run(elect(script, script, 5), script) == value
     assert " ".join(script.log) == log
 
 
 def test_the_first_look_may_have_been_taken() -> None:
     script = Script([])
-    assert elect(script, script, None, ("v", FRESH)) == "v"
+    assert run(elect(script, script, None, ("v", FRESH)), script) == "v"
     assert script.log == []
 
 
 def test_F8_nothing_in_time() -> None:
     script = Script([ABSENT, ABSENT], [LATE])
     with pytest.raises(LockTimeout, match=r"held by pid 811.*within 5 s \(creation_wait\).*larger") as caught:
-        elect(script, script, 5)
+        run(elect(script, script, 5), script)
     assert (caught.value.key, caught.value.waited) == ("k", 5)
     assert isinstance(caught.value, TimeoutError)
 
@@ -166,19 +170,34 @@ def test_F8_nothing_in_time() -> None:
 def test_B4_a_creator_that_raises_lets_go_and_those_who_wait_contend_anew() -> None:
     script = Script([ABSENT, ABSENT], [GOT], create=KeyError("mine"))
     with pytest.raises(KeyError, match="mine"):
-        elect(script, script, 5)
+        run(elect(script, script, 5), script)
     assert script.log[-3:] == ["create", "end", "release:True"]
+
+
+def test_B4_a_creator_may_raise_stop_iteration() -> None:
+    """A generator may not, and the protocol is one."""
+    script = Script([ABSENT, ABSENT], [GOT], create=StopIteration("mine"))
+    with pytest.raises(StopIteration, match="mine") as caught:
+        run(elect(script, script, 5), script)
+    assert script.log[-3:] == ["create", "end", "release:True"]
+    assert caught.value.__cause__ is None
+
+
+def test_a_runtime_error_of_the_protocol_is_one() -> None:
+    script = Script([ABSENT, ABSENT], [GOT], create=RuntimeError("mine"))
+    with pytest.raises(RuntimeError, match="mine"):
+        run(elect(script, script, 5), script)
 
 
 @pytest.mark.parametrize("keep", [False, OSError("full")])
 def test_B5_those_who_wait_learn_that_nothing_was_stored(keep: Any) -> None:
     script = Script([ABSENT, ABSENT], [GOT], keep=keep)
     if keep is False:
-        assert elect(script, script, 5) == "made"
+        assert run(elect(script, script, 5), script) == "made"
     else:
         with pytest.raises(OSError, match="full"):
-            elect(script, script, 5)
-    assert script.log[-3:] == ["keep", "end", "release:False"]
+            run(elect(script, script, 5), script)
+    assert script.log[-3:] == ["store", "end", "release:False"]
 
 
 def test_whatever_the_end_brings_the_mutex_is_released() -> None:
@@ -189,7 +208,7 @@ def test_whatever_the_end_brings_the_mutex_is_released() -> None:
 
     script.end = end  # type: ignore[method-assign]
     with pytest.raises(OSError, match="gone"):
-        elect(script, script, 5)
+        run(elect(script, script, 5), script)
     assert script.log[-1] == "release:True"
 
 
@@ -200,7 +219,7 @@ def test_F7_a_lost_mutex_costs_a_line_in_the_log(caplog: pytest.LogCaptureFixtur
         raise NotHeld("the lease lapsed")
 
     script.release = release  # type: ignore[method-assign]
-    assert elect(script, script, 5) == "made"
+    assert run(elect(script, script, 5), script) == "made"
     assert "the lease lapsed" in caplog.text
 
 
@@ -227,7 +246,7 @@ class Leased(Script):
 @pytest.mark.parametrize(
     ("answer", "steps", "said"),
     [
-        (True, "create owned keep end release:True", []),
+        (True, "create owned store end release:True", []),
         (False, "create owned end release:False", ["was lost while its value was created"]),
         (
             ConnectionError("gone"),
@@ -241,7 +260,7 @@ def test_F7_a_lease_is_asked_for_before_the_value_is_stored_and_whatever_it_says
 ) -> None:
     script = Leased([ABSENT, ABSENT], [GOT])
     script.answer = answer
-    assert elect(script, script, 5) == "made"
+    assert run(elect(script, script, 5), script) == "made"
     assert " ".join(script.log) == f"look wait:acquired begin look {steps}"
     assert len(caplog.messages) == len(said)
     for message, text in zip(caplog.messages, said, strict=True):
@@ -256,19 +275,19 @@ def test_an_error_of_a_mutex_without_a_lease_is_told() -> None:
 
     script.release = release  # type: ignore[method-assign]
     with pytest.raises(ConnectionError, match="gone"):
-        elect(script, script, 5)
+        run(elect(script, script, 5), script)
 
 
 def test_B9_in_the_background_the_stale_value_is_served_and_the_runner_lets_go() -> None:
     handed: list[Any] = []
     script = Script([STALE, STALE], [GOT], background=handed.append)
-    assert elect(script, script, 5) == "stale"
+    assert run(elect(script, script, 5), script) == "stale"
     assert script.log == ["look", "try:acquired", "begin", "look", "background"]
 
 
 def test_B9_nothing_is_made_in_the_background_while_there_is_no_value() -> None:
     script = Script([ABSENT, ABSENT], [GOT], background=pytest.fail)
-    assert elect(script, script, 5) == "made"
+    assert run(elect(script, script, 5), script) == "made"
 
 
 class TestRunInBackground:
@@ -378,7 +397,7 @@ class TestAdapt:
     def test_a_plain_lock_will_do(self) -> None:
         lock = threading.Lock()
         script = Script([ABSENT, ABSENT])
-        assert elect(script, adapt(lock), 5) == "made"
+        assert run(elect(script, adapt(lock), 5), lock) == "made"
         assert not lock.locked()
 
 
@@ -591,7 +610,7 @@ def test_nobody_waits_when_no_time_is_left(monkeypatch: pytest.MonkeyPatch) -> N
     ticks = iter([100.0, 101.0, 109.0])
     monkeypatch.setattr("time.monotonic", lambda: next(ticks))
     mutex = ToldMore()
-    assert elect(Script([ABSENT, ABSENT, FRESH]), mutex, 5) == "fresh"
+    assert run(elect(Script([ABSENT, ABSENT, FRESH]), mutex, 5), mutex) == "fresh"
     assert mutex.calls == [4.0, 0.0]
 
 
@@ -648,7 +667,7 @@ def test_a_lost_mutex_is_told_of_in_these_words(caplog: pytest.LogCaptureFixture
             raise NotHeld("it was taken over")
 
     mutex = Lost()
-    let_go(mutex)
+    release_quietly(mutex)
     assert mutex.calls == [(True,)]
     assert caplog.messages == [
         "The mutex was lost before its release; the value may have been created twice: it was taken over"

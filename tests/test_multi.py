@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 import mpcache
+from mpcache._region.creation_multi import MOST
+from mpcache._region.fast_path import Access
 from mpcache.api import NO_VALUE, Outcome
 from mpcache.backends.memory import MemoryBackend
 from mpcache.exception import (
@@ -23,7 +25,6 @@ from mpcache.exception import (
     LockTimeout,
     ValueTooLarge,
 )
-from mpcache.multi import MOST
 from mpcache.mutexes.thread import ThreadMutex
 from mpcache.util import sha1_mangle_key
 from tests.conftest import PATIENCE, SHARED, Clock, Gate, Store, Waiters
@@ -575,7 +576,7 @@ class TestPatience:
                     return mpcache.api.Outcome.TIMEOUT  # type: ignore[attr-defined]
 
             region.delete("a")
-            region._make_mutex = Late
+            region.access = Access(region.binding._replace(make_mutex=Late), None)
             assert region.get_or_create_multi("a", never) == [worth]
 
     def test_no_limit(self, store: Store, maker: Maker) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import mpcache
+from mpcache._region.fast_path import Access
 from mpcache.api import NO_VALUE, CachedValue, CantDeserializeException
 from mpcache.backends.memory import MemoryBackend
 from mpcache.exception import (
@@ -395,8 +396,8 @@ class TestUndecodable:
         def loads(payload: bytes) -> Any:
             raise error
 
-        monkeypatch.setattr(region._storage, "deserializer", loads)
-        region._find_shortcut()  # with this one there is none
+        monkeypatch.setattr(region.binding.value_io, "deserializer", loads)
+        region.access = Access(region.binding, None)
 
     def test_A9_it_is_a_miss_told_once_per_key_counted_and_made_again(
         self, bytes_store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -800,7 +801,7 @@ class TestInvalidate:
         region.invalidate(hard=False)
         with region._mutex("k"):
             assert region.get("k") is NO_VALUE  # and whoever would create it must wait, hence:
-        assert region._look("k", "k", 60)[1] is mpcache.api.Freshness.ABSENT
+        assert region.binding.look("k", "k", 60)[1] is mpcache.api.Freshness.ABSENT
         assert region.get_or_create("k", lambda: "new") == "new"
 
     def test_C3_a_strategy_of_the_users(self, store: Store, clock: Clock) -> None:
@@ -1172,7 +1173,7 @@ class TestFills:
     def test_F1_invalidation_reaches_every_region_of_the_store(self, wrap: list[Any]) -> None:
         one, two = self.region(wrap), self.region(wrap)
         two.backend = one.backend
-        two._obey(one.region_invalidator)
+        two.region_invalidator = one.region_invalidator
         one.set("k", 1)
         two.invalidate(hard=False)
         with one._mutex("k"):

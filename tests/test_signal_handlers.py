@@ -14,15 +14,17 @@ from typing import Any
 import pytest
 
 import mpcache
-from mpcache import codec, lock
+from mpcache import codec
+from mpcache._region import holding
+from mpcache._region.fast_path import Access
+from mpcache._region.value_io import unwire
+from mpcache._support.signal_handlers import raised_by_signal_handler
 from mpcache.api import NO_VALUE
 from mpcache.backends.dbm import DbmFile
 from mpcache.backends.trouble import Trouble
 from mpcache.exception import CantSerializeException
 from mpcache.memcaching import Link, pool
 from mpcache.mutexes import fronted
-from mpcache.signal_handlers import raised_by_signal_handler
-from mpcache.storage import unwire
 
 SIGNAL = signal.SIGUSR1
 
@@ -170,7 +172,7 @@ def region(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     arguments = {"mpcache.dbm": {"filename": str(tmp_path / "file")}, "mpcache.shm": {"size": "4MB"}}.get(name, {})
     region = mpcache.make_region().configure(name, arguments=arguments)
     if long:
-        region._peek = region._peek_multi = region._poke = region._poke_multi = region._recall = None
+        region.access = Access(region.access.binding, None)
     return region
 
 
@@ -276,7 +278,8 @@ def test_a_mutex_passes_it_on_as_well(caplog: pytest.LogCaptureFixture) -> None:
     )
     entry: Any = SimpleNamespace(give=lambda stored: interrupt())
     with caplog.at_level(logging.DEBUG):
-        for act in (lambda: lock.owned(lapsing), lambda: lock.let_go(lapsing), lambda: fronted._abandon(entry)):
+        acts = (holding.owned, lapsing), (holding.release_quietly, lapsing), (fronted._abandon, entry)
+        for act in (functools.partial(*act) for act in acts):
             with pytest.raises(OverTime):
                 act()
     assert caplog.records == []

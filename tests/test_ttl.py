@@ -39,7 +39,7 @@ def test_when_it_has_passed_there_is_no_value_for_anybody(make: Any, clock: Cloc
     assert region.get("a") is NO_VALUE
     assert region.get_multi("abc", ignore_expiration=True) == [NO_VALUE, NO_VALUE, 3]
     assert region.get_value_metadata("a", ignore_expiration=True) is None
-    assert region._look("a", "a", 100)[1] is Freshness.ABSENT
+    assert region.binding.look("a", "a", 100)[1] is Freshness.ABSENT
     assert region.get_or_create("a", lambda: "new") == "new"
     assert region.get_or_create_multi("ba", lambda *keys: [f"new {key}" for key in keys]) == ["new b", "new"]
 
@@ -104,10 +104,10 @@ def test_invalidation_reaches_it(make: Any, clock: Clock) -> None:
     clock.forward(1)
     region.invalidate(hard=False)
     assert region.get("a") is NO_VALUE
-    assert region._look("a", "a", 100) == (1, Freshness.STALE)
+    assert region.binding.look("a", "a", 100) == (1, Freshness.STALE)
     clock.forward(1)
     region.invalidate()
-    assert region._look("a", "a", 100)[1] is Freshness.ABSENT
+    assert region.binding.look("a", "a", 100)[1] is Freshness.ABSENT
     clock.forward(1)
     region.set("a", 2, ttl=50)
     assert region.get("a") == 2

@@ -16,6 +16,7 @@ import pytest
 
 import mpcache
 from mpcache import codec
+from mpcache._region.fast_path import Access
 from mpcache.api import BYTES, INT, NO_VALUE, TEXT
 from mpcache.backends.memcached import _judged
 from mpcache.backends.redis import _end_of
@@ -70,7 +71,7 @@ def region(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     wrap = [Watching] if way == "proxy" else []
     region = mpcache.make_region().configure(f"mpcache.{name}", arguments=arguments, wrap=wrap)
     if way == "slow":
-        region._peek = region._peek_multi = region._poke = region._poke_multi = region._recall = None
+        region.access = Access(region.access.binding, None)
     return region
 
 

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from mpcache import hints
+from mpcache._support import hints
+from mpcache._support.hints import did_you_mean
 from mpcache.exception import PluginNotFound
-from mpcache.hints import did_you_mean
 
 
 class PluginLoader:

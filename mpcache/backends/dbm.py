@@ -23,8 +23,8 @@ import time
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any, TypeVar
 
+from mpcache._support.signal_handlers import raised_by_signal_handler
 from mpcache.exception import ValidationError
-from mpcache.signal_handlers import raised_by_signal_handler
 
 log = logging.getLogger("mpcache.backends")
 

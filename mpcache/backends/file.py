@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from mpcache import codec
+from mpcache._support.hints import warn_of_unknown
 from mpcache.api import (
     NO_VALUE,
     BackendArguments,
@@ -31,7 +32,6 @@ from mpcache.api import (
 from mpcache.backends.dbm import Damaged, DbmFile
 from mpcache.backends.fills import Fill, Fills
 from mpcache.exception import ValidationError
-from mpcache.hints import warn_of_unknown
 from mpcache.invalidation import SharedInvalidation
 from mpcache.mutexes import files
 from mpcache.mutexes.file import FileMutex

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from mpcache import codec
+from mpcache._support.hints import warn
 from mpcache.api import (
     NO_VALUE,
     BytesBackend,
@@ -33,7 +34,6 @@ from mpcache.backends import warn_of_unknown
 from mpcache.backends.own_client import OwnClient
 from mpcache.backends.trouble import Trouble
 from mpcache.exception import ValidationError, ValueTooLarge
-from mpcache.hints import warn
 from mpcache.invalidation import SharedInvalidation, kept_for, limit
 from mpcache.memcaching import MONTH, OVER, TIMEOUT, expiry, plain_name, server_list
 from mpcache.memcaching.pool import Pool, Servers

@@ -9,6 +9,8 @@ import functools
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
+from mpcache._support.s3fifo import BoundedDict
+from mpcache._support.sizes import parse_size
 from mpcache.api import (
     NO_VALUE,
     BackendArguments,
@@ -23,9 +25,7 @@ from mpcache.api import (
 )
 from mpcache.backends import warn_of_unknown
 from mpcache.backends.memory_fills import MemoryFills, MemoryGuard, fills_of
-from mpcache.bounded import BoundedDict
 from mpcache.exception import ValidationError
-from mpcache.sizes import parse_size
 
 
 class MemoryBackend(CacheBackend):
@@ -33,7 +33,7 @@ class MemoryBackend(CacheBackend):
 
     Not shared; a forked child goes on with a copy.  What is being created when its key is set or deleted is
     not stored.  Unbounded, unless there is a bound: then what is used
-    least is forgotten, see :mod:`mpcache.bounded`.
+    least is forgotten, see :mod:`mpcache._support.s3fifo`.
 
     :param arguments: ``cache_dict``, the dict to keep the values in; or ``max_entries``; or ``max_bytes``, a number
         or a text such as ``"64MB"``; or both bounds.  Bytes are those of the stored values, without the keys and

@@ -12,8 +12,8 @@ from collections.abc import Iterable, MutableMapping
 from typing import Any
 from weakref import WeakValueDictionary
 
+from mpcache._support.s3fifo import in_process_lock
 from mpcache.api import KeyType
-from mpcache.bounded import in_process_lock
 
 
 class MemoryFills:

@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mpcache import codec
+from mpcache._support.hints import warn, warn_of_unknown
 from mpcache.api import (
     BYTES,
     INT,
@@ -34,7 +35,6 @@ from mpcache.api import (
 from mpcache.backends.shm_outage import EVERYTHING_HIDDEN, NO_FILL, NoFill, Outage
 from mpcache.codec import Payload
 from mpcache.exception import SegmentError, SegmentRetired, ValueTooLarge
-from mpcache.hints import warn, warn_of_unknown
 from mpcache.invalidation import SharedInvalidation, end_of, is_over
 from mpcache.mutexes.shm import ShmMutex
 from mpcache.shm._engine import FastPath, Guard, Namespace
@@ -143,7 +143,7 @@ class ShmBackend(BytesBackend):
         nothing: list[Record | None] = [None] * len(keys)
         return self._read(lambda space: space.get_multi(list(map(stored_name, keys))), nothing)
 
-    def shortcut(self, serializer: Any, deserializer: Any, mangler: Any, lifetime: Any) -> FastPath | None:
+    def fast_path(self, serializer: Any, deserializer: Any, mangler: Any, lifetime: Any) -> FastPath | None:
         """What gets and sets in one call each, for a region with these; None: there is only the long way."""
         mine = type(self)
         if mine is not ShmBackend or serializer is not mine.serializer or deserializer is not mine.deserializer:
@@ -329,11 +329,11 @@ class ShmBackend(BytesBackend):
 
     def stats(self) -> dict[str, int]:
         """Counts over all processes that ever were attached, and what the segment holds now."""
-        return self.segment.engine.stats()
+        return self._here(lambda _: self.segment.engine.stats())
 
     def check(self) -> None:
         """Walk the whole segment; SegmentDamaged names the first thing that cannot be."""
-        self.segment.engine.check()
+        self._here(lambda _: self.segment.engine.check())
 
     def unlink(self) -> None:
         """Remove the segment, and give its memory back; the processes that use it go on in a new one of its name.

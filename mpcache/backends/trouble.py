@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from mpcache._support.signal_handlers import raised_by_signal_handler
 from mpcache.exception import ValidationError, ValueTooLarge
 from mpcache.mutexes.leased import REST, SLOW
-from mpcache.signal_handlers import raised_by_signal_handler
 
 log = logging.getLogger("mpcache.backends")
 

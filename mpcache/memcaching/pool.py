@@ -14,9 +14,9 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mpcache._support.signal_handlers import raised_by_signal_handler
 from mpcache.exception import ValidationError, ValueTooLarge
 from mpcache.memcaching import TIMEOUT, Link
-from mpcache.signal_handlers import raised_by_signal_handler
 
 _table = {
     "pymemcache": ("by_pymemcache", "PymemcacheLink"),

@@ -9,8 +9,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from mpcache._support.hints import did_you_mean
 from mpcache.exception import PluginNotFound
-from mpcache.hints import did_you_mean
 
 GROUP = "mpcache.mutexes"
 """The entry-point group that other packages add their mutexes to."""

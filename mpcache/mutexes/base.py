@@ -17,10 +17,10 @@ from threading import get_ident
 from typing import Any, ClassVar
 from weakref import ref
 
+from mpcache._support.signal_handlers import raised_by_signal_handler
 from mpcache.api import CacheMutex, Guarantees, Outcome
 from mpcache.exception import DeadlockError, NotHeld
 from mpcache.mutexes.greenlets import sleep_of_hub
-from mpcache.signal_handlers import raised_by_signal_handler
 
 log = logging.getLogger("mpcache.mutexes")
 

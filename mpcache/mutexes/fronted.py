@@ -11,11 +11,11 @@ import random
 import time
 from typing import ClassVar
 
+from mpcache._support.signal_handlers import raised_by_signal_handler
 from mpcache.api import Outcome
 from mpcache.exception import NotHeld
 from mpcache.mutexes.base import Hold, Mutex
 from mpcache.mutexes.turns import Scope, Turn
-from mpcache.signal_handlers import raised_by_signal_handler
 
 log = logging.getLogger("mpcache.mutexes")
 

@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from mpcache._support.signal_handlers import raised_by_signal_handler
 from mpcache.exception import NotHeld
 from mpcache.mutexes.fronted import Bid, FrontedMutex
-from mpcache.signal_handlers import raised_by_signal_handler
 
 log = logging.getLogger("mpcache.mutexes")
 

@@ -25,11 +25,11 @@ import uuid
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from mpcache._support.signal_handlers import raised_by_signal_handler
 from mpcache.api import Guarantees, Outcome
 from mpcache.mutexes.base import Hold, Incarnation, incarnation
 from mpcache.mutexes.clients import client_of
 from mpcache.mutexes.leased import DEFAULT_LEASE, LeasedBid, LeasedMutex, plain, spaced
-from mpcache.signal_handlers import raised_by_signal_handler
 
 POLL = 0.1
 """Seconds after which a waiter asks again though nobody woke him: the holder has died, or is dogpile.cache's."""

@@ -17,12 +17,12 @@ import threading
 import time
 from typing import Any
 
+from mpcache._support.signal_handlers import raised_by_signal_handler
 from mpcache.api import Guarantees, Outcome
 from mpcache.exception import NotHeld
 from mpcache.mutexes import files
 from mpcache.mutexes.fronted import POLL_LAST, Bid, FrontedMutex
 from mpcache.mutexes.greenlets import sleep_of_hub
-from mpcache.signal_handlers import raised_by_signal_handler
 
 BELLS = 256
 """Semaphores of one directory, whatever the number of keys."""

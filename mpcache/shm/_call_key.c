@@ -1,5 +1,5 @@
 /* The key of a decorated function's call, without a str for it: a start, and then, of text keys, the arguments' texts
- * with blanks between (keys_text.py); of exact keys a part for each argument (keys_exact.py, keys_encoding.py).
+ * with blanks between (_keys/text.py); of exact keys a part for each argument (_keys/exact.py, _keys/encoding.py).
  *
  * Those modules are the reference.  Rare arguments are left to them: those that are neither None, bool, int nor str
  * (a float in a text), ints over 64 bits, halves of surrogate pairs, long keys. */
@@ -57,7 +57,7 @@ static bool mpc_append_argument(call_key *to, PyObject *argument)
     if (mpc_is_small_int(argument, &number))
         return mpc_append_number(to, number);
     if (!PyFloat_CheckExact(argument) && !PyBool_Check(argument) && argument != Py_None)
-        return false; /* keys_text.py judges it */
+        return false; /* _keys/text.py judges it */
     PyObject *string = PyObject_Str(argument);
     bool done = string && mpc_append_unicode(to, string);
     Py_XDECREF(string);
@@ -72,9 +72,9 @@ static bool mpc_append_arguments(call_key *to, PyObject *tuple, Py_ssize_t from)
     return true;
 }
 
-/* -- the same for exact keys: each argument is "tag length : text", see keys_encoding.py --------------------------- */
+/* -- the same for exact keys: each argument is "tag length : text", see _keys/encoding.py --------------------------- */
 
-/* Above this a key ends in a digest, which keys_exact.py makes. */
+/* Above this a key ends in a digest, which _keys/exact.py makes. */
 #define LONGEST_EXACT 200
 
 /* The most that a tag, a length and a colon take. */

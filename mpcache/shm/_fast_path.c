@@ -2,7 +2,7 @@
  * nothing stands between the region and the store.  One call finds the value, judges it, copies it and makes the
  * object; or it stores a value.
  *
- *     fast_get   the value | NO_VALUE: there is none | NotImplemented: use the reference path (region.py, storage.py)
+ *     fast_get   the value | NO_VALUE: there is none | NotImplemented: use the reference path (_region)
  *     fast_set   True: stored | NotImplemented: nothing was done, use the reference path
  *
  * Whatever is rare or delicate is left to the reference path: stale values, which a caller may want to be served;
@@ -309,11 +309,24 @@ static void mpc_py_fast_path_dealloc(FastPath *self)
     Py_DECREF(type);
 }
 
+/* args: the name of one of these methods, and what to call where it returns NotImplemented */
+static PyObject *mpc_py_fast_path_or_else(FastPath *self, PyObject *args)
+{
+    const char *name;
+    PyObject *reference;
+    if (!PyArg_ParseTuple(args, "sO:or_else", &name, &reference))
+        return NULL;
+    return mpc_first_of(PyObject_GetAttrString((PyObject *)self, name), reference);
+}
+
 static PyMethodDef fast_path_methods[] = {
     {"fast_get", MPC_FASTCALL(mpc_py_fast_path_get), METH_FASTCALL,
      "Return the value, NO_VALUE, or NotImplemented: use the reference path."},
     {"fast_get_multi", MPC_FASTCALL(mpc_py_fast_path_get_multi), METH_FASTCALL,
      "Return a list of values and NO_VALUEs, or NotImplemented."},
+    {"or_else", (PyCFunction)mpc_py_fast_path_or_else, METH_VARARGS,
+     "or_else(name, reference): return a function that calls a method, and reference where that returns "
+     "NotImplemented."},
     {"fast_call", MPC_FASTCALL(mpc_py_fast_path_call), METH_FASTCALL, "Do as fast_get, for the key of a call."},
     {"fast_set", MPC_FASTCALL(mpc_py_fast_path_set), METH_FASTCALL,
      "Store; return True, or NotImplemented: use the reference path."},

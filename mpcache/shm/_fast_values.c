@@ -9,10 +9,12 @@ PyObject *mpc_mangle(FastPath *self, PyObject *name)
     return self->mangler == Py_None ? Py_NewRef(name) : PyObject_CallOneArg(self->mangler, name);
 }
 
-/* Return NotImplemented for a key that the engine cannot store: the reference path has a name for it (names.py). */
+/* Return NotImplemented for a key that the engine cannot store: the reference path has a name for it (names.py), or
+ * words the error. */
 PyObject *mpc_leave_odd_key(void)
 {
-    if (!PyErr_ExceptionMatches(PyExc_ValueError)) /* KeyTooLong, UnicodeEncodeError */
+    /* KeyTooLong, UnicodeEncodeError; neither str nor bytes */
+    if (!PyErr_ExceptionMatches(PyExc_ValueError) && !PyErr_ExceptionMatches(PyExc_TypeError))
         return NULL;
     PyErr_Clear();
     return Py_NewRef(Py_NotImplemented);

@@ -12,6 +12,7 @@
  *     _namespace < _engine                the types Namespace and Engine
  *     _handle | _call_key | _pickle       for the fast path: where the store is; the key of a call; pickles
  *     _fast_values < _fast_rows           keys and values of the fast path; how it stores a dict
+ *     _first_of                           the type FirstOf: a fast path, else the reference path
  *     _fast_path                          the type FastPath: gets and sets of a region, in one call each
  *     _module                             this file */
 #include "binding.h"
@@ -142,7 +143,8 @@ static int mpc_fill_module(PyObject *module)
                    mpc_add_type(module, &Lease_Spec, &Lease_Type) < 0 ||
                    mpc_add_type(module, &Guard_Spec, &Guard_Type) < 0 ||
                    mpc_add_type(module, &HandleBase_Spec, &HandleBase_Type) < 0 ||
-                   mpc_add_type(module, &FastPath_Spec, &FastPath_Type) < 0 || mpc_init_time() < 0 ||
+                   mpc_add_type(module, &FastPath_Spec, &FastPath_Type) < 0 ||
+                   mpc_add_type(module, &FirstOf_Spec, &FirstOf_Type) < 0 || mpc_init_time() < 0 ||
                    PyModule_AddIntConstant(module, "LAYOUT", MPC_LAYOUT) < 0 ||
                    PyModule_AddIntConstant(module, "MAX_KEY", MPC_MAX_KEY) < 0 ||
                    PyModule_AddIntConstant(module, "MAX_SHARDS", MPC_MAX_SHARDS) < 0

@@ -104,8 +104,9 @@ typedef struct {
     Py_buffer one;
 } held_value;
 
-extern PyTypeObject *Engine_Type, *Namespace_Type, *Lease_Type, *Guard_Type, *HandleBase_Type, *FastPath_Type;
-extern PyType_Spec Engine_Spec, Namespace_Spec, Lease_Spec, Guard_Spec, HandleBase_Spec, FastPath_Spec;
+extern PyTypeObject *Engine_Type, *Namespace_Type, *Lease_Type, *Guard_Type;
+extern PyTypeObject *HandleBase_Type, *FastPath_Type, *FirstOf_Type;
+extern PyType_Spec Engine_Spec, Namespace_Spec, Lease_Spec, Guard_Spec, HandleBase_Spec, FastPath_Spec, FirstOf_Spec;
 
 /* What Python calls with METH_FASTCALL. */
 #define MPC_FASTCALL(f) ((PyCFunction)(void (*)(void))(f))
@@ -179,6 +180,9 @@ PyObject *mpc_new_namespace(Engine *engine, u16 number);
 bool mpc_is_key_form(PyObject *form);
 bool mpc_make_call_key(call_key *to, PyObject *start, PyObject *form, PyObject *arguments);
 PyObject *mpc_pickle(FastPath *self, PyObject *value);
+
+/* _first_of.c */
+PyObject *mpc_first_of(PyObject *fast, PyObject *reference);
 
 /* _fast_values.c, _fast_rows.c */
 PyObject *mpc_leave_odd_key(void);

@@ -14,12 +14,12 @@ import time
 from typing import Any
 from weakref import WeakValueDictionary
 
+from mpcache._support.hints import warn
+from mpcache._support.sizes import mebibytes, parse_size
 from mpcache.exception import NoRoom, SegmentError, SegmentRefused, SegmentTooSmall
-from mpcache.hints import warn
 from mpcache.shm import _engine, attached, capacity, removal
 from mpcache.shm.directory import briefly, directory, exclusive, names, other_users, path_of
 from mpcache.shm.errors import explained, explanation
-from mpcache.sizes import mebibytes, parse_size
 
 DEFAULT_SIZE = "64MB"
 

@@ -14,7 +14,9 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
-from mpcache import creation, foundation, keys, keys_text, lock, multi, refresh, sharing
+from mpcache import factory, keys, lock
+from mpcache._keys import text as keys_text
+from mpcache._region import configurable, creation, creation_multi, holding, refresh
 from mpcache.api import Freshness, Outcome
 from mpcache.backends.shm import ShmBackend
 from mpcache.exception import NotHeld
@@ -156,49 +158,49 @@ def never_looks_again() -> None:
         def look(self) -> Any:
             return None, Freshness.ABSENT
 
-    plain: Any = _put(lock, "_make", lambda work, mutex: plain(Blind(work), mutex))
+    plain: Any = _put(lock, "create_and_store", lambda work, mutex: plain(Blind(work), mutex))
 
 
 def kept_after_release() -> None:
     class Late(_Work):
         value: Any = None
 
-        def keep(self, value: Any) -> bool:
+        def store(self, value: Any) -> bool:
             self.value = value
             return True
 
-    def make(work: Any, mutex: Any) -> Any:
+    def create_and_store(work: Any, mutex: Any) -> Any:
         late = Late(work)
-        value = plain(late, mutex)
+        value = yield from plain(late, mutex)
         if late.value is not None:
-            work.keep(late.value)
+            work.store(late.value)
         return value
 
-    plain: Any = _put(lock, "_make", make)
+    plain: Any = _put(lock, "create_and_store", create_and_store)
 
 
 def keys_collide() -> None:
-    def adopt(self: Any, store: Any) -> None:
-        plain(self, store)
-        self.key_mangler = lambda key: str(zlib.crc32(key.encode("utf-8", "surrogatepass")) % 64)
+    def adopt(state: dict[str, Any], store: Any) -> dict[str, Any]:
+        mangler = lambda key: str(zlib.crc32(key.encode("utf-8", "surrogatepass")) % 64)  # noqa: E731
+        return plain(state, store) | {"key_mangler": mangler}  # type: ignore[no-any-return]
 
-    plain: Any = _put(foundation.Foundation, "_adopt_from", adopt)
+    plain: Any = _put(configurable, "adopt", adopt)
 
 
 def keys_by_text() -> None:
     """Give the decorated functions of ``shared()`` the keys of dogpile.cache, and judge no text in them."""
-    _put(sharing, "exact_key_generator", keys.function_key_generator)
-    _put(sharing, "exact_multi_key_generator", keys.function_multi_key_generator)
+    _put(factory, "exact_key_generator", keys.function_key_generator)
+    _put(factory, "exact_multi_key_generator", keys.function_multi_key_generator)
     _put(keys_text, "why_not", lambda *args: None)
 
 
 def many_let_go_early() -> None:
-    def publish(self: multi.ManyCreation, values: dict[Any, Any]) -> None:
+    def publish(self: creation_multi.ManyCreation, values: dict[Any, Any]) -> None:
         for claim in self._claims.values():
-            lock.let_go(claim.mutex)
+            holding.release_quietly(claim.mutex)
         plain(self, values)
 
-    plain: Any = _put(multi.ManyCreation, "_publish", publish)
+    plain: Any = _put(creation_multi.ManyCreation, "_publish", publish)
 
 
 def fills_unguarded() -> None:

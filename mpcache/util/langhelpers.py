@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable, MutableMapping, MutableSet
 from typing import Any, TypeAlias
 
+from mpcache._region.config import coerce_string_conf
 from mpcache.backends import PluginLoader
-from mpcache.config import coerce_string_conf
 
 __all__ = ["KeyReentrantMutex", "Mutex", "PluginLoader", "coerce_string_conf", "memoized_property", "to_list"]
 

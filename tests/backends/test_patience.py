@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import mpcache
-from mpcache import multi
+from mpcache._region import creation_multi as multi
 from mpcache.api import NO_VALUE
 from mpcache.exception import LockTimeout
 from mpcache.testing.rig import PATIENCE

@@ -20,10 +20,10 @@ import redis
 import valkey
 
 import mpcache
+from mpcache._region.creation import filling
 from mpcache.api import NO_VALUE
 from mpcache.backends import load_backend
 from mpcache.backends import redis as room
-from mpcache.creation import filling
 from mpcache.exception import LockTimeout, NotHeld, ValidationError
 from mpcache.testing.fixtures import (
     _GenericBackendFixture,
@@ -411,7 +411,7 @@ def test_what_is_created_under_another_mutex_is_stored(region: Any, key: str) ->
     for arguments in ({}, {"distributed_lock": False}, {"namespace": "n"}):
         ours = region(**arguments, configure={"mutex": "shm"})
         guard = ours.backend.begin_fill(key)
-        with filling(ours, {key: guard}):
+        with filling(ours.binding, {key: guard}):
             ours.set(key, "made")
         assert guard.outcome is True
         assert ours.get_or_create(key, lambda: "again") == "made"

@@ -26,6 +26,9 @@ from mpcache.stress.builds import Build, engine
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = Path(mpcache.__file__).parent
+LONG = bool(os.environ.get("MPCACHE_LONG"))
+"""Whether tests that have a short form are to be played in full: ``make long``."""
+
 PATIENCE = 20.0
 """Seconds until something that must come is given up."""
 

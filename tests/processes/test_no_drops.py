@@ -6,18 +6,17 @@ MPCACHE_LONG=1 plays it for a minute (``make long``).
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from collections.abc import Callable
 
 import pytest
 
 import mpcache
-from tests.processes.support import Child
+from tests.processes.support import LONG, Child
 
 pytestmark = [pytest.mark.slow, pytest.mark.engine]
 
-SECONDS = 60.0 if os.environ.get("MPCACHE_LONG") else 5.0
+SECONDS = 60.0 if LONG else 5.0
 WRITERS, LOAD = 8, 8
 LONG, SHORT = 2 << 20, 1 << 10
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import mpcache
+from mpcache._region.fast_path import Access
 from mpcache.api import NO_VALUE
 from mpcache.exception import ValidationError, ValueTooLarge
 from tests.conftest import Clock
@@ -28,7 +29,7 @@ def region(request: pytest.FixtureRequest) -> Any:
     wrap = {"wrap": [Proxy]} if request.param == "wire" else {}
     region: Any = mpcache.make_region().configure("mpcache.shm", arguments={"size": "4MB"}, **wrap)
     if request.param == "long":
-        region._peek = region._peek_multi = region._poke = region._poke_multi = region._recall = None
+        region.access = Access(region.access.binding, None)
     return region
 
 

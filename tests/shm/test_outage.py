@@ -223,4 +223,4 @@ def test_a_value_that_was_read_before_the_removal_is_judged_by_nothing_newer(nam
         return found
 
     store.fetch = fetched_before
-    assert region._look("k", "k", None)[1] is mpcache.api.Freshness.ABSENT
+    assert region.binding.look("k", "k", None)[1] is mpcache.api.Freshness.ABSENT

@@ -30,7 +30,7 @@ def region() -> Any:
 @pytest.fixture
 def pair(region: Any) -> tuple[Any, Any]:
     """Two regions over one segment: by the short cut, and by the long way."""
-    assert region._poke is not None
+    assert region.access.try_get is not None
     other = mpcache.make_region().configure("mpcache.shm", arguments={"segment": region.actual_backend.segment})
     return region, long_way(other)
 

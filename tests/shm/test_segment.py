@@ -31,7 +31,7 @@ from mpcache.exception import (
     SegmentTooSmall,
     TooManyProcesses,
 )
-from mpcache.shm import _engine, capacity, segment
+from mpcache.shm import _engine, capacity, handle, segment
 from tests.conftest import in_time, needs_mount
 from tests.processes.support import wait_until
 
@@ -550,6 +550,21 @@ def test_keys_and_locks_are_those_of_the_next_segment(name: str) -> None:
         segment.find(name).engine.retire()  # type: ignore[union-attr]
         assert cache.actual_backend.keys() == []
         assert not cache.key_is_locked("a")
+
+
+@pytest.mark.parametrize("ask", ["stats", "check"])
+def test_a_store_describes_the_successor_of_a_removed_segment(name: str, ask: str) -> None:
+    store = mpcache.shared(name, size="4MB").actual_backend
+    store.set_serialized("a", b"v")
+    segment.find(name).engine.retire()  # type: ignore[union-attr]
+    answer = getattr(store, ask)()
+    assert answer is None or answer["items"] == 0
+
+
+def test_a_store_describes_the_segment_that_another_thread_is_just_attaching(name: str) -> None:
+    store: Any = mpcache.shared(name, size="4MB").actual_backend
+    store._place.segment = store._place.namespace = handle._nowhere  # as while there is no room beside the removed one
+    assert store.stats()["items"] == 0
 
 
 def test_a_retired_segment_that_was_left_is_replaced(name: str) -> None:

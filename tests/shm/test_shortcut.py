@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import mpcache
+from mpcache._region.fast_path import Access
 from mpcache.api import BYTES, NO_VALUE
 from mpcache.backends.shm import ShmBackend
 from mpcache.exception import CantSerializeException, DogpileCacheException, ValueTooLarge
@@ -47,7 +48,7 @@ class Octets(bytes):
 
 
 def long_way(region: Any) -> Any:
-    region._peek = region._peek_multi = region._poke = region._poke_multi = region._recall = None
+    region.access = Access(region.access.binding, None)
     return region
 
 
@@ -58,7 +59,7 @@ def make(**kw: Any) -> Any:
 @pytest.fixture
 def region() -> Any:
     region = make()
-    assert region._peek is not None
+    assert region.access.try_get is not None
     return region
 
 
@@ -201,7 +202,7 @@ def test_errors_are_those_of_the_long_way(region: Any) -> None:
     with pytest.raises(ValueTooLarge):
         region.set("k", os.urandom(4_000_000))
     assert region.get("k") == "before"
-    for call in (region.get, region._storage.read):
+    for call in (region.get, region.binding.value_io.read):
         with pytest.raises(TypeError, match="str or bytes, not int"):
             call(1)
 
@@ -264,11 +265,11 @@ def test_a_region_with_something_in_between_has_none() -> None:
     own = mpcache.make_region(serializer=lambda v: pickle.dumps(v, 2)).configure("mpcache.shm", **plain)
     judged = mpcache.make_region().configure("mpcache.shm", region_invalidator=Never(), **plain)
     for region in (wrapped, own, judged):
-        assert region._peek is region._poke is region._recall is None
-    assert Theirs({"size": "4MB"}).shortcut(pickle.dumps, pickle.loads, None, None) is None
+        assert region.access.try_get is region.access.call is None
+    assert Theirs({"size": "4MB"}).fast_path(pickle.dumps, pickle.loads, None, None) is None
     region = make()
     region.wrap(Proxy)
-    assert region._peek is None
+    assert region.access.try_get is None
 
 
 class Never(mpcache.region.DefaultInvalidationStrategy):
@@ -287,9 +288,9 @@ def test_decorated_calls_find_what_the_long_way_stored_and_the_reverse(region: A
     for args in arguments:
         value = f(*args)
         assert f(*args) == value == f.get(*args)
-        recall, region._recall = region._recall, None
+        fast, region.access = region.access, Access(region.access.binding, None)
         assert f(*args) == value, args
-        region._recall = recall
+        region.access = fast
         f.invalidate(*args)
         assert f(*args) != value
     assert f(1) == f(1, 2) == f(1, b=2) == f(c="\u00e9", a=1) == f(b=2, a=1)
@@ -301,8 +302,8 @@ def test_decorated_calls_find_what_the_long_way_stored_and_the_reverse(region: A
 @pytest.mark.parametrize("skip", [-1, -2, -5, -1000, -(2**62), -(2**63), -(2**70), 2**70])
 def test_a_number_of_arguments_that_cannot_be_is_refused_before_any_is_read(region: Any, skip: int) -> None:
     with pytest.raises((ValueError, OverflowError)):
-        region._recall("start|", skip, ("a", 1), None)
-    assert region._recall("start|", 3, ("a", 1), None) is NO_VALUE
+        region.access.call("start|", skip, ("a", 1), None)
+    assert region.access.call("start|", 3, ("a", 1), None) is NO_VALUE
 
 
 def test_a_decorated_call_goes_through_get_or_create_where_a_subclass_has_its_own() -> None:
@@ -326,7 +327,7 @@ def test_a_decorated_call_goes_through_get_or_create_where_a_subclass_has_its_ow
 def test_regions_travel_with_it(region: Any, named: Any) -> None:
     named.set("k", "v")
     copy = pickle.loads(pickle.dumps(named))
-    assert copy._peek is not None
+    assert copy.access.try_get is not None
     assert copy.get("k") == "v"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mpcache.mishaps import Mishaps
+from mpcache._region.counters import Mishaps
 from mpcache.stress import diary
 from mpcache.stress.acts import ask_for, ask_for_all
 from mpcache.stress.diary import Diary, Kind, Outcome

@@ -1,6 +1,6 @@
 """Encode a value as one part of an exact key: equal parts mean equal values, of the same exact types.
 
-Depends on keys_tags, and on keys_arrays, which it loads with the first array.  A part is ``tag length : text``, with
+Depends on tags, and on arrays, which it loads with the first array.  A part is ``tag length : text``, with
 the length in characters, so that a sequence of parts can be read in one way only; the text of a container is the
 parts of what it contains::
 
@@ -11,7 +11,7 @@ parts of what it contains::
     d q D T M e z Z u p r l          Decimal, Fraction, date, datetime, time, timedelta, timezone, ZoneInfo, UUID, Path,
                                      range, slice
     k E F R W                        __cache_key__, Enum, Flag, fields of a record, subclass of a builtin: class first
-    a A v x                          arrays and frames, see keys_arrays
+    a A v x                          arrays and frames, see arrays
     C B O                            a class or function by its name, a bound method, a pickle by its digest
 
 Processes of every supported Python agree on this format, and tests/test_keys_exact.py pins it.  To change it is to
@@ -34,7 +34,7 @@ from fractions import Fraction
 from typing import Any
 from uuid import UUID
 
-from mpcache.keys_tags import digest, joined, tagged
+from mpcache._keys.tags import digest, joined, tagged
 
 MOST_LEVELS = 100
 """Of containers in containers.  A cycle has more."""
@@ -221,7 +221,7 @@ def _pickles_as(kind: Any, base: Any) -> bool:
 def _array(value: Any, level: int) -> str | None:
     if type(value).__module__.partition(".")[0] not in ("numpy", "pandas"):
         return None
-    from mpcache.keys_arrays import ArrayEncoder  # depends on numpy, which is there now
+    from mpcache._keys.arrays import ArrayEncoder  # depends on numpy, which is there now
 
     return ArrayEncoder(part).part(value, level)
 

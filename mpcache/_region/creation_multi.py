@@ -17,17 +17,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mpcache._region.binding import Binding
+from mpcache._region.creation import made
+from mpcache._region.fills import Fills, begin_fill, filling, was_stored
+from mpcache._region.holding import abandon, adapt, owned, release_quietly, too_late
+from mpcache._region.value_io import packed
+from mpcache._region.values import in_order
 from mpcache.api import NO_VALUE, FillGuard, Freshness, KeyType, Outcome
-from mpcache.creation import Fills, begin_fill, filling, made, was_stored
 from mpcache.invalidation import Begin
-from mpcache.lock import abandon, adapt, let_go, owned, too_late
-from mpcache.storage import packed
-from mpcache.values import in_order
-
-if TYPE_CHECKING:
-    from mpcache.region import CacheRegion
 
 MOST = 256
 """How many keys one round holds: the entries of all who hold, in all processes, lie in one table."""
@@ -67,7 +66,7 @@ class Claim:
         finally:
             if self.held:
                 self.held = False  # before: a mutex of another make must not be released twice
-                let_go(self.mutex, self.stored)
+                release_quietly(self.mutex, self.stored)
             else:
                 abandon(self.mutex)
 
@@ -75,18 +74,18 @@ class Claim:
 class Claims:
     """The keys that one call holds at a time."""
 
-    def __init__(self, region: CacheRegion) -> None:
-        self._region = region
-        self._deadline = None if region.creation_wait is None else time.monotonic() + region.creation_wait
+    def __init__(self, binding: Binding) -> None:
+        self._binding = binding
+        self._deadline = None if binding.creation_wait is None else time.monotonic() + binding.creation_wait
         self._mangled: dict[KeyType, KeyType] = {}
         self._claims: dict[KeyType, Claim] = {}
-        self._begun = Begin(region.region_invalidator)
+        self._begun = Begin(binding.invalidator)
 
     def _begin(self, keys: Iterable[KeyType]) -> None:
         """Note that the creation of these keys, which are claimed, begins now."""
-        self._begun = Begin(self._region.region_invalidator)
+        self._begun = Begin(self._binding.invalidator)
         for key in keys:
-            self._claims[key].guard = begin_fill(self._region, self._mangled[key])
+            self._claims[key].guard = begin_fill(self._binding, self._mangled[key])
 
     def _take(self, key: KeyType) -> bool:
         claim = self._claims[key] = Claim(self._mutex(key))
@@ -95,7 +94,7 @@ class Claims:
         return claim.held
 
     def _mutex(self, key: KeyType) -> Any:
-        return adapt(self._region._mutex(self._mangled[key]))
+        return adapt(self._binding.mutex(self._mangled[key]))
 
     def _fills(self, claims: dict[KeyType, Claim]) -> Fills:
         return Fills({self._mangled[key]: claim.guard for key, claim in claims.items()}, self._begun)
@@ -104,7 +103,7 @@ class Claims:
         """Seconds until the deadline; None: there is none."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
-    def _let_go(self) -> None:
+    def _release_all(self) -> None:
         """Release all claims, whatever one of them raises, and raise the first of that."""
         failures: list[BaseException] = []
         for key, claim in reversed(list(self._claims.items())):
@@ -128,21 +127,21 @@ class ManyCreation(Claims):
 
     def __init__(
         self,
-        region: CacheRegion,
+        binding: Binding,
         keys: Iterable[KeyType],
         lifetime: float | None,
         creator: Callable[..., Iterable[Any]],
         should_cache_fn: Callable[[Any], bool] | None,
     ) -> None:
-        super().__init__(region)
+        super().__init__(binding)
         self._lifetime = lifetime
         self._creator, self._should_cache = creator, should_cache_fn
         self._keys = _sorted(keys)
-        self._mangled = {key: region._mangled(key) for key in self._keys}
+        self._mangled = {key: binding.mangled(key) for key in self._keys}
         # All who ask for these keys try them in this order: one gets them all, rather than each some.
         self._missing = dict.fromkeys(sorted(self._keys, key=lambda key: str(self._mangled[key])))
         self._stale: dict[KeyType, Any] = {}
-        self._alone: set[KeyType] = set()
+        self._unlocked: set[KeyType] = set()
         self._values: dict[KeyType, Any] = {}
 
     def run(self) -> dict[KeyType, Any]:
@@ -153,7 +152,7 @@ class ManyCreation(Claims):
                 busy = self._claim()
                 began = time.monotonic()
                 self._create()
-                self._let_go()
+                self._release_all()
                 if not self._missing:
                     return self._values
                 if self._deadline is not None:
@@ -162,9 +161,9 @@ class ManyCreation(Claims):
                     self._wait_for(busy)
         finally:
             try:
-                self._let_go()
+                self._release_all()
             finally:
-                self._let_go()  # what an exception that arrived within the first time has left
+                self._release_all()  # what an exception that arrived within the first time has left
 
     def _serve(self, key: KeyType, value: Any) -> None:
         self._values[key] = value
@@ -174,9 +173,13 @@ class ManyCreation(Claims):
         looked_for = list(keys)
         if not looked_for:
             return
-        found = self._region._storage.read_multi([self._mangled[key] for key in looked_for])
+        try:
+            found = self._binding.value_io.read_multi([self._mangled[key] for key in looked_for])
+        except TypeError as error:
+            self._binding.name_key(error, *looked_for)
+            raise
         for key, one in zip(looked_for, found, strict=True):
-            value, worth = self._region._worth(key, one, self._lifetime)
+            value, worth = self._binding.worth(key, one, self._lifetime)
             self._stale.pop(key, None)
             if worth is Freshness.FRESH:
                 self._serve(key, value)
@@ -199,7 +202,7 @@ class ManyCreation(Claims):
                 continue
             if key in self._stale:
                 self._serve(key, self._stale[key])
-            elif busy is None and key not in self._alone:
+            elif busy is None and key not in self._unlocked:
                 busy = key
         return busy
 
@@ -207,13 +210,13 @@ class ManyCreation(Claims):
         claimed = [key for key in self._claims if key in self._missing]
         self._begin(claimed)
         self._look(claimed)
-        wanted = [key for key in self._keys if key in self._missing and (key in self._claims or key in self._alone)]
+        wanted = [key for key in self._keys if key in self._missing and (key in self._claims or key in self._unlocked)]
         if not wanted:
             return
         for key in wanted:
             if key not in self._claims:
-                self._region.mishaps.created_alone()
-        values = made(self._region, wanted, self._lifetime, lambda: self._by_key(wanted))
+                self._binding.counters.created_unlocked()
+        values = made(self._binding, wanted, self._lifetime, lambda: self._by_key(wanted))
         self._publish({key: values.get(key, NO_VALUE) for key in wanted})
         for key in wanted:
             self._serve(key, values[key] if key in values else self._stale.get(key, NO_VALUE))
@@ -227,20 +230,20 @@ class ManyCreation(Claims):
         claims = {key: self._claims[key] for key in values if key in self._claims}
         for claim in claims.values():
             claim.stored = False  # if anything raises now, they need not queue for it
-        created, storage = self._begun.created, self._region._storage
+        created, value_io = self._begun.created, self._binding.value_io
         ready = {
-            self._mangled[key]: packed(storage, key, values[key], created)  # all, before the first one is written
+            self._mangled[key]: packed(value_io, key, values[key], created)  # all, before the first one is written
             for key, claim in claims.items()
             if self._is_to_be_kept(values[key]) and owned(claim.mutex)
         }
         if not ready:
             return
-        with filling(self._region, self._fills(claims)):
-            refused = storage.write_multi(ready)
+        with filling(self._binding, self._fills(claims)):
+            refused = value_io.write_multi(ready)
         for key, claim in claims.items():
             mangled = self._mangled[key]
             if mangled in refused:
-                self._region.mishaps.too_large(key, refused[mangled])
+                self._binding.counters.too_large(key, refused[mangled])
             elif mangled in ready:
                 claim.stored = was_stored(claim.guard)
 
@@ -255,13 +258,13 @@ class ManyCreation(Claims):
         if outcome is not Outcome.ACQUIRED:
             del self._claims[key]
         if outcome is Outcome.UNSTORED:
-            self._alone.add(key)
+            self._unlocked.add(key)
         elif outcome is Outcome.TIMEOUT or (left == 0 and outcome is Outcome.RELEASED):
             self._look(self._missing)
             for other in [other for other in self._missing if other in self._stale]:
                 self._serve(other, self._stale[other])
             if key in self._missing:
-                raise too_late(claim.mutex, self._region.creation_wait)
+                raise too_late(claim.mutex, self._binding.creation_wait)
 
     def _is_late(self, by: float) -> bool:
         return self._deadline is not None and time.monotonic() > self._deadline + by

@@ -9,22 +9,38 @@ import functools
 import inspect
 import warnings
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
-from mpcache import keys_prefixes
-from mpcache.arguments import BOUND_NAMES, Arguments, Call, Parameters, plain_and_given
-from mpcache.decorated_pickling import is_by_cloudpickle
+from mpcache._keys import prefixes as keys_prefixes
+from mpcache._keys.arguments import BOUND_NAMES, Arguments, Call, Parameters, plain_and_given
+from mpcache._keys.exact import ExactKeys, SaidKeys, SaidManyKeys
+from mpcache._keys.text import TextCannotStand
+from mpcache._region.decorated_pickling import is_by_cloudpickle
+from mpcache._region.fast_path import Access
 from mpcache.invalidation import seconds
 from mpcache.keys import generator
-from mpcache.keys_exact import ExactKeys, SaidKeys, SaidManyKeys
-from mpcache.keys_text import TextCannotStand
-
-if TYPE_CHECKING:
-    from mpcache.region import CacheRegion
 
 UNCACHED = object()
 """Instead of the key of a call that has none."""
+
+
+class Region(Protocol):
+    """What a decorated function uses of its region."""
+
+    access: Access
+    function_key_generator: Any
+    function_multi_key_generator: Any
+
+    def get(self, *args: Any, **kw: Any) -> Any: ...
+    def set(self, *args: Any, **kw: Any) -> Any: ...
+    def delete(self, *args: Any, **kw: Any) -> Any: ...
+    def get_multi(self, *args: Any, **kw: Any) -> Any: ...
+    def set_multi(self, *args: Any, **kw: Any) -> Any: ...
+    def delete_multi(self, *args: Any, **kw: Any) -> Any: ...
+    def get_or_create(self, *args: Any, **kw: Any) -> Any: ...
+    def get_or_create_multi(self, *args: Any, **kw: Any) -> Any: ...
+    def aget_or_create(self, *args: Any, **kw: Any) -> Any: ...
 
 
 class Options(NamedTuple):
@@ -49,7 +65,7 @@ class Options(NamedTuple):
 class Recipe(NamedTuple):
     """All that a decorated function is made of, so that another process can make it again."""
 
-    region: CacheRegion
+    region: Region
     options: Options
     key_generator: Any
     """None: the region's."""

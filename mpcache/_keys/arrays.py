@@ -1,6 +1,6 @@
 """Encode arrays of numpy and frames of pandas as parts of exact keys: by their bytes, where their bytes are all.
 
-Depends on keys_tags; and on numpy and pandas, which the program that has such an argument has loaded.
+Depends on tags; and on numpy and pandas, which the program that has such an argument has loaded.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mpcache.keys_tags import digest, joined, tagged
+from mpcache._keys.tags import digest, joined, tagged
 
 _BY_BYTES = "bcfimuMSU"
 """Kinds of numpy's types whose values are their bytes; b is bool, V has its say below."""

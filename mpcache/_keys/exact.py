@@ -1,6 +1,6 @@
 """Make exact keys of calls: two calls have one key only if the function and the arguments are the same.
 
-Depends on keys_encoding, which says what stands for a value, and on arguments.  The key of a call is::
+Depends on encoding, which says what stands for a value, and on arguments.  The key of a call is::
 
     module:qualname|        n5:users         s5:alice i1:2     *8:i1:1i1:2   b1:1            &...
     (| and : are escaped)   the namespace    by position       *args         keyword-only    **kw, sorted by name
@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from mpcache.arguments import Arguments, Parameters
-from mpcache.keys_encoding import NotEncodable, module_of, part
-from mpcache.keys_tags import digest, joined, tagged
+from mpcache._keys.arguments import Arguments, Parameters
+from mpcache._keys.encoding import NotEncodable, module_of, part
+from mpcache._keys.tags import digest, joined, tagged
 
 LONGEST = 200
 """Bytes of a key, in UTF-8."""

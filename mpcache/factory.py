@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mpcache.hints import did_you_mean
+from mpcache._support.hints import did_you_mean
 from mpcache.keys import exact_key_generator, exact_multi_key_generator
 from mpcache.region import CacheRegion
 

@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
+from mpcache._keys.arguments import BOUND_NAMES, Call
+from mpcache._region.decorated import UNCACHED, Bound, Decorated, Keys, Options, Recipe, Region
+from mpcache._region.refresh import ManyRefresh
+from mpcache._region.values import by_key, in_order
 from mpcache.api import NO_VALUE, NoValueType
-from mpcache.arguments import BOUND_NAMES, Call
-from mpcache.decorated import UNCACHED, Bound, Decorated, Keys, Options, Recipe
-from mpcache.refresh import ManyRefresh
-from mpcache.values import by_key, in_order
-
-if TYPE_CHECKING:
-    from mpcache.region import CacheRegion
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -24,7 +21,7 @@ S = TypeVar("S")
 V = TypeVar("V")
 
 
-def decorator(region: CacheRegion, options: Options, key_generator: Any, asdict: bool) -> Callable[[Any], Any]:
+def decorator(region: Region, options: Options, key_generator: Any, asdict: bool) -> Callable[[Any], Any]:
     """Return what :meth:`.CacheRegion.cache_multi_on_arguments` returns."""
     kind: Any = CachedDictFunction if asdict else CachedManyFunction
     made: Callable[[Any], Any] = Recipe(region, options.checked(), key_generator, (kind, _no_async)).function()
@@ -110,7 +107,8 @@ class CachedManyFunction(Decorated, Generic[P, R, V]):
     def _get(self, call: _Call) -> list[V | NoValueType]:
         if call.keys is UNCACHED:
             return [NO_VALUE] * len(call.things)
-        return self._region.get_multi(call.keys, self._lifetime())
+        values: list[V | NoValueType] = self._region.get_multi(call.keys, self._lifetime())
+        return values
 
     def _set(self, mapping: Mapping[Any, V], call: _Call) -> None:
         if call.keys is not UNCACHED:
@@ -130,7 +128,9 @@ class CachedManyFunction(Decorated, Generic[P, R, V]):
             things = [thing_of[key] for key in keys]
             return self._all_of(self._fn(*call.before, *things, **call.kw), things)
 
-        return self._result(call.things, ManyRefresh(self._region, call.keys, create).run())  # type: ignore[no-any-return]
+        region = self._region
+        values = ManyRefresh(region.access.binding, call.keys, create, region.set_multi).run()
+        return self._result(call.things, values)  # type: ignore[no-any-return]
 
     @property
     def _placeholders(self) -> int:
@@ -236,8 +236,8 @@ class CachedManyMethod(Bound, Generic[P, R, V]):
 
     def key(self, /, *args: P.args, **kw: P.kwargs) -> list[str]:
         """As :meth:`CachedManyFunction.key`."""
-        given = self.__func__._arguments.bind((self.__self__, *args), kw)
-        return list(self.__func__._bound.of(*given))
+        given = self._arguments.bind((self.__self__, *args), kw)
+        return list(self._bound.of(*given))
 
     def refresh(self, /, *args: P.args, **kw: P.kwargs) -> R:
         """As :meth:`CachedManyFunction.refresh`."""

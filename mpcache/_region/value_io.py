@@ -1,6 +1,6 @@
 """How values travel between a region and its store: as objects, as bytes, or as payloads.
 
-Leans on codec, invalidation and mishaps.  Classes with one face; configure() decides which one a region needs::
+Depends on codec, invalidation and counters.  The classes have one interface; a region needs one of them::
 
     no serializer        CachedValue                 backend.get             backend.set
     a serializer         {"ct": ..., "v": 2}|bytes   backend.get_serialized  backend.set_serialized
@@ -17,6 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from mpcache import codec
+from mpcache._region.counters import Counters
+from mpcache._region.values import refuse_used_up
+from mpcache._support.signal_handlers import raised_by_signal_handler
 from mpcache.api import (
     NO_VALUE,
     CachedValue,
@@ -30,9 +33,6 @@ from mpcache.api import (
 )
 from mpcache.exception import CantSerializeException, ValueTooLarge
 from mpcache.invalidation import is_over
-from mpcache.mishaps import Mishaps
-from mpcache.signal_handlers import raised_by_signal_handler
-from mpcache.values import refuse_used_up
 
 try:
     from mpcache._wire import unwire
@@ -46,7 +46,7 @@ Refused: TypeAlias = "dict[KeyType, Exception]"
 """Of many values, those that are over the store's largest, with what there is to say of each."""
 
 
-class PlainStorage:
+class ObjectValueIO:
     """The store keeps the object itself."""
 
     serializer = deserializer = None
@@ -90,15 +90,15 @@ class PlainStorage:
         return _all_that_can_be(self._backend.set_multi, self.write, mapping)
 
 
-class WireStorage:
+class BytesValueIO:
     """The store keeps bytes, and what is known of a value stands in them."""
 
     def __init__(
-        self, backend: Any, serializer: Serializer | None, deserializer: Deserializer | None, mishaps: Mishaps
+        self, backend: Any, serializer: Serializer | None, deserializer: Deserializer | None, counters: Counters
     ) -> None:
         self._backend = backend
         self.serializer, self.deserializer = serializer, deserializer
-        self._mishaps = mishaps
+        self._counters = counters
 
     def read(self, key: KeyType) -> Found | NoValueType:
         return self._found(key, self._backend.get_serialized(key))
@@ -132,7 +132,7 @@ class WireStorage:
                 return NO_VALUE
             return self.deserializer(payload), created, epoch, version  # type: ignore[misc]
         except Exception as error:
-            return _unreadable(key, error, self._mishaps)
+            return _unreadable(key, error, self._counters)
 
     def cached(self, key: KeyType) -> CachedValue | NoValueType:
         wire = self._backend.get_serialized(key)
@@ -144,7 +144,7 @@ class WireStorage:
                 return NO_VALUE
             return CachedValue(self.deserializer(payload), metadata)  # type: ignore[misc]
         except Exception as error:
-            return _unreadable(key, error, self._mishaps)
+            return _unreadable(key, error, self._counters)
 
     def pack(self, value: Any, created: float, expires: float | None) -> Any:
         return codec.join(self.serializer(value), created, expires)  # type: ignore[misc]
@@ -156,11 +156,11 @@ class WireStorage:
         return _all_that_can_be(self._backend.set_serialized_multi, self.write, mapping)
 
 
-class DirectStorage(WireStorage):
+class PayloadValueIO(BytesValueIO):
     """The store keeps what is known of a value beside it, and nothing stands in between."""
 
-    def __init__(self, backend: Any, serializer: Serializer, deserializer: Deserializer, mishaps: Mishaps) -> None:
-        super().__init__(backend, serializer, deserializer, mishaps)
+    def __init__(self, backend: Any, serializer: Serializer, deserializer: Deserializer, counters: Counters) -> None:
+        super().__init__(backend, serializer, deserializer, counters)
         pickles = serializer is DefaultSerialization.serializer and deserializer is DefaultSerialization.deserializer
         self._raw = pickles and getattr(backend, "raw", False)
 
@@ -172,11 +172,11 @@ class DirectStorage(WireStorage):
             return NO_VALUE
         payload, created, epoch = found
         if payload is None:
-            return _unreadable(key, ValueError("its bytes are damaged, or another program's"), self._mishaps)
+            return _unreadable(key, ValueError("its bytes are damaged, or another program's"), self._counters)
         try:
             return self.deserializer(payload), created, epoch, codec.value_version  # type: ignore[misc]
         except Exception as error:
-            return _unreadable(key, error, self._mishaps)
+            return _unreadable(key, error, self._counters)
 
     def read_multi(self, keys: Sequence[KeyType]) -> list[Found | NoValueType]:
         fetch_multi = getattr(self._backend, "fetch_multi", None)
@@ -205,7 +205,7 @@ class DirectStorage(WireStorage):
         return _one_by_one(self.write, mapping)
 
 
-class _OneWayStorage:
+class _MixedValueIO:
     """A serializer without a deserializer, or the reverse: each direction goes its own way."""
 
     serializer = deserializer = None
@@ -216,23 +216,23 @@ class _OneWayStorage:
         self.pack, self.write, self.write_multi = writer.pack, writer.write, writer.write_multi
 
 
-Storage: TypeAlias = "PlainStorage | WireStorage | DirectStorage | _OneWayStorage"
+ValueIO: TypeAlias = "ObjectValueIO | BytesValueIO | PayloadValueIO | _MixedValueIO"
 
 
-def storage_for(
-    backend: Any, serializer: Serializer | None, deserializer: Deserializer | None, mishaps: Mishaps
-) -> Storage:
+def value_io_for(
+    backend: Any, serializer: Serializer | None, deserializer: Deserializer | None, counters: Counters
+) -> ValueIO:
     """The way to and from a store, which may be a proxy."""
     if serializer and deserializer and getattr(backend, "direct", False):
-        return DirectStorage(backend, serializer, deserializer, mishaps)
-    plain = PlainStorage(backend)
-    wire = WireStorage(backend, serializer, deserializer, mishaps)
+        return PayloadValueIO(backend, serializer, deserializer, counters)
+    plain = ObjectValueIO(backend)
+    wire = BytesValueIO(backend, serializer, deserializer, counters)
     if bool(serializer) is bool(deserializer):
         return wire if serializer else plain
-    return _OneWayStorage(wire if deserializer else plain, wire if serializer else plain)
+    return _MixedValueIO(wire if deserializer else plain, wire if serializer else plain)
 
 
-def packed(storage: Storage, key: KeyType, value: Any, created: float, expires: float | None = None) -> Any:
+def packed(value_io: ValueIO, key: KeyType, value: Any, created: float, expires: float | None = None) -> Any:
     """A value as it will be written.
 
     :param key: the user's, for the error's text.
@@ -242,7 +242,7 @@ def packed(storage: Storage, key: KeyType, value: Any, created: float, expires: 
     """
     refuse_used_up(key, value)
     try:
-        return storage.pack(value, created, expires)
+        return value_io.pack(value, created, expires)
     except Exception as error:
         if raised_by_signal_handler(error):
             raise
@@ -289,9 +289,9 @@ def _one_by_one(write: Callable[[KeyType, Any], None], mapping: Mapping[KeyType,
     return refused
 
 
-def _unreadable(key: KeyType, error: Exception, mishaps: Mishaps) -> NoValueType:
+def _unreadable(key: KeyType, error: Exception, counters: Counters) -> NoValueType:
     if raised_by_signal_handler(error):
         raise error
     if not isinstance(error, CantDeserializeException):  # that one is said on purpose
-        mishaps.undecodable(key, error)
+        counters.undecodable(key, error)
     return NO_VALUE

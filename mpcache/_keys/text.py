@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from mpcache.arguments import Parameters
+from mpcache._keys.arguments import Parameters
 
 _PLAIN = frozenset({str, bytes, int, float, bool, complex, type(None), range})
 _CONTAINERS = (tuple, list, set, frozenset)

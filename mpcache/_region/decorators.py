@@ -11,13 +11,10 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
+from mpcache._keys.arguments import Call
+from mpcache._region.decorated import UNCACHED, Bound, Decorated, Keys, Options, Recipe, Region
+from mpcache._region.refresh import refresh
 from mpcache.api import NO_VALUE, NoValueType
-from mpcache.arguments import Call
-from mpcache.decorated import UNCACHED, Bound, Decorated, Keys, Options, Recipe
-from mpcache.refresh import refresh
-
-if TYPE_CHECKING:
-    from mpcache.region import CacheRegion
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -48,7 +45,7 @@ class Decorator(Protocol):
     def __call__(self, fn: Callable[P, R], /) -> CachedFunction[P, R]: ...
 
 
-def decorator(region: CacheRegion, options: Options, key_generator: Any) -> Decorator:
+def decorator(region: Region, options: Options, key_generator: Any) -> Decorator:
     """See :meth:`.CacheRegion.cache_on_arguments`."""
     kinds = CachedFunction, AsyncCachedFunction
     made: Decorator = Recipe(region, options.checked(), key_generator, kinds).function()
@@ -120,8 +117,9 @@ class CachedFunction(Cached[P, R], Generic[P, R]):
         missing = None if kw else self._arguments.missing.get(len(args))
         given: Call = self._arguments.bind(args, kw) if missing is None else (args + missing, kw)
         value: Any
-        if region._recall is not None and self._fast is not None and not given[1]:
-            value = region._recall(self._start, self._fast, given[0], expires)
+        fast_call = region.access.call
+        if fast_call is not None and self._fast is not None and not given[1]:
+            value = fast_call(self._start, self._fast, given[0], expires)
             if value is not NotImplemented and value is not NO_VALUE:
                 return value  # type: ignore[no-any-return]
         return self._created(self._keys_for(given[0]), self._fn, given, expires)
@@ -130,8 +128,9 @@ class CachedFunction(Cached[P, R], Generic[P, R]):
         """Call it bound: the first argument is the object of a method."""
         region, keys, expires = self._region, self._bound, self._lifetime()
         given = self._arguments.bind(args, kw)
-        if region._recall is not None and keys.fast is not None and not given[1]:
-            value = region._recall(keys.start, keys.fast, given[0], expires)
+        fast_call = region.access.call
+        if fast_call is not None and keys.fast is not None and not given[1]:
+            value = fast_call(keys.start, keys.fast, given[0], expires)
             if value is not NotImplemented and value is not NO_VALUE:
                 return value  # type: ignore[no-any-return]
         return self._created(keys, getattr(self._fn, "_as_method", self._fn), given, expires)
@@ -158,7 +157,8 @@ class CachedFunction(Cached[P, R], Generic[P, R]):
         key = self._key_for(keys, given)
         if key is UNCACHED:
             return self._fn(*given[0], **given[1])  # type: ignore[no-any-return]
-        value: R = refresh(self._region, key, functools.partial(self._fn, *given[0], **given[1]))
+        region, create = self._region, functools.partial(self._fn, *given[0], **given[1])
+        value: R = refresh(region.access.binding, key, create, region.set)
         return value
 
     @overload
@@ -193,20 +193,20 @@ class BoundToObject(Bound, Generic[P, R]):
 
     def get(self, /, *args: P.args, **kw: P.kwargs) -> R | NoValueType:
         """As :meth:`Cached.get`."""
-        value: R | NoValueType = self.__func__._get(self.__func__._bound, self._received(args, kw))
+        value: R | NoValueType = self.__func__._get(self._bound, self._received(args, kw))
         return value
 
     def set(self, value: R, /, *args: P.args, **kw: P.kwargs) -> None:
         """As :meth:`Cached.set`."""
-        self.__func__._set(self.__func__._bound, value, self._received(args, kw))
+        self.__func__._set(self._bound, value, self._received(args, kw))
 
     def invalidate(self, /, *args: P.args, **kw: P.kwargs) -> None:
         """As :meth:`Cached.invalidate`."""
-        self.__func__._invalidate(self.__func__._bound, self._received(args, kw))
+        self.__func__._invalidate(self._bound, self._received(args, kw))
 
     def key(self, /, *args: P.args, **kw: P.kwargs) -> str:
         """As :meth:`Cached.key`."""
-        key: str = self.__func__._bound.of(*self._received(args, kw))
+        key: str = self._bound.of(*self._received(args, kw))
         return key
 
     def _received(self, args: tuple[Any, ...], kw: dict[str, Any]) -> Call:
@@ -214,7 +214,7 @@ class BoundToObject(Bound, Generic[P, R]):
 
         Programs for dogpile.cache, which drops the first argument here, give something in the object's place.
         """
-        bind, bound, without = self.__func__._arguments, (self.__self__, *args), (self.__self__, *args[1:])
+        bind, bound, without = self._arguments, (self.__self__, *args), (self.__self__, *args[1:])
         readings = (without, bound) if args and (args[0] is None or args[0] is self.__self__) else (bound, without)
         fitting = (reading for reading in readings[: 1 + bool(args)] if bind.fit(reading, kw))
         given: Call = bind.bind(next(fitting, bound), kw)
@@ -232,7 +232,7 @@ class CachedMethod(BoundToObject[P, R], Generic[P, R]):
 
     def refresh(self, /, *args: P.args, **kw: P.kwargs) -> R:
         """As :meth:`CachedFunction.refresh`."""
-        value: R = self.__func__._refresh(self.__func__._bound, self._received(args, kw))
+        value: R = self.__func__._refresh(self._bound, self._received(args, kw))
         return value
 
 
@@ -277,11 +277,13 @@ class AsyncCachedFunction(Cached[P, T], Generic[P, T]):
         return await self._refresh(self._keys_for(given[0]), given)
 
     async def _refresh(self, keys: Keys, given: Call) -> T:
-        from mpcache.aio import refresh  # depends on asyncio
+        from mpcache._region.creation_async import refresh  # depends on asyncio
 
         key = self._key_for(keys, given)
         create = functools.partial(self._fn, *given[0], **given[1])
-        value: T = await (create() if key is UNCACHED else refresh(self._region, key, create))
+        if key is UNCACHED:
+            return await create()  # type: ignore[no-any-return]
+        value: T = await refresh(self._region.access.binding, key, create, self._region.set)
         return value
 
     @overload
@@ -320,7 +322,7 @@ class AsyncCachedMethod(BoundToObject[P, T], Generic[P, T]):
 
     async def refresh(self, /, *args: P.args, **kw: P.kwargs) -> T:
         """As :meth:`AsyncCachedFunction.refresh`."""
-        value: T = await self.__func__._refresh(self.__func__._bound, self._received(args, kw))
+        value: T = await self.__func__._refresh(self._bound, self._received(args, kw))
         return value
 
 

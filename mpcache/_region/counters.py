@@ -1,6 +1,6 @@
-"""What goes wrong without stopping anybody: said once, and counted.
+"""Non-fatal errors: logged once, always counted.
 
-Leans on nothing of mpcache.
+Depends on nothing of mpcache.
 """
 
 from __future__ import annotations
@@ -14,30 +14,33 @@ log = logging.getLogger("mpcache.region")
 _REMEMBERED = 1024
 
 
-class Mishaps:
-    """Those of one region.  ``counts`` has how often each of them came to pass in this process."""
+class Counters:
+    """The non-fatal errors of one region.
+
+    :ivar counts: how often each of them occurred in this process.
+    """
 
     def __init__(self) -> None:
-        # No lock stands around the two: a fork might come while it is held.  Two threads that count in the
-        # same instant may lose one.
+        # No lock guards the two, since a fork might come while it is held.  Of two threads that count in the same
+        # instant one may be lost.
         self.counts: Counter[str] = Counter()
         self._said: dict[Any, object] = {}
 
-    def __reduce__(self) -> tuple[type[Mishaps], tuple[()]]:
-        return Mishaps, ()  # another process begins to count anew
+    def __reduce__(self) -> tuple[type[Counters], tuple[()]]:
+        return Counters, ()  # another process begins to count at 0
 
     def undecodable(self, key: Any, error: Exception) -> None:
-        """A stored value cannot be read: it counts as absent, and whoever asks for it makes it anew."""
+        """Note that a stored value cannot be read: it counts as absent, and the next task that needs it creates it."""
         text = "The stored value of key %r cannot be decoded and counts as absent: %s: %s"
         self._note("undecodable", key, text, key, type(error).__name__, error)
 
     def too_large(self, key: Any, error: Exception) -> None:
-        """A created value is over the store's largest: it is returned, and made again next time."""
+        """Note that a created value is larger than the store's largest: it is returned, and created again next time."""
         text = "The value of key %r is returned but not cached (later ones are counted, not logged): %s"
         self._note("too_large", None, text, key, error)
 
-    def created_alone(self) -> None:
-        """A value was created without the key's mutex, since its last creator had stored nothing."""
+    def created_unlocked(self) -> None:
+        """Note that a value was created without the key's mutex, since its last creator had stored nothing."""
         self.counts["created_alone"] += 1
 
     def _note(self, kind: str, subject: Any, text: str, *facts: Any) -> None:
@@ -45,6 +48,6 @@ class Mishaps:
         mine = object()
         if self._said.setdefault((kind, subject), mine) is not mine:
             return
-        for oldest in list(self._said)[:-_REMEMBERED]:  # rather say it twice than grow for ever
+        for oldest in list(self._said)[:-_REMEMBERED]:  # better to log it twice than to grow without limit
             self._said.pop(oldest, None)
         log.warning(text, *facts)

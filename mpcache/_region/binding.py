@@ -1,0 +1,139 @@
+"""What a region's calls use, in one frozen object: the store, the way to it, its mutexes, the judge of its values.
+
+configure() makes a Binding, and the region assigns it in one step.  A call reads it once: it never sees the store of
+one configuration with the invalidation strategy of another.  Depends on value_io and counters.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, NamedTuple, NoReturn, TypeAlias
+from weakref import ref
+
+from mpcache._region.counters import Counters
+from mpcache._region.value_io import Found, ValueIO
+from mpcache.api import NO_VALUE, Freshness, KeyManglerType, KeyType, NoValueType
+from mpcache.codec import value_version
+from mpcache.exception import DogpileCacheException, RegionNotConfigured, ValidationError
+from mpcache.invalidation import Judge, freshness, seconds
+
+Expiration: TypeAlias = "float | timedelta | str | None"
+"""Seconds, a timedelta, a text such as ``"5m"``; -1: for ever."""
+
+log = logging.getLogger("mpcache.region")
+
+FRESH, STALE, ABSENT = Freshness.FRESH, Freshness.STALE, Freshness.ABSENT
+
+_PLAIN_TIMES = (int, float, type(None))
+
+
+class Binding(NamedTuple):
+    """The parts of a configured region.
+
+    :ivar name: the region's, for messages.
+    :ivar backend: the store, or the outermost proxy before it.
+    :ivar store: the store itself.
+    :ivar value_io: the way of values to and from the backend.
+    :ivar key_mangler: ``key -> key`` as the store gets it; None: none.
+    :ivar expiration_time: seconds for which a value is fresh, unless a call says otherwise; None: for ever.
+    :ivar creation_wait: seconds to wait for a value that another task creates; None: without limit.
+    :ivar invalidator: the invalidation strategy.
+    :ivar judge: its verdict on one value.
+    :ivar make_mutex: ``mangled key -> mutex``; None: the backend's.
+    :ivar thread_mutex: the same, for a backend that has none.
+    :ivar counters: non-fatal errors.
+    """
+
+    name: str | None
+    backend: Any
+    store: Any
+    value_io: ValueIO
+    key_mangler: KeyManglerType | None
+    expiration_time: Any
+    creation_wait: float | None
+    invalidator: Any
+    judge: Judge
+    make_mutex: Callable[[KeyType], Any] | None
+    thread_mutex: Callable[[KeyType], Any]
+    counters: Counters
+
+    def mangled(self, key: KeyType) -> KeyType:
+        """Return the key as the store knows it."""
+        return self.key_mangler(key) if self.key_mangler else key
+
+    def mutex(self, mangled: KeyType) -> Any:
+        """Return a new mutex for a key that is mangled already."""
+        mutex = self.make_mutex(mangled) if self.make_mutex else self.backend.get_mutex(mangled)
+        return self.thread_mutex(mangled) if mutex is None else mutex
+
+    def lifetime(self, given: Expiration) -> float | None:
+        """Return for how many seconds a value is fresh to a call; None: for ever.
+
+        :raises ValidationError: it is no time.
+        """
+        chosen: Any = self.expiration_time if given is None else given
+        if type(chosen) not in _PLAIN_TIMES:
+            chosen = _checked(chosen)
+        return None if chosen == -1 else chosen
+
+    def look(self, mangled: KeyType, key: KeyType, lifetime: float | None) -> tuple[Any, Freshness]:
+        """Return the stored value, and what it is worth to a task that may create the next one."""
+        try:
+            found = self.value_io.read(mangled)
+        except TypeError as error:
+            self.name_key(error, key)
+            raise
+        return self.worth(key, found, lifetime)
+
+    def name_key(self, error: TypeError, *keys: Any) -> None:
+        """Add the region and the key to the error of a store that was given something else than text for a key."""
+        for key in keys:
+            if not isinstance(key, (str, bytes)):
+                region = "a region without a name" if self.name is None else f"region {self.name!r}"
+                error.args = (f"key {key!r} of {region}: {error}",)
+                return
+
+    def worth(self, key: KeyType, found: Found | NoValueType, lifetime: float | None) -> tuple[Any, Freshness]:
+        """Return a value that was found, and whether it is fresh, stale or absent.
+
+        :raises DogpileCacheException: a soft invalidation hides it, and there is no expiration time.
+        """
+        if not found:
+            log.debug("No value present for key: %r", key)
+            return NO_VALUE, ABSENT
+        value, created, epoch, version = found
+        if version != value_version:
+            log.debug("Dogpile version update for key: %r", key)
+            return NO_VALUE, ABSENT
+        worth = freshness(created, epoch, lifetime, self.judge)
+        if worth is ABSENT:
+            log.debug("Hard invalidation detected for key: %r", key)
+        elif worth is STALE and lifetime is None:
+            raise no_expiration_time()
+        return value, worth
+
+
+class Unbound:
+    """Stands for the binding of a region that is not configured: each use of it raises RegionNotConfigured."""
+
+    def __init__(self, region: object) -> None:
+        self._region = ref(region)  # not to keep it alive by a circle
+
+    def __getattr__(self, name: str) -> NoReturn:
+        region = self._region()
+        raise RegionNotConfigured(f"No backend is configured on this region: {region!r}; call configure() first.")
+
+
+def no_expiration_time() -> DogpileCacheException:
+    """Return the error of a soft invalidation without an expiration time, which would limit what is served stale."""
+    return DogpileCacheException("Non-None expiration time required for soft invalidation")
+
+
+def _checked(given: Any) -> float | None:
+    try:
+        return seconds(given)
+    except ValidationError as error:
+        remedy = "the second argument of get() is expiration_time, and the result without a value is NO_VALUE"
+        raise ValidationError(f"{error}  Of a default: {remedy}.") from None

@@ -1,0 +1,177 @@
+"""What configure() does before it changes a region: check what it was given, and make the store and the mutexes.
+
+Depends on the tables of backends and of mutexes: it is the only module of a region that knows both.  Also what a region
+takes over from its store (adopt), gives back (disown), and takes along when it is pickled (portable).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from mpcache._region.binding import Expiration
+from mpcache._support.hints import did_you_mean, warn
+from mpcache.api import KeyType
+from mpcache.backends import load_backend
+from mpcache.exception import ValidationError
+from mpcache.invalidation import seconds
+from mpcache.mutexes import resolve
+from mpcache.proxy import chain_of, layers_of
+
+FROM_STORE = ("key_mangler", "serializer", "deserializer")
+"""What a region takes from its store where the user gave nothing; False refuses the store's one, too."""
+
+OF_PROCESS = ("backend", "_make_mutex", "_thread_mutex", "_invalidator", "_adopted")
+"""What belongs to this process: configure() makes it again where a region is unpickled."""
+
+# Arguments of stores that say which one is meant.
+_IDENTIFYING = (
+    *("filename", "name", "namespace"),
+    *("url", "host", "port", "db", "service_name", "sentinels", "startup_nodes"),
+)
+
+
+class Parts(NamedTuple):
+    """What configure() has made."""
+
+    backend: Any
+    """The store, or the outermost proxy before it."""
+    store: Any
+    make_mutex: Callable[[KeyType], Any] | None
+    thread_mutex: Callable[[KeyType], Any]
+    expiration_time: float | None
+    creation_wait: float | None
+    configuration: dict[str, Any]
+    """What to give to another configure(), where the region is unpickled."""
+
+
+def build(
+    name: str | None,
+    backend: str,
+    expiration_time: Expiration,
+    arguments: Mapping[str, Any] | None,
+    _config_argument_dict: Mapping[str, Any] | None,
+    _config_prefix: str | None,
+    wrap: Iterable[Any],
+    mutex: str | Callable[..., Any] | None,
+    mutex_arguments: Mapping[str, Any] | None,
+    creation_wait: Expiration,
+) -> Parts:
+    """Make the parts of a configured region.  The store comes last, since what is wrong with the rest costs nothing.
+
+    :param name: the region's; the others are those of :meth:`.CacheRegion.configure`.
+    :raises PluginNotFound, ValidationError: and whatever the store raises.
+    """
+    kind = load_backend(backend)
+    given = None if expiration_time == "" else expiration_time  # a configuration file with nothing after the "="
+    lifetime, wait = seconds(given), seconds(creation_wait, "creation_wait")
+    said = _config_argument_dict or arguments or {}
+    namespace = _namespace(name, backend, said, _config_prefix or "")
+    make_mutex = _mutex_factory(mutex, mutex_arguments, namespace)
+    layers = layers_of(wrap)
+    if _config_argument_dict:
+        store = kind.from_config_dict(_config_argument_dict, _config_prefix)
+    else:
+        store = kind(dict(arguments or {}))
+    outermost = functools.reduce(lambda inner, layer: layer.wrap(inner), reversed(layers), store)
+    configuration = {
+        "backend": backend,
+        "arguments": arguments,
+        "_config_argument_dict": _config_argument_dict,
+        "_config_prefix": _config_prefix,
+        "mutex": mutex,
+        "mutex_arguments": mutex_arguments,
+    }
+    thread_mutex = _named_mutex("thread", {}, namespace)
+    return Parts(outermost, store, make_mutex, thread_mutex, lifetime, wait, configuration)
+
+
+def adopt(state: dict[str, Any], store: Any) -> dict[str, Any]:
+    """Return what changes in a region's attributes when it takes from a store what the user did not give.
+
+    :param state: the region's attributes; ``_user_defined_NAME`` is what the user gave, ``_adopted`` what it has from
+     the store before.
+    """
+    changed: dict[str, Any] = {"_adopted": {}}
+    for name in FROM_STORE:
+        users = state[f"_user_defined_{name}"]
+        if state[name] is not state["_adopted"].get(name):  # assigned since the last configure()
+            users = changed[f"_user_defined_{name}"] = state[name]
+        chosen = users or (None if users is False else getattr(store, name, None))
+        changed[name] = changed["_adopted"][name] = chosen
+    return changed
+
+
+def disown(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what changes in a region's attributes when it gives back what it has from its store."""
+    names = [name for name in FROM_STORE if state[name] is state["_adopted"].get(name)]
+    return {name: state[f"_user_defined_{name}"] for name in names}
+
+
+def portable(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a region that another process can use: its configuration, and what the user gave."""
+    kept = {name: value for name, value in state.items() if name not in OF_PROCESS} | disown(state)
+    if "backend" in state and state["_configuration"] is not None:
+        *layers, store = chain_of(state["backend"])
+        kept["_configuration"] = {**state["_configuration"], "wrap": layers}
+        arguments = getattr(store, "portable_arguments", lambda: None)()
+        if arguments is not None:
+            kept["_configuration"].update(arguments=arguments, _config_argument_dict=None)
+    return kept
+
+
+def unknown_arguments(configure: Callable[..., Any], given: Mapping[str, Any]) -> str:
+    """Return what to say of arguments that configure() does not have."""
+    import inspect  # for this error only
+
+    known = [name for name in inspect.signature(configure).parameters if name[0] != "_"]
+    hints = [
+        f"{name!r}{did_you_mean(name, known) or f'; one of the store goes into arguments={{{name!r}: ...}}'}"
+        for name in given
+    ]
+    return f"configure() takes no argument {', nor '.join(hints)}"
+
+
+def warn_of_a_weak_mutex(store: Any, mutex: Any) -> None:
+    """Warn if a store that processes share gets a mutex that excludes threads only."""
+    if mutex in (None, "null") or not getattr(store, "shared", False):
+        return
+    kind = resolve(mutex)
+    guarantees = getattr(kind, "guarantees", None)
+    if guarantees is not None and not guarantees.processes:
+        warn(
+            f"{getattr(kind, '__name__', kind)} excludes no other process, but {type(store).__name__} is"
+            " shared: each will create the values for itself; leave mutex= out to have the store's own"
+        )
+
+
+def _namespace(name: str | None, backend: str, arguments: Mapping[str, Any], prefix: str) -> str:
+    """Return what sets the keys of a region's mutexes apart from equal keys of other stores, the same in each process.
+
+    Of the arguments only those count that say which store is meant: a deploy may change the others while it runs.
+    """
+    said = {known: arguments[prefix + known] for known in _IDENTIFYING if prefix + known in arguments}
+    if isinstance(said.get("filename"), str):
+        said["filename"] = os.path.abspath(said["filename"])
+    return hashlib.sha1(repr((name, backend, said)).encode(), usedforsecurity=False).hexdigest()[:16]
+
+
+def _mutex_factory(mutex: Any, arguments: Mapping[str, Any] | None, namespace: str) -> Callable[[KeyType], Any] | None:
+    """Return ``key -> mutex``; None leaves it to the store."""
+    if mutex is not None:
+        return _named_mutex(mutex, arguments or {}, namespace)
+    if arguments:
+        raise ValidationError(f"mutex_arguments={dict(arguments)!r} are for no mutex; name one with mutex=")
+    return None
+
+
+def _named_mutex(mutex: Any, arguments: Mapping[str, Any], namespace: str) -> Callable[[KeyType], Any]:
+    kind = resolve(mutex)
+    for_region = getattr(kind, "for_region", None)  # wants to know which keys belong together
+    if for_region is not None:
+        made: Callable[[KeyType], Any] = for_region(namespace, **arguments)
+        return made
+    return functools.partial(kind, **arguments) if arguments else kind

@@ -1,0 +1,61 @@
+"""Fills: the stores of created values, which a change of the key since the begin of the creation refuses.
+
+Depends on binding.  A store with guards is asked for one when a creation begins (:func:`begin_fill`), and finds it
+again in a context variable when the value is written (:func:`filling`), so that proxies in between need not know of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from mpcache._region.binding import Binding
+from mpcache.api import FillGuard, KeyType, current_fill
+from mpcache.invalidation import Begin
+
+
+class Fills(dict[KeyType, FillGuard]):
+    """The guards of what was created, by the mangled keys, and when its creation began.
+
+    :ivar begun: the begin.
+    :ivar keys_begun: all the keys; a store without guards has none for them.
+    """
+
+    def __init__(self, guards: Mapping[KeyType, FillGuard | None], begun: Begin) -> None:
+        super().__init__((key, guard) for key, guard in guards.items() if guard is not None)
+        self.begun, self.keys_begun = begun, frozenset(guards)
+
+
+def begin_fill(binding: Binding, mangled: KeyType) -> FillGuard | None:
+    """Return the store's guard for a value that is about to be created; None: it has no guards."""
+    begin = getattr(binding.store, "begin_fill", None)
+    guard: FillGuard | None = begin(mangled) if begin else None
+    return guard
+
+
+@contextmanager
+def filling(binding: Binding, fills: Fills) -> Iterator[None]:
+    """Let the store know that a write of one of these keys is now the fill, and not just a set."""
+    before = current_fill.get()
+    try:
+        current_fill.set((binding.store, fills))
+        yield
+    finally:
+        current_fill.set(before)
+
+
+def was_stored(guard: FillGuard | None) -> bool:
+    """Return whether a write under a guard has stored the value; a write that had no guard counts as done."""
+    return guard is None or guard.outcome is not False
+
+
+def created_now(binding: Binding, keys: Iterable[KeyType]) -> float:
+    """Return the time of creation of a value that is stored now; that of a fill may be the time of its begin.
+
+    :param keys: the mangled keys.
+    """
+    fill = current_fill.get()
+    if fill is None or not isinstance(fill[1], Fills) or fill[0] is not binding.store:
+        return time.time()
+    return time.time() if fill[1].keys_begun.isdisjoint(keys) else fill[1].begun.created

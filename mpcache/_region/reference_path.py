@@ -1,0 +1,130 @@
+"""How a region reads and writes on every store: the reference, which the fast path must agree with.
+
+Depends on fills and binding.  The functions are those of a region of the same name, and say there what they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mpcache._region.binding import FRESH, Binding, Expiration
+from mpcache._region.fills import created_now
+from mpcache._region.value_io import packed
+from mpcache.api import NO_VALUE, CachedValue, KeyType
+from mpcache.exception import ValueTooLarge
+from mpcache.invalidation import end_of, freshness
+
+
+def get(binding: Binding, key: KeyType, expiration_time: Expiration, ignore_expiration: bool) -> Any:
+    """Return the value of a key, or NO_VALUE."""
+    lifetime = None if ignore_expiration else binding.lifetime(expiration_time)
+    try:
+        mangled = binding.mangled(key)
+        if ignore_expiration or getattr(binding.invalidator, "quiet", False):
+            return binding.value_io.value(mangled, lifetime)
+        found = binding.value_io.read(mangled)
+    except TypeError as error:
+        binding.name_key(error, key)
+        raise
+    if not found:
+        return NO_VALUE
+    value, created, epoch, _ = found
+    return value if freshness(created, epoch, lifetime, binding.judge) is FRESH else NO_VALUE
+
+
+def get_multi(binding: Binding, keys: list[KeyType], expiration_time: Expiration, ignore_expiration: bool) -> list[Any]:
+    """Return a list of values and NO_VALUEs."""
+    lifetime = None if ignore_expiration else binding.lifetime(expiration_time)
+    try:
+        mangled = [binding.mangled(key) for key in keys]
+        if not mangled:
+            return []
+        if ignore_expiration or getattr(binding.invalidator, "quiet", False):
+            return binding.value_io.values_multi(mangled, lifetime)
+        looked = binding.value_io.read_multi(mangled)
+    except TypeError as error:
+        binding.name_key(error, *keys)
+        raise
+    return [
+        found[0] if found and freshness(found[1], found[2], lifetime, binding.judge) is FRESH else NO_VALUE
+        for found in looked
+    ]
+
+
+def get_value_metadata(
+    binding: Binding, key: KeyType, expiration_time: Expiration, ignore_expiration: bool
+) -> CachedValue | None:
+    """Return the value with its metadata, or None."""
+    lifetime = None if ignore_expiration else binding.lifetime(expiration_time)
+    try:
+        cached = binding.value_io.cached(binding.mangled(key))
+    except TypeError as error:
+        binding.name_key(error, key)
+        raise
+    if not cached:
+        return None
+    created, epoch = cached.metadata["ct"], cached.metadata.get("e")
+    if ignore_expiration or freshness(created, epoch, lifetime, binding.judge) is FRESH:
+        return cached
+    return None
+
+
+def set(binding: Binding, key: KeyType, value: Any, ttl: Expiration) -> None:
+    """Store a value, or delete the key if it is NO_VALUE."""
+    if value is NO_VALUE:
+        return delete(binding, key)
+    try:
+        mangled = binding.mangled(key)
+        expires = None if ttl is None else end_of(ttl)
+        ready = packed(binding.value_io, key, value, created_now(binding, (mangled,)), expires)
+        binding.value_io.write(mangled, ready)
+    except TypeError as error:
+        binding.name_key(error, key)
+        raise
+
+
+def set_multi(binding: Binding, mapping: Mapping[KeyType, Any], ttl: Expiration) -> None:
+    """Store many values, and delete the keys whose value is NO_VALUE."""
+    try:
+        refused = _set_multi(binding, mapping, end_of(ttl))
+    except TypeError as error:
+        binding.name_key(error, *mapping)
+        raise
+    for key, reason in refused.items():
+        raise ValueTooLarge(f"key {key!r}: {reason}", key=key)
+
+
+def _set_multi(binding: Binding, mapping: Mapping[KeyType, Any], expires: float | None) -> dict[KeyType, Exception]:
+    """Do it; return what is over the store's largest, in the order of the mapping."""
+    mangled = {key: binding.mangled(key) for key in mapping}
+    created = created_now(binding, mangled.values())
+    ready = {
+        mangled[key]: packed(binding.value_io, key, value, created, expires)
+        for key, value in mapping.items()
+        if value is not NO_VALUE
+    }
+    none = [mangled[key] for key, value in mapping.items() if value is NO_VALUE]
+    if none:
+        binding.backend.delete_multi(none)
+    refused = binding.value_io.write_multi(ready) if ready else {}
+    return {key: refused[mangled[key]] for key in mapping if mangled[key] in refused}
+
+
+def delete(binding: Binding, key: KeyType) -> None:
+    """Delete one key."""
+    try:
+        binding.backend.delete(binding.mangled(key))
+    except TypeError as error:
+        binding.name_key(error, key)
+        raise
+
+
+def delete_multi(binding: Binding, keys: Iterable[KeyType]) -> None:
+    """Delete many keys."""
+    given = list(keys)
+    try:
+        binding.backend.delete_multi([binding.mangled(key) for key in given])
+    except TypeError as error:
+        binding.name_key(error, *given)
+        raise

@@ -1,0 +1,157 @@
+"""Create values again, whatever is stored, and store them: what refresh() of a decorated function does.
+
+Depends on creation_multi and lock.  It is a creation like any other: the key's mutex is held meanwhile, and a change of
+the key refuses the fill.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mpcache._region.binding import ABSENT, Binding
+from mpcache._region.creation_multi import MOST, Claim, Claims
+from mpcache._region.fills import Fills, begin_fill, filling, was_stored
+from mpcache._region.holding import adapt, owned, too_late
+from mpcache.api import NO_VALUE, KeyType, Outcome
+from mpcache.exception import DeadlockError
+from mpcache.invalidation import Begin
+from mpcache.lock import Create, Seen, Steps, is_of_several, renew, run
+
+
+class Renewal:
+    """The Work (see :mod:`mpcache.lock`) of one refresh, for threads and coroutines alike.
+
+    :param make: calls the creator.
+    :param store: ``(key, value)``: the region's set().
+    """
+
+    background = None
+
+    def __init__(
+        self, binding: Binding, key: KeyType, make: Callable[[], Any], store: Callable[[KeyType, Any], None]
+    ) -> None:
+        self._binding, self._key, self._make, self._store = binding, key, make, store
+        self._mangled = binding.mangled(key)
+        self._fills = Fills({}, Begin(binding.invalidator))
+
+    def new_mutex(self) -> Any:
+        """Return a mutex for the key."""
+        return self._binding.mutex(self._mangled)
+
+    def look(self) -> Seen:
+        return NO_VALUE, ABSENT  # whatever is stored
+
+    def begin(self) -> None:
+        begun = Begin(self._binding.invalidator)
+        self._fills = Fills({self._mangled: begin_fill(self._binding, self._mangled)}, begun)
+
+    def create(self) -> Steps:
+        return (yield Create(self._make))
+
+    create_unlocked = create
+
+    def store(self, value: Any) -> bool:
+        with filling(self._binding, self._fills):
+            self._store(self._key, value)
+        return was_stored(self._fills.get(self._mangled))
+
+    def end(self) -> None:
+        for guard in self._fills.values():
+            guard.close()
+
+
+def refresh(
+    binding: Binding, key: KeyType, create: Callable[[], Any], store: Callable[[KeyType, Any], None]
+) -> Any:
+    """Create a value now, and store it unless its key is changed meanwhile; return it.
+
+    :param store: the region's set().
+    :raises LockTimeout: a creation that is under way did not come to an end within ``creation_wait``.
+    :raises DeadlockError: its creator waits in turn for what this task holds.
+    :raises CantSerializeException, ValueTooLarge: as ``region.set``.
+    """
+    work = Renewal(binding, key, create, store)
+    mutex = adapt(work.new_mutex())
+    return run(renew(work, mutex, binding.creation_wait), mutex)
+
+
+class ManyRefresh(Claims):
+    """The refresh of many keys, in one call of the creator; of more than 256, in one for every 256.
+
+    All of them are held meanwhile.  While one of them is waited for none is, so that no two calls can wait for each
+    other.
+
+    :param keys: in the order in which the creator gets them; one may come twice.
+    :param create: ``keys -> values``, in their order.
+    :param store: ``{key: value}``: the region's set_multi().
+    """
+
+    def __init__(
+        self,
+        binding: Binding,
+        keys: Sequence[KeyType],
+        create: Callable[..., Sequence[Any]],
+        store: Callable[[Mapping[KeyType, Any]], None],
+    ) -> None:
+        super().__init__(binding)
+        self._keys, self._create, self._store = keys, create, store
+        self._mangled = {key: binding.mangled(key) for key in keys}
+
+    def run(self) -> list[Any]:
+        """Return the values, in the order of the keys.  Raises what :func:`refresh` raises."""
+        values: list[Any] = []
+        for start in range(0, max(1, len(self._keys)), MOST):
+            values += self._refresh(self._keys[start : start + MOST])
+        return values
+
+    def _refresh(self, keys: Sequence[KeyType]) -> Sequence[Any]:
+        try:
+            self._hold(sorted(dict.fromkeys(keys), key=lambda key: str(self._mangled[key])))
+            self._begin(self._claims)
+            began = time.monotonic()
+            values = self._create(*keys)
+            if self._deadline is not None:
+                self._deadline += time.monotonic() - began  # to create is not to wait
+            self._publish(dict(zip(keys, values, strict=False)))
+            return values
+        finally:
+            try:
+                self._release_all()
+            finally:
+                self._release_all()  # what an exception that arrived within the first time has left
+
+    def _hold(self, keys: list[KeyType]) -> None:
+        own: set[KeyType] = set()
+        while busy := next((key for key in keys if key not in own and not self._take(key)), None):
+            self._release_all()
+            if self._is_own(busy):
+                own.add(busy)
+        for key in own:  # the refresh is a part of its creation, and has nothing to release
+            self._claims[key] = Claim(None)
+
+    def _is_own(self, key: KeyType) -> bool:
+        """Wait until the key's holder has released it; return whether this task is its holder."""
+        claim = self._claims[key] = Claim(self._mutex(key))
+        left = self._left()
+        try:
+            outcome = claim.wait(left)
+        except DeadlockError as error:
+            if is_of_several(error):
+                raise
+            return True
+        if outcome is Outcome.TIMEOUT or (left == 0 and outcome is not Outcome.ACQUIRED):
+            raise too_late(claim.mutex, self._binding.creation_wait)
+        self._release_all()
+        return False
+
+    def _publish(self, values: dict[KeyType, Any]) -> None:
+        claims = {key: self._claims[key] for key in values}
+        for claim in claims.values():
+            claim.stored = False
+        mine = {key: values[key] for key, claim in claims.items() if not claim.held or owned(claim.mutex)}
+        with filling(self._binding, self._fills(claims)):
+            self._store(mine)
+        for key in mine:
+            claims[key].stored = was_stored(claims[key].guard)

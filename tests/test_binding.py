@@ -1,0 +1,153 @@
+"""A region has one binding at a time: no call sees the store of one configuration with the judge of another."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mpcache
+from mpcache._region.binding import Binding
+from mpcache.api import NO_VALUE, Freshness
+from mpcache.exception import RegionNotConfigured
+from tests.processes.support import own_time
+
+READERS = 8
+
+
+class Strict(mpcache.region.DefaultInvalidationStrategy):
+    """Lets nothing be served that is older than this strategy."""
+
+    def judge(self, created: float, epoch: int | None) -> Freshness:
+        return Freshness.ABSENT
+
+
+class Lax(mpcache.region.DefaultInvalidationStrategy):
+    """Lets everything be served."""
+
+    def judge(self, created: float, epoch: int | None) -> Freshness:
+        return Freshness.FRESH
+
+
+@pytest.fixture
+def interleaved() -> Iterator[None]:
+    """Let threads take turns after every few instructions."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def stores() -> list[tuple[Any, Any]]:
+    """Two stores and their judges: of what lies in the first, nothing may be served; all of the second."""
+    return [({"cache_dict": {}}, Strict()), ({"cache_dict": {}}, Lax())]
+
+
+@pytest.mark.usefixtures("interleaved")
+def test_no_reader_sees_a_value_that_the_other_stores_strategy_has_judged() -> None:
+    region = mpcache.make_region()
+    forbidden, allowed = stores()
+    for arguments, judge, value in ((*forbidden, "forbidden"), (*allowed, "allowed")):
+        region.configure("mpcache.memory", arguments=arguments, region_invalidator=judge, replace_existing_backend=True)
+        region.set("k", value)
+    found: set[Any] = set()
+    enough = threading.Event()
+
+    def read() -> None:
+        while not enough.is_set():
+            found.update((region.get("k"), *region.get_multi(["k"])))
+            found.add(region.get_or_create("k", lambda: "allowed", should_cache_fn=lambda value: False))
+
+    readers = [threading.Thread(target=read) for _ in range(READERS)]
+    for reader in readers:
+        reader.start()
+    until = own_time() + 1
+    while own_time() < until and "forbidden" not in found:
+        for arguments, judge in (forbidden, allowed):
+            region.configure(
+                "mpcache.memory", arguments=arguments, region_invalidator=judge, replace_existing_backend=True
+            )
+    enough.set()
+    for reader in readers:
+        reader.join()
+    assert found == {"allowed", NO_VALUE}
+
+
+def test_a_binding_cannot_be_changed() -> None:
+    region = mpcache.make_region().configure("mpcache.memory")
+    with pytest.raises(AttributeError):
+        region.binding.judge = None  # type: ignore[misc, assignment]
+    assert not hasattr(region.binding, "__dict__")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("expiration_time", 5), ("creation_wait", 1.5), ("key_mangler", str.upper), ("region_invalidator", Lax())],
+)
+def test_an_assignment_makes_another_binding(name: str, value: Any) -> None:
+    region = mpcache.make_region().configure("mpcache.memory")
+    before: Binding = region.binding
+    setattr(region, name, value)
+    field = "invalidator" if name == "region_invalidator" else name
+    assert getattr(region.binding, field) is value
+    assert getattr(before, field) is not value
+
+
+def test_a_serializer_that_is_assigned_is_used() -> None:
+    region = mpcache.make_region().configure("mpcache.memory")
+    region.serializer, region.deserializer = lambda value: b"<%d>" % value, lambda payload: int(payload[1:-1])
+    region.set("k", 7)
+    assert region.actual_backend.get_serialized("k").endswith(b"|<7>")
+    assert region.get("k") == 7
+
+
+def test_without_a_configuration_each_use_says_so() -> None:
+    region = mpcache.make_region("mine")
+    for use in (
+        lambda: region.get("k"),
+        lambda: region.set("k", 1),
+        lambda: region.backend,
+        lambda: region.delete("k"),
+    ):
+        with pytest.raises(RegionNotConfigured, match="'mine', not configured"):
+            use()
+
+
+CALLS: dict[str, Any] = {
+    "get": lambda region, key: region.get(key),
+    "get_multi": lambda region, key: region.get_multi(["a", key]),
+    "get_value_metadata": lambda region, key: region.get_value_metadata(key),
+    "set": lambda region, key: region.set(key, 1),
+    "set_multi": lambda region, key: region.set_multi({"a": 1, key: 2}),
+    "set NO_VALUE": lambda region, key: region.set(key, NO_VALUE),
+    "delete": lambda region, key: region.delete(key),
+    "delete_multi": lambda region, key: region.delete_multi(["a", key]),
+    "get_or_create": lambda region, key: region.get_or_create(key, lambda: 1),
+    "get_or_create_multi": lambda region, key: region.get_or_create_multi([key], lambda *keys: [1]),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("store", ["mpcache.shm", "mpcache.dbm"])
+def test_a_key_of_a_wrong_type_is_named_with_its_region(store: str, call: Any, tmp_path: Path) -> None:
+    arguments = {"name": None, "size": "4MB"} if store == "mpcache.shm" else {"filename": str(tmp_path / "file")}
+    region = mpcache.make_region("mine").configure(store, arguments=arguments)
+    with pytest.raises(TypeError, match=r"^key 7 of region 'mine': .*str or bytes"):
+        call(region, 7)
+
+
+def test_a_key_of_a_wrong_type_in_a_region_without_a_name() -> None:
+    region = mpcache.make_region().configure("mpcache.memory")
+    with pytest.raises(TypeError, match=r"^key \[1\] of a region without a name: unhashable"):
+        region.get([1])  # type: ignore[arg-type]
+
+
+def test_a_type_error_that_is_not_about_the_key_is_left_alone() -> None:
+    region = mpcache.make_region("mine").configure("mpcache.memory")
+    region.backend.get = lambda key: 1 + None  # type: ignore[operator]
+    with pytest.raises(TypeError, match=r"^unsupported operand"):
+        region.get("k")
