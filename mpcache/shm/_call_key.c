@@ -72,7 +72,7 @@ static bool mpc_append_arguments(call_key *to, PyObject *tuple, Py_ssize_t from)
     return true;
 }
 
-/* -- the same for exact keys: each argument is "tag length : text", see _keys/encoding.py --------------------------- */
+/* -- the same for exact keys: each argument is "tag length : text", see _keys/encoding.py ------------------------- */
 
 /* Above this a key ends in a digest, which _keys/exact.py makes. */
 #define LONGEST_EXACT 200
