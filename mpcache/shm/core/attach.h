@@ -9,8 +9,8 @@ void mpc_close(mpc_ctx *ctx);
 mpc_status mpc_revalidate(mpc_ctx *ctx);
 mpc_status mpc_revalidate_after_hits(mpc_ctx *ctx);
 
-/* Every operation begins with it: registers a process that is new, or new since a fork.  A process that registers looks
- * at `retired` once more: either it sees that, or the remover sees its liveness byte and waits for it. */
+/* Begin an operation: register a process that is new, or new since a fork.  A process that registers reads `retired`
+ * once more: either it sees the removal, or the remover sees its liveness byte and waits for it. */
 static inline mpc_status mpc_enter(mpc_ctx *ctx)
 {
     if (mpc_load(&ctx->header->retired))

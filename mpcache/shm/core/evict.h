@@ -9,11 +9,11 @@ struct mpc_room {
     mpc_ctx *ctx;
     struct mpc_shard *shard;
     struct mpc_log log[MPC_RINGS];
-    u64 movable, widest; /* units: the most that is ever moved, and the most that was ever stored of these */
+    u64 movable, widest; /* units: the longest record that is moved, and the longest of these that was stored */
     a64 *own; /* the slot of the record that is being overwritten; NULL: the key is new */
     u32 moves;
     unsigned ring; /* where the record goes, */
-    bool guest;    /* and on what account */
+    bool guest;    /* and whether it is a guest there */
 };
 
 u64 mpc_largest_units(const mpc_ctx *ctx);

@@ -10,7 +10,7 @@ struct mpc_log {
     struct mpc_ring *ring;
     u8 *base;
     u64 capacity, tail, head; /* in units */
-    u64 place; /* head % capacity: to divide takes longer than to write a line */
+    u64 place; /* head % capacity: a division takes longer than writing a cache line */
     a64 *steps; /* of this process, and the shard's: both change with the work, for processes that wait for the shard */
     a32 *moves;
     unsigned which;
