@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
 from mpcache import keys as key_makers
+from mpcache._wire import codec
+from mpcache._wire.codec import value_version
 from mpcache.api import (
     NO_VALUE,
     CachedValue,
@@ -23,7 +25,6 @@ from mpcache.api import (
     ValuePayload,
 )
 from mpcache.backends import register_backend
-from mpcache.codec import value_version
 from mpcache.config import key_generators
 from mpcache.creation import Creation, created_now, no_expiration_time
 from mpcache.exception import ValidationError, ValueTooLarge
@@ -182,7 +183,7 @@ class CacheRegion(Foundation):
         cached = self._storage.cached(self._mangled(key))
         if not cached:
             return None
-        created, epoch = cached.metadata["ct"], cached.metadata.get("e")
+        created, epoch = cached.metadata[codec.CREATED], cached.metadata.get(codec.EPOCH)
         if ignore_expiration or freshness(created, epoch, lifetime, self._judge) is FRESH:
             return cached
         return None

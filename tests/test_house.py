@@ -20,7 +20,7 @@ HOUSES = ("tests", "stress", "bench")
 # Each room and the rooms just below it: it may lean on those and on all that is below them.
 DOWN: keeper.Table = {
     "exception": (),
-    "api": ("exception", "signal_handlers"),
+    "api": ("exception", "signal_handlers", "_wire"),
     "values": ("exception",),  # what is none
     "hints": (),
     "sizes": (),
@@ -35,8 +35,7 @@ DOWN: keeper.Table = {
     "keys_text": ("arguments",),
     "keys_prefixes": (),
     "keys": ("api", "keys_exact", "keys_text"),
-    "_wire": (),  # the codec's quick look, in C
-    "codec": ("api", "_wire"),
+    "_wire": ("signal_handlers",),  # the only parser of the header
     "config": ("api", "hints"),
     "invalidation": ("api", "durations"),
     "lock": ("api",),
@@ -71,11 +70,11 @@ DOWN: keeper.Table = {
         *("backends", "backends.dbm", "backends.fills", "backends.trouble", "backends.generations"),
         "backends.shm_outage",
         *("backends.memory_fills", "backends.own_client"),
-        *("bounded", "codec", "mutexes", "sizes"),
+        *("bounded", "mutexes", "sizes"),
     ),
     "proxy": ("api",),
     # the region, in rooms that are handed one and never make one
-    "storage": ("codec", "invalidation", "mishaps", "values"),
+    "storage": ("_wire", "invalidation", "mishaps", "values"),
     "creation": ("lock", "keys", "storage", "invalidation"),
     "refresh": ("multi",),
     "decorated_pickling": (),
@@ -192,6 +191,46 @@ def test_tests_stress_and_bench_never_import_each_other_nor_the_package_one_of_t
 def test_the_core_knows_no_python() -> None:
     knowing = [path for path in (PACKAGE / "shm" / "core").rglob("*.[ch]") if "Python.h" in path.read_text()]
     assert knowing == []
+
+
+HEADER_NAMES = {"ct", "v", "x", "e"}
+HEADER_BYTES = re.compile(r"""["'](?:ct|[vxe])["']:""")
+
+
+def headers(source: str) -> Iterator[str]:
+    """Where a module names an item of a value's header, or the end of one, outside of docstrings."""
+    tree = ast.parse(source)
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        named: list[ast.expr | None] = []
+        if isinstance(node, ast.Subscript):
+            named = [node.slice]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("get", "pop"):
+            named = node.args[:1]
+        elif isinstance(node, ast.Dict):
+            named = node.keys
+        elif isinstance(node, ast.Compare):
+            named = [node.left]
+        found = any(isinstance(key, ast.Constant) and key.value in HEADER_NAMES for key in named)
+        if isinstance(node, ast.Constant) and id(node) not in docs:
+            text = node.value.decode("latin-1") if isinstance(node.value, bytes) else node.value
+            found = node.value == b"|" or (isinstance(text, str) and HEADER_BYTES.search(text) is not None)
+        if found:
+            yield ast.unparse(node)[:60]
+
+
+def test_only_wire_knows_the_header() -> None:
+    """The fixtures for authors may: what they look at are the stored bytes, by no parser of ours."""
+    apart = (PACKAGE / "_wire", PACKAGE / "testing")
+    others = [path for path in python_files() if not any(folder in path.parents for folder in apart)]
+    assert [(named(path), found) for path in others for found in headers(path.read_text())] == []
+
+
+@pytest.mark.parametrize(
+    "literal", ['known["ct"]', 'known.get("x")', '{"v": 2}', '"e" in known', 'wire.find(b"|")', """b', "e": %d}'"""]
+)
+def test_the_keeper_sees_a_header(literal: str) -> None:
+    assert len(list(headers(f'"""The docs: {{"ct": 1}}|."""\nfound = {literal}'))) == 1
 
 
 def test_every_module_says_what_it_is_for() -> None:

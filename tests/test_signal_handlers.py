@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import mpcache
-from mpcache import codec, lock
+from mpcache import lock
+from mpcache._wire import codec
 from mpcache.api import NO_VALUE
 from mpcache.backends.dbm import DbmFile
 from mpcache.backends.trouble import Trouble

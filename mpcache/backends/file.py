@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import json
 import os
 import threading
 import time
@@ -17,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from mpcache import codec
+from mpcache._wire import codec
 from mpcache.api import (
     NO_VALUE,
     BackendArguments,
@@ -253,19 +252,8 @@ class _Guard:
 
 
 def _with_epoch(wire: bytes, epoch: int) -> bytes:
-    """Note in a value's metadata in which epoch it was begun; nothing, as long as there was only one."""
-    if not epoch:
-        return wire
-    head, bar, payload = wire.partition(b"|")
-    if not bar or not head.endswith(b"}") or not head.startswith(b'{"'):
-        return wire  # not what a region writes
-    if b'"e": ' in head:
-        try:
-            head = json.dumps({**codec.json_object(head), "e": epoch}).encode()
-        except ValueError:
-            return wire
-        return b"%b|%b" % (head, payload)
-    return b'%b, "e": %d}|%b' % (head[:-1], epoch, payload)
+    """Return the value with its epoch; as it is, until the first invalidation of the file."""
+    return codec.with_epoch(wire, epoch) if epoch else wire
 
 
 # -- the store --------------------------------------------------------------------------------------------------

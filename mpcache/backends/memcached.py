@@ -12,13 +12,12 @@ The last is the lease of R. Nishtala and others, "Scaling Memcache at Facebook",
 from __future__ import annotations
 
 import math
-import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from mpcache import codec
+from mpcache._wire import codec
 from mpcache.api import (
     NO_VALUE,
     BytesBackend,
@@ -45,8 +44,6 @@ _PENDING = b"mpcache:pending"
 
 _COMMON = ("url", "distributed_lock", "lock_timeout", "memcached_expire_time")
 _OURS = ("socket_timeout", "namespace", "on_error")
-
-_EPOCH = re.compile(rb', "e": (\d{1,20})\b')
 
 _GONE, _STALE = 0, 1
 """What a value that is not of the present generation is handed out with, for its own."""
@@ -173,12 +170,10 @@ class GenericMemcachedBackend(OwnClient, BytesBackend):
     def _seconds(self, wire: bytes) -> int:
         """For how long the server keeps it: until its time to live has ended, or for what was configured."""
         longest = expiry(self._lifetime)
-        if wire.find(b'"x": ', 0, wire.find(b"|") + 1) < 0:
+        expires = codec.expires_at(wire)
+        if expires is None or expires == math.inf:
             return longest
-        try:
-            left = math.ceil((codec.split(wire)[4] or math.inf) - time.time()) + 1
-        except (ValueError, OverflowError):
-            return longest
+        left = math.ceil(expires - time.time()) + 1
         now = int(time.time())
         bound = longest - now if longest > MONTH else longest or left
         return expiry(max(1, min(left, bound)))
@@ -408,21 +403,12 @@ class Generations(SharedInvalidation):
 
 
 def _stamped(wire: bytes, epoch: int | None) -> bytes:
-    """The bytes of a value with its generation; those that are nobody's wire format are left alone."""
-    if epoch is None:
-        return wire
-    end = wire.find(b"|")
-    if end < 0 or wire[:1] != b"{" or wire[end - 1 : end] != b"}":
-        return wire
-    return b'%b, "e": %d}%b' % (_EPOCH.sub(b"", wire[: end - 1]), epoch, wire[end:])
+    return wire if epoch is None else codec.with_epoch(wire, epoch)
 
 
 def _judged(wire: bytes, now: int) -> bytes:
     """Without its generation if that is the present one; else with what it is worth."""
-    end = wire.find(b"|")
-    match = _EPOCH.search(wire, 0, max(end, 0))
-    if match is None:
-        return _stamped(wire, _GONE)
-    epoch = int(match[1])
-    bare = wire[: match.start()] + wire[match.end() :]
-    return bare if epoch == now else _stamped(bare, _STALE if epoch >> 32 == now >> 32 else _GONE)
+    epoch, bare = codec.take_epoch(wire)
+    if epoch == now:
+        return bare
+    return codec.with_epoch(bare, _GONE if epoch is None or epoch >> 32 != now >> 32 else _STALE)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import importlib
 import logging
-import math
 import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from mpcache import codec
+from mpcache._wire import codec
 from mpcache.api import NO_VALUE, BytesBackend, Keeping, KeyType, SerializedReturnType, guard_of
 from mpcache.backends import warn_of_unknown
 from mpcache.backends.generations import Generation, Generations
@@ -287,12 +286,12 @@ class RedisBackend(BytesBackend):
 
     def _ready(self, value: bytes, epoch: int | None) -> tuple[bytes] | tuple[bytes, int]:
         """The bytes as they are kept, and for how many milliseconds, unless that is for ever."""
-        end, milliseconds = value.find(b"|", 0, 400), self._milliseconds
-        if end > 0 and value.find(b'"x": ', 0, end) >= 0:
-            left = _milliseconds(_end_of(value) - time.time())
+        milliseconds, expires = self._milliseconds, codec.expires_at(value)
+        if expires is not None:
+            left = _milliseconds(expires - time.time())
             milliseconds = min(milliseconds or left, left)
-        if epoch is not None and value[end - 1 : end] == b"}" and value.find(b'"e": ', 0, end) < 0:
-            value = b'%b, "e": %d}%b' % (value[: end - 1], epoch, value[end:])
+        if epoch is not None:
+            value = codec.with_epoch(value, epoch)
         return (value, milliseconds) if milliseconds else (value,)
 
     def _do(self, steps: Sequence[Step]) -> list[Any]:
@@ -371,14 +370,6 @@ class RedisBackend(BytesBackend):
         if isinstance(self._given.get("url"), str):
             where["url"] = re.sub(r"//[^/]*@", "//***@", self._given["url"])
         return f"<{type(self).__name__} {' '.join(f'{name}={value!r}' for name, value in where.items())}>"
-
-
-def _end_of(wire: bytes) -> float:
-    """When a value's time to live ends; never, if these bytes are another program's and do not say."""
-    try:
-        return codec.split(wire)[4] or 0.0
-    except ValueError:
-        return math.inf
 
 
 def _sent(key: Any) -> Any:

@@ -5,7 +5,6 @@ Leans on shm, on its mutex, and on codec for the wire format that proxies and fo
 
 from __future__ import annotations
 
-import json
 import logging
 import pickle
 import sys
@@ -15,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from mpcache import codec
+from mpcache._wire import codec
+from mpcache._wire.pickling import Payload, pickled, pickling
 from mpcache.api import (
     BYTES,
     INT,
@@ -32,7 +32,6 @@ from mpcache.api import (
     guard_of,
 )
 from mpcache.backends.shm_outage import EVERYTHING_HIDDEN, NO_FILL, NoFill, Outage
-from mpcache.codec import Payload
 from mpcache.exception import SegmentError, SegmentRetired, ValueTooLarge
 from mpcache.hints import warn, warn_of_unknown
 from mpcache.invalidation import SharedInvalidation, end_of, is_over
@@ -147,7 +146,7 @@ class ShmBackend(BytesBackend):
         mine = type(self)
         if mine is not ShmBackend or serializer is not mine.serializer or deserializer is not mine.deserializer:
             return None  # a subclass may have its own fetch and store
-        return Shortcut(self._place, NO_VALUE, current_fill, deserializer, codec.pickling, mangler or None, lifetime)
+        return Shortcut(self._place, NO_VALUE, current_fill, deserializer, pickling, mangler or None, lifetime)
 
     # -- for everybody else -----------------------------------------------------------------------------
 
@@ -280,7 +279,7 @@ class ShmBackend(BytesBackend):
         return self._here(lambda space: _touched(space, stored_name(key), expires))
 
     def _row(self, value: Any, ttl: TimeToLive) -> tuple[Any, ...]:
-        payload, kept = as_it_is(value) or (codec.pickled(value), PAYLOAD)
+        payload, kept = as_it_is(value) or (pickled(value), PAYLOAD)
         return _kept(payload, time.time(), end_of(ttl), kept)
 
     # -- what is shared ---------------------------------------------------------------------------------
@@ -347,11 +346,6 @@ class ShmBackend(BytesBackend):
         return f"<ShmBackend {self.segment!r}>"
 
 
-def _a_time(given: Any) -> float | None:
-    """Seconds since the Unix epoch; None: it is no number, or not one of a time."""
-    return float(given) if isinstance(given, (int, float)) and 0 <= given <= sys.float_info.max else None
-
-
 def _by_the_kernels_clock(expires: float) -> float:
     """A time to live ends for the engine when it ends for Python, whose time.time() a program may have frozen."""
     return max(1.0, expires - time.time() + time.clock_gettime(time.CLOCK_REALTIME))
@@ -379,18 +373,14 @@ def _kept(payload: Payload, created: float, expires: float | None, kept: int) ->
 def _parts(wire: bytes) -> tuple[Any, ...]:
     """The same of bytes in the wire format, and of bytes in none."""
     wire = bytes(wire)  # what is looked at is what is stored
-    found = _split(wire)
+    found = codec.lenient(wire)
     if found is None:
         return wire, time.time(), -1, 0.0, WIRE
-    payload, metadata = found
-    created, expires = (_a_time(metadata.get(name)) for name in ("ct", "x"))
-    epoch = metadata.get("e")
-    sound = metadata.keys() - {"e"} == {"ct", "v"} and metadata["v"] == 2 and created is not None
-    sound = sound and isinstance(epoch, int | None)
-    epoch = epoch if isinstance(epoch, int) and -1 <= epoch < 1 << 63 else -1
-    if sound:
-        return payload, created, epoch, 0.0, PAYLOAD
-    return wire, created or time.time(), epoch, _end(expires), WIRE
+    header, payload = found
+    epoch = header.epoch if header.epoch is not None and -1 <= header.epoch < 1 << 63 else -1
+    if header.plain:
+        return payload, header.created, epoch, 0.0, PAYLOAD
+    return wire, header.created or time.time(), epoch, _end(header.expires), WIRE
 
 
 def _touched(space: Space, key: KeyType, expires: float | None) -> bool:
@@ -401,11 +391,7 @@ def _touched(space: Space, key: KeyType, expires: float | None) -> bool:
         if found is None:
             return False
         wire, created, epoch, kept, _, version = found
-        parts = _split(wire)
-        if parts is not None:
-            metadata = {name: known for name, known in parts[1].items() if name != "x"}
-            more = {} if expires is None else {"x": expires}
-            wire = json.dumps(metadata | more).encode() + b"|" + parts[0]
+        wire = codec.with_expires(wire, expires)
         if kept == WIRE and space.compare_and_set(key, version, wire, created, epoch, end, WIRE):
             return True
     return touched
@@ -418,18 +404,18 @@ def _counted(space: Space, key: KeyType, delta: int) -> int | None:
     """
     while (found := space.get(key)) is not None:
         wire, created, epoch, kept, end, version = found
-        parts = _split(wire) if kept == WIRE else None
+        parts = codec.lenient(wire) if kept == WIRE else None
         if parts is None or not isinstance(delta, int):
             return None
         try:
-            value = pickle.loads(parts[0])
+            value = pickle.loads(parts[1])
         except Exception:  # another serializer made it
             return None
         if type(value) is not int:
             return None
         if as_it_is(value + delta) is None:
             raise OverflowError(f"the sum of {value} and {delta} has more than 64 bits; key {key!r} stays what it was")
-        total = json.dumps(parts[1]).encode() + b"|" + pickle.dumps(value + delta)
+        total = codec.with_payload(wire, pickle.dumps(value + delta))
         if space.compare_and_set(key, version, total, created, epoch, end, WIRE):
             return int(value + delta)
     return None
@@ -464,12 +450,12 @@ def _wire(found: Record) -> SerializedReturnType:
     if payload is None:
         return NO_VALUE
     if kept != WIRE:
-        return b'{"ct": %s, "v": 2, "e": %d}|' % (repr(created).encode(), epoch) + payload
+        return codec.join(payload, created, epoch=epoch)
     try:
-        metadata, value = codec.metadata_and_payload(payload)
-    except ValueError:
+        codec.split(payload)
+    except ValueError:  # its epoch is not to hide that the rest cannot be read
         return payload
-    return json.dumps({**metadata, "e": epoch}).encode() + b"|" + value
+    return codec.with_epoch(payload, epoch)
 
 
 def _unpacked(wire: bytes, created: float, epoch: int) -> Fetched | None:
@@ -479,11 +465,3 @@ def _unpacked(wire: bytes, created: float, epoch: int) -> Fetched | None:
     except ValueError:
         return None, created, epoch
     return None if is_over(expires) else (payload, created, epoch)
-
-
-def _split(wire: bytes) -> tuple[bytes, dict[str, Any]] | None:
-    head, bar, payload = bytes(wire).partition(b"|")
-    try:
-        return (payload, codec.json_object(head)) if bar else None
-    except ValueError:
-        return None

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "_foreign.h"
+#include "../_foreign.h"
 
 static const char BEFORE[] = "{\"ct\": ", PLAIN[] = ", \"v\": 2}|";
 enum { CREATED = sizeof BEFORE - 1, PAYLOAD = sizeof PLAIN - 1 };
@@ -143,9 +143,9 @@ static PyObject *writer_to(PyObject *module, PyObject *pieces)
 }
 
 static PyMethodDef functions[] = {
-    {"writer_to", writer_to, METH_O, "A function that appends to a list: see mpcache.codec, which has the same in Python."},
+    {"writer_to", writer_to, METH_O, "A function that appends to a list: see mpcache._wire.codec, which has the same in Python."},
     {"unwire", (PyCFunction)(void (*)(void))unwire, METH_FASTCALL,
-     "(wires, now, longest, loads, nothing): see mpcache.codec.unwire, which does the same."},
+     "(wires, now, longest, loads, nothing): see mpcache._wire.codec.unwire, which does the same."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -158,7 +158,7 @@ static PyModuleDef_Slot slots[] = {
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
-    .m_name = "mpcache._wire",
+    .m_name = "mpcache._wire._wire",
     .m_doc = "The codec's quick look, in C.",
     .m_size = 0,
     .m_methods = functions,
