@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 import mpcache
+from mpcache._servers.generation import judged
 from mpcache._wire import codec
 from mpcache.api import BYTES, INT, NO_VALUE, TEXT
-from mpcache.backends.memcached import _judged
 from mpcache.proxy import ProxyBackend
 
 PAYLOAD = pickle.dumps("readable")
@@ -132,7 +132,7 @@ def test_stores_that_look_at_the_head_take_any(name: str) -> None:
     assert codec.expires_at(wire) is None
     assert codec.with_epoch(wire, 7).endswith(b"|" + PAYLOAD)
     assert codec.with_expires(wire, 7.5).endswith(b"|" + PAYLOAD)
-    assert _judged(wire, 1 << 32).endswith(PAYLOAD)
+    assert judged(wire, 1 << 32).endswith(PAYLOAD)
 
 
 # -- damaged memory ------------------------------------------------------------------------------------------------

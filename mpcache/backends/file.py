@@ -27,15 +27,16 @@ from mpcache.api import (
     SerializedReturnType,
     guard_of,
 )
+from mpcache.backends._fill_files import Fill, Fills
+from mpcache.backends._fill_guard import BaseFillGuard
 from mpcache.backends.dbm import Damaged, DbmFile
-from mpcache.backends.fills import Fill, Fills
 from mpcache.exception import ValidationError
 from mpcache.hints import warn_of_unknown
 from mpcache.invalidation import SharedInvalidation
-from mpcache.mutexes import files
+from mpcache.mutexes import lockfiles
 from mpcache.mutexes.file import FileMutex
-from mpcache.mutexes.fronted import POLL_FIRST, POLL_LAST
 from mpcache.mutexes.greenlets import sleep_of_hub
+from mpcache.mutexes.two_level import POLL_FIRST, POLL_LAST
 
 __all__ = ["AbstractFileLock", "DBMBackend", "FileLock"]
 
@@ -130,7 +131,7 @@ class FileLock(AbstractFileLock):
 
     def _acquire(self, wait: bool, how: int) -> bool:
         try:
-            file = files.own_shared(self.filename)
+            file = lockfiles.own_shared(self.filename)
         except OSError as error:
             text = f"the lock file cannot be opened: {error.strerror}; rw_lockfile names another place"
             raise OSError(error.errno, text, self.filename) from error
@@ -155,7 +156,7 @@ class FileLock(AbstractFileLock):
         file.forget()
 
 
-def _flock(file: files.OwnFile, how: int, wait: bool) -> bool:
+def _flock(file: lockfiles.OwnFile, how: int, wait: bool) -> bool:
     pause = POLL_FIRST
     sleep = sleep_of_hub(cooperates=False)
     polls = not wait or sleep is not None  # to wait in C would stop every greenlet
@@ -230,16 +231,15 @@ class Epochs:
         return new
 
 
-class _Guard:
+class _Guard(BaseFillGuard):
     """A fill belongs to the epoch in which its creation began.
 
-    :param fill: None: nobody is told of it, and nobody can void it.
+    :param fill: None: no file says that it began, and no change can void it.
     """
 
     def __init__(self, epoch: int, fill: Fill | None) -> None:
+        super().__init__()
         self.epoch, self._fill = epoch, fill
-        self.outcome: bool | None = None
-        self.live = True
 
     @property
     def wanted(self) -> bool:
@@ -248,7 +248,7 @@ class _Guard:
     def close(self) -> None:
         if self.live and self._fill is not None:
             self._fill.end()
-        self.live = False
+        super().close()
 
 
 def _with_epoch(wire: bytes, epoch: int) -> bytes:

@@ -1,7 +1,7 @@
-"""The redis and valkey stores: one server, one that sentinels guard, or a cluster.
+"""The redis and valkey stores: one server, a server that sentinels watch, or a cluster.
 
-Leans on the redis mutex, which has the clients, the names and the scripts, and on invalidation.  What the server
-keeps of a key is what dogpile.cache keeps there; with a ``namespace`` its metadata also has the generation.
+Depends on _servers.redis for clients, names and scripts, and on the redis mutex.  What the server keeps under a key is
+what dogpile.cache keeps there; with a ``namespace`` its header also has the generation.
 """
 
 from __future__ import annotations
@@ -12,28 +12,26 @@ import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
+from mpcache._servers.generation import judged
+from mpcache._servers.names import key_bytes
+from mpcache._servers.outage import OutagePolicy
+from mpcache._servers.redis.client import MANY, TIMEOUT, careful, driver, retry_once
+from mpcache._servers.redis.generation import RedisGeneration
+from mpcache._servers.redis.holds import HeldLock, held_here
+from mpcache._servers.redis.names import names_of, place_of
+from mpcache._servers.redis.script import Script
 from mpcache._wire import codec
 from mpcache.api import NO_VALUE, BytesBackend, Keeping, KeyType, SerializedReturnType, guard_of
 from mpcache.backends import warn_of_unknown
-from mpcache.backends.generations import Generation, Generations
-from mpcache.backends.trouble import Trouble
+from mpcache.backends._fill_guard import BaseFillGuard
+from mpcache.backends._generation_strategy import GenerationStrategy
 from mpcache.exception import ValidationError
 from mpcache.invalidation import kept_for, limit, seconds
 from mpcache.mutexes.base import Incarnation, incarnation
-from mpcache.mutexes.clients import MANY, TIMEOUT, careful, driver, retry_once
-from mpcache.mutexes.leased import DEFAULT_LEASE, plain
-from mpcache.mutexes.redis import (
-    POLL,
-    ForgivingMutex,
-    RedisBid,
-    RedisMutex,
-    Script,
-    held_here,
-    names_of,
-    place_of,
-)
+from mpcache.mutexes.leased import DEFAULT_LEASE
+from mpcache.mutexes.redis import POLL, RedisMutex
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +46,8 @@ _EVERYWHERE = (
     *("lock_timeout", "lock_sleep", "lock_blocking", "lock_blocking_timeout"),
 )
 
-# The drivers' own word, as for DUMP: whatever the client makes of other replies, these stay as they are.
-# It spares them a call for each value, too.
+# The drivers' own option, as for DUMP: the client decodes other replies or does not, these stay bytes.
+# It also saves the drivers a call for each value.
 _AS_BYTES = {"NEVER_DECODE": True}
 
 _KEEP = """
@@ -62,7 +60,7 @@ local function keep(value, milliseconds)
 end
 """
 
-# Whoever is creating a value for the key must not store it any more: what he read for it may be older than this.
+# A process that is creating a value for the key must not store it any more: what it read may be older than this write.
 _VOID = """
 if string.sub(redis.call('GET', KEYS[2]) or '', 1, 10) == 'mpcache 0 ' then
     redis.call('SETRANGE', KEYS[2], 8, '1')
@@ -116,10 +114,10 @@ class RedisBackend(BytesBackend):
         self._lock = _lock_arguments(arguments)
         self._prefix: bytes = self._lock["prefix"].encode()
         namespace = arguments.get("namespace")
-        self._trouble = Trouble(self, arguments.get("on_error", "raise"), *self._errors())
-        self._generation: Generation | None = None
+        self._outage = OutagePolicy(self, arguments.get("on_error", "raise"), *self._errors())
+        self._generation: RedisGeneration | None = None
         if namespace is not None:
-            self._generation = Generation(namespace, lambda: self.writer_client, self._trouble.forgive)
+            self._generation = RedisGeneration(namespace, self._outage, lambda: self.writer_client)
         self._living: Incarnation | None = None
         self._clients: tuple[Any, Any] = (None, None)
         self._prepare_subclass(arguments)
@@ -205,7 +203,10 @@ class RedisBackend(BytesBackend):
         return how
 
     def _reader(self, *keys: KeyType) -> Any:
-        """Who holds a key looks at it where it is written: a replica may not know yet what another has just stored."""
+        """Return the client for reading: of the master, if this process holds one of the keys.
+
+        A replica may not know yet what the previous holder has just stored.
+        """
         writer, reader = self._clients if self._living is incarnation() else self._connected()
         if reader is writer or not any(held_here(place_of(writer), self._lock_name(key)) for key in keys):
             return reader
@@ -214,26 +215,30 @@ class RedisBackend(BytesBackend):
     # -- reading ---------------------------------------------------------------------------------------
 
     def get_serialized(self, key: KeyType) -> SerializedReturnType:
-        forgiving = self._trouble.forgives
-        value = self._trouble.forgive(lambda: self._read(key), None) if forgiving else self._read(key)
+        tolerates = self._outage.tolerates
+        value = self._outage.or_default(lambda: self._read(key), None) if tolerates else self._read(key)
         return NO_VALUE if value is None else value
 
     def _read(self, key: KeyType) -> Any:
-        client, generation, key = self._reader(key), self._generation, _sent(key)
-        if generation is not None:
-            return self._with_generation(client, [key], generation)[0]
-        return client.execute_command("GET", key, keys=[key], **_AS_BYTES)
+        if self._generation is not None:
+            return self._read_all([key])[0]
+        client, name = self._reader(key), _sent(key)
+        return client.execute_command("GET", name, keys=[name], **_AS_BYTES)
 
     def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
         if not keys:
             return []
         nothing: list[Any] = [None] * len(keys)
-        values = self._trouble.forgive(lambda: self._read_all(keys), nothing)
+        values = self._outage.or_default(lambda: self._read_all(keys), nothing)
         return [NO_VALUE if value is None else value for value in values]
 
     def _read_all(self, keys: Sequence[KeyType]) -> list[Any]:
-        client, generation, keys = self._reader(*keys), self._generation, list(map(_sent, keys))
-        return self._get_all(client, keys) if generation is None else self._with_generation(client, keys, generation)
+        client, names = self._reader(*keys), list(map(_sent, keys))
+        if self._generation is None:
+            return self._get_all(client, names)
+        *values, found = self._get_all(client, [*names, self._generation.key])
+        now = self._generation.note(found)
+        return [value and judged(value, now) for value in values]
 
     def _get_all(self, client: Any, keys: Sequence[Any]) -> list[Any]:
         values = list(client.execute_command("MGET", *keys, keys=keys, **_AS_BYTES))
@@ -244,48 +249,53 @@ class RedisBackend(BytesBackend):
     # -- writing ---------------------------------------------------------------------------------------
 
     def set_serialized(self, key: KeyType, value: bytes) -> None:
-        if guard_of(self, key) is not None:
-            self.set_serialized_multi({key: value})
-            return
-        epoch = None if self._generation is None else self._generation.now()
-        _act(self._connected()[0], *self._set(key, value, epoch))
+        guard = guard_of(self, key)
+        if guard is None:
+            self._run(self._set(key, value, self._epoch()))
+        else:
+            self._fill_all({key: (value, guard)})
 
     def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
-        fills = {key: guard for key in mapping if (guard := guard_of(self, key)) is not None}
-        plain = [key for key in mapping if key not in fills]
-        if plain:
-            epoch = None if self._generation is None else self._generation.now()
-            self._do([self._set(key, mapping[key], epoch) for key in plain])
+        guards = {key: guard_of(self, key) for key in mapping}
+        if any(guard is None for guard in guards.values()):
+            epoch = self._epoch()
+            self._run_all([self._set(key, mapping[key], epoch) for key, guard in guards.items() if guard is None])
+        fills = {key: (mapping[key], guard) for key, guard in guards.items() if guard is not None}
         if fills:
-            steps = [self._fill(key, mapping[key], guard) for key, guard in fills.items()]
-            outcomes = self._trouble.forgive(lambda: self._do(steps), [None] * len(steps))
-            for (key, guard), outcome in zip(fills.items(), outcomes, strict=True):
-                guard.end(key, outcome)  # type: ignore[attr-defined]
+            self._fill_all(fills)
 
     def delete(self, key: KeyType) -> None:
         self.delete_multi([key])
 
     def delete_multi(self, keys: Sequence[KeyType]) -> None:
         if self._distributed:
-            self._do([(_DELETE, [_sent(key), self._lock_name(key)], ()) for key in keys])
+            self._run_all([Command(_DELETE, [_sent(key), self._lock_name(key)]) for key in keys])
         elif keys:
             self._delete_all(list(map(_sent, keys)))
 
     def _delete_all(self, keys: Sequence[KeyType]) -> None:
         self.writer_client.delete(*keys)
 
-    def _set(self, key: KeyType, value: bytes, epoch: int | None) -> Step:
-        ready = self._ready(value, epoch)
-        name = _sent(key)
-        return (_SET, [name, self._lock_name(key)], ready) if self._distributed else (None, [name], ready)
+    def _epoch(self) -> int | None:
+        return None if self._generation is None else self._generation.now()
 
-    def _fill(self, key: KeyType, value: bytes, guard: Any) -> Step:
-        if guard.bid is None:
+    def _fill_all(self, fills: Mapping[KeyType, tuple[bytes, Any]]) -> None:
+        commands = [self._fill(key, value, guard) for key, (value, guard) in fills.items()]
+        replies = self._outage.or_default(lambda: self._run_all(commands), [None] * len(commands))
+        for (key, (_, guard)), reply in zip(fills.items(), replies, strict=True):
+            guard.end(key, reply)
+
+    def _set(self, key: KeyType, value: bytes, epoch: int | None) -> Command:
+        ready, name = self._ready(value, epoch), _sent(key)
+        return Command(_SET, [name, self._lock_name(key)], ready) if self._distributed else Command(None, [name], ready)
+
+    def _fill(self, key: KeyType, value: bytes, guard: Any) -> Command:
+        if guard.lock is None:
             return self._set(key, value, guard.epoch)
-        return _FILL, [_sent(key), self._lock_name(key)], (guard.bid.token, *self._ready(value, guard.epoch))
+        return Command(_FILL, [_sent(key), self._lock_name(key)], (guard.lock.token, *self._ready(value, guard.epoch)))
 
     def _ready(self, value: bytes, epoch: int | None) -> tuple[bytes] | tuple[bytes, int]:
-        """The bytes as they are kept, and for how many milliseconds, unless that is for ever."""
+        """Return the bytes as they are kept, and for how many milliseconds; the bytes alone: for ever."""
         milliseconds, expires = self._milliseconds, codec.expires_at(value)
         if expires is not None:
             left = _milliseconds(expires - time.time())
@@ -294,18 +304,26 @@ class RedisBackend(BytesBackend):
             value = codec.with_epoch(value, epoch)
         return (value, milliseconds) if milliseconds else (value,)
 
-    def _do(self, steps: Sequence[Step]) -> list[Any]:
-        """All of them, in one go; each is atomic, together they are not."""
-        if len(steps) < 2:
-            return [_act(self.writer_client, *step) for step in steps]
+    def _run(self, command: Command) -> Any:
+        """Run one command in one round trip, and return the server's reply."""
+        script, keys, arguments = command
+        client = self._connected()[0]
+        if script is None:
+            return client.set(keys[0], arguments[0], px=arguments[1] if arguments[1:] else None)
+        return script(client, keys, *arguments)
+
+    def _run_all(self, commands: Sequence[Command]) -> list[Any]:
+        """Run them in one round trip; each is atomic, together they are not."""
+        if len(commands) < 2:
+            return list(map(self._run, commands))
         client = self.writer_client
         pipe = client.pipeline() if self.clustered else client.pipeline(transaction=False)
-        for script, keys, values in steps:
+        for script, keys, arguments in commands:
             if script is None:
-                pipe.set(keys[0], values[0], px=values[1] if values[1:] else None)
+                pipe.set(keys[0], arguments[0], px=arguments[1] if arguments[1:] else None)
             else:
-                # Not by its digest, which might not be known there; and a pipeline of a cluster has no eval().
-                pipe.execute_command("EVAL", script.text, len(keys), *keys, *values)
+                # Not by its digest, which the server might not know; and a pipeline of a cluster has no eval().
+                pipe.execute_command("EVAL", script.text, len(keys), *keys, *arguments)
         return list(pipe.execute())
 
     # -- who creates -----------------------------------------------------------------------------------
@@ -314,28 +332,26 @@ class RedisBackend(BytesBackend):
         if not self._distributed:
             return None
         connected = self._living is incarnation()
-        client = self.writer_client if connected else self._trouble.forgive(lambda: self.writer_client, None)
-        if client is None:  # a cluster none of whose nodes can be reached
+        client = self.writer_client if connected else self._outage.or_default(lambda: self.writer_client, None)
+        if client is None:  # a cluster, and none of its nodes can be reached
             return None
-        if self._trouble.forgives:
-            return ForgivingMutex(key, client=client, forgive=self._trouble.forgive, **self._lock)
-        return RedisMutex(key, client=client, **self._lock)
+        return RedisMutex(key, client=client, outage=self._outage, **self._lock)
 
     def begin_fill(self, key: KeyType) -> Guard:
-        bid = None
+        lock = None
         if self._distributed and self._living is incarnation():
-            bid = held_here(place_of(self.writer_client), self._lock_name(key))
-        return Guard(bid, None if self._generation is None else self._generation.recent())
+            lock = held_here(place_of(self.writer_client), self._lock_name(key))
+        return Guard(lock, None if self._generation is None else self._generation.recent())
 
     def _lock_name(self, key: KeyType) -> bytes:
         if self.clustered:
             return names_of(key, self._lock["prefix"], "", True)[0]
-        return self._prefix + plain(key)
+        return self._prefix + key_bytes(key)
 
     # -- shared invalidation ---------------------------------------------------------------------------
 
-    def invalidation(self) -> Generations | None:
-        return None if self._generation is None else Generations(self, self._generation)
+    def invalidation(self) -> GenerationStrategy | None:
+        return None if self._generation is None else GenerationStrategy(self._generation)
 
     def invalidate(self, hard: bool = True) -> None:
         """Hide what was begun before, or make it stale, in all processes.
@@ -345,11 +361,6 @@ class RedisBackend(BytesBackend):
         if self._generation is None:
             raise ValidationError(f"{self!r} has no namespace, and therefore no invalidation of its own")
         self._generation.invalidate(hard)
-
-    def _with_generation(self, client: Any, keys: Sequence[KeyType], generation: Generation) -> list[Any]:
-        *values, said = self._get_all(client, [*keys, generation.key])
-        generation.note(said)
-        return values
 
     # -- the whole -------------------------------------------------------------------------------------
 
@@ -362,7 +373,7 @@ class RedisBackend(BytesBackend):
     @property
     def errors(self) -> Counter[str]:
         """How often ``on_error="miss"`` has forgiven what, in this process."""
-        return self._trouble.counts
+        return self._outage.counts
 
     def __repr__(self) -> str:
         identifying = ("host", "port", "db", "service_name")
@@ -373,7 +384,7 @@ class RedisBackend(BytesBackend):
 
 
 def _sent(key: Any) -> Any:
-    """Return the key as the client takes it: text that is no UTF-8 by its bytes."""
+    """Return the key as the client takes it: text that is not UTF-8 as bytes."""
     if isinstance(key, str) and not key.isascii():
         try:
             key.encode()
@@ -391,42 +402,35 @@ _AGES = 1e12
 """Seconds; thirty thousand years."""
 
 
-Step = tuple["Script | None", list[Any], tuple[Any, ...]]
-"""A script, or None for a plain SET; its keys; its arguments."""
+class Command(NamedTuple):
+    """What the server is asked to do in one step: a script, or, with None, a plain SET."""
+
+    script: Script | None
+    keys: list[Any]
+    arguments: tuple[Any, ...] = ()
 
 
-def _act(client: Any, script: Script | None, keys: list[Any], values: tuple[Any, ...]) -> Any:
-    if script is None:
-        return client.set(keys[0], values[0], px=values[1] if values[1:] else None)
-    return script(client, keys, *values)
+class Guard(BaseFillGuard):
+    """The right to store one value that is being created.
 
-
-class Guard:
-    """The right to store what is about to be created.
-
-    :ivar bid: the hold under which it is created; None: another kind of mutex, which nobody can ask here.
+    :ivar lock: the lock under which it is created; None: the mutex is of another kind, which the server does not know.
     :ivar epoch: the generation in which the creation begins.
     """
 
-    def __init__(self, bid: RedisBid | None, epoch: int | None) -> None:
-        self.bid, self.epoch = bid, epoch
-        self.outcome: bool | None = None
-        self.live = True
+    def __init__(self, lock: HeldLock | None, epoch: int | None) -> None:
+        super().__init__()
+        self.lock, self.epoch = lock, epoch
 
-    def end(self, key: KeyType, said: Any) -> None:
-        """What came of it.
+    def end(self, key: KeyType, reply: Any) -> None:
+        """Note what became of the fill.
 
-        :param said: 1: stored; -1: the hold was lost; 0: the key was changed; None: no answer came.
+        :param reply: 1: stored; -1: the lock was lost; 0: the key was changed; None: no answer came.
         """
-        self.outcome, self.live = said == 1, False
-        if said == -1:
+        self.finish(reply == 1)
+        if reply == -1:
             log.warning("the value created for key %r was not stored: its mutex was lost meanwhile", key)
-        elif said == 0:
+        elif reply == 0:
             log.debug("the value created for key %r was not stored: the key was changed meanwhile", key)
-
-    def close(self) -> None:
-        """See FillGuard."""
-        self.live = False
 
 
 def _lock_arguments(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,15 +11,15 @@ from typing import Any
 
 from mpcache.api import Guarantees, Outcome
 from mpcache.exception import MutexError, NotHeld
-from mpcache.mutexes import files
-from mpcache.mutexes.fronted import Bid, FrontedMutex
+from mpcache.mutexes import lockfiles
+from mpcache.mutexes.two_level import ProcessLock, TwoLevelMutex
 
 _SUFFIX = ".lock"
 _MARK = 0
 """The byte that a holder locks besides: whether the other lock is taken can only be asked by taking it."""
 
 
-class FileMutex(FrontedMutex):
+class FileMutex(TwoLevelMutex):
     """A mutex among all processes of this user that can reach a directory.
 
     ::
@@ -41,7 +41,7 @@ class FileMutex(FrontedMutex):
 
     def __init__(self, key: str | bytes, *, directory: str | None = None, namespace: str = "") -> None:
         super().__init__(key)
-        self.path = os.path.join(files.folder_of(directory), files.digest(namespace, key).hex() + _SUFFIX)
+        self.path = os.path.join(lockfiles.folder_of(directory), lockfiles.digest(namespace, key).hex() + _SUFFIX)
 
     @classmethod
     def unlink(cls, directory: str | None = None) -> int:
@@ -49,45 +49,45 @@ class FileMutex(FrontedMutex):
 
         :return: how many have been removed.
         """
-        folder = files.folder_of(directory)
+        folder = lockfiles.folder_of(directory)
         try:
             names = [name for name in os.listdir(folder) if name.endswith(_SUFFIX) and len(name) == 32 + len(_SUFFIX)]
         except FileNotFoundError:
             return 0
         return sum(_remove(os.path.join(folder, name)) for name in names)
 
-    def _bid(self) -> Bid:
-        return _FileBid(self.path)
+    def _process_lock(self) -> ProcessLock:
+        return _FileLock(self.path)
 
     def _subject(self) -> Any:
         return (FileMutex, self.path)
 
     def _locked(self) -> bool:
-        return files.bytes_are_locked(self.path, _MARK)
+        return lockfiles.bytes_are_locked(self.path, _MARK)
 
 
 def _remove(path: str) -> bool:
-    bid = _FileBid(path)
-    free = bid.take()
-    bid.free(True)
+    bid = _FileLock(path)
+    free = bid.acquire()
+    bid.release(True)
     return free
 
 
-class _FileBid(Bid):
+class _FileLock(ProcessLock):
     """One process's way to one file."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
         self._path = path
-        self._file: files.OwnFile | None = None
+        self._file: lockfiles.OwnFile | None = None
         self._asked = self._taken = self._waits = False
         self._lost: bool | None = None
         self._heard: Outcome | None = None
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
         while True:
             if self._file is None:
-                self._file = files.own_or_make(self._path)
+                self._file = lockfiles.own_or_make(self._path)
             file, self._asked = self._file, True  # until it is certain, free() has to look
             try:
                 got = _lock(file)
@@ -111,7 +111,7 @@ class _FileBid(Bid):
         heard, self._heard = self._heard, None
         return heard or super().wait(most)
 
-    def free(self, stored: bool) -> None:
+    def release(self, stored: bool) -> None:
         file = self._file
         if file is None:
             return
@@ -129,14 +129,14 @@ class _FileBid(Bid):
                 pid=os.getpid(),
             )
 
-    def rest(self) -> None:
+    def stop_waiting(self) -> None:
         if not self._taken:
-            self.free(True)
+            self.release(True)
 
     def owned(self) -> bool:
         return self._taken and self._file is not None and self._file.named
 
-    def _remove(self, file: files.OwnFile, stored: bool) -> None:
+    def _remove(self, file: lockfiles.OwnFile, stored: bool) -> None:
         try:
             # A length needs no room, also where the disk is full.  It may be 1: of one who was killed just here.
             os.ftruncate(file.fileno(), 0 if stored else 1)
@@ -144,7 +144,7 @@ class _FileBid(Bid):
         except OSError:
             pass  # the directory cannot be written to any more: the file stays, and is free
 
-    def _close(self, file: files.OwnFile) -> None:
+    def _close(self, file: lockfiles.OwnFile) -> None:
         try:
             if file.intact:
                 _filelock().unlock_descriptor(file.fileno())  # should C code have forked, the child has it, too
@@ -161,15 +161,15 @@ def _filelock() -> Any:
     return filelock
 
 
-def _lock(file: files.OwnFile) -> bool:
+def _lock(file: lockfiles.OwnFile) -> bool:
     try:
         return bool(_filelock().lock_descriptor(file.fileno(), blocking=False))
     except OSError as error:
-        raise files.trouble_with_locks(error, file.path) from error
+        raise lockfiles.trouble_with_locks(error, file.path) from error
 
 
-def _mark(file: files.OwnFile) -> None:
+def _mark(file: lockfiles.OwnFile) -> None:
     try:
-        files.lock_bytes(file, _MARK)
+        lockfiles.lock_bytes(file, _MARK)
     except OSError as error:
-        raise files.trouble_with_locks(error, file.path) from error
+        raise lockfiles.trouble_with_locks(error, file.path) from error

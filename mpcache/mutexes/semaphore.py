@@ -19,9 +19,9 @@ from typing import Any
 
 from mpcache.api import Guarantees, Outcome
 from mpcache.exception import NotHeld
-from mpcache.mutexes import files
-from mpcache.mutexes.fronted import POLL_LAST, Bid, FrontedMutex
+from mpcache.mutexes import lockfiles
 from mpcache.mutexes.greenlets import sleep_of_hub
+from mpcache.mutexes.two_level import POLL_LAST, ProcessLock, TwoLevelMutex
 from mpcache.signal_handlers import raised_by_signal_handler
 
 BELLS = 256
@@ -39,7 +39,7 @@ _FILE = "semaphores"
 log = logging.getLogger("mpcache.mutexes")
 
 
-class SemaphoreMutex(FrontedMutex):
+class SemaphoreMutex(TwoLevelMutex):
     """A mutex among all processes of this user, with one open file for all keys, and no file for any of them.
 
     ::
@@ -61,17 +61,17 @@ class SemaphoreMutex(FrontedMutex):
 
     def __init__(self, key: str | bytes, *, directory: str | None = None, namespace: str = "") -> None:
         super().__init__(key)
-        self.path = os.path.join(files.folder_of(directory), _FILE)
-        self.hash = int.from_bytes(files.digest(namespace, key, _WORD.size), "little")
+        self.path = os.path.join(lockfiles.folder_of(directory), _FILE)
+        self.hash = int.from_bytes(lockfiles.digest(namespace, key, _WORD.size), "little")
 
     @classmethod
     def unlink(cls, directory: str | None = None) -> bool:
         """Remove the file and the semaphores of a directory; False: some key is held, and nothing was removed."""
-        path = os.path.join(files.folder_of(directory), _FILE)
+        path = os.path.join(lockfiles.folder_of(directory), _FILE)
         if os.path.lexists(path):
-            file = files.own_or_make(path)
+            file = lockfiles.own_or_make(path)
             try:
-                if not files.lock_bytes(file, *files.WHOLE):
+                if not lockfiles.lock_bytes(file, *lockfiles.WHOLE):
                     return False
                 os.unlink(path)
             finally:
@@ -84,23 +84,23 @@ class SemaphoreMutex(FrontedMutex):
     def _byte(self) -> int:
         return (1 << 62) + (self.hash >> 2)
 
-    def _bid(self) -> Bid:
-        return _SemaphoreBid(self.path, self.hash, self._byte)
+    def _process_lock(self) -> ProcessLock:
+        return _SemaphoreLock(self.path, self.hash, self._byte)
 
     def _subject(self) -> Any:
         return (SemaphoreMutex, self.path, self._byte)
 
     def _locked(self) -> bool:
-        return files.bytes_are_locked(self.path, self._byte)
+        return lockfiles.bytes_are_locked(self.path, self._byte)
 
 
-class _SemaphoreBid(Bid):
+class _SemaphoreLock(ProcessLock):
     """One process's way to one byte."""
 
     def __init__(self, path: str, key: int, byte: int) -> None:
         super().__init__()
         self._path, self._byte = path, byte
-        self._file: files.OwnFile | None = None
+        self._file: lockfiles.OwnFile | None = None
         self._taken = False
         self._bell = key % BELLS
         self._slot = BELLS + key % _SLOTS
@@ -108,14 +108,14 @@ class _SemaphoreBid(Bid):
         self._noted: int | None = None
         self._false_alarms = 0
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
         while True:
             file = self._file = _opened(self._path)
             try:
-                got = files.lock_bytes(file, self._byte)
+                got = lockfiles.lock_bytes(file, self._byte)
             except (OSError, ValueError) as error:
                 if file.intact and isinstance(error, OSError):
-                    raise files.trouble_with_locks(error, self._path) from error
+                    raise lockfiles.trouble_with_locks(error, self._path) from error
                 got = True  # of a descriptor that is no more
             if not got:
                 self._file = None
@@ -125,7 +125,7 @@ class _SemaphoreBid(Bid):
                 return True
             _retire(file, self._byte)
 
-    def free(self, stored: bool) -> None:
+    def release(self, stored: bool) -> None:
         file = self._file
         if file is None or file.closed:  # with the process's end
             return
@@ -133,7 +133,7 @@ class _SemaphoreBid(Bid):
         if not (stored or lost):
             self._note(file, stored)  # before anybody can have it again: it must not be said of the next one
         if file.intact:
-            files.unlock_bytes(file, self._byte)
+            lockfiles.unlock_bytes(file, self._byte)
         self._file = None
         if lost:
             raise NotHeld(
@@ -174,27 +174,27 @@ class _SemaphoreBid(Bid):
             _ring(self._path, self._bell)
         super().wait(most)
 
-    def _hear(self, file: files.OwnFile) -> Outcome | None:
+    def _hear(self, file: lockfiles.OwnFile) -> Outcome | None:
         """What a release has said of this key since the last look; None: nothing."""
         before, self._noted = self._noted, _read(file, self._slot)
         if before is None or before == self._noted or self._noted >> 17 != self._tag:
             return None
         return Outcome.RELEASED if self._noted & _STORED else Outcome.UNSTORED
 
-    def _note(self, file: files.OwnFile, stored: bool) -> None:
+    def _note(self, file: lockfiles.OwnFile, stored: bool) -> None:
         count = (_read(file, self._slot) + 1) & 0xFFFF
         _write(file, self._slot, self._tag << 17 | stored << 16 | count)
 
 
-_files: dict[str, files.OwnFile] = {}
+_files: dict[str, lockfiles.OwnFile] = {}
 
 
-def _opened(path: str) -> files.OwnFile:
+def _opened(path: str) -> lockfiles.OwnFile:
     """The one description of this process, through which it holds all its bytes of a file."""
     file = _files.get(path)
     if file is None or file.closed:
         _files.pop(path, None)
-        file = _files.setdefault(path, files.own_or_make(path))
+        file = _files.setdefault(path, lockfiles.own_or_make(path))
     return file
 
 
@@ -206,24 +206,24 @@ def _close_all() -> None:
             _files.popitem()[1].forget()
 
 
-def _retire(file: files.OwnFile, byte: int) -> None:
+def _retire(file: lockfiles.OwnFile, byte: int) -> None:
     """The name leads elsewhere, or the descriptor does: what is taken from now on is taken there."""
     if file.intact:
-        files.unlock_bytes(file, byte)  # and leave it open: others may hold bytes of it still
+        lockfiles.unlock_bytes(file, byte)  # and leave it open: others may hold bytes of it still
     else:
         file.forget()
     if _files.get(file.path) is file:
         del _files[file.path]
 
 
-def _read(file: files.OwnFile, word: int) -> int:
+def _read(file: lockfiles.OwnFile, word: int) -> int:
     try:
         return int(_WORD.unpack(os.pread(file.fileno(), _WORD.size, word * _WORD.size))[0])
     except (OSError, ValueError, struct.error):  # the file is shorter, since nobody has written that far
         return 0
 
 
-def _write(file: files.OwnFile, word: int, value: int) -> None:
+def _write(file: lockfiles.OwnFile, word: int, value: int) -> None:
     try:
         os.pwrite(file.fileno(), _WORD.pack(value), word * _WORD.size)
     except (OSError, ValueError):

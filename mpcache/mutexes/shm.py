@@ -11,7 +11,7 @@ from typing import Any
 
 from mpcache.api import Guarantees, Outcome
 from mpcache.exception import DeadlockError, NotHeld, SegmentError, SegmentRetired
-from mpcache.mutexes.base import ACQUIRED, Hold, Mutex, held_by_me
+from mpcache.mutexes.base import ACQUIRED, Hold, Mutex, current_holds
 from mpcache.shm._engine import Lease
 from mpcache.shm.names import stored_name
 from mpcache.shm.segment import Place, find
@@ -34,7 +34,7 @@ def _place(segment: str, namespace: str, size: int | str | None) -> Place:
 
 def _leases() -> tuple[Lease, ...]:
     """What my task holds, as the engine knows it."""
-    return tuple(hold.token for hold in held_by_me() if isinstance(hold.token, Lease))
+    return tuple(hold.token for hold in current_holds() if isinstance(hold.token, Lease))
 
 
 class _NoLease:
@@ -93,9 +93,15 @@ class ShmMutex(Mutex):
     def _subject(self) -> Any:
         return self._what
 
-    def _compete(self, hold: Hold, timeout: float | None, early: bool) -> Outcome:
+    def _acquire(self, hold: Hold, timeout: float | None) -> bool:
+        return self._acquire_lease(hold, timeout, False) is ACQUIRED
+
+    def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
+        return self._acquire_lease(hold, timeout, True)
+
+    def _acquire_lease(self, hold: Hold, timeout: float | None, early: bool) -> Outcome:
         try:
-            return self._compete_for_lease(hold, timeout, early)
+            return self._acquire_in_segment(hold, timeout, early)
         except SegmentError as error:
             if self._tolerate is None:
                 raise
@@ -103,8 +109,8 @@ class ShmMutex(Mutex):
             hold.token = _NoLease()
             return ACQUIRED
 
-    def _compete_for_lease(self, hold: Hold, timeout: float | None, early: bool) -> Outcome:
-        held = _leases() if hold.asker.holds and timeout != 0 else ()
+    def _acquire_in_segment(self, hold: Hold, timeout: float | None, early: bool) -> Outcome:
+        held = _leases() if hold.owner.holds and timeout != 0 else ()
         while True:
             try:
                 lease = self._place.space.lease(stored_name(self.key), self._record)
@@ -120,7 +126,7 @@ class ShmMutex(Mutex):
             return _OUTCOMES[outcome]
 
     def _deadlock(self) -> DeadlockError:
-        mine = tuple(hold.key for hold in held_by_me())
+        mine = tuple(hold.key for hold in current_holds())
         return DeadlockError(
             f"ShmMutex of key {self.key!r}: its holder, pid {self._holder()}, waits in turn for what this task holds:"
             f" {', '.join(map(repr, mine))}; take keys in one order, or outside of each other's creators",
@@ -131,7 +137,7 @@ class ShmMutex(Mutex):
         )
 
     @staticmethod
-    def _give(hold: Hold, stored: bool) -> None:
+    def _release(hold: Hold, stored: bool) -> None:
         if not hold.token.release(stored):
             raise NotHeld(
                 f"ShmMutex of key {hold.key!r}: pid {os.getpid()} has lost it; this process has left the segment"

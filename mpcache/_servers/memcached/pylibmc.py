@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mpcache.memcaching import (
+from mpcache._servers.memcached import (
     FOREIGN,
     INTEGER,
     LONG,

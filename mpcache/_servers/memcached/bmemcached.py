@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mpcache.memcaching import TIMEOUT, ZLIB, Link, only_bytes, plain, too_large, with_change, with_port
+from mpcache._servers.memcached import TIMEOUT, ZLIB, Link, only_bytes, plain, too_large, with_change, with_port
 
 E2BIG = 0x03
 """The status of the binary protocol for an item that is too large."""

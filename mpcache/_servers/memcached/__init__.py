@@ -92,7 +92,7 @@ def plain_name(name: str | bytes | float) -> str:
     return f"mpcache~{hashlib.sha256(text).hexdigest()[:40]}"
 
 
-class Lock(Protocol):
+class LockServer(Protocol):
     """What a mutex needs of a server.  Each verb waits for the server's answer, and raises when none comes."""
 
     def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:

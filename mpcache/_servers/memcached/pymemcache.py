@@ -9,7 +9,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mpcache.memcaching import TIMEOUT, Link, address, only_bytes, plain, too_large, with_change
+from mpcache._servers.memcached import TIMEOUT, Link, address, only_bytes, plain, too_large, with_change
 
 
 class _Bytes:

@@ -14,15 +14,15 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mpcache._servers.memcached import TIMEOUT, Link
 from mpcache.exception import ValidationError, ValueTooLarge
-from mpcache.memcaching import TIMEOUT, Link
 from mpcache.signal_handlers import raised_by_signal_handler
 
 _table = {
-    "pymemcache": ("by_pymemcache", "PymemcacheLink"),
-    "memcached": ("by_memcache", "MemcacheLink"),
-    "pylibmc": ("by_pylibmc", "PylibmcLink"),
-    "bmemcached": ("by_bmemcached", "BmemcachedLink"),
+    "pymemcache": ("pymemcache", "PymemcacheLink"),
+    "memcached": ("python_memcached", "MemcacheLink"),
+    "pylibmc": ("pylibmc", "PylibmcLink"),
+    "bmemcached": ("bmemcached", "BmemcachedLink"),
 }
 
 
@@ -31,7 +31,7 @@ def kind_of(library: str) -> type[Link]:
     if library not in _table:
         raise ValidationError(f"library={library!r} is none of {', '.join(sorted(_table))}")
     module, name = _table[library]
-    kind: type[Link] = getattr(importlib.import_module(f"mpcache.memcaching.{module}"), name)
+    kind: type[Link] = getattr(importlib.import_module(f"mpcache._servers.memcached.{module}"), name)
     return kind
 
 
@@ -62,7 +62,7 @@ class Pool:
         self.errors: tuple[type[Exception], ...] = ()
         self.guards = False
         self._forget()
-        self._spare.idle.append(self._link())  # the library is there, and takes the arguments
+        self._spare.idle.append(self._new_link())  # the library is there, and takes the arguments
         _pools.add(self)
 
     def get(self, key: str) -> bytes | None:
@@ -99,7 +99,7 @@ class Pool:
     def delete_many(self, keys: Sequence[str]) -> None:
         self._do("delete_many", keys)
 
-    def _link(self) -> Link:
+    def _new_link(self) -> Link:
         try:
             link = self._kind(self._urls, self._options)
         except ImportError as missing:
@@ -113,7 +113,7 @@ class Pool:
         try:
             link = idle.pop()
         except IndexError:
-            link = self._link()
+            link = self._new_link()
         began = time.monotonic()
         try:
             answer = self._used(link, idle, verb, args)
@@ -130,10 +130,10 @@ class Pool:
                 raise _Idle from None
         else:
             return answer
-        return self._do_anew(idle, verb, args)
+        return self._do_on_new_link(idle, verb, args)
 
-    def _do_anew(self, idle: list[Link], verb: str, args: tuple[Any, ...]) -> Any:
-        link = self._link()
+    def _do_on_new_link(self, idle: list[Link], verb: str, args: tuple[Any, ...]) -> Any:
+        link = self._new_link()
         try:
             return self._used(link, idle, verb, args)
         except link.errors:
@@ -192,9 +192,9 @@ _OF_CONNECTION = ("socket_timeout", "tls_context", "username", "password", "bina
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
-def _born_again() -> None:
+def _disown_all() -> None:
     for pool in list(_pools):
         pool.disown()
 
 
-os.register_at_fork(after_in_child=_born_again)
+os.register_at_fork(after_in_child=_disown_all)

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 
-from mpcache.mutexes import files
+from mpcache.mutexes import lockfiles
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOT_THERE = (FileNotFoundError, NotADirectoryError)
@@ -39,11 +39,11 @@ class Fills:
         :raises MutexError: the directory is not this user's alone, or cannot be made.
         :raises OSError: the file cannot be made, or written; it is named.
         """
-        files.see_to(self._folder)
+        lockfiles.see_to(self._folder)
         try:
             return Fill(self._path(key))
         except FileNotFoundError:  # somebody has tidied up since
-            files.see_to(self._folder, again=True)
+            lockfiles.see_to(self._folder, again=True)
             return Fill(self._path(key))
 
     def void(self, keys: Iterable[bytes]) -> None:
@@ -61,7 +61,7 @@ class Fills:
                 raise OSError(error.errno, text, error.filename) from error
 
     def _path(self, key: bytes) -> str:
-        return os.path.join(self._folder, files.digest("", key).hex() + ".fill")
+        return os.path.join(self._folder, lockfiles.digest("", key).hex() + ".fill")
 
 
 class Fill:
