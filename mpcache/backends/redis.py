@@ -12,21 +12,20 @@ import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from mpcache._servers.generation import judged
 from mpcache._servers.names import key_bytes
 from mpcache._servers.outage import OutagePolicy
 from mpcache._servers.redis.client import MANY, TIMEOUT, careful, driver, retry_once
 from mpcache._servers.redis.generation import RedisGeneration
-from mpcache._servers.redis.holds import HeldLock, held_here
+from mpcache._servers.redis.holds import held_here
 from mpcache._servers.redis.names import names_of, place_of
-from mpcache._servers.redis.script import Script
 from mpcache._wire import codec
 from mpcache.api import NO_VALUE, BytesBackend, Keeping, KeyType, SerializedReturnType, guard_of
 from mpcache.backends import warn_of_unknown
-from mpcache.backends._fill_guard import BaseFillGuard
 from mpcache.backends._generation_strategy import GenerationStrategy
+from mpcache.backends._redis_commands import DELETE, FILL, SET, Command, Guard, client_key, milliseconds, run_all
 from mpcache.exception import ValidationError
 from mpcache.invalidation import kept_for, limit, seconds
 from mpcache.mutexes.base import Incarnation, incarnation
@@ -49,40 +48,6 @@ _EVERYWHERE = (
 # The drivers' own option, as for DUMP: the client decodes other replies or does not, these stay bytes.
 # It also saves the drivers a call for each value.
 _AS_BYTES = {"NEVER_DECODE": True}
-
-_KEEP = """
-local function keep(value, milliseconds)
-    if milliseconds then
-        redis.call('SET', KEYS[1], value, 'PX', milliseconds)
-    else
-        redis.call('SET', KEYS[1], value)
-    end
-end
-"""
-
-# A process that is creating a value for the key must not store it any more: what it read may be older than this write.
-_VOID = """
-if string.sub(redis.call('GET', KEYS[2]) or '', 1, 10) == 'mpcache 0 ' then
-    redis.call('SETRANGE', KEYS[2], 8, '1')
-end
-"""
-
-_SET = Script(_KEEP + "keep(ARGV[1], ARGV[2])" + _VOID + "return 1")
-_DELETE = Script("redis.call('DEL', KEYS[1])" + _VOID)
-
-_FILL = Script(
-    _KEEP
-    + """
-local there = redis.call('GET', KEYS[2]) or ''
-if string.sub(there, 11, 42) ~= ARGV[1] then
-    return -1
-elseif string.sub(there, 9, 9) ~= '0' then
-    return 0
-end
-keep(ARGV[2], ARGV[3])
-return 1
-"""
-)
 
 
 class RedisBackend(BytesBackend):
@@ -109,7 +74,7 @@ class RedisBackend(BytesBackend):
         warn_of_unknown(self, arguments, (expiration, *self.more, *_EVERYWHERE))
         self._given |= {name: limit(arguments[name], name) for name in _TIMEOUTS if name in arguments}
         expires = kept_for(arguments.get(expiration), expiration)
-        self._milliseconds = 0 if expires is None else _milliseconds(expires)
+        self._milliseconds = 0 if expires is None else milliseconds(expires)
         self._distributed: bool = arguments.get("distributed_lock", True)
         self._lock = _lock_arguments(arguments)
         self._prefix: bytes = self._lock["prefix"].encode()
@@ -222,7 +187,7 @@ class RedisBackend(BytesBackend):
     def _read(self, key: KeyType) -> Any:
         if self._generation is not None:
             return self._read_all([key])[0]
-        client, name = self._reader(key), _sent(key)
+        client, name = self._reader(key), client_key(key)
         return client.execute_command("GET", name, keys=[name], **_AS_BYTES)
 
     def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
@@ -233,7 +198,7 @@ class RedisBackend(BytesBackend):
         return [NO_VALUE if value is None else value for value in values]
 
     def _read_all(self, keys: Sequence[KeyType]) -> list[Any]:
-        client, names = self._reader(*keys), list(map(_sent, keys))
+        client, names = self._reader(*keys), list(map(client_key, keys))
         if self._generation is None:
             return self._get_all(client, names)
         *values, found = self._get_all(client, [*names, self._generation.key])
@@ -251,7 +216,7 @@ class RedisBackend(BytesBackend):
     def set_serialized(self, key: KeyType, value: bytes) -> None:
         guard = guard_of(self, key)
         if guard is None:
-            self._run(self._set(key, value, self._epoch()))
+            self._set(key, value, self._epoch()).run(self._connected()[0])
         else:
             self._fill_all({key: (value, guard)})
 
@@ -259,7 +224,7 @@ class RedisBackend(BytesBackend):
         guards = {key: guard_of(self, key) for key in mapping}
         if any(guard is None for guard in guards.values()):
             epoch = self._epoch()
-            self._run_all([self._set(key, mapping[key], epoch) for key, guard in guards.items() if guard is None])
+            self._run([self._set(key, mapping[key], epoch) for key, guard in guards.items() if guard is None])
         fills = {key: (mapping[key], guard) for key, guard in guards.items() if guard is not None}
         if fills:
             self._fill_all(fills)
@@ -269,9 +234,9 @@ class RedisBackend(BytesBackend):
 
     def delete_multi(self, keys: Sequence[KeyType]) -> None:
         if self._distributed:
-            self._run_all([Command(_DELETE, [_sent(key), self._lock_name(key)]) for key in keys])
+            self._run([Command(DELETE, [client_key(key), self._lock_name(key)]) for key in keys])
         elif keys:
-            self._delete_all(list(map(_sent, keys)))
+            self._delete_all(list(map(client_key, keys)))
 
     def _delete_all(self, keys: Sequence[KeyType]) -> None:
         self.writer_client.delete(*keys)
@@ -281,50 +246,33 @@ class RedisBackend(BytesBackend):
 
     def _fill_all(self, fills: Mapping[KeyType, tuple[bytes, Any]]) -> None:
         commands = [self._fill(key, value, guard) for key, (value, guard) in fills.items()]
-        replies = self._outage.or_default(lambda: self._run_all(commands), [None] * len(commands))
+        replies = self._outage.or_default(lambda: self._run(commands), [None] * len(commands))
         for (key, (_, guard)), reply in zip(fills.items(), replies, strict=True):
             guard.end(key, reply)
 
     def _set(self, key: KeyType, value: bytes, epoch: int | None) -> Command:
-        ready, name = self._ready(value, epoch), _sent(key)
-        return Command(_SET, [name, self._lock_name(key)], ready) if self._distributed else Command(None, [name], ready)
+        ready, name = self._ready(value, epoch), client_key(key)
+        return Command(SET, [name, self._lock_name(key)], ready) if self._distributed else Command(None, [name], ready)
 
     def _fill(self, key: KeyType, value: bytes, guard: Any) -> Command:
         if guard.lock is None:
             return self._set(key, value, guard.epoch)
-        return Command(_FILL, [_sent(key), self._lock_name(key)], (guard.lock.token, *self._ready(value, guard.epoch)))
+        return Command(
+            FILL, [client_key(key), self._lock_name(key)], (guard.lock.token, *self._ready(value, guard.epoch))
+        )
 
     def _ready(self, value: bytes, epoch: int | None) -> tuple[bytes] | tuple[bytes, int]:
         """Return the bytes as they are kept, and for how many milliseconds; the bytes alone: for ever."""
-        milliseconds, expires = self._milliseconds, codec.expires_at(value)
+        lifetime, expires = self._milliseconds, codec.expires_at(value)
         if expires is not None:
-            left = _milliseconds(expires - time.time())
-            milliseconds = min(milliseconds or left, left)
+            left = milliseconds(expires - time.time())
+            lifetime = min(lifetime or left, left)
         if epoch is not None:
             value = codec.with_epoch(value, epoch)
-        return (value, milliseconds) if milliseconds else (value,)
+        return (value, lifetime) if lifetime else (value,)
 
-    def _run(self, command: Command) -> Any:
-        """Run one command in one round trip, and return the server's reply."""
-        script, keys, arguments = command
-        client = self._connected()[0]
-        if script is None:
-            return client.set(keys[0], arguments[0], px=arguments[1] if arguments[1:] else None)
-        return script(client, keys, *arguments)
-
-    def _run_all(self, commands: Sequence[Command]) -> list[Any]:
-        """Run them in one round trip; each is atomic, together they are not."""
-        if len(commands) < 2:
-            return list(map(self._run, commands))
-        client = self.writer_client
-        pipe = client.pipeline() if self.clustered else client.pipeline(transaction=False)
-        for script, keys, arguments in commands:
-            if script is None:
-                pipe.set(keys[0], arguments[0], px=arguments[1] if arguments[1:] else None)
-            else:
-                # Not by its digest, which the server might not know; and a pipeline of a cluster has no eval().
-                pipe.execute_command("EVAL", script.text, len(keys), *keys, *arguments)
-        return list(pipe.execute())
+    def _run(self, commands: Sequence[Command]) -> list[Any]:
+        return run_all(self.writer_client, commands, self.clustered)
 
     # -- who creates -----------------------------------------------------------------------------------
 
@@ -381,56 +329,6 @@ class RedisBackend(BytesBackend):
         if isinstance(self._given.get("url"), str):
             where["url"] = re.sub(r"//[^/]*@", "//***@", self._given["url"])
         return f"<{type(self).__name__} {' '.join(f'{name}={value!r}' for name, value in where.items())}>"
-
-
-def _sent(key: Any) -> Any:
-    """Return the key as the client takes it: text that is not UTF-8 as bytes."""
-    if isinstance(key, str) and not key.isascii():
-        try:
-            key.encode()
-        except UnicodeEncodeError:
-            return key.encode("utf-8", "surrogatepass")
-    return key
-
-
-def _milliseconds(seconds: float) -> int:
-    """As the server counts them; it refuses what is more than some 64 bits."""
-    return max(1, round(min(float(seconds), _AGES) * 1000))
-
-
-_AGES = 1e12
-"""Seconds; thirty thousand years."""
-
-
-class Command(NamedTuple):
-    """What the server is asked to do in one step: a script, or, with None, a plain SET."""
-
-    script: Script | None
-    keys: list[Any]
-    arguments: tuple[Any, ...] = ()
-
-
-class Guard(BaseFillGuard):
-    """The right to store one value that is being created.
-
-    :ivar lock: the lock under which it is created; None: the mutex is of another kind, which the server does not know.
-    :ivar epoch: the generation in which the creation begins.
-    """
-
-    def __init__(self, lock: HeldLock | None, epoch: int | None) -> None:
-        super().__init__()
-        self.lock, self.epoch = lock, epoch
-
-    def end(self, key: KeyType, reply: Any) -> None:
-        """Note what became of the fill.
-
-        :param reply: 1: stored; -1: the lock was lost; 0: the key was changed; None: no answer came.
-        """
-        self.finish(reply == 1)
-        if reply == -1:
-            log.warning("the value created for key %r was not stored: its mutex was lost meanwhile", key)
-        elif reply == 0:
-            log.debug("the value created for key %r was not stored: the key was changed meanwhile", key)
 
 
 def _lock_arguments(given: Mapping[str, Any]) -> dict[str, Any]:

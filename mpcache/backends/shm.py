@@ -6,23 +6,16 @@ Leans on shm, on its mutex, and on codec for the wire format that proxies and fo
 from __future__ import annotations
 
 import logging
-import pickle
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from mpcache._wire import codec
 from mpcache._wire.pickling import Payload, pickled, pickling
 from mpcache.api import (
-    BYTES,
-    INT,
     NO_VALUE,
     PAYLOAD,
-    TEXT,
-    WIRE,
     BytesBackend,
     Keeping,
     KeyType,
@@ -31,10 +24,11 @@ from mpcache.api import (
     current_fill,
     guard_of,
 )
+from mpcache.backends._shm_values import Fetched, count, engine_end, fetched, row_of, row_of_wire, touch, wire_of
 from mpcache.backends.shm_outage import EVERYTHING_HIDDEN, NO_FILL, NoFill, Outage
 from mpcache.exception import SegmentError, SegmentRetired, ValueTooLarge
 from mpcache.hints import warn, warn_of_unknown
-from mpcache.invalidation import SharedInvalidation, end_of, is_over
+from mpcache.invalidation import SharedInvalidation, end_of
 from mpcache.mutexes.shm import ShmMutex
 from mpcache.shm._engine import Guard, Shortcut, Space
 from mpcache.shm.names import stored_name
@@ -47,14 +41,16 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
-Fetched: TypeAlias = "tuple[bytes | None, float, int]"
-
 TimeToLive: TypeAlias = "float | timedelta | str | None"
 
 _ARGUMENTS = {"name", "size", "mode", "shards", "namespace", "strict_size", "segment", "on_error"}
 
 SUCCESSORS = 8
 """How often a segment may be removed while one operation looks for the next one."""
+
+
+def _say_dropped(key: KeyType) -> None:
+    log.warning("the shard of key %r stayed busy for 100 ms; its value was dropped", key)
 
 
 class ShmBackend(BytesBackend):
@@ -110,7 +106,7 @@ class ShmBackend(BytesBackend):
     def fetch(self, key: KeyType) -> Fetched | None:
         """(payload, created, epoch) of a key, or None; the payload is None if its bytes are damaged."""
         found = self._get(key)
-        return None if found is None else _fetched(found)
+        return None if found is None else fetched(found)
 
     def _get(self, key: KeyType) -> Record | None:
         try:  # as _read(), without its price
@@ -130,12 +126,12 @@ class ShmBackend(BytesBackend):
         self, key: KeyType, payload: Payload, created: float, expires: float | None = None, kept: int = PAYLOAD
     ) -> None:
         """Keep a payload that was made at ``created``, and until ``expires`` (seconds since the Unix epoch)."""
-        self._write(key, *_kept(payload, created, expires, kept))
+        self._write(key, *row_of(payload, created, expires, kept))
 
     def fetch_multi(self, keys: Sequence[KeyType]) -> list[Fetched | None]:
         """The same for many keys, in their order."""
         found = self._get_multi(keys)
-        return [None if record is None else _fetched(record) for record in found]
+        return [None if record is None else fetched(record) for record in found]
 
     def _get_multi(self, keys: Sequence[KeyType]) -> list[Record | None]:
         nothing: list[Record | None] = [None] * len(keys)
@@ -152,21 +148,21 @@ class ShmBackend(BytesBackend):
 
     def get_serialized(self, key: KeyType) -> SerializedReturnType:
         found = self._get(key)
-        return NO_VALUE if found is None else _wire(found)
+        return NO_VALUE if found is None else wire_of(found)
 
     def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
         found = self._get_multi(keys)
-        return [NO_VALUE if record is None else _wire(record) for record in found]
+        return [NO_VALUE if record is None else wire_of(record) for record in found]
 
     def set_serialized(self, key: KeyType, value: bytes) -> None:
-        self._write(key, *_parts(value))
+        self._write(key, *row_of_wire(value))
 
     def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
         refused: dict[KeyType, ValueTooLarge] = {}
         rows: dict[KeyType, tuple[Any, ...]] = {}
         for key, value in mapping.items():
             if guard_of(self, key) is None:
-                rows[key] = (stored_name(key), *_parts(value))
+                rows[key] = (stored_name(key), *row_of_wire(value))
             else:
                 self._unless_too_large(key, value, refused)
         ready = list(rows.values())
@@ -258,14 +254,14 @@ class ShmBackend(BytesBackend):
         :raises OverflowError: the sum has more than 64 bits.
         :raises ShardBusy: as :meth:`add`.
         """
-        end = 0.0 if ttl is None else _end(end_of(ttl))
+        end = 0.0 if ttl is None else engine_end(end_of(ttl))
         before = None if initial is None else initial - delta  # the engine adds to what a count begins from
         try:
             return self._place.space.incr(stored_name(key), delta, before, end)
         except SegmentRetired:
             return self._here(lambda space: space.incr(stored_name(key), delta, before, end))
         except TypeError:
-            total = self._here(lambda space: _counted(space, stored_name(key), delta))
+            total = self._here(lambda space: count(space, stored_name(key), delta))
             if total is None:
                 raise
             return total
@@ -276,11 +272,11 @@ class ShmBackend(BytesBackend):
         :raises ShardBusy: as :meth:`add`.
         """
         expires = end_of(ttl)
-        return self._here(lambda space: _touched(space, stored_name(key), expires))
+        return self._here(lambda space: touch(space, stored_name(key), expires))
 
     def _row(self, value: Any, ttl: TimeToLive) -> tuple[Any, ...]:
         payload, kept = as_it_is(value) or (pickled(value), PAYLOAD)
-        return _kept(payload, time.time(), end_of(ttl), kept)
+        return row_of(payload, time.time(), end_of(ttl), kept)
 
     # -- what is shared ---------------------------------------------------------------------------------
 
@@ -344,124 +340,3 @@ class ShmBackend(BytesBackend):
 
     def __repr__(self) -> str:
         return f"<ShmBackend {self.segment!r}>"
-
-
-def _by_the_kernels_clock(expires: float) -> float:
-    """A time to live ends for the engine when it ends for Python, whose time.time() a program may have frozen."""
-    return max(1.0, expires - time.time() + time.clock_gettime(time.CLOCK_REALTIME))
-
-
-def _end(expires: float | None) -> float:
-    return 0.0 if expires is None else _by_the_kernels_clock(expires)
-
-
-def _kept(payload: Payload, created: float, expires: float | None, kept: int) -> tuple[Any, ...]:
-    """What follows the key in :meth:`Space.set`.  An end of time stands in the bytes: Python's clock judges it, too."""
-    if expires is None:
-        return payload, created, -1, 0.0, kept
-    if kept == INT:  # incr() goes on with it
-        return payload, created, -1, _end(expires), kept
-    if isinstance(payload, tuple):
-        wire: Payload = (codec.join(b"", created, expires), *payload)
-    else:
-        raw = payload if kept == PAYLOAD else _pickled(payload, kept)
-        assert raw is not None  # it comes from as_it_is()
-        wire = codec.join(raw, created, expires)
-    return wire, created, -1, _by_the_kernels_clock(expires), WIRE
-
-
-def _parts(wire: bytes) -> tuple[Any, ...]:
-    """The same of bytes in the wire format, and of bytes in none."""
-    wire = bytes(wire)  # what is looked at is what is stored
-    found = codec.lenient(wire)
-    if found is None:
-        return wire, time.time(), -1, 0.0, WIRE
-    header, payload = found
-    epoch = header.epoch if header.epoch is not None and -1 <= header.epoch < 1 << 63 else -1
-    if header.plain:
-        return payload, header.created, epoch, 0.0, PAYLOAD
-    return wire, header.created or time.time(), epoch, _end(header.expires), WIRE
-
-
-def _touched(space: Space, key: KeyType, expires: float | None) -> bool:
-    """Bytes in the wire format say themselves when they end, so that others take their place."""
-    end = _end(expires)
-    while (touched := space.touch(key, end)) is NotImplemented:
-        found = space.get(stored_name(key))
-        if found is None:
-            return False
-        wire, created, epoch, kept, _, version = found
-        wire = codec.with_expires(wire, expires)
-        if kept == WIRE and space.compare_and_set(key, version, wire, created, epoch, end, WIRE):
-            return True
-    return touched
-
-
-def _counted(space: Space, key: KeyType, delta: int) -> int | None:
-    """What a region stored with a time to live: bytes in the wire format, which others take the place of.
-
-    :return: the sum; None: it is no integer.
-    """
-    while (found := space.get(key)) is not None:
-        wire, created, epoch, kept, end, version = found
-        parts = codec.lenient(wire) if kept == WIRE else None
-        if parts is None or not isinstance(delta, int):
-            return None
-        try:
-            value = pickle.loads(parts[1])
-        except Exception:  # another serializer made it
-            return None
-        if type(value) is not int:
-            return None
-        if as_it_is(value + delta) is None:
-            raise OverflowError(f"the sum of {value} and {delta} has more than 64 bits; key {key!r} stays what it was")
-        total = codec.with_payload(wire, pickle.dumps(value + delta))
-        if space.compare_and_set(key, version, total, created, epoch, end, WIRE):
-            return int(value + delta)
-    return None
-
-
-def _say_dropped(key: KeyType) -> None:
-    log.warning("the shard of key %r stayed busy for 100 ms; its value was dropped", key)
-
-
-def _pickled(raw: bytes, kept: int) -> bytes | None:
-    """What pickle would have made of the value; None: these bytes cannot be what they are kept as."""
-    try:
-        if kept == INT and len(raw) == 8:
-            return pickle.dumps(int.from_bytes(raw, sys.byteorder, signed=True))
-        if kept == TEXT:
-            return pickle.dumps(raw.decode())
-    except UnicodeDecodeError:
-        return None
-    return pickle.dumps(raw) if kept == BYTES else None
-
-
-def _fetched(found: Record) -> Fetched | None:
-    payload, created, epoch, kept, _, _ = found
-    if kept == PAYLOAD:
-        return payload, created, epoch
-    return _unpacked(payload, created, epoch) if kept == WIRE else (_pickled(payload, kept), created, epoch)
-
-
-def _wire(found: Record) -> SerializedReturnType:
-    raw, created, epoch, kept, _, _ = found
-    payload = raw if kept in (PAYLOAD, WIRE) else _pickled(raw, kept)
-    if payload is None:
-        return NO_VALUE
-    if kept != WIRE:
-        return codec.join(payload, created, epoch=epoch)
-    try:
-        codec.split(payload)
-    except ValueError:  # its epoch is not to hide that the rest cannot be read
-        return payload
-    return codec.with_epoch(payload, epoch)
-
-
-def _unpacked(wire: bytes, created: float, epoch: int) -> Fetched | None:
-    """What :meth:`ShmBackend.fetch` returns of bytes as somebody handed them."""
-    try:
-        payload, created, _, _, expires = codec.split(wire)
-    except ValueError:
-        return None, created, epoch
-    return None if is_over(expires) else (payload, created, epoch)
