@@ -50,7 +50,7 @@ _OURS = ("socket_timeout", "namespace", "on_error")
 
 
 class GenericMemcachedBackend(OwnClient, BytesBackend):
-    """What the four have in common.
+    """The base of the four memcached stores.
 
     :param arguments: ``url``, ``host:port`` or the path of a unix socket, or a list of them; ``memcached_expire_time``,
         seconds after which the server forgets a value; ``lock_timeout``, the mutex's lease, 0 for the default;
@@ -64,11 +64,11 @@ class GenericMemcachedBackend(OwnClient, BytesBackend):
 
     library: ClassVar[str]
     takes: ClassVar[tuple[str, ...]] = ()
-    """Arguments of this one."""
+    """The arguments that only this store takes."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         self._prepare_client(arguments)
-        if not self.brings_client:  # else the others may be for that
+        if not self.brings_client:  # otherwise further arguments may be for that client
             warn_of_unknown(self, arguments, (*_COMMON, *_OURS, *self.takes))
         if arguments.get("url") is None:
             raise ValidationError(f"{type(self).__name__} needs the argument url, such as '127.0.0.1:11211'")
@@ -90,7 +90,7 @@ class GenericMemcachedBackend(OwnClient, BytesBackend):
             self._generation = MemcachedGeneration(namespace, self._outage, self._pool)
 
     def _set_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """What dogpile.cache gives to the client with each value."""
+        """Return what dogpile.cache passes to the client with each value."""
         given = {"time": expiry(self._lifetime) or None, "min_compress_len": arguments.get("min_compress_len")}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -152,7 +152,7 @@ class GenericMemcachedBackend(OwnClient, BytesBackend):
                 plain[key] = wire
         if plain:
             self._set(plain, refused)
-        for key, first in refused.items():  # all that fit are stored; it speaks for those that do not
+        for key, first in refused.items():  # all values that fit are stored; the first error carries the others
             raise ValueTooLarge(str(first), key=key, refused=refused)
 
     def _set(self, mapping: Mapping[KeyType, bytes], refused: dict[KeyType, ValueTooLarge]) -> None:
@@ -162,7 +162,7 @@ class GenericMemcachedBackend(OwnClient, BytesBackend):
         for name, key in keys.items():
             batches.setdefault(self._seconds(mapping[key]), {})[name] = _stamped(mapping[key], epoch)
         for lifetime, batch in batches.items():
-            # One by one, those of a batch that were not stored say why.
+            # Storing the refused values of a batch one by one raises the reason of each.
             for name in self._pool.set_many(batch, lifetime) if len(batch) > 1 else batch:
                 try:
                     self._pool.set(name, batch[name], lifetime)
@@ -170,7 +170,7 @@ class GenericMemcachedBackend(OwnClient, BytesBackend):
                     refused[keys[name]] = error
 
     def _seconds(self, wire: bytes) -> int:
-        """For how long the server keeps it: until its time to live has ended, or for what was configured."""
+        """Return for how long the server keeps a value: until its time to live ends, at most as long as configured."""
         longest = expiry(self._lifetime)
         expires = codec.expires_at(wire)
         if expires is None or expires == math.inf:
@@ -194,7 +194,7 @@ class GenericMemcachedBackend(OwnClient, BytesBackend):
     # -- what is shared --------------------------------------------------------------------------------
 
     def get_mutex(self, key: KeyType) -> CacheMutex | None:
-        """One for all processes; with ``distributed_lock=False`` None, for threads are enough then."""
+        """Return a mutex for all processes; None, with ``distributed_lock=False``: then threads are enough."""
         if self.brings_client:
             return super().get_mutex(key)
         if not self._distributed:
@@ -213,7 +213,7 @@ class GenericMemcachedBackend(OwnClient, BytesBackend):
 
     @property
     def errors(self) -> Mapping[str, int]:
-        """How often ``on_error="miss"`` has forgiven what, in this process."""
+        """How often which error counted as a miss (``on_error="miss"``), in this process."""
         return self._outage.counts
 
     def __repr__(self) -> str:
@@ -221,9 +221,9 @@ class GenericMemcachedBackend(OwnClient, BytesBackend):
 
 
 class MemcachedBackend(GenericMemcachedBackend):
-    """``mpcache.memcached``, by python-memcached.
+    """``mpcache.memcached``, through python-memcached.
 
-    :param arguments: besides, ``dead_retry``, seconds for which a server that failed is left alone (30), and
+    :param arguments: besides, ``dead_retry``, seconds for which a server that failed is not asked (30), and
         ``min_compress_len``, bytes from which on values are compressed (0: never).
     """
 
@@ -232,7 +232,7 @@ class MemcachedBackend(GenericMemcachedBackend):
 
 
 class PylibmcBackend(GenericMemcachedBackend):
-    """``mpcache.pylibmc``, by pylibmc.
+    """``mpcache.pylibmc``, through pylibmc.
 
     :param arguments: besides, ``binary``, the protocol; ``behaviors``, a dict for libmemcached; ``min_compress_len``.
     """
@@ -242,7 +242,7 @@ class PylibmcBackend(GenericMemcachedBackend):
 
 
 class BMemcachedBackend(GenericMemcachedBackend):
-    """``mpcache.bmemcached``, by python-binary-memcached.
+    """``mpcache.bmemcached``, through python-binary-memcached.
 
     :param arguments: besides, ``username``, ``password`` and ``tls_context``.
     """
@@ -255,9 +255,9 @@ _RETRYING = ("do_not_retry_for", "retry_attempts", "retry_delay", "retry_for")
 
 
 class PyMemcacheBackend(GenericMemcachedBackend):
-    """``mpcache.pymemcache``, by pymemcache.
+    """``mpcache.pymemcache``, through pymemcache.
 
-    :param arguments: besides, ``serde``, which is given bytes; ``default_noreply``; ``tls_context``;
+    :param arguments: besides, ``serde``, which gets bytes; ``default_noreply``; ``tls_context``;
         ``socket_keepalive``; ``enable_retry_client``, with ``retry_attempts``, ``retry_delay``, ``retry_for`` and
         ``do_not_retry_for``; ``hashclient_retry_attempts`` (2), ``hashclient_retry_timeout`` (1) and
         ``hashclient_dead_timeout`` (60), seconds.

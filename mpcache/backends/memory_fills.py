@@ -18,7 +18,7 @@ from mpcache.bounded import in_process_lock
 
 
 class MemoryFills:
-    """Those of one dict of values.
+    """The creations under way in one dict of values.
 
     A writer without a guard voids the fill first and writes then.  It needs the lock only where a creation is under
     way: a fill keeps its entry until it has written, so that a writer that finds no entry writes after it.

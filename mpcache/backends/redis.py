@@ -51,10 +51,10 @@ _AS_BYTES = {"NEVER_DECODE": True}
 
 
 class RedisBackend(BytesBackend):
-    """``mpcache.redis``: one server.  The arguments stand in docs/backends.rst; those of dogpile.cache mean the same.
+    """``mpcache.redis``: one server.  docs/backends.rst lists the arguments; those of dogpile.cache mean the same.
 
     :raises ImportError: the driver is not installed.
-    :raises ValueError, ValidationError: an argument cannot be.  A server that is down is no error here.
+    :raises ValueError, ValidationError: an argument is wrong.  A server that is down is no error here.
     """
 
     shared = True
@@ -62,10 +62,10 @@ class RedisBackend(BytesBackend):
 
     driver: ClassVar[str] = "redis"
     brand: ClassVar[str] = "Redis"
-    """How the driver's classes begin."""
+    """The prefix of the driver's class names."""
     clustered: ClassVar[bool] = False
     more: ClassVar[tuple[str, ...]] = ("url", "host", "port", "db", "ssl", "connection_pool")
-    """The arguments that only some of these stores have."""
+    """The arguments that only some of these stores take."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         self._module = driver(self.driver)
@@ -91,7 +91,7 @@ class RedisBackend(BytesBackend):
 
     @property
     def writer_client(self) -> Any:
-        """The driver's client, of this process."""
+        """Return the driver's client for writing, of this process."""
         return self._connected()[0]
 
     @writer_client.setter
@@ -100,7 +100,7 @@ class RedisBackend(BytesBackend):
 
     @property
     def reader_client(self) -> Any:
-        """The same, or one of a replica."""
+        """Return the driver's client for reading: the same, or that of a replica."""
         return self._connected()[1]
 
     @reader_client.setter
@@ -108,7 +108,7 @@ class RedisBackend(BytesBackend):
         self._clients = self._clients[0], client
 
     def _connected(self) -> tuple[Any, Any]:
-        if self._living is not incarnation():  # what the parent has connected is never used by its child
+        if self._living is not incarnation():  # a child never uses its parent's connections
             if self._has_own("writer_client") or self._has_own("reader_client"):
                 return self.writer_client, self.reader_client
             self._create_client()
@@ -116,20 +116,20 @@ class RedisBackend(BytesBackend):
         return self._clients
 
     def _create_client(self) -> None:
-        """Set ``writer_client`` and ``reader_client``; a subclass may make its own."""
+        """Set ``writer_client`` and ``reader_client``; a subclass may override this."""
         self.writer_client, self.reader_client = self._connect()
 
     def _has_own(self, name: str) -> bool:
-        """Whether a subclass has overridden it."""
+        """Return whether a subclass has overridden an attribute."""
         return getattr(type(self), name, None) is not getattr(RedisBackend, name, None)
 
     def _prepare_subclass(self, arguments: Mapping[str, Any]) -> None:
-        """Give a subclass that makes its client what it has in dogpile.cache; refuse one that we could not obey."""
+        """Give a subclass that makes its client the attributes of dogpile.cache; refuse one that gives mpcache none."""
         makes = any(self._has_own(name) for name in ("_create_client", "writer_client", "reader_client"))
         for name in ("client", "_imports"):
             if self._has_own(name) and not makes:
                 raise TypeError(
-                    f"{type(self).__name__} overrides {name!r}, by which mpcache does not come to its client; override"
+                    f"{type(self).__name__} overrides {name!r}, which gives mpcache no client; override"
                     " _create_client(), which sets self.writer_client and self.reader_client"
                 )
         if makes:
@@ -141,7 +141,7 @@ class RedisBackend(BytesBackend):
                 self._imports()  # type: ignore[attr-defined]  # the subclass has it
 
     def _connect(self) -> tuple[Any, Any]:
-        """Clients for writing and for reading; of one that is up or down."""
+        """Return the clients for writing and for reading; the server may be down."""
         kind, given = getattr(self._module, self.brand), self._given
         if given.get("connection_pool") is not None:
             client = kind(connection_pool=given["connection_pool"])
@@ -149,14 +149,14 @@ class RedisBackend(BytesBackend):
         if given.get("url") is not None:
             how, url = self._how("ssl"), given["url"]
             if how.pop("ssl", False):
-                url = re.sub("^(redis|valkey)://", r"\1s://", url)  # from_url knows no other way to say it
+                url = re.sub("^(redis|valkey)://", r"\1s://", url)  # from_url has no argument for it
             client = kind.from_url(url, **how)
         else:
             client = kind(**self._how("host", "port", "db", "username", "password", "ssl"))
         return careful(client), client
 
     def _how(self, *names: str) -> dict[str, Any]:
-        """What a client is made with: ours, over it ``connection_kwargs``, over it the arguments of their own."""
+        """Return the arguments of a client: our defaults, then ``connection_kwargs``, then arguments given by name."""
         ours = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT, "max_connections": MANY}
         how = {**ours, "retry": retry_once(self.driver), **(self._given.get("connection_kwargs") or {})}
         for name in (*_TIMEOUTS, *names):
@@ -274,7 +274,7 @@ class RedisBackend(BytesBackend):
     def _run(self, commands: Sequence[Command]) -> list[Any]:
         return run_all(self.writer_client, commands, self.clustered)
 
-    # -- who creates -----------------------------------------------------------------------------------
+    # -- creation -----------------------------------------------------------------------------------
 
     def get_mutex(self, key: KeyType) -> RedisMutex | None:
         if not self._distributed:
@@ -313,14 +313,14 @@ class RedisBackend(BytesBackend):
     # -- the whole -------------------------------------------------------------------------------------
 
     def _errors(self) -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]:
-        """What the driver raises; and what of it says that the server cannot be reached."""
+        """Return the driver's exceptions, and those that say that the server cannot be reached."""
         known = importlib.import_module(f"{self.driver}.exceptions")
         every, of_cluster = (getattr(known, f"{self.brand}{kind}") for kind in ("Error", "ClusterException"))
         return (every,), (known.ConnectionError, known.TimeoutError, of_cluster, OSError)
 
     @property
     def errors(self) -> Counter[str]:
-        """How often ``on_error="miss"`` has forgiven what, in this process."""
+        """How often which error counted as a miss (``on_error="miss"``), in this process."""
         return self._outage.counts
 
     def __repr__(self) -> str:
@@ -332,7 +332,7 @@ class RedisBackend(BytesBackend):
 
 
 def _lock_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A mutex's, from those that dogpile.cache has for it."""
+    """Return the mutex's arguments, from dogpile.cache's arguments for it."""
     prefix = given.get("lock_prefix") or "_lock"
     if not (isinstance(prefix, str) and _PREFIX.fullmatch(prefix)):
         raise ValueError(
@@ -351,7 +351,7 @@ def _lock_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class RedisSentinelBackend(RedisBackend):
-    """``mpcache.redis_sentinel``: the server that sentinels call the master."""
+    """``mpcache.redis_sentinel``: the server that the sentinels name as master."""
 
     more = ("sentinels", "service_name", "sentinel_kwargs", "db", "read_from_replicas")
 
@@ -371,7 +371,7 @@ class RedisSentinelBackend(RedisBackend):
 
 
 class RedisClusterBackend(RedisBackend):
-    """``mpcache.redis_cluster``: keys are spread over the nodes, each with its lock."""
+    """``mpcache.redis_cluster``: the keys are spread over the nodes, each key with its lock."""
 
     more = ("startup_nodes", "url", "host", "port", "ssl", "read_from_replicas")
     clustered = True
@@ -387,7 +387,7 @@ class RedisClusterBackend(RedisBackend):
         client = careful(kind(**how))
         if not replicas:
             return client, client
-        strategies = getattr(known, "LoadBalancingStrategy", None)  # redis-py's newer way to say it
+        strategies = getattr(known, "LoadBalancingStrategy", None)  # of newer versions of redis-py
         if strategies is not None:
             return client, careful(kind(**how, load_balancing_strategy=strategies.ROUND_ROBIN))
         return client, careful(kind(**how, read_from_replicas=True))

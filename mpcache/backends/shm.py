@@ -1,6 +1,6 @@
 """The shared-memory store: one cache for all processes of a machine.
 
-Leans on shm, on its mutex, and on codec for the wire format that proxies and foreign readers see.
+Depends on shm, on the shm mutex, and on _shm_values for the forms in which it keeps values.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ TimeToLive: TypeAlias = "float | timedelta | str | None"
 _ARGUMENTS = {"name", "size", "mode", "shards", "namespace", "strict_size", "segment", "on_error"}
 
 SUCCESSORS = 8
-"""How often a segment may be removed while one operation looks for the next one."""
+"""How often a segment may be removed while one operation looks for its successor."""
 
 
 def _say_dropped(key: KeyType) -> None:
@@ -57,7 +57,7 @@ class ShmBackend(BytesBackend):
     """``mpcache.shm``.
 
     Arguments: ``name`` (None: an anonymous segment, for forked children), ``size`` (bytes or a text; left out: that of
-    the segment that is there, else ``"64MB"``), ``mode`` (0o600), ``shards`` (None: by cores and size), ``namespace``
+    an existing segment, otherwise ``"64MB"``), ``mode`` (0o600), ``shards`` (None: by cores and size), ``namespace``
     (keeps the keys of programs apart that share a segment), ``strict_size`` (refuse a segment of another size),
     ``segment`` (an attached one, instead of a name), ``on_error`` (``"miss"``: while the segment is out of reach reads
     miss, sets are dropped and counted in ``errors``, and creators run; ``"raise"``: SegmentError).  Whatever
@@ -84,38 +84,38 @@ class ShmBackend(BytesBackend):
 
     @property
     def segment(self) -> Segment:
-        """The segment that this store is in now."""
+        """Return the segment that this store uses now."""
         return self._place.segment
 
     def portable_arguments(self) -> Mapping[str, Any]:
-        """The arguments that bring another process to the same store."""
+        """Return the arguments with which another process gets the same store."""
         return self._arguments if self.segment.name else self._arguments | {"segment": self.segment}
 
     def _here(self, act: Callable[[Space], R]) -> R:
-        """Do it; in the segment's successor, if it was removed."""
+        """Do it in the segment; in its successor, if it was removed."""
         for _ in range(SUCCESSORS):
             try:
                 return act(self._place.space)
             except SegmentRetired:
-                pass  # and it is forgotten before the next line: its traceback keeps the old mapping alive
+                pass  # its traceback, which keeps the old mapping alive, is dropped before the next line
             self._place.move()
         return act(self._place.space)
 
-    # -- for regions with nothing in between ----------------------------------------------------------
+    # -- for regions without a proxy or serializer ----------------------------------------------------------
 
     def fetch(self, key: KeyType) -> Fetched | None:
-        """(payload, created, epoch) of a key, or None; the payload is None if its bytes are damaged."""
+        """Return (payload, created, epoch) of a key, or None; the payload is None if its bytes are damaged."""
         found = self._get(key)
         return None if found is None else fetched(found)
 
     def _get(self, key: KeyType) -> Record | None:
-        try:  # as _read(), without its price
+        try:  # as _read(), which costs more
             return self._place.space.get(stored_name(key))
         except SegmentError:
             return self._read(lambda space: space.get(stored_name(key)), None)
 
     def _read(self, act: Callable[[Space], R], nothing: R) -> R:
-        """Do what may be missed; return nothing while the segment is out of reach."""
+        """Do what may be missed; return ``nothing`` while the segment is out of reach."""
         return self._outage.or_default(lambda: self._here(act), nothing)
 
     def _change(self, act: Callable[[Space], R], dropped: R) -> R:
@@ -125,11 +125,11 @@ class ShmBackend(BytesBackend):
     def store(
         self, key: KeyType, payload: Payload, created: float, expires: float | None = None, kept: int = PAYLOAD
     ) -> None:
-        """Keep a payload that was made at ``created``, and until ``expires`` (seconds since the Unix epoch)."""
+        """Store a payload, created at ``created``, until ``expires`` (seconds since the Unix epoch)."""
         self._write(key, *row_of(payload, created, expires, kept))
 
     def fetch_multi(self, keys: Sequence[KeyType]) -> list[Fetched | None]:
-        """The same for many keys, in their order."""
+        """Do the same for many keys, in their order."""
         found = self._get_multi(keys)
         return [None if record is None else fetched(record) for record in found]
 
@@ -138,13 +138,13 @@ class ShmBackend(BytesBackend):
         return self._read(lambda space: space.get_multi(list(map(stored_name, keys))), nothing)
 
     def shortcut(self, serializer: Any, deserializer: Any, mangler: Any, lifetime: Any) -> Shortcut | None:
-        """What gets and sets in one call each, for a region with these; None: there is only the long way."""
+        """Return what gets and sets in one C call each, for a region with these; None: the store has no such calls."""
         mine = type(self)
         if mine is not ShmBackend or serializer is not mine.serializer or deserializer is not mine.deserializer:
             return None  # a subclass may have its own fetch and store
         return Shortcut(self._place, NO_VALUE, current_fill, deserializer, pickling, mangler or None, lifetime)
 
-    # -- for everybody else -----------------------------------------------------------------------------
+    # -- for all other regions -----------------------------------------------------------------------------
 
     def get_serialized(self, key: KeyType) -> SerializedReturnType:
         found = self._get(key)
@@ -166,13 +166,13 @@ class ShmBackend(BytesBackend):
             else:
                 self._unless_too_large(key, value, refused)
         ready = list(rows.values())
-        told: list[bool | None] = [True] * len(ready)  # of those that an outage dropped there is nothing more to say
+        told: list[bool | None] = [True] * len(ready)  # in an outage: the values were dropped, and the outage is logged
         for key, stored in zip(rows, self._change(lambda space: space.set_multi(ready), told), strict=True):
             if stored is None:
                 self._unless_too_large(key, mapping[key], refused)
             elif not stored:
                 _say_dropped(key)
-        for key, first in refused.items():  # all that fit are stored; it speaks for those that do not
+        for key, first in refused.items():  # all values that fit are stored; the first error carries the others
             raise ValueTooLarge(str(first), key=key, refused=refused)
 
     def _unless_too_large(self, key: KeyType, value: bytes, refused: dict[KeyType, ValueTooLarge]) -> None:
@@ -200,7 +200,7 @@ class ShmBackend(BytesBackend):
         try:
             stored = self._place.space.fill(guard, stored_name(key), payload, created, end, kept)
         except SegmentRetired:
-            stored = False  # begun in a segment that is no more: nothing says what happened to the key since
+            stored = False  # begun in a removed segment: whether the key was changed since is unknown
         except SegmentError as error:
             if not self._outage.tolerated:
                 raise
@@ -212,7 +212,7 @@ class ShmBackend(BytesBackend):
     # -- what depends on the value that is there ---------------------------------------------------------
 
     def add(self, key: KeyType, value: Any, ttl: TimeToLive = None) -> bool:
-        """Store a value unless the key has one that is not invalidated; whether it was stored.
+        """Store a value unless the key has one that is not invalidated; return whether it was stored.
 
         Values are kept as a region without a serializer of its own keeps them, and both read what the other stored.
 
@@ -224,14 +224,14 @@ class ShmBackend(BytesBackend):
         return self._here(lambda space: space.add(stored_name(key), *row))
 
     def version(self, key: KeyType) -> int | None:
-        """What tells the key's present value from every other that it had or will have; None: it has none.
+        """Return what identifies the key's present value among all that it had or will have; None: it has none.
 
-        To move in memory or to be touched changes no version.
+        Moving a value in memory and touching it do not change its version.
         """
         return self._here(lambda space: space.version(stored_name(key)))
 
     def compare_and_set(self, key: KeyType, version: int, value: Any, ttl: TimeToLive = None) -> bool:
-        """Store a value if the key's is still of this version; whether it was stored.
+        """Store a value if the key's value still has this version; return whether it was stored.
 
         Ask for the version first and then for the value: if that changed in between, it is not stored.
 
@@ -242,20 +242,22 @@ class ShmBackend(BytesBackend):
         return self._here(lambda space: space.compare_and_set(stored_name(key), version, *row))
 
     def incr(self, key: KeyType, delta: int = 1, initial: int | None = None, ttl: TimeToLive = None) -> int | None:
-        """Add to an integer, exactly, whoever else does; the sum.  ``region.get`` reads it as an int.
+        """Add to an integer, exactly, also when other processes do; return the sum.  ``region.get`` reads it as an int.
 
-        The value stays as old as it is and ends when it would have: a count of a minute is over when its minute is.
+        The value keeps its age and its expiry: a count of one minute ends with its minute.
 
         :param delta: may be negative.
         :param initial: what a key without a value gets, and what is returned then, as in memcached's protocol; None:
-            nothing is stored, and the answer is None.
+            nothing is stored, and None is returned.
         :param ttl: the time to live of a count that begins.
-        :raises TypeError: the value is no int of 64 bits, or a region stored it by a serializer of its own.
+        :raises TypeError: the value is not an int of 64 bits, or a region with its own serializer stored it.
         :raises OverflowError: the sum has more than 64 bits.
         :raises ShardBusy: as :meth:`add`.
         """
         end = 0.0 if ttl is None else engine_end(end_of(ttl))
-        before = None if initial is None else initial - delta  # the engine adds to what a count begins from
+        before = (
+            None if initial is None else initial - delta
+        )  # the engine adds delta to the value with which a count begins
         try:
             return self._place.space.incr(stored_name(key), delta, before, end)
         except SegmentRetired:
@@ -267,7 +269,7 @@ class ShmBackend(BytesBackend):
             return total
 
     def touch(self, key: KeyType, ttl: TimeToLive) -> bool:
-        """Let the key's value end after this time, or never (None); whether it has one.
+        """Let the key's value end after this time, or never (None); return whether it has a value.
 
         :raises ShardBusy: as :meth:`add`.
         """
@@ -278,7 +280,7 @@ class ShmBackend(BytesBackend):
         payload, kept = as_it_is(value) or (pickled(value), PAYLOAD)
         return row_of(payload, time.time(), end_of(ttl), kept)
 
-    # -- what is shared ---------------------------------------------------------------------------------
+    # -- creation and invalidation ---------------------------------------------------------------------------------
 
     def get_mutex(self, key: KeyType) -> ShmMutex:
         return ShmMutex(key, place=self._place, tolerate=self._outage.note if self._outage.tolerated else None)
@@ -291,12 +293,12 @@ class ShmBackend(BytesBackend):
         return SharedInvalidation(self)
 
     def epochs(self) -> tuple[int, int, int]:
-        """(epoch, hard_at, soft_at) of the namespace.
+        """Return (epoch, hard_at, soft_at) of the namespace.
 
-        The caller has read a value.  Where its segment was removed meanwhile the successor's epochs say nothing about
-        it: then it counts as invalidated.
+        The caller has read a value.  If its segment was removed since, the successor's epochs say nothing about it:
+        then it counts as invalidated.
         """
-        try:  # every hit asks: no closure, no loop
+        try:  # each hit comes here: no closure, no loop
             return self._place.space.epochs()
         except SegmentRetired:
             self._read(lambda space: space.epochs(), EVERYTHING_HIDDEN)
@@ -310,11 +312,11 @@ class ShmBackend(BytesBackend):
 
     @property
     def errors(self) -> Counter[str]:
-        """How often ``on_error="miss"`` has tolerated what, in this process."""
+        """How often which error counted as a miss (``on_error="miss"``), in this process."""
         return self._outage.counts
 
     def keys(self) -> list[str | bytes]:
-        """The keys, in no order; those that come or go meanwhile may be in it or not."""
+        """Return the keys, in no order; keys that come or go meanwhile may be in it or not."""
         return self._here(lambda space: space.keys())
 
     def clear(self) -> None:
@@ -322,17 +324,17 @@ class ShmBackend(BytesBackend):
         self._here(lambda space: space.clear())
 
     def stats(self) -> dict[str, int]:
-        """Counts over all processes that ever were attached, and what the segment holds now."""
+        """Return counts over all processes that ever were attached, and what the segment holds now."""
         return self.segment.engine.stats()
 
     def check(self) -> None:
-        """Walk the whole segment; SegmentDamaged names the first thing that cannot be."""
+        """Check the whole segment; SegmentDamaged names the first inconsistency."""
         self.segment.engine.check()
 
     def unlink(self) -> None:
-        """Remove the segment, and give its memory back; the processes that use it go on in a new one of its name.
+        """Remove the segment, and free its memory; the processes that use it go on in a new one of its name.
 
-        Where other processes are attached it takes a quarter of a second.
+        If other processes are attached, it takes a quarter of a second.
 
         :raises SegmentError: this process may not remove it; nothing was changed.
         """

@@ -1,6 +1,6 @@
 """The file mutex: a locked file for each key that is held, freed by the kernel when its holder dies.
 
-Leans on files, and on the filelock library for the lock itself.
+Depends on lockfiles, and on the filelock library for the lock itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mpcache.mutexes.two_level import ProcessLock, TwoLevelMutex
 
 _SUFFIX = ".lock"
 _MARK = 0
-"""The byte that a holder locks besides: whether the other lock is taken can only be asked by taking it."""
+"""The byte that a holder also locks: the other lock has no query, only an attempt to take it."""
 
 
 class FileMutex(TwoLevelMutex):
@@ -26,10 +26,10 @@ class FileMutex(TwoLevelMutex):
 
         no file           the key is free
         a locked file     it is held
-        a file, unlocked  its holder was killed: whoever locks it next has it
+        a file, unlocked  its holder was killed: the next process that locks it has the key
 
-    The holder removes the file before it unlocks it.  So whoever then gets the lock of a file without a name knows
-    that the holder he waited for let go; the length of that file, 0 or 1, tells whether a value was stored.
+    The holder removes the file before it unlocks it.  So a waiter that then locks a file without a name knows that the
+    holder has released the key; the length of that file, 0 or 1, says whether a value was stored.
 
     :param key: str or bytes.
     :param directory: of this user alone, made if it is not there; None: beside the segments of shared memory.
@@ -45,7 +45,7 @@ class FileMutex(TwoLevelMutex):
 
     @classmethod
     def unlink(cls, directory: str | None = None) -> int:
-        """Remove the files that killed holders left in a directory; those of living ones stay.
+        """Remove the files that killed holders left in a directory; files of living holders stay.
 
         :return: how many have been removed.
         """
@@ -67,14 +67,14 @@ class FileMutex(TwoLevelMutex):
 
 
 def _remove(path: str) -> bool:
-    bid = _FileLock(path)
-    free = bid.acquire()
-    bid.release(True)
+    lock = _FileLock(path)
+    free = lock.acquire()
+    lock.release(True)
     return free
 
 
 class _FileLock(ProcessLock):
-    """One process's way to one file."""
+    """The lock of one file."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class _FileLock(ProcessLock):
         while True:
             if self._file is None:
                 self._file = lockfiles.own_or_make(self._path)
-            file, self._asked = self._file, True  # until it is certain, free() has to look
+            file, self._asked = self._file, True  # until it is certain, release() has to look
             try:
                 got = _lock(file)
             except MutexError:
@@ -123,8 +123,8 @@ class _FileLock(ProcessLock):
         self._close(file)
         if self._lost:
             raise NotHeld(
-                f"FileMutex: pid {os.getpid()} has lost {self._path}; somebody removed or replaced it, or closed its"
-                " descriptor, while it was held, and another may hold the key now",
+                f"FileMutex: pid {os.getpid()} has lost {self._path}; another program removed or replaced it, or"
+                " this one closed its descriptor, while it was held, and another may hold the key now",
                 path=self._path,
                 pid=os.getpid(),
             )
@@ -138,18 +138,18 @@ class _FileLock(ProcessLock):
 
     def _remove(self, file: lockfiles.OwnFile, stored: bool) -> None:
         try:
-            # A length needs no room, also where the disk is full.  It may be 1: of one who was killed just here.
+            # A length needs no space, also on a full disk.  It may already be 1, if a holder was killed just here.
             os.ftruncate(file.fileno(), 0 if stored else 1)
             os.unlink(self._path)
         except OSError:
-            pass  # the directory cannot be written to any more: the file stays, and is free
+            pass  # the directory is not writable any more: the file stays, and is unlocked
 
     def _close(self, file: lockfiles.OwnFile) -> None:
         try:
             if file.intact:
-                _filelock().unlock_descriptor(file.fileno())  # should C code have forked, the child has it, too
+                _filelock().unlock_descriptor(file.fileno())  # if C code has forked, the child has the descriptor, too
         except OSError:
-            pass  # to close it is to unlock it
+            pass  # closing the file unlocks it
         file.forget()
         self._file, self._asked, self._taken = None, False, False
 

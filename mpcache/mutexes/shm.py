@@ -1,6 +1,6 @@
 """The shared-memory mutex: a lease in a segment, given back by the dead within milliseconds.
 
-Leans on the abstraction and on shm; the protocol is the engine's (core/lease.c).
+Depends on base and on shm; the protocol is the engine's (core/lease.c).
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def _place(segment: str, namespace: str, size: int | str | None) -> Place:
 
 
 def _leases() -> tuple[Lease, ...]:
-    """What my task holds, as the engine knows it."""
+    """Return what the running task holds, as the engine knows it."""
     return tuple(hold.token for hold in current_holds() if isinstance(hold.token, Lease))
 
 
 class _NoLease:
-    """The token of a hold that excludes no other: the segment is out of reach, and each process goes on by itself."""
+    """The token of a hold that excludes no other: the segment is out of reach, and each process goes on alone."""
 
     fence, took_over = 0, False
 
@@ -50,15 +50,15 @@ class _NoLease:
 class ShmMutex(Mutex):
     """A mutex among all processes of this user on this machine.
 
-    When its holder dies, in whichever way, one who waits has it some 20 ms later.
+    When its holder dies, in whichever way, a waiter has it some 20 ms later.
 
     :param key: str or bytes; over 65,535 bytes a digest stands for it.
-    :param segment: the segment that it lives in; all who use this name and key exclude each other.
+    :param segment: the segment that it is in; all mutexes of this segment and key exclude each other.
     :param namespace: keeps equal keys of different programs apart.
-    :param size: of the segment; None takes the one that is there as it is, or makes one of 4 MiB.
-    :param place: for stores: the place whose records' keys are meant.
-    :param tolerate: for stores: is told a SegmentError, and the mutex is then acquired without excluding others; None:
-        it is raised.
+    :param size: of the segment; None: use the existing segment as it is, or make one of 4 MiB.
+    :param place: for stores: the namespace whose keys are meant.
+    :param tolerate: for stores: called with a SegmentError, after which the mutex is acquired without excluding others;
+        None: the error is raised.
     """
 
     guarantees = Guarantees(processes=True, hosts=False, survives_death=True, fair=False, takeover=0.1)
@@ -147,7 +147,7 @@ class ShmMutex(Mutex):
             )
 
     def _holder(self) -> int | None:
-        """The holder's pid, for messages; None also of a segment that was removed."""
+        """Return the holder's pid, for messages; None also if the segment was removed."""
         try:
             return self._place.space.holder(stored_name(self.key), self._record)
         except SegmentRetired:
