@@ -17,8 +17,8 @@ import mpcache
 from mpcache import testing
 from mpcache.api import NO_VALUE
 from mpcache.backends.memory import MemoryBackend
+from mpcache.mutexes.local import Scope
 from mpcache.mutexes.thread import ThreadMutex
-from mpcache.mutexes.turns import Scope
 from mpcache.testing import fixtures
 from mpcache.testing.fixtures import (
     MockBackend,

@@ -22,45 +22,50 @@ DOWN: keeper.Table = {
     "exception": (),
     "_support.*": ("exception",),  # sizes, durations, hints, s3fifo, signal_handlers: none knows another
     "_support": (),
-    "api": ("exception", "_support.*"),
+    "_wire": ("_support.*",),  # the only parser of the header
+    "api": ("exception", "_support.*", "_wire"),
     # pure: they decide, they know no storage
     "_keys": (),
     "keys": ("api", "_keys"),
-    "_wire": (),  # the codec's quick look, in C
-    "codec": ("api", "_wire"),
     "invalidation": ("api",),
     "_region.holding": ("api",),  # what the protocol does with a mutex
     "lock": ("_region.holding",),
     # the floor both staircases stand on
     "shm": ("api",),
-    # memcached servers, whichever library speaks to them; stores and mutexes do
-    "memcaching": ("api",),
-    "memcaching.*": ("memcaching",),
+    # what a server is, for stores and mutexes alike
+    "_servers": (),
+    "_servers.names": (),
+    "_servers.outage": ("exception", "_support.*"),
+    "_servers.generation": ("_servers.outage", "_wire"),
+    "_servers.redis": ("_servers.names", "_servers.generation", "api"),
+    "_servers.memcached": ("_servers.names", "_servers.generation", "api"),
     # exclude: one primitive a file; the folder itself is the table of names
     "mutexes": ("api",),
     "mutexes.greenlets": (),
     "mutexes.base": ("api", "mutexes.greenlets"),
-    "mutexes.turns": ("mutexes.base",),
-    "mutexes.fronted": ("mutexes.turns",),
-    "mutexes.leased": ("mutexes.fronted",),
-    "mutexes.files": ("api", "shm"),
-    "mutexes.clients": (),
-    "mutexes.*": ("mutexes.leased", "mutexes.files", "mutexes.clients", "shm", "memcaching.*"),
+    "mutexes.local": ("mutexes.base",),
+    "mutexes.two_level": ("mutexes.local",),
+    "mutexes.leased": ("mutexes.two_level", "_servers.outage"),
+    "mutexes.leased_mutex": ("mutexes.leased",),
+    "mutexes.lockfiles": ("api", "shm"),
+    "mutexes.*": ("mutexes.leased_mutex", "mutexes.lockfiles", "shm", "_servers.redis", "_servers.memcached"),
     # keep: one store a file.  It may build a mutex, never back, and tells how its epochs invalidate
     "backends": ("api",),
-    "backends.trouble": ("mutexes.leased",),
     "backends.shm_outage": ("exception",),
-    "backends.generations": ("mutexes.*", "invalidation"),
+    "backends._generation_strategy": ("_servers.generation", "invalidation"),
+    "backends._fill_guard": (),
     "backends.dbm": ("backends",),
-    "backends.fills": ("mutexes.files",),
+    "backends._fill_files": ("mutexes.lockfiles",),
+    "backends._redis_commands": ("api", "_servers.redis", "backends._fill_guard"),
+    "backends._shm_values": ("shm", "_wire", "invalidation"),
     "backends.own_client": ("mutexes.base",),
-    "backends.memory_fills": ("backends",),
+    "backends.memory_fills": ("backends", "backends._fill_guard"),
     "backends.valkey": ("backends.*",),
     "backends.*": (
-        *("backends", "backends.dbm", "backends.fills", "backends.trouble", "backends.generations"),
-        "backends.shm_outage",
+        *("backends", "backends.dbm", "backends._fill_files", "backends._fill_guard", "backends._generation_strategy"),
+        *("mutexes.*", "backends._redis_commands", "backends._shm_values", "backends.shm_outage"),
         *("backends.memory_fills", "backends.own_client"),
-        *("codec", "mutexes"),
+        "mutexes",
     ),
     "proxy": ("api",),
     # the private parts of a region: they are handed one where they need it, and never name its class
@@ -68,7 +73,7 @@ DOWN: keeper.Table = {
     "_region.config": ("api",),
     "_region.counters": ("api",),
     "_region.values": ("api",),
-    "_region.value_io": ("codec", "invalidation", "_region.counters", "_region.values"),
+    "_region.value_io": ("_wire", "invalidation", "_region.counters", "_region.values"),
     "_region.binding": ("_region.value_io",),
     "_region.fills": ("_region.binding",),
     "_region.reference_path": ("_region.fills",),
@@ -189,6 +194,46 @@ def test_tests_stress_and_bench_never_import_each_other_nor_the_package_one_of_t
 def test_the_core_knows_no_python() -> None:
     knowing = [path for path in (PACKAGE / "shm" / "core").rglob("*.[ch]") if "Python.h" in path.read_text()]
     assert knowing == []
+
+
+HEADER_NAMES = {"ct", "v", "x", "e"}
+HEADER_BYTES = re.compile(r"""["'](?:ct|[vxe])["']:""")
+
+
+def headers(source: str) -> Iterator[str]:
+    """Where a module names an item of a value's header, or the end of one, outside of docstrings."""
+    tree = ast.parse(source)
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        named: list[ast.expr | None] = []
+        if isinstance(node, ast.Subscript):
+            named = [node.slice]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("get", "pop"):
+            named = node.args[:1]
+        elif isinstance(node, ast.Dict):
+            named = node.keys
+        elif isinstance(node, ast.Compare):
+            named = [node.left]
+        found = any(isinstance(key, ast.Constant) and key.value in HEADER_NAMES for key in named)
+        if isinstance(node, ast.Constant) and id(node) not in docs:
+            text = node.value.decode("latin-1") if isinstance(node.value, bytes) else node.value
+            found = node.value == b"|" or (isinstance(text, str) and HEADER_BYTES.search(text) is not None)
+        if found:
+            yield ast.unparse(node)[:60]
+
+
+def test_only_wire_knows_the_header() -> None:
+    """The fixtures for authors may: what they look at are the stored bytes, by no parser of ours."""
+    apart = (PACKAGE / "_wire", PACKAGE / "testing")
+    others = [path for path in python_files() if not any(folder in path.parents for folder in apart)]
+    assert [(named(path), found) for path in others for found in headers(path.read_text())] == []
+
+
+@pytest.mark.parametrize(
+    "literal", ['known["ct"]', 'known.get("x")', '{"v": 2}', '"e" in known', 'wire.find(b"|")', """b', "e": %d}'"""]
+)
+def test_the_keeper_sees_a_header(literal: str) -> None:
+    assert len(list(headers(f'"""The docs: {{"ct": 1}}|."""\nfound = {literal}'))) == 1
 
 
 def test_every_module_says_what_it_is_for() -> None:

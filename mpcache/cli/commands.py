@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import click
 
 import mpcache
-from mpcache import codec
+from mpcache._wire import codec
 from mpcache.api import BYTES, INT, TEXT, WIRE
 from mpcache.cli.guest import ANY_MODE, user_name
 from mpcache.cli.screen import columns

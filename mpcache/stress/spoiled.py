@@ -17,25 +17,26 @@ from weakref import WeakSet
 from mpcache import factory, keys, lock
 from mpcache._keys import text as keys_text
 from mpcache._region import configurable, creation, creation_multi, holding, refresh
+from mpcache._servers.memcached import OVER
+from mpcache._servers.redis.script import Script
 from mpcache.api import Freshness, Outcome
 from mpcache.backends.shm import ShmBackend
 from mpcache.exception import NotHeld
-from mpcache.memcaching import OVER
-from mpcache.mutexes import base, file, files, fronted, leased, memcached, redis, semaphore, shm
+from mpcache.mutexes import base, file, leased, lockfiles, memcached, redis, semaphore, shm, two_level
 
 # -- leases at a server --------------------------------------------------------------------------------------------
 
 
 def redis_deletes() -> None:
-    _put(redis, "_RETURN", redis.Script("redis.call('DEL', KEYS[1]) redis.call('PUBLISH', KEYS[1], '') return 1"))
+    _put(redis, "_RELEASE", Script("redis.call('DEL', KEYS[1]) redis.call('PUBLISH', KEYS[1], '') return 1"))
 
 
 def memcached_deletes() -> None:
-    def give_back(self: memcached.MemcachedBid, stored: bool) -> bool:
-        found = self._server.gets(self._name)
-        return found is None or self._server.cas(self._name, b"", OVER, found[1]) or True
+    def release(self: memcached.MemcachedLock, stored: bool) -> bool:
+        found = self._server.gets(self._key)
+        return found is None or self._server.cas(self._key, b"", OVER, found[1]) or True
 
-    _put(memcached.MemcachedBid, "_return", give_back)
+    _put(memcached.MemcachedLock, "_release_at_server", release)
 
 
 def never_renewed() -> None:
@@ -43,48 +44,48 @@ def never_renewed() -> None:
 
 
 def loss_untold() -> None:
-    def free(self: leased.LeasedBid, stored: bool) -> None:
+    def release(self: leased.LeasedLock, stored: bool) -> None:
         with suppress(NotHeld):
             plain(self, stored)
 
-    plain: Any = _put(leased.LeasedBid, "free", free)
+    plain: Any = _put(leased.LeasedLock, "release", release)
 
 
 def waits_for_the_word_alone() -> None:
-    def wait(self: redis.RedisBid, most: float | None) -> Outcome | None:
+    def wait(self: redis.RedisLock, most: float | None) -> Outcome | None:
         self._poll = 600.0
         heard: Outcome | None = plain(self, most)
         return heard
 
-    plain: Any = _put(redis.RedisBid, "wait", wait)
+    plain: Any = _put(redis.RedisLock, "wait", wait)
 
 
 def counts_for_itself() -> None:
     counter = itertools.count(1)
 
-    def ask(self: redis.RedisBid) -> bool:
+    def acquire(self: redis.RedisLock) -> bool:
         taken = plain(self)
-        self.fence = next(counter) if taken else None
+        self._fence = next(counter) if taken else None
         return bool(taken)
 
-    plain = _put(redis.RedisBid, "_ask", ask)
+    plain = _put(redis.RedisLock, "_acquire_at_server", acquire)
 
 
 # -- locks of the kernel -------------------------------------------------------------------------------------------
 
 
 def name_unchecked() -> None:
-    def take(self: file._FileBid) -> bool:
+    def acquire(self: file._FileLock) -> bool:
         if self._file is None:
-            self._file = files.own_or_make(self._path)
+            self._file = lockfiles.own_or_make(self._path)
         self._taken = file._lock(self._file)
         return self._taken
 
-    _put(file._FileBid, "take", take)
+    _put(file._FileLock, "acquire", acquire)
 
 
 def broken_by_age() -> None:
-    def take(self: file._FileBid) -> bool:
+    def acquire(self: file._FileLock) -> bool:
         if plain(self):
             return True
         with suppress(FileNotFoundError):
@@ -92,31 +93,31 @@ def broken_by_age() -> None:
                 os.unlink(self._path)
         return False
 
-    plain: Any = _put(file._FileBid, "take", take)
+    plain: Any = _put(file._FileLock, "acquire", acquire)
 
 
 def rung_is_taken() -> None:
     rung: WeakSet[Any] = WeakSet()
 
-    def wait(self: semaphore._SemaphoreBid, most: float | None) -> Outcome | None:
+    def wait(self: semaphore._SemaphoreLock, most: float | None) -> Outcome | None:
         opened = semaphore._opened(self._path)
         semaphore._write(opened, self._bell, time.monotonic_ns() + semaphore._ANNOUNCED)
         if semaphore._listen(self._path, self._bell, 0.02 if most is None else min(0.02, most)):
             rung.add(self)
         return None
 
-    def take(self: semaphore._SemaphoreBid) -> bool:
+    def acquire(self: semaphore._SemaphoreLock) -> bool:
         if self not in rung:
             return bool(plain(self))
         self._file, self._taken = semaphore._opened(self._path), True
         return True
 
-    _put(semaphore._SemaphoreBid, "wait", wait)
-    plain: Any = _put(semaphore._SemaphoreBid, "take", take)
+    _put(semaphore._SemaphoreLock, "wait", wait)
+    plain: Any = _put(semaphore._SemaphoreLock, "acquire", acquire)
 
 
 def threads_unasked() -> None:
-    _put(fronted, "_inside_first", lambda turn, deadline, early: Outcome.ACQUIRED)
+    _put(two_level, "_acquire_local", lambda local, deadline, early: Outcome.ACQUIRED)
 
 
 def inherited() -> None:
@@ -124,7 +125,7 @@ def inherited() -> None:
         def __setitem__(self, key: Any, value: Any) -> None:
             pass
 
-    _put(files, "_open_ones", Forgetful())
+    _put(lockfiles, "_open_ones", Forgetful())
 
 
 # -- all of them ---------------------------------------------------------------------------------------------------

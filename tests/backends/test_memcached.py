@@ -765,7 +765,7 @@ def test_without_its_library(make: Make, monkeypatch: pytest.MonkeyPatch) -> Non
     import sys
 
     monkeypatch.setitem(sys.modules, "bmemcached", None)
-    memcached_client = __import__("mpcache.memcaching.by_bmemcached", fromlist=["_bmemcached_client"])
+    memcached_client = __import__("mpcache._servers.memcached.bmemcached", fromlist=["_bmemcached_client"])
     memcached_client._bmemcached_client.cache_clear()
     with pytest.raises(ImportError, match=r"pip install 'mpcache\[bmemcached\]'"):
         make("bmemcached")

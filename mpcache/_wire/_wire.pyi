@@ -1,4 +1,4 @@
-"""The codec's quick look, in C."""
+"""The fast reader of stored values, in C."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,6 +1,6 @@
-"""The link that python-binary-memcached makes.
+"""The link to memcached servers through python-binary-memcached.
 
-Leans on memcaching; the library is imported when a link is made.
+The library is imported when a link is made.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mpcache.memcaching import TIMEOUT, ZLIB, Link, only_bytes, plain, too_large, with_change, with_port
+from mpcache._servers.memcached import TIMEOUT, ZLIB, Link, only_bytes, plain, too_large, with_change, with_port
 
 E2BIG = 0x03
 """The status of the binary protocol for an item that is too large."""
@@ -21,7 +21,7 @@ def _bmemcached_client() -> Any:
     from bmemcached.protocol import Protocol as Connection
 
     class BytesConnection(Connection):  # type: ignore[misc,unused-ignore]
-        """One for bytes, flagged as the other libraries do it, that minds its time-out on a unix socket as well."""
+        """A connection for bytes, with the other libraries' flags, and with its time-out on a unix socket, too."""
 
         def serialize(self, value: bytes, compress_level: int = -1) -> tuple[int, bytes]:
             flags, text = super().serialize(value, compress_level)
@@ -45,7 +45,7 @@ def _bmemcached_client() -> Any:
 
 
 class BmemcachedLink(Link):
-    """python-binary-memcached, which returns False or None where a server is dead; here that is an error."""
+    """python-binary-memcached, which returns False or None if a server is down; this link raises."""
 
     thread_bound = True
 
@@ -71,7 +71,7 @@ class BmemcachedLink(Link):
 
     @property
     def guards(self) -> bool:
-        """It keeps everything on every server, each of which counts changes by itself."""
+        """Return False for several servers: the library stores on each of them, and each counts changes by itself."""
         return len(list(self._client.servers)) == 1
 
     def gets(self, key: str) -> tuple[bytes, Any] | None:

@@ -1,6 +1,6 @@
-"""The link that python-memcached makes.
+"""The link to memcached servers through python-memcached.
 
-Leans on memcaching; the library is imported when a link is made.
+The library is imported when a link is made.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mpcache.memcaching import (
+from mpcache._servers.memcached import (
     FOREIGN,
     TIMEOUT,
     ZLIB,
@@ -24,11 +24,11 @@ from mpcache.memcaching import (
 )
 
 _REFUSALS = (b"NOT_STORED", b"EXISTS", b"NOT_FOUND")
-"""What a server says that keeps what it has, on purpose."""
+"""The answers of a server that deliberately keeps what it has."""
 
 
 class _Blind:
-    """Instead of an unpickler: what others have pickled is not read, since that would be to run it."""
+    """Stands in for an unpickler: what others have pickled is not read, since reading it would run it."""
 
     def __init__(self, file: Any) -> None:
         pass
@@ -42,7 +42,7 @@ def _host() -> Any:
     from memcache import _Host
 
     class TellingHost(_Host):  # type: ignore[misc,unused-ignore]
-        """Remembers what its server said: the library tells only whether it was what it wished to hear."""
+        """Keeps the server's answer: the library returns only whether it was the expected one."""
 
         said = b""
 
@@ -59,7 +59,7 @@ def _inflated(value: bytes) -> bytes:
 
 
 class MemcacheLink(Link):
-    """python-memcached, which returns 0 or None where a server is dead; here that is an error."""
+    """python-memcached, which returns 0 or None if a server is down; this link raises."""
 
     thread_bound = True
     errors = (OSError, NotStored)
@@ -73,7 +73,7 @@ class MemcacheLink(Link):
             [_for_memcache(url) for url in urls],
             dead_retry=options.get("dead_retry", 30),
             socket_timeout=options.get("socket_timeout", TIMEOUT),
-            server_max_value_length=0,  # the server knows its limit; else values over 1 MiB vanish without a word
+            server_max_value_length=0,  # the server knows its limit; otherwise values over 1 MiB are dropped silently
             cache_cas=True,
             unpickler=_Blind,
             decompressor=_inflated,

@@ -1,9 +1,9 @@
-/* The codec's quick look at many values, in one call: `unwire`, which codec.py tells in Python.
+/* Read many values of the most frequent form in one call: `unwire`, which codec.py has in Python, too.
  *
  *     {"ct": 1795289673.26, "v": 2}|<payload>
  *     BEFORE  ^seconds      PLAIN     ^what the deserializer gets
  *
- * It judges what looks exactly like this and leaves everything else to the codec, which has the last word.
+ * It reads values of exactly this form, and leaves all others to codec.split().
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -11,19 +11,19 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "_foreign.h"
+#include "../_foreign.h"
 
 static const char BEFORE[] = "{\"ct\": ", PLAIN[] = ", \"v\": 2}|";
 enum { CREATED = sizeof BEFORE - 1, PAYLOAD = sizeof PLAIN - 1 };
-enum { DIGITS = 15, LONGEST_NUMBER = 32 }; /* the former fit into a double, every one of them */
+enum { DIGITS = 15, LONGEST_NUMBER = 32 }; /* a double holds every number of DIGITS digits */
 
 static inline bool is_digit(char c)
 {
     return c >= '0' && c <= '9';
 }
 
-/* The length of the number at the begin of a value, `digits.digits`, and its whole seconds; 0: it is something else.
- * There is always a byte after the bytes of a Python object, a 0, so no look passes the end by more than that. */
+/* Return the length of the number at the beginning of a text, `digits.digits`, and its whole seconds; 0: no such number.
+ * A Python bytes object always ends with a 0 after its bytes, so no read passes the end by more than that byte. */
 static int number_at(const char *text, double *whole)
 {
     int end = 0;
@@ -38,7 +38,7 @@ static int number_at(const char *text, double *whole)
     return end > point + 1 ? end : 0;
 }
 
-/* Whether it is older; -1: an error.  Mostly the whole seconds say it, and no fraction has to be read. */
+/* Return whether a value is older than longest; -1: an error.  Mostly the whole seconds decide it without the fraction. */
 static int is_old(const char *text, int length, double whole, double now, double longest)
 {
     if (now - whole <= longest)
@@ -52,7 +52,7 @@ static int is_old(const char *text, int length, double whole, double now, double
     return created == -1.0 && PyErr_Occurred() ? -1 : now - created > longest;
 }
 
-/* What is to be served of one, a new reference; NULL without an error: the codec must see it. */
+/* Return the value of one wire, a new reference; NULL without an error: split() must read it. */
 static PyObject *served(PyObject *wire, double now, double longest, PyObject *loads, PyObject *nothing)
 {
     if (wire == nothing)
@@ -75,7 +75,7 @@ static PyObject *served(PyObject *wire, double now, double longest, PyObject *lo
     PyObject *value = payload ? PyObject_CallOneArg(loads, payload) : NULL;
     Py_XDECREF(payload);
     if (value == NULL)
-        clear_foreign_error(); /* it is met again, by one who knows what to say of it */
+        clear_foreign_error(); /* the caller reads it again with split(), and reports the error */
     return value;
 }
 
@@ -87,8 +87,8 @@ static int note(PyObject *left, Py_ssize_t index)
     return status;
 }
 
-static int unwire_all(PyObject *wires, double now, double longest, PyObject *const *args, PyObject *values,
-                      PyObject *left)
+static int
+unwire_all(PyObject *wires, double now, double longest, PyObject *const *args, PyObject *values, PyObject *left)
 {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(wires); i++) { /* loads() may do anything, with the list, too */
         PyObject *wire = Py_NewRef(PyList_GET_ITEM(wires, i));
@@ -122,7 +122,7 @@ static PyObject *unwire(PyObject *module, PyObject *const *args, Py_ssize_t n)
     return both;
 }
 
-/* Keep a piece of a pickle as it is at this moment: code that the pickler runs later may change what is no bytes. */
+/* Keep a piece of a pickle as it is now: code that the pickler runs later may change a buffer that is not bytes. */
 static PyObject *write_piece(PyObject *pieces, PyObject *piece)
 {
     PyObject *own = PyBytes_CheckExact(piece) ? Py_NewRef(piece) : PyBytes_FromObject(piece);
@@ -144,10 +144,9 @@ static PyObject *writer_to(PyObject *module, PyObject *pieces)
 }
 
 static PyMethodDef functions[] = {
-    {"writer_to", writer_to, METH_O,
-     "A function that appends to a list: see mpcache.codec, which has the same in Python."},
+    {"writer_to", writer_to, METH_O, "Return a function that appends to a list: see mpcache._wire.pickling."},
     {"unwire", (PyCFunction)(void (*)(void))unwire, METH_FASTCALL,
-     "(wires, now, longest, loads, nothing): see mpcache.codec.unwire, which does the same."},
+     "(wires, now, longest, loads, nothing): see mpcache._wire.codec.unwire, which does the same."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -159,9 +158,9 @@ static PyModuleDef_Slot slots[] = {
 };
 
 static struct PyModuleDef definition = {
-    .m_base = PyModuleDef_HEAD_INIT,
-    .m_name = "mpcache._wire",
-    .m_doc = "The codec's quick look, in C.",
+    PyModuleDef_HEAD_INIT,
+    .m_name = "mpcache._wire._wire",
+    .m_doc = "The fast reader of stored values.",
     .m_size = 0,
     .m_methods = functions,
     .m_slots = slots,

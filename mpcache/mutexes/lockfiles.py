@@ -1,7 +1,7 @@
-"""Lock files: where they lie, whose they are, and how one is opened so that no forked child keeps it alive.
+"""Lock files: where they are, which user owns them, and how to open one so that no forked child keeps it open.
 
-Leans on exception.  A lock of the kernel belongs to the open file description, which a fork shares: a child that kept
-it would keep the locks of a dead parent, and one that unlocked it would free those of a living one.
+Depends on exception.  A kernel lock belongs to the open file description, which a fork shares: a child that kept it
+would keep the locks of a dead parent, and a child that unlocked it would release those of a living parent.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _checked: set[tuple[int, str]] = set()
 
 
 def default_directory() -> str:
-    """Where this user's locks are: in the directory of the segments."""
-    from mpcache.shm import segment  # loads the engine, which who names a directory need not have
+    """Return where this user's locks are: in the directory of the segments."""
+    from mpcache.shm import segment  # loads the engine, which a program that names a directory does not need
 
     folder = segment.directory()
     see_to(folder)
@@ -38,15 +38,15 @@ def default_directory() -> str:
 
 
 def folder_of(directory: str | None) -> str:
-    """The absolute path of a directory that a user named; None: the default one's."""
+    """Return the absolute path of a directory that the user named; None: of the default directory."""
     return os.path.abspath(default_directory() if directory is None else directory)
 
 
 def see_to(path: str, *, again: bool = False) -> None:
-    """Make a directory, or see, once in a process, that it is of this user alone: others could hold any key in it.
+    """Make a directory, or check, once in a process, that only this user can use it: others could hold any key in it.
 
-    :param again: although that was seen, since a file in it could not be made.
-    :raises MutexError: it is not, or cannot be made.
+    :param again: check again, since a file in it could not be made.
+    :raises MutexError: others can use it, or it cannot be made.
     """
     if again or (os.geteuid(), path) not in _checked:
         _make_or_check(path)
@@ -75,7 +75,7 @@ def _make_or_check(path: str) -> None:
 
 
 def digest(namespace: str, key: str | bytes, size: int = 16) -> bytes:
-    """So many bytes that stand for a key of a namespace.
+    """Return a digest of ``size`` bytes of a key in a namespace.
 
     :raises TypeError: the key is neither str nor bytes.
     """
@@ -119,7 +119,9 @@ def _in_the_child() -> None:
 
 os.register_at_fork(before=_a_fork_begins, after_in_parent=_a_fork_is_over, after_in_child=_in_the_child)
 
-_OPENER = functools.partial(os.open, mode=0o600)  # called from C: no signal's exception gets between it and its file
+_OPENER = functools.partial(
+    os.open, mode=0o600
+)  # called from C, so that no signal handler's exception comes between the open and its file object
 
 
 class OwnFile(io.FileIO):
@@ -134,7 +136,7 @@ class OwnFile(io.FileIO):
 
     @property
     def intact(self) -> bool:
-        """Whether the descriptor is still this file's: a program that closes all it finds has closed it, too."""
+        """Return whether the descriptor is still this file's: some programs close all descriptors that they find."""
         try:
             here = os.fstat(self.fileno())
         except (OSError, ValueError):
@@ -143,7 +145,7 @@ class OwnFile(io.FileIO):
 
     @property
     def named(self) -> bool:
-        """Whether, besides, the name is: others who open it come to the same file."""
+        """Return whether, besides, the name is: other processes that open the name get the same file."""
         try:
             there = os.lstat(self.path)
         except OSError:
@@ -160,14 +162,14 @@ class OwnFile(io.FileIO):
 
 
 _buried: list[OwnFile] = []
-"""Files whose descriptor was closed behind their back: to close it once more might close somebody else's."""
+"""Files whose descriptor other code has closed: closing it again might close another file's descriptor."""
 
 
 def own(path: str, *, exclusively: bool = False) -> OwnFile:
     """Open a file for reading and writing; ``exclusively`` makes it, with the mode 0600.
 
     :raises OSError: as ``open``; FileNotFoundError and FileExistsError are for the caller to try the other way.
-    :raises MutexError: it is no lock file.
+    :raises MutexError: it is not a lock file.
     """
     file = _open(path, "x+" if exclusively else "r+", _OPENER)
     found = os.fstat(file.fileno())
@@ -175,14 +177,14 @@ def own(path: str, *, exclusively: bool = False) -> OwnFile:
         return file
     file.forget()
     raise MutexError(
-        f"{path} is no lock file of uid {os.geteuid()}, but something else, or a link (owner {found.st_uid}, mode"
-        f" {stat.filemode(found.st_mode)}); whoever put it there has to remove it",
+        f"{path} is not a lock file of uid {os.geteuid()}; it is of another kind, or a link (owner {found.st_uid}, mode"
+        f" {stat.filemode(found.st_mode)}); remove it, or name another directory",
         path=path,
     )
 
 
 def own_shared(path: str) -> OwnFile:
-    """Open a file, or make it with the mode that the user's umask leaves: other users may have a part in it.
+    """Open a file, or make it with the mode that the user's umask leaves: other users may share it.
 
     :raises OSError: as ``open``.
     """
@@ -198,7 +200,7 @@ def _open(path: str, how: str, opener: Any) -> OwnFile:
         _open_ones[id(file)] = weakref.ref(file)
         if era is _era and not _forking - {threading.get_ident()}:
             return file
-        file.forget()  # a child that another thread has forked meanwhile may have it open, and know nothing of it
+        file.forget()  # a child that another thread has forked meanwhile may have inherited it, and does not know it
         how = how.replace("x", "r")
         time.sleep(0.0005)
 
@@ -218,12 +220,14 @@ def own_or_make(path: str) -> OwnFile:
         except FileNotFoundError as error:
             if make:
                 see_to(os.path.dirname(path), again=True)
-            elif os.path.islink(path):  # it leads nowhere
+            elif os.path.islink(path):  # it is dangling
                 raise _trouble(error, path, "open", "it is a symbolic link: remove it") from error
             make = True
         except OSError as error:
             raise _trouble(error, path, "open", _remedy(error, "remove what is there")) from error
-    raise MutexError(f"{path} came and went a thousand times while it was being opened: who removes it?", path=path)
+    raise MutexError(
+        f"{path} was removed a thousand times while it was being opened: end the program that removes it", path=path
+    )
 
 
 _REMEDIES = {
@@ -247,7 +251,7 @@ def _trouble(error: OSError, path: str, act: str, remedy: str) -> MutexError:
 
 
 def trouble_with_locks(error: OSError, path: str) -> MutexError:
-    """For a file system that does not lock."""
+    """Return the error for a file system that does not support locks."""
     return MutexError(
         f"cannot lock {path}: {error.strerror}; the file system {_file_system(path)} has no locks that end with their"
         " holder: name a directory on a local one",
@@ -257,7 +261,7 @@ def trouble_with_locks(error: OSError, path: str) -> MutexError:
 
 
 def _file_system(path: str) -> str:
-    """Type and mount point of the file system that a path is on, as far as can be told."""
+    """Return type and mount point of the file system that a path is on, if /proc says it."""
     best, kind, folder = "", "", os.path.realpath(os.path.dirname(path))
     try:
         with open("/proc/self/mounts") as mounts:
@@ -273,11 +277,11 @@ def _file_system(path: str) -> str:
 # -- locks on ranges of bytes that belong to the description ----------------------------------------------------
 
 WHOLE = (0, 0)
-"""From the first byte to the last that there could be."""
+"""All bytes that a file can have."""
 
 
 def lock_bytes(file: OwnFile, start: int, length: int = 1) -> bool:
-    """Lock them for writing, unless another description has one of them."""
+    """Lock bytes for writing, and return True; False: another description has locked one of them."""
     try:
         fcntl.fcntl(file.fileno(), fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0))
     except (BlockingIOError, PermissionError):
@@ -286,14 +290,14 @@ def lock_bytes(file: OwnFile, start: int, length: int = 1) -> bool:
 
 
 def unlock_bytes(file: OwnFile, start: int, length: int = 1) -> None:
-    """Unlock them, if they were locked through this file."""
+    """Unlock bytes, if they were locked through this file."""
     fcntl.fcntl(file.fileno(), fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, start, length, 0))
 
 
 def bytes_are_locked(path: str, start: int, length: int = 1) -> bool:
-    """Whether anybody, this process included, has one of them locked.  Takes nothing.
+    """Return whether any process, this one included, has locked one of these bytes.  Locks nothing.
 
-    :raises MutexError: it cannot be told.
+    :raises MutexError: the file cannot be opened.
     """
     try:
         file = own(path)

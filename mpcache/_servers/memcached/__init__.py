@@ -1,6 +1,6 @@
-"""What mpcache asks of memcached servers, in one tongue, whichever of four client libraries speaks to them.
+"""Memcached servers: what mpcache asks of them, the same for each of four client libraries.
 
-Leans on exception.  The rooms: a link for each library, and the pool that hands links out.
+Depends on exception.  The modules: a link for each library, and the pool that lends links.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from mpcache.exception import DogpileCacheException, ValidationError, ValueTooLa
 PORT = 11211
 
 TIMEOUT = 3.0
-"""Seconds until a server that does not answer counts as one that will not."""
+"""Seconds after which a server that has not answered counts as down."""
 
 MONTH = 30 * 24 * 3600
-"""Seconds: what is more is a date, for memcached."""
+"""Seconds: memcached takes a larger number for a date."""
 
 OVER = MONTH + 1
-"""An expiry that has passed: memcached takes what is over a month for a date, and this one for one of 1970."""
+"""An expiry that has passed: memcached takes it for a date, in 1970."""
 
 DOOMSDAY = 2**31
-"""Seconds since the Unix epoch that memcached cannot count: such an item would be over at once."""
+"""Seconds since the Unix epoch that memcached cannot count: such an item would expire at once."""
 
 _ADDRESS = re.compile(r"(?:inet6?:)?(?:\[(?P<six>[^\]]+)\]|(?P<host>[^:\[\]]+))(?::(?P<port>\d+))?")
 
 
 def server_list(url: Any) -> list[Any]:
-    """``url`` as people give it, one or several, as a list."""
+    """Return ``url``, which names one server or several, as a list."""
     given = [url] if isinstance(url, str) else list(url)
     if not given:
         raise ValidationError("url names no server; give one such as '127.0.0.1:11211', or a list of them")
@@ -40,7 +40,7 @@ def server_list(url: Any) -> list[Any]:
 
 
 def address(url: str) -> str | tuple[str, int] | None:
-    """The path of a unix socket, or (host, port); None: it is of a kind that one library knows and others do not."""
+    """Return the path of a unix socket, or (host, port); None: another form, which only some libraries know."""
     if url.startswith(("/", "unix:")):
         return url.removeprefix("unix:")
     match = _ADDRESS.fullmatch(url)
@@ -48,9 +48,9 @@ def address(url: str) -> str | tuple[str, int] | None:
 
 
 def expiry(seconds: float | None) -> int:
-    """What memcached is told: whole seconds, or, over a month, the date; 0, which is never, for one after 2038.
+    """Return an expiry as memcached takes it: whole seconds, or, over a month, the date; 0, never, after 2038.
 
-    :param seconds: None, 0 and -1: never; what is a date already is left alone.
+    :param seconds: None, 0 and -1: never; a date stays as it is.
     """
     if not seconds or seconds == -1 or seconds >= DOOMSDAY:
         return 0
@@ -61,7 +61,7 @@ def expiry(seconds: float | None) -> int:
 
 
 def with_port(url: Any) -> Any:
-    """As most libraries want it: ``host:port``, ``[address]:port``, a path; whatever else it is, unchanged."""
+    """Return a server as most libraries want it: ``host:port``, ``[address]:port``, a path; other forms unchanged."""
     where = address(url) if isinstance(url, str) else None
     if where is None or isinstance(where, str):
         return where or url
@@ -73,9 +73,9 @@ _NOT_ASCII = re.compile(rb"[!-~\x80-\xff]{1,250}")
 
 
 def plain_name(name: str | bytes | float) -> str:
-    """A key as memcached takes it: the same, or a digest if it is over 250 bytes, has spaces or control characters.
+    """Return a key as memcached takes it: a digest, if it is over 250 bytes or has spaces or control characters.
 
-    :raises TypeError: it is neither text nor a number, which goes by its digits.
+    :raises TypeError: it is neither text nor a number, which becomes its digits.
     """
     if isinstance(name, str) and _PLAIN.fullmatch(name):
         return name
@@ -92,35 +92,35 @@ def plain_name(name: str | bytes | float) -> str:
     return f"mpcache~{hashlib.sha256(text).hexdigest()[:40]}"
 
 
-class Lock(Protocol):
-    """What a mutex needs of a server.  Each verb waits for the server's answer, and raises when none comes."""
+class LockServer(Protocol):
+    """What a mutex needs of a server.  Each method waits for the server's answer, and raises when none comes."""
 
     def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
-        """What there is of these, in one round trip."""
+        """Return those of these keys that have a value, in one round trip."""
 
     def gets(self, key: str) -> tuple[bytes, Any] | None:
-        """A value and the number of its last change."""
+        """Return a value and the number of its last change."""
 
     def add(self, key: str, value: bytes, seconds: int) -> bool:
-        """Store it if there is none."""
+        """Store a value if the key has none; return whether it was stored."""
 
     def cas(self, key: str, value: bytes, seconds: int, seen: Any) -> bool:
-        """Store it if the last change is still the one that :meth:`gets` told."""
+        """Store a value if the last change is still the one that :meth:`gets` returned."""
 
     def set(self, key: str, value: bytes, seconds: int) -> None:
-        """Store it."""
+        """Store a value."""
 
 
 class Link:
     """One client of one library.
 
     :param urls: the servers.
-    :param options: those of the store; what is not there has the library's default.
-    :ivar worked: whether it ever got an answer: only then may a failure be that of a connection that lay idle.
+    :param options: of the store; an option that is left out has the library's default.
+    :ivar worked: whether it ever got an answer: only then may an error come from a connection closed while idle.
     """
 
     errors: tuple[type[Exception], ...] = (OSError,)
-    """What its verbs raise when the servers are in trouble."""
+    """What its methods raise when the servers fail."""
 
     thread_bound: ClassVar[bool] = False
     """Whether the library keeps a connection for each thread, so that a link must stay in its thread."""
@@ -130,11 +130,11 @@ class Link:
 
     @property
     def guards(self) -> bool:
-        """Whether :meth:`cas` can tell that a value was changed since."""
+        """Return whether :meth:`cas` can detect that a value was changed since."""
         return True
 
     def get(self, key: str) -> bytes | None:
-        """What there is of one; some libraries do that faster than of many."""
+        """Return one value; some libraries do that faster than for many keys."""
         return self.get_many((key,)).get(key)
 
     def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
@@ -150,38 +150,39 @@ class Link:
         raise NotImplementedError
 
     def set(self, key: str, value: bytes, seconds: int) -> None:
-        """Raises ValueTooLarge, as add and cas do, if it is over the server's largest item."""
+        """Store a value.  Raises ValueTooLarge, as add and cas do, if it is over the server's largest item."""
         raise NotImplementedError
 
     def set_many(self, mapping: Mapping[str, bytes], seconds: int) -> list[str]:
-        """Store them in one round trip; returns the keys of those that were not stored, for whatever reason."""
+        """Store values in one round trip; return the keys of those that were not stored, for whatever reason."""
         raise NotImplementedError
 
     def delete_many(self, keys: Sequence[str]) -> None:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Close its connections.  In a forked child, too: that must not be noticed by the parent's server."""
+        """Close its connections.  Also called in a forked child: the parent's server must not notice that."""
 
     def disown(self) -> None:
-        """In a forked child: it is the parent's, and is never used here."""
+        """Called in a forked child: the link is the parent's, and is never used here."""
         self.close()
 
     def __del__(self) -> None:
-        if "_client" in self.__dict__:  # else the library is not there, or did not like the arguments
+        if "_client" in self.__dict__:  # otherwise the library is missing, or refused the arguments
             self.close()
 
 
 class NotStored(DogpileCacheException):
-    """The server refused an item, and its library does not say why: mostly it is out of memory."""
+    """The server refused an item, and the library does not say why: mostly the server is out of memory."""
 
 
 def not_stored(key: str, value: bytes) -> NotStored:
+    """Return the error for an item that the server refused for an unknown reason."""
     return NotStored(f"memcached did not store the {len(value)} bytes of key {key!r}; it may be out of memory")
 
 
 def too_large(key: str, value: bytes) -> ValueTooLarge:
-    """The server refused an item for its size."""
+    """Return the error for an item that the server refused for its size."""
     return ValueTooLarge(
         f"the value of key {key!r} takes {len(value)} bytes, more than the server's largest item (memcached -I, 1 MiB"
         " unless set); compress it, store less, or start the servers with a larger -I",
@@ -189,28 +190,29 @@ def too_large(key: str, value: bytes) -> ValueTooLarge:
     )
 
 
-# The libraries agree on these flags of an item, and on what is none of them being bytes.
+# The libraries agree on these flags of an item, and that an item without any of them is bytes.
 PICKLE, INTEGER, LONG, ZLIB = 1, 2, 4, 8
 
 
 FOREIGN: Any = object()
-"""Stands for what is no bytes of ours: others have stored it, and pickles are not read."""
+"""Stands for an item that other programs stored and that is not bytes: pickles are not read."""
 
 
 def plain(value: bytes, flags: int) -> Any:
-    """The bytes that were stored, or FOREIGN."""
+    """Return the bytes that were stored, or FOREIGN."""
     if flags & (PICKLE | INTEGER | LONG):
         return FOREIGN
     try:
         return zlib.decompress(value) if flags & ZLIB else value
-    except zlib.error:  # damaged, or another's flag of that number
+    except zlib.error:  # damaged, or another program's flag of that number
         return FOREIGN
 
 
 def with_change(value: Any, seen: Any) -> tuple[bytes, Any] | None:
-    """What ``gets`` returns of an item; of a foreign one, that there is one."""
+    """Return what ``gets`` returns of an item; of a foreign item, empty bytes and its number."""
     return None if seen is None else (value if isinstance(value, bytes) else b"", int(seen))
 
 
 def only_bytes(found: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return those of the values that are bytes."""
     return {key: value for key, value in found.items() if isinstance(value, bytes)}

@@ -1,6 +1,6 @@
-"""Links to memcached servers, handed out: each is used by one thread at a time, and a forked child begins with none.
+"""Pools of links to memcached servers: one thread at a time uses a link, and a forked child begins with none.
 
-Leans on memcaching, and on the links by their names.
+Depends on the links by their names.
 """
 
 from __future__ import annotations
@@ -14,45 +14,47 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mpcache._servers.memcached import TIMEOUT, Link
 from mpcache._support.signal_handlers import raised_by_signal_handler
 from mpcache.exception import ValidationError, ValueTooLarge
-from mpcache.memcaching import TIMEOUT, Link
 
 _table = {
-    "pymemcache": ("by_pymemcache", "PymemcacheLink"),
-    "memcached": ("by_memcache", "MemcacheLink"),
-    "pylibmc": ("by_pylibmc", "PylibmcLink"),
-    "bmemcached": ("by_bmemcached", "BmemcachedLink"),
+    "pymemcache": ("pymemcache", "PymemcacheLink"),
+    "memcached": ("python_memcached", "MemcacheLink"),
+    "pylibmc": ("pylibmc", "PylibmcLink"),
+    "bmemcached": ("bmemcached", "BmemcachedLink"),
 }
 
 
 def kind_of(library: str) -> type[Link]:
-    """The links of a library.  Raises ValidationError: it is none of the four."""
+    """Return the class of a library's links.  Raises ValidationError: it is none of the four."""
     if library not in _table:
         raise ValidationError(f"library={library!r} is none of {', '.join(sorted(_table))}")
     module, name = _table[library]
-    kind: type[Link] = getattr(importlib.import_module(f"mpcache.memcaching.{module}"), name)
+    kind: type[Link] = getattr(importlib.import_module(f"mpcache._servers.memcached.{module}"), name)
     return kind
 
 
-class _Everywhere:
+class _AllThreads:
+    """The idle links of all threads."""
+
     def __init__(self) -> None:
         self.idle: list[Link] = []
 
 
-class _InThisThread(threading.local, _Everywhere):
-    pass
+class _ThisThread(threading.local, _AllThreads):
+    """The idle links of each thread, for libraries whose links must stay in their thread."""
 
 
 class Pool:
-    """Links of one kind.  Each is used by one thread at a time, and by none after a fork.
+    """Links of one kind.  One thread at a time uses a link, and none uses it after a fork.
 
-    A connection that was closed while it lay idle, by a server that was restarted, say, is replaced unnoticed.
+    A connection that was closed while it was idle, for instance because the server restarted, is replaced silently.
 
     :param urls: the servers.
-    :param library: which library speaks to them, by its name, see :func:`kind_of`.
+    :param library: the name of the client library, see :func:`kind_of`.
     :param options: those of the links.
-    :param patient: leave a server that has failed alone for as long as the library does; otherwise each call asks it.
+    :param patient: do not ask a server that has failed for as long as the library waits; otherwise each call asks it.
     """
 
     def __init__(self, urls: Sequence[Any], library: str, options: Mapping[str, Any], patient: bool = False) -> None:
@@ -62,7 +64,7 @@ class Pool:
         self.errors: tuple[type[Exception], ...] = ()
         self.guards = False
         self._forget()
-        self._spare.idle.append(self._link())  # the library is there, and takes the arguments
+        self._spare.idle.append(self._new_link())  # the library is installed, and takes the arguments
         _pools.add(self)
 
     def get(self, key: str) -> bytes | None:
@@ -81,7 +83,7 @@ class Pool:
         try:
             return bool(self._do("add", key, value, seconds, again=False))
         except _Idle:
-            # Either it never came there, or its answer never came here.
+            # Either the request did not reach the server, or its answer did not reach this process.
             found = self.gets(key)
             mine = found is not None and found[0] == value
             return mine or bool(self._do("add", key, value, seconds))
@@ -99,7 +101,7 @@ class Pool:
     def delete_many(self, keys: Sequence[str]) -> None:
         self._do("delete_many", keys)
 
-    def _link(self) -> Link:
+    def _new_link(self) -> Link:
         try:
             link = self._kind(self._urls, self._options)
         except ImportError as missing:
@@ -113,16 +115,16 @@ class Pool:
         try:
             link = idle.pop()
         except IndexError:
-            link = self._link()
+            link = self._new_link()
         began = time.monotonic()
         try:
             answer = self._used(link, idle, verb, args)
         except link.errors as error:
-            link.close()  # what it was answered, it may not have read
+            link.close()  # it may not have read the whole answer
             if raised_by_signal_handler(error):
                 raise
             if self._patient and not link.worked:
-                idle.append(link)  # with what it knows of the dead, and when to ask them again
+                idle.append(link)  # it knows which servers are down, and when to ask them again
                 raise
             if not link.worked or time.monotonic() - began > self._at_once:
                 raise
@@ -130,10 +132,10 @@ class Pool:
                 raise _Idle from None
         else:
             return answer
-        return self._do_anew(idle, verb, args)
+        return self._do_on_new_link(idle, verb, args)
 
-    def _do_anew(self, idle: list[Link], verb: str, args: tuple[Any, ...]) -> Any:
-        link = self._link()
+    def _do_on_new_link(self, idle: list[Link], verb: str, args: tuple[Any, ...]) -> Any:
+        link = self._new_link()
         try:
             return self._used(link, idle, verb, args)
         except link.errors:
@@ -150,7 +152,7 @@ class Pool:
             raise
         except link.errors:
             raise
-        except BaseException:  # a signal came in the midst of an answer
+        except BaseException:  # a signal handler raised in the middle of an answer
             link.close()
             raise
         link.worked = True
@@ -158,7 +160,7 @@ class Pool:
         return answer
 
     def _forget(self) -> None:
-        self._spare: Any = _InThisThread() if self._kind.thread_bound else _Everywhere()
+        self._spare: Any = _ThisThread() if self._kind.thread_bound else _AllThreads()
 
     def disown(self) -> None:
         for link in self._spare.idle:
@@ -167,14 +169,14 @@ class Pool:
 
 
 class _Idle(Exception):
-    """The connection had been closed while it lay idle."""
+    """The connection was closed while it was idle."""
 
 
 class Servers:
-    """Each server by itself, for locks: a key's lock lives on one of them, which no failover may change.
+    """Each server by itself, for locks: a key's lock is on one of them, which no failover may change.
 
-    :param urls: the servers, for all who are to exclude each other in one order.
-    :param options: of these, only those of the connection count: no serde, no compression, no noreply, no retrying.
+    :param urls: the servers, in the same order in all processes that are to exclude each other.
+    :param options: only those of the connection are used: no serde, no compression, no noreply, no retrying.
     """
 
     def __init__(self, urls: Sequence[Any], library: str = "pymemcache", options: Mapping[str, Any] = {}) -> None:
@@ -183,7 +185,7 @@ class Servers:
         self._pools = [Pool([url], library, plain) for url in urls]
 
     def home(self, key: str) -> Pool:
-        """The server that has the lock of this key, the same whichever the library is."""
+        """Return the server that has the lock of this key, the same for each library."""
         return self._pools[zlib.crc32(key.encode()) % len(self._pools)]
 
 
@@ -192,9 +194,9 @@ _OF_CONNECTION = ("socket_timeout", "tls_context", "username", "password", "bina
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
-def _born_again() -> None:
+def _disown_all() -> None:
     for pool in list(_pools):
         pool.disown()
 
 
-os.register_at_fork(after_in_child=_born_again)
+os.register_at_fork(after_in_child=_disown_all)

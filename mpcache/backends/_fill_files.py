@@ -1,9 +1,9 @@
-"""Creations under way, of a store that has no place for them of its own: whoever changes a key tells its creator.
+"""Creations under way, in files beside a store that cannot keep them itself: a change of a key refuses its fill.
 
-Leans on files, for a directory that nobody else can write to::
+Depends on lockfiles, for a directory that only this user can write to::
 
-    no file     whatever is being created for the key is out of date, if anything is
-    a file      what its creator makes may be stored, who is told by the random text in it; or he was killed
+    no file     a value that is being created for the key, if any, is out of date
+    a file      the value of the creator that wrote the random text in it may be stored; or the creator was killed
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 
-from mpcache.mutexes import files
+from mpcache.mutexes import lockfiles
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOT_THERE = (FileNotFoundError, NotADirectoryError)
 
 
 class Fills:
-    """Those of the keys of one store.  The order makes them right:
+    """The creations under way of one store.  The order of the steps makes them correct:
 
-    - Who creates a value begins the fill, reads what it is made of, and stores it, if it is still wanted, while nobody
-      else can write.
-    - Who sets or deletes a key voids its fill first, and then writes, when nobody else does.  A fill that was stored
-      before is replaced by that.
+    - A creator begins the fill, reads what the value is made of, and stores the value, if it is still wanted, while no
+      other process can write.
+    - A process that sets or deletes a key voids the fill first, and then writes, while no other process can write.  Its
+      write replaces a fill that was stored before.
 
     :param folder: of this user alone; made when it is needed.
     """
@@ -34,22 +34,22 @@ class Fills:
         self._folder = folder
 
     def begin(self, key: bytes) -> Fill:
-        """Note that the key's value is about to be created.  Of two that have begun the later is wanted.
+        """Note that the key's value is about to be created.  Of two creations that have begun only the later is wanted.
 
         :raises MutexError: the directory is not this user's alone, or cannot be made.
         :raises OSError: the file cannot be made, or written; it is named.
         """
-        files.see_to(self._folder)
+        lockfiles.see_to(self._folder)
         try:
             return Fill(self._path(key))
-        except FileNotFoundError:  # somebody has tidied up since
-            files.see_to(self._folder, again=True)
+        except FileNotFoundError:  # the directory was removed since
+            lockfiles.see_to(self._folder, again=True)
             return Fill(self._path(key))
 
     def void(self, keys: Iterable[bytes]) -> None:
-        """What is being created for these keys is not wanted any more.
+        """Refuse what is being created for these keys.
 
-        :raises OSError: somebody's fill cannot be voided; its file is named.
+        :raises OSError: a fill cannot be voided; its file is named.
         """
         for key in keys:
             try:
@@ -57,22 +57,22 @@ class Fills:
             except _NOT_THERE:
                 pass
             except OSError as error:
-                text = f"mpcache.dbm cannot tell a creator that his key is being changed: {error.strerror}"
+                text = f"mpcache.dbm cannot tell a creator that its key is being changed: {error.strerror}"
                 raise OSError(error.errno, text, error.filename) from error
 
     def _path(self, key: bytes) -> str:
-        return os.path.join(self._folder, files.digest("", key).hex() + ".fill")
+        return os.path.join(self._folder, lockfiles.digest("", key).hex() + ".fill")
 
 
 class Fill:
-    """One creation.  It belongs to the process that began it; a child that is forked meanwhile cannot store it."""
+    """One creation.  It belongs to the process that began it; a forked child cannot store its value."""
 
     def __init__(self, path: str) -> None:
         self._path, self._pid = path, os.getpid()
         self._token = secrets.token_bytes(16)
         try:
             self._write()
-        except OSError as error:  # of a full disk, say, which names no file
+        except OSError as error:  # for instance of a full disk, which names no file
             text = f"mpcache.dbm cannot note that a key is being created: {error.strerror}"
             raise OSError(error.errno, text, path) from error
 
@@ -88,7 +88,7 @@ class Fill:
 
     @property
     def wanted(self) -> bool:
-        """Whether nobody has changed the key since it began; no, where that cannot be told."""
+        """Return whether the key is unchanged since the creation began; False, if that cannot be read."""
         if os.getpid() != self._pid:
             return False
         try:
@@ -98,7 +98,7 @@ class Fill:
             return False
 
     def end(self) -> None:
-        """It was stored, or will not be."""
+        """End the creation: the value was stored, or will not be."""
         if self.wanted:
-            with suppress(OSError):  # if the directory cannot be written to any more, the file stays, in nobody's way
+            with suppress(OSError):  # if the directory is not writable any more, the file stays, and does no harm
                 os.unlink(self._path)

@@ -1,6 +1,6 @@
 """Clients of redis and valkey servers: how they are made, and what keeps their answers apart.
 
-Leans on nothing of mpcache; the driver is imported when a client is made.
+Depends on nothing of mpcache; the driver is imported when a client is made.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import sys
 from typing import Any
 
 TIMEOUT = 3.0
-"""Seconds for which a server may leave a bare mutex without an answer."""
+"""Seconds after which a server that has not answered a client of ours counts as down."""
 
 MANY = 2**31
-"""Connections: as many as there are threads.  The drivers' own bound, where there is one, is a hundred."""
+"""The most connections: as many as there are threads.  Some drivers would stop at a hundred."""
 
 
 def driver(name: str) -> Any:
-    """The driver's module.  Raises ImportError, with the remedy."""
+    """Return the driver's module.  Raises ImportError, with the remedy."""
     try:
         return importlib.import_module(name)
     except ImportError as missing:
@@ -27,22 +27,22 @@ def driver(name: str) -> Any:
 
 
 def retry_once(name: str) -> Any:
-    """The policy for a server that was restarted: what it closed is noticed by the first command after it.
+    """Return the retry policy for a server that was restarted: the first command after that finds a closed connection.
 
-    Never after a timeout: whoever did not answer is not waited for a second time.
+    It does not retry after a timeout: a server that did not answer is not waited for twice.
     """
     retry, backoff = (importlib.import_module(f"{name}.{part}") for part in ("retry", "backoff"))
     return retry.Retry(backoff.NoBackoff(), 1, supported_errors=(driver(name).ConnectionError,))
 
 
 def careful(client: Any) -> Any:
-    """The client, no command of which is given the answer to another one, whatever ends that: see _careful."""
+    """Return the client, changed so that no command gets the answer to an interrupted one: see CarefulPool."""
     pool = getattr(client, "connection_pool", None)
     if pool is not None:
         kind: Any = type(pool)
         pool.__class__ = _careful(kind)
         return client
-    nodes = client.nodes_manager  # of a cluster, which makes a client for each node when it hears of it
+    nodes = client.nodes_manager  # of a cluster, which makes a client for each node that it learns of
     for verb in ("create_redis_node", "create_valkey_node"):
         if hasattr(nodes, verb):
             setattr(nodes, verb, functools.partial(_made_careful, getattr(nodes, verb)))
@@ -59,19 +59,19 @@ def _made_careful(make: Any, *args: Any, **kw: Any) -> Any:
 
 @functools.cache
 def _careful(kind: Any) -> Any:
-    # By their names in this function: each command passes here, and super() and sys are looked up anew each time.
+    # Local names, since each command passes here: super() and sys would be looked up each time.
     get_connection, release, exc_info = kind.get_connection, kind.release, sys.exc_info
 
     class CarefulPool(kind):  # type: ignore[misc]
-        """Closes a connection whose command was cut short by an exception.
+        """Closes a connection whose command was interrupted by an exception.
 
-        If that came from a signal's handler, between the question and its answer, the drivers put the connection back
-        as it is, and the answer goes to whoever asks next: another key's value.
+        If a signal handler raises between the question and its answer, the drivers put the connection back as it is,
+        and the next command on it gets the answer: another key's value.
         """
 
         def get_connection(self, *args: Any, **kw: Any) -> Any:
             connection = get_connection(self, *args, **kw)
-            connection.lent_amid = exc_info()[1]  # who asks may be handling an exception; that is none of ours
+            connection.lent_amid = exc_info()[1]  # the caller may be handling an exception, which does not count
             return connection
 
         def release(self, connection: Any) -> None:
@@ -84,16 +84,16 @@ def _careful(kind: Any) -> Any:
 
 
 def _is_an_answer(error: BaseException | None) -> bool:
-    """Whether a driver raised it for what the server said, all of which it has read then."""
+    """Return whether a driver raised it for an answer of the server, which it has read completely then."""
     return any(kind.__name__ == "ResponseError" for kind in type(error).__mro__)
 
 
 _clients: dict[tuple[str, str], Any] = {}
-os.register_at_fork(after_in_child=_clients.clear)  # what a parent has connected is never used by its child
+os.register_at_fork(after_in_child=_clients.clear)  # a child never uses its parent's connections
 
 
 def client_of(name: str, url: str) -> Any:
-    """This process's client of a server; threads share it."""
+    """Return this process's client of a server; its threads share it."""
     if (name, url) not in _clients:
         made = driver(name).from_url(
             url,

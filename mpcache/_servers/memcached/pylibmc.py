@@ -1,6 +1,6 @@
-"""The link that pylibmc makes, over libmemcached.
+"""The link to memcached servers through pylibmc, over libmemcached.
 
-Leans on memcaching; the library is imported when a link is made.
+The library is imported when a link is made.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mpcache.memcaching import (
+from mpcache._servers.memcached import (
     FOREIGN,
     INTEGER,
     LONG,
@@ -30,7 +30,7 @@ def _pylibmc_client() -> Any:
     import pylibmc
 
     class Client(pylibmc.Client):  # type: ignore[misc,name-defined,unused-ignore]
-        """One for bytes, which leaves alone what others have pickled."""
+        """A client for bytes, which does not read what others have pickled."""
 
         def deserialize(self, text: bytes, flags: int) -> Any:
             return FOREIGN if flags & (PICKLE | INTEGER | LONG) else text
@@ -61,12 +61,12 @@ class PylibmcLink(Link):
         return only_bytes(self._sure(self._client.get_multi, keys, lambda found: not found))
 
     def gets(self, key: str) -> tuple[bytes, Any] | None:
-        # The key as bytes: of a str it keeps a pointer to memory that it has freed.
+        # The key as bytes: of a str the library keeps a pointer to memory that it has freed.
         value, seen = self._sure(self._client.gets, key.encode(), lambda found: found[1] is None)
         return with_change(value, seen)
 
     def _sure(self, ask: Callable[..., Any], what: Any, empty: Callable[[Any], bool]) -> Any:
-        """That there is nothing is also what it says of a server that has just died or timed out; not so twice."""
+        """Ask again if the answer is empty: a server that has just died or timed out looks empty, but only once."""
         answer = ask(what)
         return ask(what) if empty(answer) else answer
 
@@ -92,14 +92,14 @@ class PylibmcLink(Link):
     def set_many(self, mapping: Mapping[str, bytes], seconds: int) -> list[str]:
         try:
             return list(self._client.set_multi(mapping, time=seconds, **self._compress))
-        except self._too_big:  # one of them is; what became of the rest it does not say
+        except self._too_big:  # one of them is; the library does not say what became of the rest
             return list(mapping)
 
     def delete_many(self, keys: Sequence[str]) -> None:
         self._client.delete_multi(keys)
 
     def disown(self) -> None:
-        """Keep it for ever: at its end libmemcached says "quit" over the connection, which is the parent's, too."""
+        """Never free the client: libmemcached would send "quit" over the connection, which is the parent's, too."""
         import ctypes
 
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._client))

@@ -1,6 +1,6 @@
-"""The link that pymemcache makes.
+"""The link to memcached servers through pymemcache.
 
-Leans on memcaching; the library is imported when a link is made.
+The library is imported when a link is made.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mpcache.memcaching import TIMEOUT, Link, address, only_bytes, plain, too_large, with_change
+from mpcache._servers.memcached import TIMEOUT, Link, address, only_bytes, plain, too_large, with_change
 
 
 class _Bytes:
-    """The serde of bytes as they are."""
+    """The serde that leaves bytes as they are."""
 
     def serialize(self, key: Any, value: bytes) -> tuple[bytes, int]:
         return value, 0
@@ -31,7 +31,7 @@ def _hash_client() -> Any:
     from pymemcache.exceptions import MemcacheError
 
     class TellingHashClient(HashClient):  # type: ignore[misc,unused-ignore]
-        """One that says so when it does not ask a server, since that one has just failed."""
+        """A client that raises when it does not ask a server because the server has just failed."""
 
         def _safely_run_func(self, client: Any, func: Any, default_val: Any, *args: Any, **kwargs: Any) -> Any:
             answer = super()._safely_run_func(client, func, _REFUSED, *args, **kwargs)
@@ -103,19 +103,19 @@ class PymemcacheLink(Link):
         try:
             return list(self._client.set_many(dict(mapping), seconds))
         except self._server_error as error:
-            if _says_too_large(error):  # of one of them; what became of the rest was not read
+            if _says_too_large(error):  # of one of them; the answers for the rest were not read
                 return list(mapping)
             raise
 
     def delete_many(self, keys: Sequence[str]) -> None:
         groups: dict[Any, list[str]] = {}
-        for key in keys:  # its own delete_many asks once for each key
+        for key in keys:  # HashClient.delete_many makes a round trip for each key
             groups.setdefault(self._hash.hasher.get_node(key), []).append(key)
         for node, group in groups.items():
             if node in self._hash.clients:
                 self._hash.clients[node].delete_many(group)
             else:
-                self._client.delete_many(group)  # no server is left, or one comes back: it sees to both
+                self._client.delete_many(group)  # no server is left, or one comes back: HashClient handles both
 
     def close(self) -> None:
         for client in self._hash.clients.values():
