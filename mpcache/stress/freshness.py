@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from mpcache.stress.diary import Entry, Kind, Outcome
+from mpcache.stress.history import Entry, Kind, Outcome
 from mpcache.stress.judge import NOBODY, Story, Violation, actor, latest
 
 _ENOUGH = 100

@@ -1,6 +1,6 @@
 """What histories prove: checks over the diaries of one round, each of which names what it found and shows the entries.
 
-Leans on diary, and on board for how many keys there are.  A check is a function of a story that yields violations; it
+Leans on history, and on board for how many keys there are.  A check is a function of a story that yields violations; it
 knows nothing of who wrote the story, and is tested with stories made by hand.
 """
 
@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from mpcache.stress.board import KEYS
-from mpcache.stress.diary import NEVER, Entry, Kind, Outcome
+from mpcache.stress.history import NEVER, Entry, Kind, Outcome
 
 
 class Violation(NamedTuple):

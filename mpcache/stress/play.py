@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpcache.stress.board import BEGAN, BURIED, DONE, HOLDING, KILLS, SINCE, STOP, STOPS, Words
-from mpcache.stress.diary import now
+from mpcache.stress.history import now
 from mpcache.stress.idle_time import IdleTime
 from mpcache.stress.judge import NOBODY
 from mpcache.stress.worker import LIMIT, ORPHANS, Part, Process, adopt, amiss, die_with, live, note, prepare

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from statistics import median
 
-from mpcache.stress.diary import Entry, Kind
+from mpcache.stress.history import Entry, Kind
 from mpcache.stress.judge import Story, Violation, actor, takeovers
 
 _ENOUGH = 20

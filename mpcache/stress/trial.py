@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import mpcache
-from mpcache.stress import builds, diary, faults, judge, punctuality, scenarios
+from mpcache.stress import builds, faults, history, judge, punctuality, scenarios
 from mpcache.stress.arena import PRIVATE, Arena, Unplayable, set_up
 from mpcache.stress.board import BEGAN, BURIED, DONE, FINDINGS, HOLDING, KILLS, STOP, STOPS, Board
-from mpcache.stress.diary import Kind
+from mpcache.stress.history import Kind
 from mpcache.stress.judge import Signal, Story, Violation
 from mpcache.stress.latency import Latencies
 from mpcache.stress.scenario import Scenario
@@ -196,7 +196,7 @@ class Trial:
                     play.kill()
                 with suppress(subprocess.TimeoutExpired):
                     play.wait(_LOOK)
-                played = (diary.now() - board.head[BEGAN]) / 1e9 if board.head[BEGAN] else 0.0
+                played = (history.now() - board.head[BEGAN]) / 1e9 if board.head[BEGAN] else 0.0
                 progress.seconds = before[0] + min(played, part.seconds)
                 progress.kills, progress.stops = before[1] + board.head[KILLS], before[2] + board.head[STOPS]
                 operations = seen.operations()
@@ -320,7 +320,7 @@ def tell(part: Part) -> Story:
     died = story.killed()
     for path in part.folder.glob("diary-*"):
         actor = int(path.name.partition("-")[2])
-        for entry in diary.read(path, died.get(actor >> 8)):
+        for entry in history.read(path, died.get(actor >> 8)):
             story.entries.setdefault(entry.kind, []).append(entry)
     return story
 

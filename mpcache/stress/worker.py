@@ -26,7 +26,7 @@ from mpcache.exception import DeadlockError, NotHeld
 from mpcache.stress import scenarios
 from mpcache.stress.arena import Arena
 from mpcache.stress.board import DONE, FINDINGS, HOLDING, OCCUPANT, SINCE, STOP, TIMES, WHO, Board, Words
-from mpcache.stress.diary import Diary, Kind, Outcome, now
+from mpcache.stress.history import Diary, Kind, Outcome, now
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.settings import Settings
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mpcache.stress.diary import NEVER, Entry, Kind, Outcome
+from mpcache.stress.history import NEVER, Entry, Kind, Outcome
 from mpcache.stress.judge import Check, Signal, Story
 
 A, B, C = 1 << 8, 2 << 8, 3 << 8

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from mpcache.mishaps import Mishaps
-from mpcache.stress import diary
+from mpcache.stress import history
 from mpcache.stress.acts import ask_for, ask_for_all
-from mpcache.stress.diary import Diary, Kind, Outcome
+from mpcache.stress.history import Diary, Kind, Outcome
 from mpcache.stress.worker import Actor
 
 ME = 1 << 8
@@ -42,7 +42,7 @@ def test_who_creates_alone_says_so_before_he_creates(
     ask: Callable[[Any], Any], alone: bool, outcome: Outcome, tmp_path: Path
 ) -> None:
     def written() -> list[tuple[int, int]]:
-        entries = diary.read(tmp_path / f"diary-{ME}", None)
+        entries = history.read(tmp_path / f"diary-{ME}", None)
         return [(entry.outcome, entry.ended) for entry in entries if entry.kind == Kind.CREATE]
 
     me: Any = Actor.__new__(Actor)

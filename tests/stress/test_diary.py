@@ -1,6 +1,6 @@
 """Diaries and boards: what was written is there, whoever was killed.
 
-Leans on diary and board.
+Leans on history and board.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from mpcache.stress import diary
+from mpcache.stress import history
 from mpcache.stress.board import DONE, OCCUPANT, Board
-from mpcache.stress.diary import MOST, NEVER, PAGE, PAGES, Diary, Kind, Outcome, now
+from mpcache.stress.history import MOST, NEVER, PAGE, PAGES, Diary, Kind, Outcome, now
 
 WHO = 7 << 8 | 2
 
 
 def entries(folder: Path, died: int | None = None) -> list[diary.Entry]:
-    return list(diary.read(folder / f"diary-{WHO}", died))
+    return list(history.read(folder / f"diary-{WHO}", died))
 
 
 def test_an_entry_in_all_its_parts(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from mpcache.stress import idle_time
 from mpcache.stress.board import SINCE, Board
-from mpcache.stress.diary import now
+from mpcache.stress.history import now
 from mpcache.stress.idle_time import IdleTime
 from mpcache.stress.play import Play, Worker
 from mpcache.stress.worker import LIMIT

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mpcache.stress.diary import NEVER, Entry, Kind, Outcome
+from mpcache.stress.history import NEVER, Entry, Kind, Outcome
 from mpcache.stress.judge import (
     EXCLUSION,
     NOBODY,

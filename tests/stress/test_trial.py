@@ -21,7 +21,7 @@ from mpcache.shm import segment
 from mpcache.stress import arena
 from mpcache.stress.arena import Unplayable
 from mpcache.stress.board import Board
-from mpcache.stress.diary import now
+from mpcache.stress.history import now
 from mpcache.stress.judge import NOBODY
 from mpcache.stress.play import Play, Worker
 from mpcache.stress.settings import Settings

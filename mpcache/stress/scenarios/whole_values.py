@@ -6,7 +6,7 @@ Leans on scenario and acts.
 from __future__ import annotations
 
 from mpcache.stress.acts import delete, write
-from mpcache.stress.diary import Kind
+from mpcache.stress.history import Kind
 from mpcache.stress.judge import register
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.worker import Actor
