@@ -1,6 +1,6 @@
 """What histories prove of values that should not be there, or should.
 
-Leans on judge.
+Leans on checker.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+from mpcache.stress.checker import NOBODY, Story, Violation, actor, latest
 from mpcache.stress.history import Entry, Kind, Outcome
-from mpcache.stress.judge import NOBODY, Story, Violation, actor, latest
 
 _ENOUGH = 100
 """Values that must have been looked for before what part of them was there says anything."""

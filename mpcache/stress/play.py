@@ -1,6 +1,6 @@
 """A play: one round, in a process that does nothing else.  It bears workers, kills, stops and buries them, and watches.
 
-Leans on worker, board and judge.  A program: ``python -m mpcache.stress.play FOLDER PARENT``.  It ends with its parent,
+Leans on worker, board and checker.  A program: ``python -m mpcache.stress.play FOLDER PARENT``.  It ends with its parent,
 and its workers with it.  Half of these have inherited an open region by fork, half have opened it themselves.
 """
 
@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpcache.stress.board import BEGAN, BURIED, DONE, HOLDING, KILLS, SINCE, STOP, STOPS, Words
+from mpcache.stress.checker import NOBODY
 from mpcache.stress.history import now
 from mpcache.stress.idle_time import IdleTime
-from mpcache.stress.judge import NOBODY
 from mpcache.stress.worker import LIMIT, ORPHANS, Part, Process, adopt, amiss, die_with, live, note, prepare
 
 ENTRIES = 300_000

@@ -1,6 +1,6 @@
 """What histories prove of time: who waited too long, who was passed over.
 
-Leans on judge.  A machine may be busy with other things, so what is judged is far beyond what is promised.
+Leans on checker.  A machine may be busy with other things, so what is judged is far beyond what is promised.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterator
 from statistics import median
 
+from mpcache.stress.checker import Story, Violation, actor, takeovers
 from mpcache.stress.history import Entry, Kind
-from mpcache.stress.judge import Story, Violation, actor, takeovers
 
 _ENOUGH = 20
 """Take-overs, from which on their median says something."""

@@ -1,6 +1,6 @@
 """What came of runs, for people and for replay: a page that needs nothing but itself, and the same as JSON.
 
-Leans on charts, judge, settings and arena, and on jinja2, which is asked for only where a page is.
+Leans on charts, checker, settings and arena, and on jinja2, which is asked for only where a page is.
 """
 
 from __future__ import annotations

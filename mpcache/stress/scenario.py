@@ -1,6 +1,6 @@
 """A scenario: what each worker does again and again, and what must be true of the histories.
 
-Leans on arena, judge and settings.
+Leans on arena, checker and settings.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from mpcache.api import Guarantees
 from mpcache.stress.arena import Arena
-from mpcache.stress.judge import Check, Story
+from mpcache.stress.checker import Check, Story
 from mpcache.stress.settings import Settings
 
 if TYPE_CHECKING:

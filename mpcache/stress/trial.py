@@ -1,6 +1,6 @@
 """A run: rounds of plays, each of which is judged, until the time is over or something was found that must not be.
 
-Leans on arena, builds, play, judge and latency.  The verdict and all that a report shows come from here, as plain data.
+Leans on arena, builds, play, checker and latency.  The verdict and all that a report shows come from here, as plain data.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import mpcache
-from mpcache.stress import builds, faults, history, judge, punctuality, scenarios
+from mpcache.stress import builds, checker, faults, history, punctuality, scenarios
 from mpcache.stress.arena import PRIVATE, Arena, Unplayable, set_up
 from mpcache.stress.board import BEGAN, BURIED, DONE, FINDINGS, HOLDING, KILLS, STOP, STOPS, Board
+from mpcache.stress.checker import Signal, Story, Violation
 from mpcache.stress.history import Kind
-from mpcache.stress.judge import Signal, Story, Violation
 from mpcache.stress.latency import Latencies
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.settings import ROUND, Settings
@@ -227,7 +227,7 @@ class Trial:
         story = tell(part)
         self.lives += story.lives
         self.entries += sum(map(len, story.entries.values()))
-        found = _noted(part.folder) + judge.apply(scenario.checks, story)
+        found = _noted(part.folder) + checker.apply(scenario.checks, story)
         self.violations += found
         self.progress.violations = len(self.violations)
         _measure(self.progress.latencies, story)
@@ -336,8 +336,8 @@ def _noted(folder: Path) -> list[Violation]:
 
 def _measure(latencies: Latencies, story: Story) -> None:
     latencies.add("acquire", (hold.got - hold.began for hold in story.of(Kind.HOLD) if hold.got))
-    latencies.add("take-over", (took for took, _ in judge.takeovers(story)))
-    latencies.add("hand-off", judge.handoffs(story))
+    latencies.add("take-over", (took for took, _ in checker.takeovers(story)))
+    latencies.add("hand-off", checker.handoffs(story))
     latencies.add("stampede", punctuality.stampedes(story))
     for name, kind in (("get", Kind.READ), ("set", Kind.WRITE), ("get_or_create", Kind.ASK)):
         latencies.add(name, (entry.ended - entry.began for entry in story.of(kind) if entry.ended))
@@ -357,7 +357,7 @@ def draw(story: Story, found: list[Violation]) -> dict[str, Any]:
     for entry in done:
         if entry.got and entry.got < high and entry.until > low:
             start, end = (max(entry.got, low) - low) / 1e9, (min(entry.until, high) - low) / 1e9
-            lanes.setdefault(entry.key, []).append([judge.actor(entry.actor), start, end, bool(entry.ended)])
+            lanes.setdefault(entry.key, []).append([checker.actor(entry.actor), start, end, bool(entry.ended)])
     signals = [
         [(signal.sent - low) / 1e9, signal.kind, f"worker {signal.life}"]
         for signal in story.signals

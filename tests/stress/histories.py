@@ -1,14 +1,14 @@
 """Histories made by hand, for tests of what is judged.
 
-Leans on judge.  Times are in seconds here, and begin at nought.
+Leans on checker.  Times are in seconds here, and begin at nought.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from mpcache.stress.checker import Check, Signal, Story
 from mpcache.stress.history import NEVER, Entry, Kind, Outcome
-from mpcache.stress.judge import Check, Signal, Story
 
 A, B, C = 1 << 8, 2 << 8, 3 << 8
 """Actors: the only threads of three lives."""

@@ -1,6 +1,6 @@
 """The judge, on histories made by hand: each bad one is found for what it is, and its good twin is not.
 
-Leans on the judge alone: no process, no clock.  Times are small numbers.
+Leans on the checker alone: no process, no clock.  Times are small numbers.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from mpcache.stress.history import NEVER, Entry, Kind, Outcome
-from mpcache.stress.judge import (
+from mpcache.stress.checker import (
     EXCLUSION,
     NOBODY,
     Signal,
@@ -30,6 +29,7 @@ from mpcache.stress.judge import (
     register,
     takeovers,
 )
+from mpcache.stress.history import NEVER, Entry, Kind, Outcome
 from tests.stress.histories import A, B, C, found, story
 
 MS = 1_000_000

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from mpcache.stress.acts import write
 from mpcache.stress.arena import EVICTS_NOTHING
+from mpcache.stress.checker import register
 from mpcache.stress.freshness import newest
 from mpcache.stress.history import Kind
-from mpcache.stress.judge import register
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.worker import Actor
 

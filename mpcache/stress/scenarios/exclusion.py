@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from mpcache.stress.arena import LEASE
-from mpcache.stress.judge import EXCLUSION
+from mpcache.stress.checker import EXCLUSION
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.worker import Actor
 

@@ -6,7 +6,7 @@ Leans on scenario.
 from __future__ import annotations
 
 from mpcache.stress.arena import Arena
-from mpcache.stress.judge import EXCLUSION, Story
+from mpcache.stress.checker import EXCLUSION, Story
 from mpcache.stress.punctuality import in_turn, shares
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.settings import Settings

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from mpcache.stress.judge import EXCLUSION
+from mpcache.stress.checker import EXCLUSION
 from mpcache.stress.punctuality import taken_over
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.worker import Actor, die_with, had

@@ -5,7 +5,7 @@ Leans on scenario.
 
 from __future__ import annotations
 
-from mpcache.stress.judge import EXCLUSION
+from mpcache.stress.checker import EXCLUSION
 from mpcache.stress.punctuality import taken_over
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.worker import Actor

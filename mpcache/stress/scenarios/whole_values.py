@@ -6,8 +6,8 @@ Leans on scenario and acts.
 from __future__ import annotations
 
 from mpcache.stress.acts import delete, write
+from mpcache.stress.checker import register
 from mpcache.stress.history import Kind
-from mpcache.stress.judge import register
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.worker import Actor
 
