@@ -98,9 +98,9 @@ DOWN: keeper.Table = {
     # stress: what is asked for and written down; what that proves; where it is played; who plays; what is seen of it
     "stress.settings": (),
     "stress.history": (),
-    "stress.board": (),
+    "stress.scoreboard": (),
     "stress.latency": (),
-    "stress.checker": ("stress.history", "stress.board"),
+    "stress.checker": ("stress.history", "stress.scoreboard"),
     "stress.freshness": ("stress.checker",),
     "stress.punctuality": ("stress.checker",),
     "stress.foreign": ("api",),
@@ -109,7 +109,7 @@ DOWN: keeper.Table = {
     "stress.builds": ("stress.arena",),
     "stress.spoiled": ("", "mutexes.*", "backends.*"),
     "stress.faults": ("stress.builds", "stress.spoiled"),
-    "stress.worker": ("stress.scenario", "stress.board", "stress.faults", "stress.scenarios"),
+    "stress.worker": ("stress.scenario", "stress.scoreboard", "stress.faults", "stress.scenarios"),
     "stress.scenarios": (),  # their table of names
     "stress.acts": ("stress.worker",),
     "stress.scenarios.*": ("stress.acts", "stress.freshness", "stress.punctuality"),

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mpcache.stress.board import GENERATION, HOLDING, KEYS
 from mpcache.stress.history import Kind, Outcome
+from mpcache.stress.scoreboard import GENERATION, HOLDING, KEYS
 from mpcache.stress.worker import SMALLEST, Actor, prove
 
 

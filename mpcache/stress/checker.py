@@ -14,8 +14,8 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from mpcache.stress.board import KEYS
 from mpcache.stress.history import NEVER, Entry, Kind, Outcome
+from mpcache.stress.scoreboard import KEYS
 
 
 class Violation(NamedTuple):

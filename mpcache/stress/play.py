@@ -17,10 +17,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpcache.stress.board import BEGAN, BURIED, DONE, HOLDING, KILLS, SINCE, STOP, STOPS, Words
 from mpcache.stress.checker import NOBODY
 from mpcache.stress.history import now
 from mpcache.stress.idle_time import IdleTime
+from mpcache.stress.scoreboard import BEGAN, BURIED, DONE, HOLDING, KILLS, SINCE, STOP, STOPS, Words
 from mpcache.stress.worker import LIMIT, ORPHANS, Part, Process, adopt, amiss, die_with, live, note, prepare
 
 ENTRIES = 300_000

@@ -24,11 +24,11 @@ from typing import Any
 import mpcache
 from mpcache.stress import builds, checker, faults, history, punctuality, scenarios
 from mpcache.stress.arena import PRIVATE, Arena, Unplayable, set_up
-from mpcache.stress.board import BEGAN, BURIED, DONE, FINDINGS, HOLDING, KILLS, STOP, STOPS, Board
 from mpcache.stress.checker import Signal, Story, Violation
 from mpcache.stress.history import Kind
 from mpcache.stress.latency import Latencies
 from mpcache.stress.scenario import Scenario
+from mpcache.stress.scoreboard import BEGAN, BURIED, DONE, FINDINGS, HOLDING, KILLS, STOP, STOPS, Board
 from mpcache.stress.settings import ROUND, Settings
 from mpcache.stress.worker import LIMIT, NO_ROOM, ORPHANS, Part
 

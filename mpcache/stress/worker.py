@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 from mpcache.exception import DeadlockError, NotHeld
 from mpcache.stress import scenarios
 from mpcache.stress.arena import Arena
-from mpcache.stress.board import DONE, FINDINGS, HOLDING, OCCUPANT, SINCE, STOP, TIMES, WHO, Board, Words
 from mpcache.stress.history import Diary, Kind, Outcome, now
 from mpcache.stress.scenario import Scenario
+from mpcache.stress.scoreboard import DONE, FINDINGS, HOLDING, OCCUPANT, SINCE, STOP, TIMES, WHO, Board, Words
 from mpcache.stress.settings import Settings
 
 LIMIT = 5

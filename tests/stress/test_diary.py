@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from mpcache.stress import history
-from mpcache.stress.board import DONE, OCCUPANT, Board
 from mpcache.stress.history import MOST, NEVER, PAGE, PAGES, Diary, Kind, Outcome, now
+from mpcache.stress.scoreboard import DONE, OCCUPANT, Board
 
 WHO = 7 << 8 | 2
 

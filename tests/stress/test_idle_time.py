@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from mpcache.stress import idle_time
-from mpcache.stress.board import SINCE, Board
 from mpcache.stress.history import now
 from mpcache.stress.idle_time import IdleTime
 from mpcache.stress.play import Play, Worker
+from mpcache.stress.scoreboard import SINCE, Board
 from mpcache.stress.worker import LIMIT
 from tests.processes.support import Child, state_of, wait_until
 

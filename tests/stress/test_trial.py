@@ -20,10 +20,10 @@ import pytest
 from mpcache.shm import segment
 from mpcache.stress import arena
 from mpcache.stress.arena import Unplayable
-from mpcache.stress.board import Board
 from mpcache.stress.checker import NOBODY
 from mpcache.stress.history import now
 from mpcache.stress.play import Play, Worker
+from mpcache.stress.scoreboard import Board
 from mpcache.stress.settings import Settings
 from mpcache.stress.trial import COULD_NOT_RUN, HELD, VIOLATED, Progress, Trial
 from mpcache.testing import servers

@@ -10,9 +10,9 @@ from typing import Any
 from mpcache.exception import NotHeld
 from mpcache.stress.acts import ask_for, move_on, numbered
 from mpcache.stress.arena import Arena
-from mpcache.stress.board import GENERATION
 from mpcache.stress.checker import EXCLUSION, one_creator, one_value, register
 from mpcache.stress.scenario import Scenario
+from mpcache.stress.scoreboard import GENERATION
 from mpcache.stress.settings import Settings
 from mpcache.stress.worker import Actor
 

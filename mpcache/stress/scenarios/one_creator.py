@@ -6,9 +6,9 @@ Leans on scenario and acts.
 from __future__ import annotations
 
 from mpcache.stress.acts import ask_for, move_on, numbered
-from mpcache.stress.board import GENERATION
 from mpcache.stress.checker import one_creator, one_value
 from mpcache.stress.scenario import Scenario
+from mpcache.stress.scoreboard import GENERATION
 from mpcache.stress.worker import Actor
 
 
