@@ -111,8 +111,8 @@ DOWN: keeper.Table = {
     "stress.faults": ("stress.builds", "stress.spoiled"),
     "stress.worker": ("stress.scenario", "stress.scoreboard", "stress.faults", "stress.scenarios"),
     "stress.scenarios": (),  # their table of names
-    "stress.acts": ("stress.worker",),
-    "stress.scenarios.*": ("stress.acts", "stress.freshness", "stress.punctuality"),
+    "stress.operations": ("stress.worker",),
+    "stress.scenarios.*": ("stress.operations", "stress.freshness", "stress.punctuality"),
     "stress.scenarios.soak": ("stress.scenarios.*",),
     "stress.idle_time": ("stress.history",),
     "stress.play": ("stress.worker", "stress.idle_time"),

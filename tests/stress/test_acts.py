@@ -1,6 +1,6 @@
 """What workers write down of what they do, at the moment at which they may be killed.
 
-Leans on acts; the region is one that lets everybody create alone.
+Leans on operations; the region is one that lets everybody create alone.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import pytest
 
 from mpcache.mishaps import Mishaps
 from mpcache.stress import history
-from mpcache.stress.acts import ask_for, ask_for_all
 from mpcache.stress.history import Diary, Kind, Outcome
+from mpcache.stress.operations import ask_for, ask_for_all
 from mpcache.stress.worker import Actor
 
 ME = 1 << 8

@@ -1,15 +1,15 @@
 """Is what a full store still has right, and is the newest there?
 
-Leans on scenario and acts.
+Leans on scenario and operations.
 """
 
 from __future__ import annotations
 
-from mpcache.stress.acts import write
 from mpcache.stress.arena import EVICTS_NOTHING
 from mpcache.stress.checker import register
 from mpcache.stress.freshness import newest
 from mpcache.stress.history import Kind
+from mpcache.stress.operations import write
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.worker import Actor
 

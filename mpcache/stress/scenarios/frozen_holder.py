@@ -1,6 +1,6 @@
 """Is a mutex left to a holder that is stopped, and is he told if it is not?
 
-Leans on scenario and acts.
+Leans on scenario and operations.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from mpcache.exception import NotHeld
-from mpcache.stress.acts import ask_for, move_on, numbered
 from mpcache.stress.arena import Arena
 from mpcache.stress.checker import EXCLUSION, one_creator, one_value, register
+from mpcache.stress.operations import ask_for, move_on, numbered
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.scoreboard import GENERATION
 from mpcache.stress.settings import Settings

@@ -1,12 +1,12 @@
 """How soon do those who wait have what they wait for?
 
-Leans on scenario and acts.
+Leans on scenario and operations.
 """
 
 from __future__ import annotations
 
-from mpcache.stress.acts import ask_for, move_on, numbered
 from mpcache.stress.checker import EXCLUSION, one_creator, one_value
+from mpcache.stress.operations import ask_for, move_on, numbered
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.scoreboard import GENERATION
 from mpcache.stress.worker import Actor

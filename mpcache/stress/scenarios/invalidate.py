@@ -6,11 +6,11 @@ Leans on scenario, on one_creator for what is created and on whole_values for wh
 from __future__ import annotations
 
 from mpcache.backends import load_backend
-from mpcache.stress.acts import ask_for, delete, refresh, write
 from mpcache.stress.arena import Arena
 from mpcache.stress.checker import not_invalidated, register
 from mpcache.stress.freshness import fills_refused
 from mpcache.stress.history import Kind
+from mpcache.stress.operations import ask_for, delete, refresh, write
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.settings import Settings
 from mpcache.stress.worker import Actor

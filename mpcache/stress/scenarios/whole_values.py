@@ -1,13 +1,13 @@
 """Are values whole, their key's own, and never older than one that was there before?
 
-Leans on scenario and acts.
+Leans on scenario and operations.
 """
 
 from __future__ import annotations
 
-from mpcache.stress.acts import delete, write
 from mpcache.stress.checker import register
 from mpcache.stress.history import Kind
+from mpcache.stress.operations import delete, write
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.worker import Actor
 
