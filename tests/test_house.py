@@ -115,7 +115,7 @@ DOWN: keeper.Table = {
     "stress.scenarios.*": ("stress.operations", "stress.freshness", "stress.punctuality"),
     "stress.scenarios.soak": ("stress.scenarios.*",),
     "stress.idle_time": ("stress.history",),
-    "stress.play": ("stress.worker", "stress.idle_time"),
+    "stress.round_runner": ("stress.worker", "stress.idle_time"),
     "stress.charts": ("stress.latency",),
     "stress.report": ("stress.charts", "stress.settings", "stress.arena"),
     "stress.trial": ("stress.worker", "stress.faults", "stress.latency", "stress.punctuality"),

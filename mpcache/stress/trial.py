@@ -172,7 +172,7 @@ class Trial:
         path += [os.path.abspath(entry) for entry in sys.path]
         with open(part.folder / "complaints", "wb") as complaints:
             return subprocess.Popen(
-                [sys.executable, "-m", "mpcache.stress.play", str(part.folder), str(os.getpid())],
+                [sys.executable, "-m", "mpcache.stress.round_runner", str(part.folder), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=complaints,
                 stderr=subprocess.STDOUT,

@@ -12,7 +12,7 @@ import pytest
 from mpcache.stress import idle_time
 from mpcache.stress.history import now
 from mpcache.stress.idle_time import IdleTime
-from mpcache.stress.play import Play, Worker
+from mpcache.stress.round_runner import Play, Worker
 from mpcache.stress.scoreboard import SINCE, Board
 from mpcache.stress.worker import LIMIT
 from tests.processes.support import Child, state_of, wait_until

@@ -22,7 +22,7 @@ from mpcache.stress import arena
 from mpcache.stress.arena import Unplayable
 from mpcache.stress.checker import NOBODY
 from mpcache.stress.history import now
-from mpcache.stress.play import Play, Worker
+from mpcache.stress.round_runner import Play, Worker
 from mpcache.stress.scoreboard import Board
 from mpcache.stress.settings import Settings
 from mpcache.stress.trial import COULD_NOT_RUN, HELD, VIOLATED, Progress, Trial
