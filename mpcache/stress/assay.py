@@ -1,6 +1,6 @@
 """Whether the scenarios find what they must: known bugs, each of them played; and nothing where there is none.
 
-Leans on builds, faults and trial.
+Leans on builds, faults and run.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from mpcache.stress import builds, faults
 from mpcache.stress.arena import Unplayable, own_folder
 from mpcache.stress.builds import Build
 from mpcache.stress.faults import Fault
+from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED, Trial, Watcher
 from mpcache.stress.settings import Settings
-from mpcache.stress.trial import COULD_NOT_RUN, HELD, VIOLATED, Trial, Watcher
 
 CONTROL = "control"
 """Where a run without a bug says that it is."""

@@ -1,6 +1,6 @@
 """The commands: list, run, replay and faults; what each takes, what it prints, and with which status it ends.
 
-Leans on click; the work is done by trial, faults and report.
+Leans on click; the work is done by run, faults and report.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from mpcache import backends, mutexes
 from mpcache.cli.screen import columns, screen
 from mpcache.stress import assay, faults, scenarios
 from mpcache.stress.arena import PRIVATE, PROMISED, Unplayable, kind_of, own_mutex
+from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED, Trial, noting
 from mpcache.stress.settings import PROGRAM, Settings, command
-from mpcache.stress.trial import COULD_NOT_RUN, HELD, VIOLATED, Trial, noting
 from mpcache.stress.view import View, settings_of, title_of
 
 ALL = "all"

@@ -53,7 +53,7 @@ Run = Mapping[str, Any]
 def write(reports: Sequence[Run], folder: Path) -> Path:
     """Write ``report.json`` and ``report.html`` into a folder, which is made if there is none.
 
-    :param reports: what :meth:`~mpcache.stress.trial.Trial.report` returned, of one run or of several.
+    :param reports: what :meth:`~mpcache.stress.run.Trial.report` returned, of one run or of several.
     :returns: the page's path.
     :raises OSError: the folder cannot be made, or not be written to.
     """

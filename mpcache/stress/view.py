@@ -1,6 +1,6 @@
 """What people see while it runs, and the verdict: lines that change on a terminal, and a line now and then elsewhere.
 
-Leans on trial, and on the command's screen.
+Leans on run, and on the command's screen.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from mpcache.stress import scenarios
 from mpcache.stress.arena import own_mutex
 from mpcache.stress.assay import CONTROL, Caught
 from mpcache.stress.latency import Latencies, duration
+from mpcache.stress.run import COULD_NOT_RUN, VERDICTS, Progress, Watcher
 from mpcache.stress.settings import Settings
-from mpcache.stress.trial import COULD_NOT_RUN, VERDICTS, Progress, Watcher
 
 _PLAIN_EVERY = 5.0
 """Seconds of play between two lines, where lines cannot change."""

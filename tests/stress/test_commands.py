@@ -22,8 +22,8 @@ import pytest
 from mpcache.cli.screen import Screen
 from mpcache.stress import assay, faults, scenarios
 from mpcache.stress.commands import _signals_as_ctrl_c, main, settings_for
+from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED
 from mpcache.stress.settings import Settings
-from mpcache.stress.trial import COULD_NOT_RUN, HELD, VIOLATED
 from mpcache.stress.view import View
 from tests.processes.support import PATIENCE, ROOT
 

@@ -19,8 +19,8 @@ from mpcache.stress.arena import Unplayable
 from mpcache.stress.assay import CONTROL, Caught, play_all, status
 from mpcache.stress.builds import Build, engine
 from mpcache.stress.checker import kept
+from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED, Trial
 from mpcache.stress.settings import Settings
-from mpcache.stress.trial import COULD_NOT_RUN, HELD, VIOLATED, Trial
 from tests.stress.histories import A, B, Outcome, found, hold, stopped
 
 LOST = Outcome.LOST

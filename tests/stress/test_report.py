@@ -1,6 +1,6 @@
 """The report: what it says of a run, what a browser makes of it, and what is read from it for a replay.
 
-Leans on charts, report and trial, and on a browser.
+Leans on charts, report and run, and on a browser.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import pytest
 from mpcache.stress import charts, report
 from mpcache.stress.arena import Unplayable
 from mpcache.stress.latency import Latencies, duration
+from mpcache.stress.run import Trial
 from mpcache.stress.settings import Settings
-from mpcache.stress.trial import Trial
 from tests.stress.browser import Element, look, tree
 
 CHARTS = ("latency", "timeline", "pulse")

@@ -1,6 +1,6 @@
 """Each scenario, for a second or two: a sound mutex holds, and one that is wrong in what it asks is found.
 
-Leans on trial, and on wrong for what is found.
+Leans on run, and on wrong for what is found.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import pytest
 
 from mpcache.shm import segment
 from mpcache.stress import arena, scenarios
+from mpcache.stress.run import HELD, VIOLATED, Trial
 from mpcache.stress.settings import Settings
-from mpcache.stress.trial import HELD, VIOLATED, Trial
 
 pytestmark = pytest.mark.slow
 
@@ -100,7 +100,7 @@ def test_others_hold(scenario: str, settings: dict[str, Any]) -> None:
 def test_what_is_wrong_is_found(
     scenario: str, settings: dict[str, Any], checks: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mpcache.stress.trial.ROUND", settings.get("seconds", 0.7))
+    monkeypatch.setattr("mpcache.stress.run.ROUND", settings.get("seconds", 0.7))
     report = played(scenario, **{**settings, "seconds": 20.0})
     assert report["status"] == VIOLATED
     assert checks & {violation["check"] for violation in report["violations"]}, report["violations"]

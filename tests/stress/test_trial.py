@@ -1,6 +1,6 @@
 """Whole runs: what they find, what they report, and what they leave, however they end.
 
-Leans on trial and arena; scenarios have tests of their own.
+Leans on run and arena; scenarios have tests of their own.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from mpcache.stress.arena import Unplayable
 from mpcache.stress.checker import NOBODY
 from mpcache.stress.history import now
 from mpcache.stress.round_runner import Play, Worker
+from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED, Progress, Trial
 from mpcache.stress.scoreboard import Board
 from mpcache.stress.settings import Settings
-from mpcache.stress.trial import COULD_NOT_RUN, HELD, VIOLATED, Progress, Trial
 from mpcache.testing import servers
 from tests.processes.support import PATIENCE, ROOT
 
@@ -71,7 +71,7 @@ def test_a_mutex_of_threads_is_violated_by_processes_and_held_by_threads() -> No
 
 
 def test_rounds_go_on_with_the_same_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mpcache.stress.trial.ROUND", 0.4)
+    monkeypatch.setattr("mpcache.stress.run.ROUND", 0.4)
     report = played("whole_values", seconds=1.3, workers=2)
     assert (report["status"], report["rounds"]) == (HELD, 4)
 
@@ -173,7 +173,7 @@ def test_a_directory_that_another_could_choose(apart: Path) -> None:
 
 
 def test_a_play_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mpcache.stress.trial._SLACK", -1000.0)
+    monkeypatch.setattr("mpcache.stress.run._SLACK", -1000.0)
     with pytest.raises(Unplayable, match="did not come to its end"):
         played()
 
@@ -230,7 +230,7 @@ def test_ctrl_c_may_come_at_any_moment(moment: str, monkeypatch: pytest.MonkeyPa
         return goes_on(self, *arguments)
 
     monkeypatch.setattr(Trial, moment, interrupted)
-    monkeypatch.setattr("mpcache.stress.trial.ROUND", 0.3)
+    monkeypatch.setattr("mpcache.stress.run.ROUND", 0.3)
     report = played(seconds=0.6 if moment == "report" else 600.0)
     assert report["verdict"] == ("held" if report["operations"] else "could not run")
     assert report["rounds"] == (2 if moment == "report" else 1)
@@ -269,7 +269,7 @@ def test_before_the_first_round_it_is_ctrl_c(monkeypatch: pytest.MonkeyPatch) ->
     assert (report["verdict"], report["interrupted"]) == ("could not run", True)
 
 
-RUN = "from mpcache.stress.trial import Settings, Trial; Trial(Settings('exclusion', seconds=600)).run()"
+RUN = "from mpcache.stress.run import Settings, Trial; Trial(Settings('exclusion', seconds=600)).run()"
 
 
 def test_its_children_do_not_outlive_it_and_another_run_sweeps(apart: Path) -> None:
