@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mpcache.stress import builds, faults
-from mpcache.stress.arena import Unplayable, own_folder
 from mpcache.stress.builds import Build
+from mpcache.stress.environment import Unplayable, own_folder
 from mpcache.stress.faults import Fault
 from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED, Trial, Watcher
 from mpcache.stress.settings import Settings

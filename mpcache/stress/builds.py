@@ -1,6 +1,6 @@
 """Engines of other builds: with a known bug, or with pauses at the shared stores, beside the one that is installed.
 
-Leans on arena.  A build is a copy of the whole package, so that a process which finds it first on its path has
+Leans on environment.  A build is a copy of the whole package, so that a process which finds it first on its path has
 nothing of the other one.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import mpcache
-from mpcache.stress.arena import Unplayable
+from mpcache.stress.environment import Unplayable
 
 PACKAGE = Path(mpcache.__file__).parent
 _BESIDE = ("setup.py", "setup.cfg", "pyproject.toml", "README.rst", "LICENSE")

@@ -25,7 +25,7 @@ import mpcache
 from mpcache import backends, mutexes
 from mpcache.cli.screen import columns, screen
 from mpcache.stress import assay, faults, scenarios
-from mpcache.stress.arena import PRIVATE, PROMISED, Unplayable, kind_of, own_mutex
+from mpcache.stress.environment import PRIVATE, PROMISED, Unplayable, kind_of, own_mutex
 from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED, Trial, noting
 from mpcache.stress.settings import PROGRAM, Settings, command
 from mpcache.stress.view import View, settings_of, title_of

@@ -1,6 +1,6 @@
 """What came of runs, for people and for replay: a page that needs nothing but itself, and the same as JSON.
 
-Leans on charts, checker, settings and arena, and on jinja2, which is asked for only where a page is.
+Leans on charts, checker, settings and environment, and on jinja2, which is asked for only where a page is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mpcache.stress import charts
-from mpcache.stress.arena import Unplayable
+from mpcache.stress.environment import Unplayable
 from mpcache.stress.latency import duration
 from mpcache.stress.settings import PROGRAM, Settings, command
 

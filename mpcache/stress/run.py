@@ -1,6 +1,6 @@
 """A run: rounds of plays, each of which is judged, until the time is over or something was found that must not be.
 
-Leans on arena, builds, play, checker and latency.  The verdict and all that a report shows come from here, as plain data.
+Leans on environment, builds, play, checker and latency.  The verdict and all that a report shows come from here, as plain data.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Any
 
 import mpcache
 from mpcache.stress import builds, checker, faults, history, punctuality, scenarios
-from mpcache.stress.arena import PRIVATE, Arena, Unplayable, set_up
 from mpcache.stress.checker import Signal, Story, Violation
+from mpcache.stress.environment import PRIVATE, Arena, Unplayable, set_up
 from mpcache.stress.history import Kind
 from mpcache.stress.latency import Latencies
 from mpcache.stress.scenario import Scenario

@@ -1,6 +1,6 @@
 """A scenario: what each worker does again and again, and what must be true of the histories.
 
-Leans on arena, checker and settings.
+Leans on environment, checker and settings.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import inspect
 from typing import TYPE_CHECKING, ClassVar
 
 from mpcache.api import Guarantees
-from mpcache.stress.arena import Arena
 from mpcache.stress.checker import Check, Story
+from mpcache.stress.environment import Arena
 from mpcache.stress.settings import Settings
 
 if TYPE_CHECKING:

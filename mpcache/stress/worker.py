@@ -1,6 +1,6 @@
 """A worker: a process whose threads do what the scenario says, and write down what they did.
 
-Leans on arena, board, diary, scenario and settings.  It is forked, or a program that calls :func:`main`.
+Leans on environment, board, diary, scenario and settings.  It is forked, or a program that calls :func:`main`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from mpcache.exception import DeadlockError, NotHeld
 from mpcache.stress import scenarios
-from mpcache.stress.arena import Arena
+from mpcache.stress.environment import Arena
 from mpcache.stress.history import Diary, Kind, Outcome, now
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.scoreboard import DONE, FINDINGS, HOLDING, OCCUPANT, SINCE, STOP, TIMES, WHO, Board, Words
@@ -256,7 +256,7 @@ class Process:
 
     def __init__(self, part: Part, scenario: Scenario) -> None:
         self.region: Any = part.arena.region() if scenario.store else None
-        self.mutex = part.arena.mutexes()
+        self.mutex = part.environment.mutexes()
         if part.arena.original and self.region is not None and not part.settings.mutex:
             self.mutex = self.region._mutex  # the original's, which has no name here
 

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from mpcache.shm import segment
-from mpcache.stress import arena, assay, builds, faults, scenarios
-from mpcache.stress.arena import Unplayable
+from mpcache.stress import assay, builds, environment, faults, scenarios
 from mpcache.stress.assay import CONTROL, Caught, play_all, status
 from mpcache.stress.builds import Build, engine
 from mpcache.stress.checker import kept
+from mpcache.stress.environment import Unplayable
 from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED, Trial
 from mpcache.stress.settings import Settings
 from tests.stress.histories import A, B, Outcome, found, hold, stopped
@@ -33,7 +33,7 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(tempfile, "tempdir", None)
     before = _semaphores()
     yield
-    assert list(arena.base().iterdir()) == []
+    assert list(environment.base().iterdir()) == []
     assert [name for name in segment.names() if name.startswith(f"stress-{os.getpid()}-")] == []
     assert _semaphores() - before == set()
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mpcache.stress import charts, report
-from mpcache.stress.arena import Unplayable
+from mpcache.stress.environment import Unplayable
 from mpcache.stress.latency import Latencies, duration
 from mpcache.stress.run import Trial
 from mpcache.stress.settings import Settings

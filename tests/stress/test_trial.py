@@ -1,6 +1,6 @@
 """Whole runs: what they find, what they report, and what they leave, however they end.
 
-Leans on run and arena; scenarios have tests of their own.
+Leans on run and environment; scenarios have tests of their own.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from mpcache.shm import segment
-from mpcache.stress import arena
-from mpcache.stress.arena import Unplayable
+from mpcache.stress import environment
 from mpcache.stress.checker import NOBODY
+from mpcache.stress.environment import Unplayable
 from mpcache.stress.history import now
 from mpcache.stress.round_runner import Play, Worker
 from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED, Progress, Trial
@@ -38,7 +38,7 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     yield tmp_path
-    assert list(arena.base().iterdir()) == []
+    assert list(environment.base().iterdir()) == []
     assert [name for name in segment.names() if name.startswith(f"stress-{os.getpid()}-")] == []
 
 
@@ -148,7 +148,7 @@ def test_arguments_that_are_wrong() -> None:
 def test_a_server_that_dies_proves_nothing() -> None:
     others = {*servers._ours}
     with pytest.raises(Unplayable, match="redis-server, which was started for it, ended with -9"):
-        with arena.set_up(Settings("exclusion", mutex="redis"), "4MB"):
+        with environment.set_up(Settings("exclusion", mutex="redis"), "4MB"):
             started = {*servers._ours} - others
             for server in started:
                 os.kill(server.pid, signal.SIGKILL)
@@ -168,7 +168,7 @@ def test_a_directory_that_another_could_choose(apart: Path) -> None:
         played()
     place.chmod(0o700)
     (place / "note").write_text("whatever")
-    assert arena.sweep() == []
+    assert environment.sweep() == []
     (place / "note").unlink()
 
 
@@ -282,16 +282,16 @@ def test_its_children_do_not_outlive_it_and_another_run_sweeps(apart: Path) -> N
         run.send_signal(signal.SIGKILL)
         run.wait()
     wait_for(lambda: not any(lives(pid) for pid in pids))
-    (left,) = [folder.name for folder in arena.base().iterdir()]
+    (left,) = [folder.name for folder in environment.base().iterdir()]
     assert [name for name in segment.names() if left in name] != []
-    assert arena.sweep() == [left]
+    assert environment.sweep() == [left]
     assert [name for name in segment.names() if left in name] == []
-    assert arena.sweep() == []
+    assert environment.sweep() == []
 
 
 def test_a_run_that_lives_is_not_swept() -> None:
-    with arena.set_up(Settings("exclusion"), "4MB") as mine:
-        assert arena.sweep() == []
+    with environment.set_up(Settings("exclusion"), "4MB") as mine:
+        assert environment.sweep() == []
         assert Path(mine.folder).exists()
 
 

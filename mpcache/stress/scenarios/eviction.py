@@ -5,8 +5,8 @@ Leans on scenario and operations.
 
 from __future__ import annotations
 
-from mpcache.stress.arena import EVICTS_NOTHING
 from mpcache.stress.checker import register
+from mpcache.stress.environment import EVICTS_NOTHING
 from mpcache.stress.freshness import newest
 from mpcache.stress.history import Kind
 from mpcache.stress.operations import write

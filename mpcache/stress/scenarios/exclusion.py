@@ -1,14 +1,14 @@
 """Can two hold one mutex at the same time?
 
-Leans on scenario and arena.
+Leans on scenario and environment.
 """
 
 from __future__ import annotations
 
 import time
 
-from mpcache.stress.arena import LEASE
 from mpcache.stress.checker import EXCLUSION
+from mpcache.stress.environment import LEASE
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.worker import Actor
 

@@ -5,8 +5,8 @@ Leans on scenario.
 
 from __future__ import annotations
 
-from mpcache.stress.arena import Arena
 from mpcache.stress.checker import EXCLUSION, Story
+from mpcache.stress.environment import Arena
 from mpcache.stress.punctuality import in_turn, shares
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.settings import Settings

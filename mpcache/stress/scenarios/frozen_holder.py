@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from mpcache.exception import NotHeld
-from mpcache.stress.arena import Arena
 from mpcache.stress.checker import EXCLUSION, one_creator, one_value, register
+from mpcache.stress.environment import Arena
 from mpcache.stress.operations import ask_for, move_on, numbered
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.scoreboard import GENERATION

@@ -6,8 +6,8 @@ Leans on scenario, on one_creator for what is created and on whole_values for wh
 from __future__ import annotations
 
 from mpcache.backends import load_backend
-from mpcache.stress.arena import Arena
 from mpcache.stress.checker import not_invalidated, register
+from mpcache.stress.environment import Arena
 from mpcache.stress.freshness import fills_refused
 from mpcache.stress.history import Kind
 from mpcache.stress.operations import ask_for, delete, refresh, write

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mpcache.stress.arena import Arena
 from mpcache.stress.checker import EXCLUSION
+from mpcache.stress.environment import Arena
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.settings import Settings
 from mpcache.stress.worker import Actor, Refused

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mpcache.stress.arena import Arena
 from mpcache.stress.checker import Check, Story, Violation
+from mpcache.stress.environment import Arena
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.scenarios.exclusion import Exclusion
 from mpcache.stress.scenarios.fork_and_exec import ForkAndExec
