@@ -1,6 +1,7 @@
 """A run: rounds of plays, each of which is judged, until the time is over or something was found that must not be.
 
-Leans on environment, builds, play, checker and latency.  The verdict and all that a report shows come from here, as plain data.
+Leans on environment, builds, play, checker and latency.  The verdict and all that a
+report shows come from here, as plain data.
 """
 
 from __future__ import annotations

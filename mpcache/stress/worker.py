@@ -256,7 +256,7 @@ class Process:
 
     def __init__(self, part: Part, scenario: Scenario) -> None:
         self.region: Any = part.arena.region() if scenario.store else None
-        self.mutex = part.environment.mutexes()
+        self.mutex = part.arena.mutexes()
         if part.arena.original and self.region is not None and not part.settings.mutex:
             self.mutex = self.region._mutex  # the original's, which has no name here
 

@@ -18,7 +18,7 @@ from mpcache.stress.scoreboard import DONE, OCCUPANT, Board
 WHO = 7 << 8 | 2
 
 
-def entries(folder: Path, died: int | None = None) -> list[diary.Entry]:
+def entries(folder: Path, died: int | None = None) -> list[history.Entry]:
     return list(history.read(folder / f"diary-{WHO}", died))
 
 

@@ -50,7 +50,7 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def played(scenario: str, seconds: float, **settings: Any) -> dict[str, Any]:
     """A report.  Whoever plays several rounds ends with the first one in which something is found."""
     kind = scenarios.load(scenario)
-    suits = {"workers": kind.workers, **kind.trouble(arena.PROMISED)}
+    suits = {"workers": kind.workers, **kind.trouble(environment.PROMISED)}
     return Trial(Settings(scenario, seconds=seconds, **{**suits, **settings})).run()
 
 
