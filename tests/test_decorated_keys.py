@@ -568,7 +568,7 @@ ANSWERS = """
 import sys
 from decimal import Decimal
 import mpcache
-from mpcache.stress import spoiled
+from mpcache.stress.faults import python_faults
 from tests.test_decorated_keys import PAIRS, Account
 if sys.argv[1:]:
     getattr(spoiled, sys.argv[1])()

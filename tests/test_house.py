@@ -107,8 +107,8 @@ DOWN: keeper.Table = {
     "stress.environment": ("stress.settings", "stress.foreign", "", "testing", "shm", "mutexes.*"),
     "stress.scenario": ("stress.environment", "stress.checker"),
     "stress.builds": ("stress.environment",),
-    "stress.spoiled": ("", "mutexes.*", "backends.*"),
-    "stress.faults": ("stress.builds", "stress.spoiled"),
+    "stress.faults.python_faults": ("", "mutexes.*", "backends.*"),
+    "stress.faults": ("stress.builds", "stress.faults.python_faults"),
     "stress.worker": ("stress.scenario", "stress.scoreboard", "stress.faults", "stress.scenarios"),
     "stress.scenarios": (),  # their table of names
     "stress.operations": ("stress.worker",),

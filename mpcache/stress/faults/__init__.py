@@ -1,6 +1,6 @@
 """Known bugs, each of which a scenario must find: a stress test that finds no seeded bug proves nothing.
 
-Leans on builds, settings and spoiled.  A bug of the engine is compiled into a build of its own; one of a mutex or of
+Leans on builds, settings and python_faults.  A bug of the engine is compiled into a build of its own; one of a mutex or of
 the dogpile lock is put into the processes of the play, before they use anything.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mpcache.stress import spoiled
 from mpcache.stress.builds import Build
+from mpcache.stress.faults import python_faults
 from mpcache.stress.settings import Settings
 
 SECONDS = 40.0
@@ -105,121 +105,121 @@ _FAULTS: tuple[Fault, ...] = (
     ),
     _in(
         MUTEX,
-        spoiled.redis_deletes,
+        python_faults.redis_deletes,
         "a release deletes the lock at the server, whosever it is by then",
         _run("exclusion", mutex="redis", stops=3.0),
     ),
     _in(
         MUTEX,
-        spoiled.memcached_deletes,
+        python_faults.memcached_deletes,
         "a release deletes the lock at the server, whosever it is by then",
         _run("exclusion", mutex="memcached", stops=3.0),
     ),
     _in(
         MUTEX,
-        spoiled.never_renewed,
+        python_faults.never_renewed,
         "a lease lapses while its holder lives, who is slower than it is long",
         _run("exclusion", mutex="redis"),
     ),
     _in(
         MUTEX,
-        spoiled.loss_untold,
+        python_faults.loss_untold,
         "a holder whose lease has lapsed is not told",
         _run("exclusion", mutex="redis", stops=3.0),
     ),
     _in(
         MUTEX,
-        spoiled.waits_for_the_word_alone,
+        python_faults.waits_for_the_word_alone,
         "who waits does so until a release is announced, which a dead holder's is not",
         _run("exclusion", mutex="redis", workers=4, kills=0.5),
     ),
     _in(
         MUTEX,
-        spoiled.counts_for_itself,
+        python_faults.counts_for_itself,
         "each process counts fences for itself",
         _run("exclusion", mutex="redis"),
     ),
     _in(
         MUTEX,
-        spoiled.name_unchecked,
+        python_faults.name_unchecked,
         "who has locked a file does not ask whether it still has its name",
         _run("exclusion", mutex="file"),
     ),
     _in(
         MUTEX,
-        spoiled.broken_by_age,
+        python_faults.broken_by_age,
         "a lock file that is a tenth of a second old counts as a dead holder's",
         _run("exclusion", mutex="file", stops=5.0),
     ),
     _in(
         MUTEX,
-        spoiled.rung_is_taken,
+        python_faults.rung_is_taken,
         "whom the semaphore wakes believes that the key is his",
         _run("exclusion", mutex="semaphore"),
     ),
     _in(
         MUTEX,
-        spoiled.threads_unasked,
+        python_faults.threads_unasked,
         "threads of a process compete through one open file, to whose locks they are one",
         _run("exclusion", mutex="semaphore", workers=3, threads=3),
     ),
     _in(
         MUTEX,
-        spoiled.inherited,
+        python_faults.inherited,
         "forked children keep their parent's open file, and its locks with it",
         _run("fork_and_exec", mutex="semaphore"),
     ),
     _in(
         MUTEX,
-        spoiled.child_lets_go,
+        python_faults.child_lets_go,
         "a forked child counts as the holder of what its parent holds",
         _run("fork_and_exec", mutex="redis"),
     ),
     _in(
         MUTEX,
-        spoiled.waits_for_itself,
+        python_faults.waits_for_itself,
         "nobody looks for circles of those who wait",
         _run("nested"),
     ),
     _in(
         DOGPILE,
-        spoiled.never_looks_again,
+        python_faults.never_looks_again,
         "who has got the mutex creates without another look",
         _run("one_creator"),
     ),
     _in(
         DOGPILE,
-        spoiled.kept_after_release,
+        python_faults.kept_after_release,
         "the mutex is released before the value is stored",
         _run("one_creator"),
     ),
     _in(
         DOGPILE,
-        spoiled.keys_collide,
+        python_faults.keys_collide,
         "keys go by a checksum of six bits",
         _run("one_creator"),
     ),
     _in(
         DOGPILE,
-        spoiled.many_let_go_early,
+        python_faults.many_let_go_early,
         "of many keys the mutexes are released before the values are stored",
         _run("many_keys"),
     ),
     _in(
         DOGPILE,
-        spoiled.fills_unguarded,
+        python_faults.fills_unguarded,
         "what was created is stored like what was set, whatever has happened to its key meanwhile",
         _run("invalidate"),
     ),
     _in(
         DOGPILE,
-        spoiled.refresh_unguarded,
+        python_faults.refresh_unguarded,
         "a refresh stores what it has read, whatever has happened to its key meanwhile",
         _run("invalidate"),
     ),
     _in(
         DOGPILE,
-        spoiled.invalidates_at_home,
+        python_faults.invalidates_at_home,
         "an invalidation reaches the process that it was made in",
         _run("invalidate"),
     ),
