@@ -120,10 +120,10 @@ DOWN: keeper.Table = {
     "stress.report": ("stress.charts", "stress.settings", "stress.environment"),
     "stress.run": ("stress.worker", "stress.faults", "stress.latency", "stress.punctuality"),
     "cli.screen": (),
-    "stress.view": ("stress.assay", "cli.screen"),
-    "stress.assay": ("stress.run",),
-    "stress": ("stress.assay",),
-    "stress.commands": ("stress.view", "stress.assay", "stress.report", "backends", "exception"),
+    "stress.view": ("stress.faults.fault_check", "cli.screen"),
+    "stress.faults.fault_check": ("stress.run",),
+    "stress": ("stress.faults.fault_check",),
+    "stress.commands": ("stress.view", "stress.faults.fault_check", "stress.report", "backends", "exception"),
     "cli": ("", "testing", "shm", "mutexes.*", "stress.commands"),
 }
 

@@ -24,8 +24,9 @@ import click
 import mpcache
 from mpcache import backends, mutexes
 from mpcache.cli.screen import columns, screen
-from mpcache.stress import assay, faults, scenarios
+from mpcache.stress import faults, scenarios
 from mpcache.stress.environment import PRIVATE, PROMISED, Unplayable, kind_of, own_mutex
+from mpcache.stress.faults import fault_check
 from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED, Trial, noting
 from mpcache.stress.settings import PROGRAM, Settings, command
 from mpcache.stress.view import View, settings_of, title_of
@@ -272,6 +273,6 @@ def faults_(names: tuple[str, ...], listed: bool, controls: bool, seconds: float
         return HELD
     view = View(screen(plain))
     with view.watching("known bugs") as watcher:
-        results = assay.play_all(names, seconds, view.caught, controls=controls, seed=seed, watcher=watcher)
+        results = fault_check.play_all(names, seconds, view.caught, controls=controls, seed=seed, watcher=watcher)
     view.assay(results)
-    return assay.status(results)
+    return fault_check.status(results)

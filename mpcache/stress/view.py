@@ -11,8 +11,8 @@ from typing import Any
 
 from mpcache.cli.screen import Line, Screen
 from mpcache.stress import scenarios
-from mpcache.stress.assay import CONTROL, Caught
 from mpcache.stress.environment import own_mutex
+from mpcache.stress.faults.fault_check import CONTROL, Caught
 from mpcache.stress.latency import Latencies, duration
 from mpcache.stress.run import COULD_NOT_RUN, VERDICTS, Progress, Watcher
 from mpcache.stress.settings import Settings

@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 
 from mpcache.cli.screen import Screen
-from mpcache.stress import assay, faults, scenarios
+from mpcache.stress import faults, scenarios
 from mpcache.stress.commands import _signals_as_ctrl_c, main, settings_for
+from mpcache.stress.faults import fault_check
 from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED
 from mpcache.stress.settings import Settings
 from mpcache.stress.view import View
@@ -221,7 +222,7 @@ def test_known_bugs_are_listed_and_caught(capsys: pytest.CaptureFixture[str]) ->
 
 def test_a_bug_that_is_not_caught_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     settings = faults.ALL["keys-collide"].settings
-    missed = assay.Caught("keys-collide", faults.DOGPILE, "keys collide", settings, HELD, "", "", 40.0)
+    missed = fault_check.Caught("keys-collide", faults.DOGPILE, "keys collide", settings, HELD, "", "", 40.0)
     caught = missed._replace(status=VIOLATED, check="two values", seconds=2.0)
     view = View(Screen())
     for one in (missed, caught):
@@ -232,7 +233,7 @@ def test_a_bug_that_is_not_caught_is_told(capsys: pytest.CaptureFixture[str]) ->
     assert "held, 40.0 s" in said
     assert "two values, 2.0 s" in said
     assert "1 of 2 caught; the slowest took 40.0 s" in said
-    assert (assay.status([missed, caught]), assay.status([caught])) == (VIOLATED, HELD)
+    assert (fault_check.status([missed, caught]), fault_check.status([caught])) == (VIOLATED, HELD)
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """Known bugs are caught, and locks that are not mpcache's found wanting; a selection, the whole is ``stress faults``.
 
-Leans on assay, and on histories for the one check that came with it.
+Leans on fault_check, and on histories for the one check that came with it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from mpcache.shm import segment
-from mpcache.stress import assay, builds, environment, faults, scenarios
-from mpcache.stress.assay import CONTROL, Caught, play_all, status
+from mpcache.stress import builds, environment, faults, scenarios
 from mpcache.stress.builds import Build, engine
 from mpcache.stress.checker import kept
 from mpcache.stress.environment import Unplayable
+from mpcache.stress.faults.fault_check import CONTROL, Caught, play_all, status
 from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED, Trial
 from mpcache.stress.settings import Settings
 from tests.stress.histories import A, B, Outcome, found, hold, stopped
