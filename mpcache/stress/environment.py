@@ -1,6 +1,6 @@
 """Where a run is played: a store and a mutex of its own, set up before it and gone after it.
 
-Leans on region, backends, mutexes and shm by their names, on foreign, and on testing for servers, which end
+Leans on region, backends, mutexes and shm by their names, on third_party_locks, and on testing for servers, which end
 with whoever started them.
 """
 
@@ -23,7 +23,7 @@ from mpcache import backends, make_region, mutexes
 from mpcache.api import Guarantees
 from mpcache.exception import SegmentError
 from mpcache.shm import segment
-from mpcache.stress import foreign
+from mpcache.stress import third_party_locks
 from mpcache.stress.settings import Settings
 
 LEASE = 1.0
@@ -112,12 +112,12 @@ class Arena:
     @property
     def inherited(self) -> bool:
         """Whether its mutex can be had by those only that are forked after it was made."""
-        return self.mutex in foreign.TABLE and foreign.TABLE[self.mutex].inherited
+        return self.mutex in third_party_locks.TABLE and third_party_locks.TABLE[self.mutex].inherited
 
     def prepare(self) -> None:
         """Make what workers can only inherit, before any of them is there."""
-        if self.mutex in foreign.TABLE:
-            foreign.TABLE[self.mutex].prepare(**self.mutex_arguments)
+        if self.mutex in third_party_locks.TABLE:
+            third_party_locks.TABLE[self.mutex].prepare(**self.mutex_arguments)
 
     def json(self) -> str:
         """Text from which :meth:`of` makes an equal one."""
@@ -131,7 +131,7 @@ class Arena:
 
 def kind_of(mutex: str) -> Any:
     """What the name stands for among the foreign ones; else the name."""
-    return foreign.TABLE.get(mutex, mutex)
+    return third_party_locks.TABLE.get(mutex, mutex)
 
 
 def own_mutex(backend: str) -> str:
@@ -155,7 +155,7 @@ def set_up(settings: Settings, size: str) -> Iterator[Arena]:
         stack.callback(segment.unlink, name)
         stack.callback(segment.unlink, f"{name}-locks")
         stack.callback(_forget_semaphores, folder / "locks")
-        stack.callback(foreign.clear, folder, name)
+        stack.callback(third_party_locks.clear, folder, name)
         of_store = {**_store(backend, folder, name, size, start), **settings.backend_arguments}
         of_mutex = {**_mutex(mutex, folder, name, start), **settings.mutex_arguments}
         guarantees = _guarantees(mutex)
@@ -214,7 +214,7 @@ def _mutex(mutex: str, folder: Path, name: str, start: _Servers) -> dict[str, An
         return {"url": start.redis(), "lease": LEASE}
     if mutex == "memcached":
         return {"url": start.memcached(), "lease": LEASE}
-    if mutex in foreign.TABLE:
+    if mutex in third_party_locks.TABLE:
         return {"directory": str(folder), "name": name}
     return {}
 
@@ -302,7 +302,7 @@ def sweep() -> list[str]:
             for name in (f"{_PREFIX}{folder.name}", f"{_PREFIX}{folder.name}-locks"):
                 segment.unlink(name)
             _forget_semaphores(folder / "locks")
-            foreign.clear(folder, f"{_PREFIX}{folder.name}")
+            third_party_locks.clear(folder, f"{_PREFIX}{folder.name}")
             shutil.rmtree(folder, ignore_errors=True)
             swept.append(folder.name)
     return swept
