@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import mpcache
-from mpcache.stress import builds, checker, faults, history, punctuality, scenarios
+from mpcache.stress import builds, checker, faults, history, scenarios, timing_checks
 from mpcache.stress.checker import Signal, Story, Violation
 from mpcache.stress.environment import PRIVATE, Arena, Unplayable, set_up
 from mpcache.stress.history import Kind
@@ -339,7 +339,7 @@ def _measure(latencies: Latencies, story: Story) -> None:
     latencies.add("acquire", (hold.got - hold.began for hold in story.of(Kind.HOLD) if hold.got))
     latencies.add("take-over", (took for took, _ in checker.takeovers(story)))
     latencies.add("hand-off", checker.handoffs(story))
-    latencies.add("stampede", punctuality.stampedes(story))
+    latencies.add("stampede", timing_checks.stampedes(story))
     for name, kind in (("get", Kind.READ), ("set", Kind.WRITE), ("get_or_create", Kind.ASK)):
         latencies.add(name, (entry.ended - entry.began for entry in story.of(kind) if entry.ended))
 

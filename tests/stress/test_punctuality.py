@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from mpcache.stress.checker import Entry, Signal, takeovers
-from mpcache.stress.punctuality import in_turn, shares, stampedes, taken_over
+from mpcache.stress.timing_checks import in_turn, shares, stampedes, taken_over
 from tests.stress.histories import A, B, C, ask, create, found, hold, killed, ns, stopped, story
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from mpcache.stress.checker import EXCLUSION, Story
 from mpcache.stress.environment import Arena
-from mpcache.stress.punctuality import in_turn, shares
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.settings import Settings
+from mpcache.stress.timing_checks import in_turn, shares
 from mpcache.stress.worker import Actor
 
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from mpcache.stress.checker import EXCLUSION
-from mpcache.stress.punctuality import taken_over
 from mpcache.stress.scenario import Scenario
+from mpcache.stress.timing_checks import taken_over
 from mpcache.stress.worker import Actor, die_with, had
 
 _CLAIMS = {

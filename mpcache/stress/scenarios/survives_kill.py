@@ -6,8 +6,8 @@ Leans on scenario.
 from __future__ import annotations
 
 from mpcache.stress.checker import EXCLUSION
-from mpcache.stress.punctuality import taken_over
 from mpcache.stress.scenario import Scenario
+from mpcache.stress.timing_checks import taken_over
 from mpcache.stress.worker import Actor
 
 
