@@ -101,7 +101,7 @@ DOWN: keeper.Table = {
     "stress.scoreboard": (),
     "stress.latency": (),
     "stress.checker": ("stress.history", "stress.scoreboard"),
-    "stress.freshness": ("stress.checker",),
+    "stress.staleness_checks": ("stress.checker",),
     "stress.timing_checks": ("stress.checker",),
     "stress.third_party_locks": ("api",),
     "stress.environment": ("stress.settings", "stress.third_party_locks", "", "testing", "shm", "mutexes.*"),
@@ -112,7 +112,7 @@ DOWN: keeper.Table = {
     "stress.worker": ("stress.scenario", "stress.scoreboard", "stress.faults", "stress.scenarios"),
     "stress.scenarios": (),  # their table of names
     "stress.operations": ("stress.worker",),
-    "stress.scenarios.*": ("stress.operations", "stress.freshness", "stress.timing_checks"),
+    "stress.scenarios.*": ("stress.operations", "stress.staleness_checks", "stress.timing_checks"),
     "stress.scenarios.soak": ("stress.scenarios.*",),
     "stress.idle_time": ("stress.history",),
     "stress.round_runner": ("stress.worker", "stress.idle_time"),

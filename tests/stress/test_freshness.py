@@ -6,8 +6,8 @@ Leans on histories.
 from __future__ import annotations
 
 from mpcache.stress.checker import not_invalidated, one_creator, one_value, register
-from mpcache.stress.freshness import fills_refused, newest
 from mpcache.stress.history import Outcome
+from mpcache.stress.staleness_checks import fills_refused, newest
 from tests.stress.histories import A, B, C, ask, create, found, invalidate, killed, read, stopped, story, write
 
 

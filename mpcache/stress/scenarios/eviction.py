@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from mpcache.stress.checker import register
 from mpcache.stress.environment import EVICTS_NOTHING
-from mpcache.stress.freshness import newest
 from mpcache.stress.history import Kind
 from mpcache.stress.operations import write
 from mpcache.stress.scenario import Scenario
+from mpcache.stress.staleness_checks import newest
 from mpcache.stress.worker import Actor
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from mpcache.backends import load_backend
 from mpcache.stress.checker import not_invalidated, register
 from mpcache.stress.environment import Arena
-from mpcache.stress.freshness import fills_refused
 from mpcache.stress.history import Kind
 from mpcache.stress.operations import ask_for, delete, refresh, write
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.settings import Settings
+from mpcache.stress.staleness_checks import fills_refused
 from mpcache.stress.worker import Actor
 
 
