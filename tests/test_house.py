@@ -120,10 +120,10 @@ DOWN: keeper.Table = {
     "stress.report": ("stress.charts", "stress.settings", "stress.environment"),
     "stress.run": ("stress.worker", "stress.faults", "stress.latency", "stress.timing_checks"),
     "cli.screen": (),
-    "stress.view": ("stress.faults.fault_check", "cli.screen"),
+    "stress.console": ("stress.faults.fault_check", "cli.screen"),
     "stress.faults.fault_check": ("stress.run",),
     "stress": ("stress.faults.fault_check",),
-    "stress.commands": ("stress.view", "stress.faults.fault_check", "stress.report", "backends", "exception"),
+    "stress.commands": ("stress.console", "stress.faults.fault_check", "stress.report", "backends", "exception"),
     "cli": ("", "testing", "shm", "mutexes.*", "stress.commands"),
 }
 

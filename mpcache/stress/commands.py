@@ -25,11 +25,11 @@ import mpcache
 from mpcache import backends, mutexes
 from mpcache.cli.screen import columns, screen
 from mpcache.stress import faults, scenarios
+from mpcache.stress.console import View, settings_of, title_of
 from mpcache.stress.environment import PRIVATE, PROMISED, Unplayable, kind_of, own_mutex
 from mpcache.stress.faults import fault_check
 from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED, Trial, noting
 from mpcache.stress.settings import PROGRAM, Settings, command
-from mpcache.stress.view import View, settings_of, title_of
 
 ALL = "all"
 
@@ -191,7 +191,7 @@ def _play_all(runs: Sequence[Settings], view: View) -> tuple[list[dict[str, Any]
             if len(runs) == 1 or isinstance(error, BrokenPipeError):
                 raise
             missed.append(error)
-            view.line((f"- could not run  {title_of(settings)}: {error}", "yellow"))
+            console.line((f"- could not run  {title_of(settings)}: {error}", "yellow"))
         except KeyboardInterrupt:
             if not reports:
                 raise
@@ -206,9 +206,9 @@ def _play_all(runs: Sequence[Settings], view: View) -> tuple[list[dict[str, Any]
 def _play(settings: Settings, view: View, reports: list[dict[str, Any]]) -> None:
     """Its report is among these as soon as there is one: Ctrl-C may come before all have seen it."""
     trial = Trial(settings)
-    with view.watching(title_of(settings)) as trial.watcher:
+    with console.watching(title_of(settings)) as trial.watcher:
         reports.append(trial.run())
-    view.verdict(reports[-1])
+    console.verdict(reports[-1])
 
 
 def _conclude(reports: list[dict[str, Any]], view: View, folder: Path | None) -> int:
@@ -221,13 +221,13 @@ def _conclude(reports: list[dict[str, Any]], view: View, folder: Path | None) ->
         try:
             page = write(reports, folder)
         except OSError as error:
-            view.line((f"no report: {error}", "bold red"))
+            console.line((f"no report: {error}", "bold red"))
             return VIOLATED if violated else COULD_NOT_RUN
-        view.line(f"report: {page}")
+        console.line(f"report: {page}")
         if violated:
-            view.line(f"again:  {PROGRAM} replay {shlex.quote(str(folder))}")
+            console.line(f"again:  {PROGRAM} replay {shlex.quote(str(folder))}")
     elif len(reports) == 1 and not reports[0]["unfit"]:
-        view.line((f"again:  {command(reports[0]['words'])}", "dim"))
+        console.line((f"again:  {command(reports[0]['words'])}", "dim"))
     if violated:
         return VIOLATED
     played = [report for report in reports if report["status"] == HELD]
@@ -250,7 +250,7 @@ def replay(report: Path, times: int, plain: bool) -> int:
     again = [one for one in before if one["status"] == VIOLATED] or before
     reports, missed = _play_all([settings_of(one) for one in again for _ in range(times)], view)
     violated = sum(one["status"] == VIOLATED for one in reports)
-    view.line(f"{violated} of {len(reports)} violated")
+    console.line(f"{violated} of {len(reports)} violated")
     return VIOLATED if violated else COULD_NOT_RUN if missed else max(one["status"] for one in reports)
 
 
@@ -272,7 +272,7 @@ def faults_(names: tuple[str, ...], listed: bool, controls: bool, seconds: float
             print(line)
         return HELD
     view = View(screen(plain))
-    with view.watching("known bugs") as watcher:
-        results = fault_check.play_all(names, seconds, view.caught, controls=controls, seed=seed, watcher=watcher)
-    view.assay(results)
+    with console.watching("known bugs") as watcher:
+        results = fault_check.play_all(names, seconds, console.caught, controls=controls, seed=seed, watcher=watcher)
+    console.assay(results)
     return fault_check.status(results)

@@ -22,10 +22,10 @@ import pytest
 from mpcache.cli.screen import Screen
 from mpcache.stress import faults, scenarios
 from mpcache.stress.commands import _signals_as_ctrl_c, main, settings_for
+from mpcache.stress.console import View
 from mpcache.stress.faults import fault_check
 from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED
 from mpcache.stress.settings import Settings
-from mpcache.stress.view import View
 from tests.processes.support import PATIENCE, ROOT
 
 WORKING = ["--seconds", "0.8", "--plain"]
@@ -226,8 +226,8 @@ def test_a_bug_that_is_not_caught_is_told(capsys: pytest.CaptureFixture[str]) ->
     caught = missed._replace(status=VIOLATED, check="two values", seconds=2.0)
     view = View(Screen())
     for one in (missed, caught):
-        view.caught(one)
-    view.assay([missed, caught])
+        console.caught(one)
+    console.assay([missed, caught])
     said = capsys.readouterr().out
     assert "✗ keys-collide" in said
     assert "held, 40.0 s" in said
