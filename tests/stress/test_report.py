@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from mpcache.stress import charts, report
+from mpcache.stress import report
 from mpcache.stress.environment import Unplayable
 from mpcache.stress.latency import Latencies, duration
+from mpcache.stress.report import charts
 from mpcache.stress.run import Trial
 from mpcache.stress.settings import Settings
 from tests.stress.browser import Element, look, tree

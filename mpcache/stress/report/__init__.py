@@ -12,9 +12,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from mpcache.stress import charts
 from mpcache.stress.environment import Unplayable
 from mpcache.stress.latency import duration
+from mpcache.stress.report import charts
 from mpcache.stress.settings import PROGRAM, Settings, command
 
 PAGE, DATA = "report.html", "report.json"
