@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 
 import mpcache
-from mpcache.cli import commands, doctor, screen
+from mpcache import _console
+from mpcache.cli import commands, doctor
 from mpcache.cli.demo_crew import Crew, WorkerFailed
 from mpcache.cli.demo_facts import (
     TAKE_OVER_WITHIN,
@@ -666,21 +667,21 @@ class Terminal:
 
 
 def test_colours_need_a_terminal_and_rich(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert type(screen.screen()) is screen.Screen  # pytest's output is no terminal
+    assert type(_console.open_console()) is _console.Console  # pytest's output is no terminal
     monkeypatch.setattr(sys, "stdout", Terminal())
     monkeypatch.setenv("TERM", "xterm")
-    assert type(screen.screen()) is screen.ColourScreen
-    assert type(screen.screen(plain=True)) is screen.Screen
+    assert type(_console.open_console()) is _console.ColourConsole
+    assert type(_console.open_console(plain=True)) is _console.Console
     monkeypatch.setenv("TERM", "dumb")
-    assert type(screen.screen()) is screen.Screen
+    assert type(_console.open_console()) is _console.Console
     monkeypatch.setitem(sys.modules, "rich.console", None)
     monkeypatch.setenv("TERM", "xterm")
-    assert type(screen.screen()) is screen.Screen
+    assert type(_console.open_console()) is _console.Console
 
 
 def test_a_terminal_without_the_signs_gets_letters(tmp_path: Path) -> None:
     with (tmp_path / "out").open("w+", encoding="ascii") as out:
-        screen.Screen(out).line((" ✓ ", "green"), "5 µs · ✗ ü")
+        _console.Console(out).line((" ✓ ", "green"), "5 µs · ✗ ü")
         out.seek(0)
         assert out.read() == " ok 5 us . NO ?\n"
 

@@ -24,6 +24,7 @@ DOWN: keeper.Table = {
     "values": ("exception",),  # what is none
     "hints": (),
     "sizes": (),
+    "_console": (),  # all output of the commands
     "durations": (),
     "signal_handlers": (),  # below all that catches Exception around foreign code
     # pure: they decide, they know no storage
@@ -116,15 +117,14 @@ DOWN: keeper.Table = {
     "stress.scenarios.soak": ("stress.scenarios.*",),
     "stress.idle_time": ("stress.history",),
     "stress.round_runner": ("stress.worker", "stress.idle_time"),
-    "stress.report.charts": ("stress.latency",),
+    "stress.report.charts": ("_console",),
     "stress.report": ("stress.report.charts", "stress.settings", "stress.environment"),
     "stress.run": ("stress.worker", "stress.faults", "stress.latency", "stress.timing_checks"),
-    "cli.screen": (),
-    "stress.console": ("stress.faults.fault_check", "cli.screen"),
+    "stress.console": ("stress.faults.fault_check", "_console"),
     "stress.faults.fault_check": ("stress.run",),
     "stress": ("stress.faults.fault_check",),
     "stress.commands": ("stress.console", "stress.faults.fault_check", "stress.report", "backends", "exception"),
-    "cli": ("", "testing", "shm", "mutexes.*", "stress.commands"),
+    "cli": ("_console", "", "testing", "shm", "mutexes.*", "stress.commands"),
 }
 
 # Imported inside the function that uses them, so that who does without them neither needs nor loads them.
@@ -167,6 +167,23 @@ def test_no_row_is_below_itself() -> None:
     while standing := {row: under for row, under in unfinished.items() if not set(under) & set(unfinished)}:
         unfinished = {row: under for row, under in unfinished.items() if row not in standing}
     assert unfinished == {}
+
+
+def prints(path: Path) -> Iterator[str]:
+    """Yield the lines of a module that write to standard output or standard error by themselves."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        stream = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+        if called in ("print", "click.echo", "traceback.print_exc") or stream in ("sys.stdout", "sys.stderr"):
+            yield f"{named(path)}:{node.lineno}"  # type: ignore[attr-defined]
+
+
+def test_commands_print_through_the_console() -> None:
+    """What a forked child of a scenario says goes to a file of its round, not to the terminal."""
+    forked = PACKAGE / "stress" / "scenarios"
+    commands = [path for folder in ("cli", "stress") for path in (PACKAGE / folder).rglob("*.py")]
+    assert [line for path in commands if forked not in path.parents for line in prints(path)] == []
+    assert list(prints(PACKAGE / "_console.py")) != []
 
 
 def test_drivers_are_imported_where_they_are_used() -> None:

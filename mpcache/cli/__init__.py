@@ -5,8 +5,9 @@ Leans on commands, which needs click; who has not got it is told so here.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
+
+from mpcache import _console
 
 __all__ = ["main"]
 
@@ -19,6 +20,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if missing.name != "click":
             raise
         remedy = "pip install 'mpcache[cli]', or from a checkout: pip install '.[cli]'"
-        print(f"mpcache: the command needs click; {remedy}", file=sys.stderr)
+        _console.error("mpcache", f"the command needs click; {remedy}")
         return 2
     return run(arguments)

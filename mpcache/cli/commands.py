@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import click
 
 import mpcache
-from mpcache import codec
+from mpcache import _console, codec
+from mpcache._console import columns, open_console, out, out_bytes
 from mpcache.api import BYTES, INT, TEXT, WIRE
 from mpcache.cli.guest import ANY_MODE, user_name
-from mpcache.cli.screen import columns
 from mpcache.exception import DogpileCacheException, SegmentError
 from mpcache.shm import segment
 from mpcache.shm._engine import Space
@@ -40,14 +40,14 @@ class Refused(click.ClickException):
 
 def complain(text: str) -> None:
     """One line."""
-    print(f"mpcache: {text}", file=sys.stderr)
+    _console.error("mpcache", text)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit status."""
     try:
         status = group.main(arguments, prog_name="mpcache", standalone_mode=False)
-        sys.stdout.flush()
+        _console.flush()
         return int(status or DONE)
     except click.ClickException as error:
         error.show()
@@ -55,7 +55,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.Abort:
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes
+        _console.discard_output()
         return FAILED
     except (DogpileCacheException, OSError) as error:
         complain(str(error))
@@ -91,9 +91,8 @@ def demo(backend: str, workers: int, seconds: float, seed: int, plain: bool) -> 
     Some of them are killed while they create.  The status is 1 if any promise did not hold.
     """
     from mpcache.cli import demo as stage
-    from mpcache.cli.screen import screen
 
-    return stage.run(backend, workers, seconds, seed, screen(plain))
+    return stage.run(backend, workers, seconds, seed, open_console(plain))
 
 
 @group.command()
@@ -103,9 +102,8 @@ def doctor() -> int:
     Each finding comes with what to do about it.  The status is 1 if there is anything that stops mpcache.
     """
     from mpcache.cli import doctor as practice
-    from mpcache.cli.screen import screen
 
-    return practice.run(screen())
+    return practice.run(open_console())
 
 
 @group.command(
@@ -141,7 +139,7 @@ def list_() -> int:
             if found is not None:
                 rows.append(_row(found))
     for line in columns([("NAME", "SIZE", "ITEMS", "USED", "PROCESSES", "AGE"), *rows]) if rows else ():
-        print(line)
+        out(line)
     for why in refused:
         complain(why)
     _name_others(nothing=not rows and not refused)
@@ -212,12 +210,12 @@ def stats(name: str, as_json: bool) -> None:
     if as_json:
         import json
 
-        print(json.dumps(counts))
+        out(json.dumps(counts))
         return
     asked = counts["hits"] + counts["misses"]
     rows = [(what.replace("_", " "), f"{count:,}") for what, count in counts.items()]
     rows.insert(2, ("hit ratio", f"{counts['hits'] / asked:.1%}" if asked else "-"))
-    print("\n".join(columns(rows)))
+    out("\n".join(columns(rows)))
 
 
 @group.command()
@@ -232,7 +230,7 @@ def check(name: str) -> None:
         found.engine.check()
     except SegmentError as error:
         raise Refused(f"{name}: {error}") from error
-    print(f"{name}: sound, {found.engine.stats()['items']} items in {found.engine.shards} shards")
+    out(f"{name}: sound, {found.engine.stats()['items']} items in {found.engine.shards} shards")
 
 
 @group.command()
@@ -261,10 +259,10 @@ def _remove(name: str, force: bool, size: str | None) -> int:
         if not force:
             _ask(name)
         if size is not None:
-            print(f"replaced {name}: {_mib(segment.replace(name, size).size)}")
+            out(f"replaced {name}: {_mib(segment.replace(name, size).size)}")
             return DONE
         if segment.unlink(name):
-            print(f"removed {name}")
+            out(f"removed {name}")
             return DONE
         complain(f"there is no segment {name!r} in {segment.directory()}")
     except (SegmentError, Refused) as error:
@@ -296,9 +294,9 @@ def _remove_locks() -> int:
     from mpcache.mutexes.file import FileMutex
     from mpcache.mutexes.semaphore import SemaphoreMutex
 
-    print(f"removed {FileMutex.unlink()} lock files of killed processes")
+    out(f"removed {FileMutex.unlink()} lock files of killed processes")
     if SemaphoreMutex.unlink():
-        print("removed the file and the bells of the semaphore mutex")
+        out("removed the file and the bells of the semaphore mutex")
         return DONE
     complain("the semaphore mutex is in use: its file and its bells are not removed")
     return FAILED
@@ -313,7 +311,7 @@ def keys(name: str, namespace: str) -> None:
     One a line; those that are not plain text as Python writes them.
     """
     for key in sorted(_space(_find(name), namespace).keys(), key=str):
-        print(key if isinstance(key, str) and key.isprintable() else repr(key))
+        out(key if isinstance(key, str) and key.isprintable() else repr(key))
 
 
 def _value(stored: bytes, kept: int) -> object:
@@ -339,12 +337,12 @@ def get(name: str, key: str, namespace: str, raw: bool) -> None:
     if found is None or found[2] < hard_at:
         raise Refused(f"{name} has no key {key!r}{f' in namespace {namespace!r}' if namespace else ''}")
     if raw:
-        sys.stdout.buffer.write(found[0])
+        out_bytes(found[0])
         return
     if os.fstat(there.engine.fd).st_mode & 0o022:
         raise Refused(f"{name}: others may write to it, so nothing from it is unpickled here; --raw prints the bytes")
     try:
-        print(repr(_value(found[0], found[3])))
+        out(repr(_value(found[0], found[3])))
     except Exception as error:
         raise Refused(
             f"{name}: the value of {key!r} cannot be unpickled here ({type(error).__name__}: {error}); PYTHONPATH may"

@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from mpcache._console import Console
 from mpcache.cli.demo_crew import Crew, Event, Worker, WorkerFailed
 from mpcache.cli.demo_facts import Facts, Invalidation, Kill, Load, Moment, Watch, verdicts
 from mpcache.cli.demo_stages import STAGES, Stage
 from mpcache.cli.demo_view import View
-from mpcache.cli.screen import Screen
 
 KEYS = 60
 SLOW_MS = (20, 50)
@@ -146,7 +146,7 @@ def _said(workers: list[Worker], event: str) -> list[Moment]:
 # -- the stage ------------------------------------------------------------------------------------------------
 
 
-def run(backend: str, workers: int, seconds: float, seed: int, screen: Screen) -> int:
+def run(backend: str, workers: int, seconds: float, seed: int, console: Console) -> int:
     """Play it, judge it; the exit status.
 
     :param backend: one of STAGES.
@@ -156,7 +156,7 @@ def run(backend: str, workers: int, seconds: float, seed: int, screen: Screen) -
     """
     began, name = time.monotonic(), f"demo-{os.getpid()}"
     facts = Facts(workers, kills_planned=KILLS, invalidations_planned=workers)
-    view = View(screen)
+    view = View(console)
     with _signals_as_exits(), STAGES[backend](name) as stage, Crew(_to_workers(stage)) as crew:
         view.title(name, workers, stage.where)
         facts.take_over_within = stage.take_over_within

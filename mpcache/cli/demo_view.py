@@ -1,6 +1,6 @@
 """What one sees of a demo: tables that grow while it runs, and the verdict.
 
-Leans on demo_facts and screen.
+Leans on demo_facts and _console.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Protocol
 
 import mpcache
+from mpcache._console import Console, Line, Span
 from mpcache.cli.demo_facts import (
     Invalidation,
     Kill,
@@ -20,7 +21,6 @@ from mpcache.cli.demo_facts import (
     in_ms,
     in_us,
 )
-from mpcache.cli.screen import Line, Screen, Span
 
 DIM, STRONG, GOOD, BAD = "dim", "bold", "green", "bold red"
 
@@ -40,19 +40,19 @@ _CALL_ROW = "  {:>9}   {:>10}   {:>17}   {:>10}"
 
 
 class View:
-    """Writes on a screen."""
+    """Print the demo on a console."""
 
-    def __init__(self, screen: Screen) -> None:
-        self._screen = screen
+    def __init__(self, console: Console) -> None:
+        self._console = console
 
     def title(self, name: str, workers: int, where: str) -> None:
         """Who shares what."""
         region = f"   {workers} processes share the region "
-        self._screen.line((f"mpcache {mpcache.__version__}", STRONG), region, (name, STRONG), (f" ({where})", DIM))
+        self._console.line((f"mpcache {mpcache.__version__}", STRONG), region, (name, STRONG), (f" ({where})", DIM))
 
     def _act(self, number: int, title: str) -> None:
-        self._screen.line()
-        self._screen.line((f"{number}  {title}", STRONG))
+        self._console.line()
+        self._console.line((f"{number}  {title}", STRONG))
 
     # -- 1 ----------------------------------------------------------------------------------------------
 
@@ -60,17 +60,17 @@ class View:
     def load(self, keys: Sequence[str], slow_ms: tuple[int, int]) -> Iterator[Show]:
         """The table of loads, as it grows."""
         self._act(1, f"All ask for the same {len(keys)} values; each takes {slow_ms[0]} to {slow_ms[1]} ms to create")
-        self._screen.line()
+        self._console.line()
         shown_at = 0
-        with self._screen.changing() as change:
+        with self._console.changing() as change:
 
             def show(loads: list[Load], elapsed: int | None = None) -> None:
                 nonlocal shown_at
-                if elapsed is None or (self._screen.live and elapsed >= shown_at + SHOW_EVERY):
+                if elapsed is None or (self._console.live and elapsed >= shown_at + SHOW_EVERY):
                     change(_load_lines(loads, keys))
-                elif not self._screen.live and elapsed >= shown_at + SAY_EVERY:
+                elif not self._console.live and elapsed >= shown_at + SAY_EVERY:
                     asked = sum(load.requests for load in loads)
-                    self._screen.line(f"  {elapsed / 1e9:.0f} s: {asked:,} requests; {_summary(loads, keys)}")
+                    self._console.line(f"  {elapsed / 1e9:.0f} s: {asked:,} requests; {_summary(loads, keys)}")
                 else:
                     return
                 shown_at = elapsed or 0
@@ -82,9 +82,9 @@ class View:
     def kills_begin(self) -> None:
         """The head of the table."""
         self._act(2, "A creator is killed in the middle of its work; the others wait for its value")
-        self._screen.line()
+        self._console.line()
         head = ("SIGKILL", "taken over by", "after", "value made after", "last waiter has it")
-        self._screen.line((_KILL_ROW.format(*head), DIM))
+        self._console.line((_KILL_ROW.format(*head), DIM))
 
     def kill(self, kill: Kill, replacement: int) -> None:
         """One of them."""
@@ -97,16 +97,16 @@ class View:
             in_ms(made - kill.killed_at) if made is not None else "never",
             f"+ {in_us(last - made)}" if made is not None and last is not None else "never",
         )
-        self._screen.line(_KILL_ROW.format(*cells))
+        self._console.line(_KILL_ROW.format(*cells))
 
     # -- 3 ----------------------------------------------------------------------------------------------
 
     def invalidations_begin(self) -> None:
         """The head of the table."""
         self._act(3, "Each calls invalidate() once, while the others look for an old value")
-        self._screen.line()
+        self._console.line()
         head = ("called by", "which took", "first other knows", "last knows")
-        self._screen.line((_CALL_ROW.format(*head), DIM))
+        self._console.line((_CALL_ROW.format(*head), DIM))
 
     def invalidation(self, one: Invalidation) -> None:
         """One of them."""
@@ -117,24 +117,24 @@ class View:
             in_us(min(known)) if known else "never",
             in_us(one.last_after) if one.last_after is not None else "never",
         )
-        self._screen.line(_CALL_ROW.format(*cells))
+        self._console.line(_CALL_ROW.format(*cells))
 
     # -- the end ------------------------------------------------------------------------------------------
 
     def verdicts(self, judged: Sequence[Verdict], seconds: float) -> None:
         """Each promise with its figures."""
-        self._screen.line()
-        self._screen.line((f"What is promised, and what was seen in {seconds:.1f} s", STRONG))
-        self._screen.line()
+        self._console.line()
+        self._console.line((f"What is promised, and what was seen in {seconds:.1f} s", STRONG))
+        self._console.line()
         width = max(len(verdict.promise) for verdict in judged)
         for verdict in judged:
             sign = (" ✓ ", GOOD) if verdict.held else (" ✗ ", BAD)
             figures = (verdict.figures, "" if verdict.held else BAD)
-            self._screen.line(sign, verdict.promise.ljust(width + 3), figures)
+            self._console.line(sign, verdict.promise.ljust(width + 3), figures)
         broken = sum(not verdict.held for verdict in judged)
         if broken:
-            self._screen.line()
-            self._screen.line((f"{broken} of {len(judged)} promises did not hold.", BAD))
+            self._console.line()
+            self._console.line((f"{broken} of {len(judged)} promises did not hold.", BAD))
 
 
 def _load_lines(loads: Sequence[Load], keys: Sequence[str]) -> list[Line]:

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+from mpcache._console import Console
 from mpcache.cli.guest import ANY_MODE, a_segment, user_name
-from mpcache.cli.screen import Screen
 from mpcache.exception import DogpileCacheException, NoRoom, SegmentError
 from mpcache.shm import room, segment
 
@@ -46,14 +46,14 @@ class Finding:
     remedy: str = ""
 
 
-def run(screen: Screen) -> int:
+def run(console: Console) -> int:
     """Print all findings; the exit status."""
     worst = 0
     for finding in examine():
         worst |= finding.level is BAD
-        screen.line(finding.level.value, finding.what)
+        console.line(finding.level.value, finding.what)
         if finding.remedy:
-            screen.line("   ", (finding.remedy, "dim"))
+            console.line("   ", (finding.remedy, "dim"))
     return worst
 
 

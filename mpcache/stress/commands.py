@@ -10,7 +10,6 @@ import math
 import os
 import shlex
 import signal
-import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,10 +21,10 @@ from typing import Any
 import click
 
 import mpcache
-from mpcache import backends, mutexes
-from mpcache.cli.screen import columns, screen
+from mpcache import _console, backends, mutexes
+from mpcache._console import columns, open_console, out
 from mpcache.stress import faults, scenarios
-from mpcache.stress.console import View, settings_of, title_of
+from mpcache.stress.console import StressConsole, settings_of, title_of
 from mpcache.stress.environment import PRIVATE, PROMISED, Unplayable, kind_of, own_mutex
 from mpcache.stress.faults import fault_check
 from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED, Trial, noting
@@ -44,13 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return COULD_NOT_RUN
     except (click.Abort, KeyboardInterrupt):
-        print("stress: interrupted before anything was played", file=sys.stderr)
+        _console.error("stress", "interrupted before anything was played")
     except (Unplayable, OSError) as error:
-        print(f"stress: {error}", file=sys.stderr)
+        _console.error("stress", str(error))
     except SystemExit:  # by click: nobody reads what is printed any more
         pass
     except Exception:  # 1 would be Python's status for it, and says that a lock was found wanting
-        traceback.print_exc()
+        _console.error("stress", traceback.format_exc())
     return COULD_NOT_RUN
 
 
@@ -84,10 +83,10 @@ def group() -> None:
 def list_() -> None:
     """List the scenarios, and what they can be played on."""
     for line in columns([(name, scenarios.load(name).question()) for name in scenarios.names()], left=2):
-        print(line)
+        out(line)
     names = [name.removeprefix("mpcache.") for name in backends.names() if name.startswith("mpcache.")]
-    print(f"\nstores    {', '.join(names)}; and those of other packages, by their names")
-    print(f"mutexes   {', '.join(mutexes.names())}; and those of other packages, by their names")
+    out(f"\nstores    {', '.join(names)}; and those of other packages, by their names")
+    out(f"mutexes   {', '.join(mutexes.names())}; and those of other packages, by their names")
 
 
 def _as_json(context: click.Context, parameter: click.Parameter, text: str) -> dict[str, Any]:
@@ -140,10 +139,10 @@ def run(scenario: str, mutex: tuple[str, ...], report: Path | None, plain: bool,
     runs = [settings_for(name, one, given) for name in names for one in mutex or ("",)]
     if report is not None:
         _make(report)
-    view = View(screen(plain))
-    reports, missed = _play_all(runs, view)
+    console = StressConsole(open_console(plain))
+    reports, missed = _play_all(runs, console)
     with noting():  # a page takes a second to draw: what was found is told, whatever comes now
-        return _conclude(reports, view, report) or (COULD_NOT_RUN if missed else HELD)
+        return _conclude(reports, console, report) or (COULD_NOT_RUN if missed else HELD)
 
 
 def _make(folder: Path) -> None:
@@ -174,7 +173,7 @@ def settings_for(scenario: str, mutex: str, given: dict[str, Any]) -> Settings:
     return Settings(scenario=scenario, mutex=mutex, **{**suits, **told})
 
 
-def _play_all(runs: Sequence[Settings], view: View) -> tuple[list[dict[str, Any]], bool]:
+def _play_all(runs: Sequence[Settings], console: StressConsole) -> tuple[list[dict[str, Any]], bool]:
     """The reports of all that could be played, and whether some could not.  Ctrl-C ends it with those that there are.
 
     :raises Unplayable: none could be played.
@@ -186,7 +185,7 @@ def _play_all(runs: Sequence[Settings], view: View) -> tuple[list[dict[str, Any]
     reports, missed = list[dict[str, Any]](), list[Exception]()
     for settings in runs:
         try:
-            _play(settings, view, reports)
+            _play(settings, console, reports)
         except (Unplayable, OSError) as error:
             if len(runs) == 1 or isinstance(error, BrokenPipeError):
                 raise
@@ -203,7 +202,7 @@ def _play_all(runs: Sequence[Settings], view: View) -> tuple[list[dict[str, Any]
     return reports, bool(missed)
 
 
-def _play(settings: Settings, view: View, reports: list[dict[str, Any]]) -> None:
+def _play(settings: Settings, console: StressConsole, reports: list[dict[str, Any]]) -> None:
     """Its report is among these as soon as there is one: Ctrl-C may come before all have seen it."""
     trial = Trial(settings)
     with console.watching(title_of(settings)) as trial.watcher:
@@ -211,7 +210,7 @@ def _play(settings: Settings, view: View, reports: list[dict[str, Any]]) -> None
     console.verdict(reports[-1])
 
 
-def _conclude(reports: list[dict[str, Any]], view: View, folder: Path | None) -> int:
+def _conclude(reports: list[dict[str, Any]], console: StressConsole, folder: Path | None) -> int:
     violated = [report for report in reports if report["status"] == VIOLATED]
     if violated and folder is None:
         folder = Path(f"stress-report-{violated[0]['settings']['seed']}")
@@ -246,9 +245,9 @@ def replay(report: Path, times: int, plain: bool) -> int:
     """
     from mpcache.stress.report import load
 
-    view, before = View(screen(plain)), load(report)
+    console, before = StressConsole(open_console(plain)), load(report)
     again = [one for one in before if one["status"] == VIOLATED] or before
-    reports, missed = _play_all([settings_of(one) for one in again for _ in range(times)], view)
+    reports, missed = _play_all([settings_of(one) for one in again for _ in range(times)], console)
     violated = sum(one["status"] == VIOLATED for one in reports)
     console.line(f"{violated} of {len(reports)} violated")
     return VIOLATED if violated else COULD_NOT_RUN if missed else max(one["status"] for one in reports)
@@ -269,9 +268,9 @@ def faults_(names: tuple[str, ...], listed: bool, controls: bool, seconds: float
     """
     if listed:
         for line in columns([row[:3] for row in faults.rows()], left=3):
-            print(line)
+            out(line)
         return HELD
-    view = View(screen(plain))
+    console = StressConsole(open_console(plain))
     with console.watching("known bugs") as watcher:
         results = fault_check.play_all(names, seconds, console.caught, controls=controls, seed=seed, watcher=watcher)
     console.assay(results)

@@ -1,6 +1,6 @@
 """What people see while it runs, and the verdict: lines that change on a terminal, and a line now and then elsewhere.
 
-Leans on run, and on the command's screen.
+Leans on run, and on the command's _console.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from mpcache.cli.screen import Line, Screen
+from mpcache._console import Console, Line, duration
 from mpcache.stress import scenarios
 from mpcache.stress.environment import own_mutex
 from mpcache.stress.faults.fault_check import CONTROL, Caught
-from mpcache.stress.latency import Latencies, duration
+from mpcache.stress.latency import Latencies
 from mpcache.stress.run import COULD_NOT_RUN, VERDICTS, Progress, Watcher
 from mpcache.stress.settings import Settings
 
@@ -24,46 +24,46 @@ _BAR = 24
 _SIGNS = {"held": ("✓", "green"), "violated": ("✗", "bold red"), "could not run": ("-", "yellow")}
 
 
-class View:
+class StressConsole:
     """The output of one command, on a screen."""
 
-    def __init__(self, screen: Screen) -> None:
-        self._screen = screen
+    def __init__(self, console: Console) -> None:
+        self._console = console
 
     @contextmanager
     def watching(self, title: str) -> Iterator[Watcher]:
         """A watcher for one run."""
-        if not self._screen.live:
-            yield _Plain(title, self._screen)
+        if not self._console.live:
+            yield _Plain(title, self._console)
             return
-        with self._screen.changing() as show:
+        with self._console.changing() as show:
             yield _Live(title, show)
             show([])
 
     def line(self, *spans: Any) -> None:
         """Print one."""
-        self._screen.line(*spans)
+        self._console.line(*spans)
 
     def verdict(self, report: Mapping[str, Any]) -> None:
         """What came of a run."""
         sign, style = _SIGNS[report["verdict"]]
         title = title_of(settings_of(report))
-        self._screen.line((f"{sign} {report['verdict']:<9}", style), f"  {title:<38}  ", _figures(report))
+        self._console.line((f"{sign} {report['verdict']:<9}", style), f"  {title:<38}  ", _figures(report))
         if report["unfit"]:
-            self._screen.line("             ", (report["unfit"], "dim"))
+            self._console.line("             ", (report["unfit"], "dim"))
         for violation in report["violations"][:3]:
-            self._screen.line("    ", (f"{violation['check']}: ", "red"), violation["text"].strip())
+            self._console.line("    ", (f"{violation['check']}: ", "red"), violation["text"].strip())
         if report["found"] > 3:
-            self._screen.line(f"    and {report['found'] - 3:,} more")
+            self._console.line(f"    and {report['found'] - 3:,} more")
 
     def caught(self, one: Caught) -> None:
         """What came of a known bug."""
         missed = "could not run" if one.status == COULD_NOT_RUN else "violated"
         sign, style = _SIGNS["held" if one.right else missed]
         how = f"{one.check or VERDICTS[one.status]}, {one.seconds:.1f} s"
-        self._screen.line((f"{sign} {one.name:<26}", style), f" {one.where:<13}", f"{how:<28}", (one.text, "dim"))
+        self._console.line((f"{sign} {one.name:<26}", style), f" {one.where:<13}", f"{how:<28}", (one.text, "dim"))
         if not one.right and one.said:
-            self._screen.line("    ", one.said.strip())
+            self._console.line("    ", one.said.strip())
 
     def assay(self, results: Sequence[Caught]) -> None:
         """What came of all of them."""
@@ -72,7 +72,7 @@ class View:
         said = f"{sum(one.right for one in seeded)} of {len(seeded)} caught"
         more = f", {sum(one.right for one in sound)} of {len(sound)} controls held" if sound else ""
         slowest = max((one.seconds for one in seeded), default=0.0)
-        self._screen.line(f"{said}{more}; the slowest took {slowest:.1f} s")
+        self._console.line(f"{said}{more}; the slowest took {slowest:.1f} s")
 
 
 def title_of(settings: Settings) -> str:
@@ -117,15 +117,15 @@ class _Live:
 class _Plain:
     """A line every few seconds."""
 
-    def __init__(self, title: str, screen: Screen) -> None:
-        self._title, self._screen, self._next = title, screen, _PLAIN_EVERY
+    def __init__(self, title: str, console: Console) -> None:
+        self._title, self._console, self._next = title, console, _PLAIN_EVERY
 
     def __call__(self, progress: Progress) -> None:
         if progress.seconds >= self._next and progress.seconds < progress.of:
             self._next = progress.seconds + _PLAIN_EVERY
             left = progress.of - progress.seconds
             found = f"{progress.violations:,} violations"
-            self._screen.line(f"{self._title}: {_now(progress)} · {found} · {left:.0f} s left")
+            self._console.line(f"{self._title}: {_now(progress)} · {found} · {left:.0f} s left")
 
 
 def _now(progress: Progress) -> str:

@@ -55,11 +55,3 @@ def _plain(histogram: Any) -> dict[str, Any]:
         "percentiles": steps,
         "hdr": histogram.encode().decode("ascii"),
     }
-
-
-def duration(ns: float) -> str:
-    """How long that is, in words: three digits and the unit that suits them."""
-    for unit, length in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
-        if ns >= length:
-            return f"{ns / length:.3g} {unit}" if ns < 1000 * length else f"{ns / length:,.0f} {unit}"
-    return f"{ns:.0f} ns"

@@ -1,7 +1,8 @@
 """A play: one round, in a process that does nothing else.  It bears workers, kills, stops and buries them, and watches.
 
 Leans on worker, board and checker.  A program: ``python -m mpcache.stress.round_runner FOLDER PARENT``.  It ends
-with its parent, and its workers with it.  Half of these have inherited an open region by fork, half have opened it themselves.
+with its parent, and its workers with it.  Half of these have inherited an open region by fork, half have opened it
+themselves.
 """
 
 from __future__ import annotations

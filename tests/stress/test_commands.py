@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 
-from mpcache.cli.screen import Screen
+from mpcache._console import Console
 from mpcache.stress import faults, scenarios
 from mpcache.stress.commands import _signals_as_ctrl_c, main, settings_for
-from mpcache.stress.console import View
+from mpcache.stress.console import StressConsole
 from mpcache.stress.faults import fault_check
 from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED
 from mpcache.stress.settings import Settings
@@ -159,13 +159,13 @@ def test_ctrl_c_ends_a_replay(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main(["run", "exclusion", "--report", str(folder), *WORKING]) == HELD
     (report,) = json.loads((folder / "report.json").read_text())
     interrupted = {**report, "interrupted": True}
-    monkeypatch.setattr("mpcache.stress.commands._play", lambda settings, view, reports: reports.append(interrupted))
+    monkeypatch.setattr("mpcache.stress.commands._play", lambda settings, console, reports: reports.append(interrupted))
     assert main(["replay", str(folder), "--times", "9"]) == HELD
     assert "0 of 1 violated" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", ["view.View.verdict", "report.write"])
+@pytest.mark.parametrize("moment", ["console.StressConsole.verdict", "report.write"])
 def test_what_was_found_is_told_if_a_signal_comes_meanwhile(
     moment: str, number: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
@@ -224,7 +224,7 @@ def test_a_bug_that_is_not_caught_is_told(capsys: pytest.CaptureFixture[str]) ->
     settings = faults.ALL["keys-collide"].settings
     missed = fault_check.Caught("keys-collide", faults.DOGPILE, "keys collide", settings, HELD, "", "", 40.0)
     caught = missed._replace(status=VIOLATED, check="two values", seconds=2.0)
-    view = View(Screen())
+    console = StressConsole(Console())
     for one in (missed, caught):
         console.caught(one)
     console.assay([missed, caught])

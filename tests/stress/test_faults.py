@@ -130,7 +130,7 @@ def test_ctrl_c_between_two_leaves_what_came_of_the_first(monkeypatch: pytest.Mo
             return one, False
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(assay, "_play", play)
+    monkeypatch.setattr(faults.fault_check, "_play", play)
     assert play_all(["inherited", "keys-collide"]) == [first]
     with pytest.raises(KeyboardInterrupt):  # nothing was played
         play_all(["inherited", "keys-collide"])

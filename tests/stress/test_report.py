@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from mpcache._console import duration
 from mpcache.stress import report
 from mpcache.stress.environment import Unplayable
-from mpcache.stress.latency import Latencies, duration
+from mpcache.stress.latency import Latencies
 from mpcache.stress.report import charts
 from mpcache.stress.run import Trial
 from mpcache.stress.settings import Settings
@@ -473,7 +474,11 @@ def test_an_hour_has_no_more_columns_than_a_minute() -> None:
 
 @pytest.mark.parametrize(
     ("ns", "said"),
-    [(0, "0 ns"), (999, "999 ns"), (1500, "1.5 µs"), (2_345_678, "2.35 ms"), (9e9, "9 s"), (3_600e9, "3,600 s")],
+    [
+        *((0, "0 ns"), (0.25, "0.25 ns"), (180, "180 ns"), (999, "999 ns"), (1500, "1.5 µs"), (2_345_678, "2.35 ms")),
+        *((999_499, "999 µs"), (999_900, "1 ms"), (999.9e6, "1 s"), (9e9, "9 s"), (999.9e9, "1,000 s")),
+        *((3_600e9, "3,600 s"), (1e17, "100,000,000 s")),
+    ],
 )
 def test_a_duration_has_three_digits(ns: float, said: str) -> None:
     assert duration(ns) == said

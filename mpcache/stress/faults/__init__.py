@@ -1,7 +1,7 @@
 """Known bugs, each of which a scenario must find: a stress test that finds no seeded bug proves nothing.
 
-Leans on builds, settings and python_faults.  A bug of the engine is compiled into a build of its own; one of a mutex or of
-the dogpile lock is put into the processes of the play, before they use anything.
+Leans on builds, settings and python_faults.  A bug of the engine is compiled into a build of its own; one of a mutex
+or of the dogpile lock is put into the processes of the play, before they use anything.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from mpcache._console import duration
 from mpcache.stress.environment import Unplayable
-from mpcache.stress.latency import duration
 from mpcache.stress.report import charts
 from mpcache.stress.settings import PROGRAM, Settings, command
 

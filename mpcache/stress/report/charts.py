@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from mpcache.stress.latency import duration
+from mpcache._console import duration
 
 WIDTH = 9.6
 """Inches; 72 of the picture's units each."""
