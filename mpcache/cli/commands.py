@@ -17,7 +17,7 @@ import mpcache
 from mpcache import _console, codec
 from mpcache._console import columns, open_console, out, out_bytes
 from mpcache.api import BYTES, INT, TEXT, WIRE
-from mpcache.cli.guest import ANY_MODE, user_name
+from mpcache.cli.temp_segment import ANY_MODE, user_name
 from mpcache.exception import DogpileCacheException, SegmentError
 from mpcache.shm import segment
 from mpcache.shm._engine import Space

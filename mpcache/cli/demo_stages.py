@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mpcache.cli.demo_facts import MILLISECOND, TAKE_OVER_WITHIN
-from mpcache.cli.guest import a_segment, leftovers
+from mpcache.cli.temp_segment import leftovers, temp_segment
 from mpcache.shm import segment
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Stage:
 
 @contextmanager
 def _shm(name: str) -> Iterator[Stage]:
-    with a_segment(name, SIZE):
+    with temp_segment(name, SIZE):
         yield Stage(
             where=f"{SIZE >> 20} MiB of {os.path.dirname(segment.directory())}",
             backend="mpcache.shm",

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from mpcache._console import Console
-from mpcache.cli.guest import ANY_MODE, a_segment, user_name
+from mpcache.cli.temp_segment import ANY_MODE, temp_segment, user_name
 from mpcache.exception import DogpileCacheException, NoRoom, SegmentError
 from mpcache.shm import room, segment
 
@@ -259,7 +259,7 @@ def trial() -> Finding:
     """The proof: a segment is made, used, checked and removed."""
     name, began = f"doctor-{os.getpid()}", time.perf_counter()
     try:
-        with a_segment(name, segment.smallest()) as tried:
+        with temp_segment(name, segment.smallest()) as tried:
             here = tried.engine.space("")
             if not here.set("key", b"value") or (here.get("key") or [b""])[0] != b"value":
                 return Finding(BAD, "a segment was made, but it does not keep what it is given", "please report this")

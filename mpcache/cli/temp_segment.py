@@ -18,7 +18,7 @@ ANY_MODE = 0o777
 
 
 @contextmanager
-def a_segment(name: str, size: int) -> Iterator[Segment]:
+def temp_segment(name: str, size: int) -> Iterator[Segment]:
     """A new segment that is gone afterwards, and the directory with it if that had to be made.
 
     :raises SegmentError: there is no shared memory to make it in.
