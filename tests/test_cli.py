@@ -23,8 +23,7 @@ import pytest
 import mpcache
 from mpcache import _console
 from mpcache.cli import commands, doctor
-from mpcache.cli.demo_crew import Crew, WorkerFailed
-from mpcache.cli.demo_facts import (
+from mpcache.cli.demo_checks import (
     TAKE_OVER_WITHIN,
     Facts,
     Invalidation,
@@ -35,6 +34,7 @@ from mpcache.cli.demo_facts import (
     in_us,
     verdicts,
 )
+from mpcache.cli.demo_crew import Crew, WorkerFailed
 from mpcache.mutexes.file import FileMutex
 from mpcache.mutexes.semaphore import SemaphoreMutex
 from mpcache.shm import segment

@@ -1,6 +1,6 @@
 """The demo: worker processes share a region, creators are killed, an invalidation goes round; then the verdict.
 
-Leans on demo_crew for the processes, demo_stages for the store, demo_facts for the
+Leans on demo_crew for the processes, demo_stages for the store, demo_checks for the
 judgement, demo_view for what one sees of it.
 """
 
@@ -17,8 +17,8 @@ from types import FrameType
 from typing import Any
 
 from mpcache._console import Console
+from mpcache.cli.demo_checks import Facts, Invalidation, Kill, Load, Moment, Watch, verdicts
 from mpcache.cli.demo_crew import Crew, Event, Worker, WorkerFailed
-from mpcache.cli.demo_facts import Facts, Invalidation, Kill, Load, Moment, Watch, verdicts
 from mpcache.cli.demo_stages import STAGES, Stage
 from mpcache.cli.demo_view import View
 

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mpcache.cli.demo_facts import MILLISECOND, TAKE_OVER_WITHIN
+from mpcache.cli.demo_checks import MILLISECOND, TAKE_OVER_WITHIN
 from mpcache.cli.temp_segment import leftovers, temp_segment
 from mpcache.shm import segment
 

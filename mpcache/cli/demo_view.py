@@ -1,6 +1,6 @@
 """What one sees of a demo: tables that grow while it runs, and the verdict.
 
-Leans on demo_facts and _console.
+Leans on demo_checks and _console.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 
 import mpcache
 from mpcache._console import Console, Line, Span
-from mpcache.cli.demo_facts import (
+from mpcache.cli.demo_checks import (
     Invalidation,
     Kill,
     Load,
