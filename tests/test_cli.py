@@ -34,7 +34,7 @@ from mpcache.cli.demo_checks import (
     in_us,
     verdicts,
 )
-from mpcache.cli.demo_crew import Crew, WorkerFailed
+from mpcache.cli.demo_workers import WorkerFailed, Workers
 from mpcache.mutexes.file import FileMutex
 from mpcache.mutexes.semaphore import SemaphoreMutex
 from mpcache.shm import segment
@@ -238,16 +238,19 @@ def test_the_demo_refuses_what_it_cannot_show(shm: Path, wrong: str) -> None:
 
 def test_a_worker_that_cannot_work_says_why(shm: Path) -> None:
     stage = {"backend": "mpcache.shm", "arguments": {"name": "a/b", "size": 2 << 20}, "clear": []}
-    with Crew(json.dumps(stage)) as crew, pytest.raises(WorkerFailed, match=r"worker 7 .*ValueError: segment name"):
-        crew.listen("ready", [crew.hire(7)], PATIENCE)
+    with (
+        Workers(json.dumps(stage)) as workers_,
+        pytest.raises(WorkerFailed, match=r"worker 7 .*ValueError: segment name"),
+    ):
+        workers_.wait_for("ready", [workers_.start(7)], PATIENCE)
 
 
 def test_a_worker_that_keeps_silent_is_named(shm: Path) -> None:
     stage = {"backend": "mpcache.null", "arguments": {}, "clear": []}
-    with Crew(json.dumps(stage)) as crew:
-        worker = crew.hire(1)
+    with Workers(json.dumps(stage)) as workers_:
+        worker = workers_.start(1)
         with pytest.raises(WorkerFailed, match=f"pid {worker.pid} did not say 'load' within 0 s"):
-            crew.listen("load", [worker], 0)
+            workers_.wait_for("load", [worker], 0)
 
 
 # -- the judgement --------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The demo: worker processes share a region, creators are killed, an invalidation goes round; then the verdict.
 
-Leans on demo_crew for the processes, demo_stages for the store, demo_checks for the
+Leans on demo_workers for the processes, demo_stages for the store, demo_checks for the
 judgement, demo_view for what one sees of it.
 """
 
@@ -18,9 +18,9 @@ from typing import Any
 
 from mpcache._console import Console
 from mpcache.cli.demo_checks import Facts, Invalidation, Kill, Load, Moment, Watch, verdicts
-from mpcache.cli.demo_crew import Crew, Event, Worker, WorkerFailed
 from mpcache.cli.demo_stages import STAGES, Stage
 from mpcache.cli.demo_view import View
+from mpcache.cli.demo_workers import Event, Worker, WorkerFailed, Workers
 
 KEYS = 60
 SLOW_MS = (20, 50)
@@ -41,56 +41,56 @@ clock = time.perf_counter_ns  # the workers' own
 class Demo:
     """The three acts, and the facts that come of them."""
 
-    def __init__(self, crew: Crew, facts: Facts, view: View) -> None:
-        self.crew, self.facts, self.view = crew, facts, view
+    def __init__(self, workers_: Workers, facts: Facts, view: View) -> None:
+        self.workers_, self.facts, self.view = workers_, facts, view
 
     def play(self, seconds: float, seed: int) -> None:
         """All of it; raises WorkerFailed."""
         for number in range(1, self.facts.workers + 1):
-            self.crew.hire(number)
-        self.crew.listen("ready", self.crew.members, PATIENCE)
+            self.workers_.start(number)
+        self.workers_.wait_for("ready", self.workers_.members, PATIENCE)
         self.load(seconds, seed)
         self.view.kills_begin()
         for number in range(1, KILLS + 1):
             self.kill(f"report:{number}")
         self.view.invalidations_begin()
-        for number, caller in enumerate(self.crew.members, 1):
+        for number, caller in enumerate(self.workers_.members, 1):
             self.invalidate(caller, f"news:{number}")
 
     # -- 1 ----------------------------------------------------------------------------------------------
 
     def load(self, seconds: float, seed: int) -> None:
         """All ask for the same keys, beginning at the same time."""
-        crew, start = self.crew, clock() + 50_000_000
+        workers_, start = self.workers_, clock() + 50_000_000
         how = {"keys": KEYS, "slow_ms": SLOW_MS, "seconds": seconds, "start": start}
-        for worker in crew.members:
+        for worker in workers_.members:
             worker.tell("load", **how, seed=seed * 1000 + worker.number)
         with self.view.load([f"page:{number}" for number in range(KEYS)], SLOW_MS) as show:
-            seen = {worker.pid: _load(worker, {}) for worker in crew.members}
+            seen = {worker.pid: _load(worker, {}) for worker in workers_.members}
 
             def progress(worker: Worker, event: Event) -> None:
                 seen[worker.pid] = _load(worker, event)
                 show([*seen.values()], clock() - start)
 
-            ends = crew.listen("load", crew.members, seconds + PATIENCE, progress)
-            self.facts.loads = [_load(worker, event) for worker, event in zip(crew.members, ends, strict=True)]
+            ends = workers_.wait_for("load", workers_.members, seconds + PATIENCE, progress)
+            self.facts.loads = [_load(worker, event) for worker, event in zip(workers_.members, ends, strict=True)]
             show(self.facts.loads)
 
     # -- 2 ----------------------------------------------------------------------------------------------
 
     def kill(self, key: str) -> None:
         """The first worker creates, the others wait for it, it is killed; a new worker takes its place."""
-        crew = self.crew
-        victim, others = crew.members[0], crew.members[1:]
+        workers_ = self.workers_
+        victim, others = workers_.members[0], workers_.members[1:]
         victim.tell("create", key=key, seconds=NEVER)
-        (begun,) = crew.listen("begun", [victim], PATIENCE)
+        (begun,) = workers_.wait_for("begun", [victim], PATIENCE)
         for worker in others:
             worker.tell("create", key=key, seconds=SHORTLY)
-        crew.listen("asks", others, PATIENCE)
-        crew.pause(BEFORE_THE_KILL)
+        workers_.wait_for("asks", others, PATIENCE)
+        workers_.pause(BEFORE_THE_KILL)
         killed_at = clock()
-        crew.kill(victim)
-        answers = crew.listen("has", others, PATIENCE)
+        workers_.kill(victim)
+        answers = workers_.wait_for("has", others, PATIENCE)
         successors, ends = _said(others, "begun"), _said([victim, *others], "ended")
         fact = Kill(
             victim=victim.pid,
@@ -103,20 +103,20 @@ class Demo:
             ],
         )
         self.facts.kills.append(fact)
-        self.view.kill(fact, crew.hire(victim.number).pid)
-        crew.listen("ready", crew.members[-1:], PATIENCE)
+        self.view.kill(fact, workers_.start(victim.number).pid)
+        workers_.wait_for("ready", workers_.members[-1:], PATIENCE)
 
     # -- 3 ----------------------------------------------------------------------------------------------
 
     def invalidate(self, caller: Worker, key: str) -> None:
         """One calls invalidate() while the others look for a value that was there before."""
-        watchers = [worker for worker in self.crew.members if worker is not caller]
+        watchers = [worker for worker in self.workers_.members if worker is not caller]
         for worker in watchers:
             worker.tell("watch", key=key)
-        self.crew.listen("watches", watchers, PATIENCE)
+        self.workers_.wait_for("watches", watchers, PATIENCE)
         caller.tell("invalidate")
-        (call,) = self.crew.listen("invalidated", [caller], PATIENCE)
-        saw = self.crew.listen("saw", watchers, PATIENCE)
+        (call,) = self.workers_.wait_for("invalidated", [caller], PATIENCE)
+        saw = self.workers_.wait_for("saw", watchers, PATIENCE)
         fact = Invalidation(
             by=caller.pid,
             began_at=call["began_at"],
@@ -157,12 +157,12 @@ def run(backend: str, workers: int, seconds: float, seed: int, console: Console)
     began, name = time.monotonic(), f"demo-{os.getpid()}"
     facts = Facts(workers, kills_planned=KILLS, invalidations_planned=workers)
     view = View(console)
-    with _signals_as_exits(), STAGES[backend](name) as stage, Crew(_to_workers(stage)) as crew:
+    with _signals_as_exits(), STAGES[backend](name) as stage, Workers(_to_workers(stage)) as workers_:
         view.title(name, workers, stage.where)
         facts.take_over_within = stage.take_over_within
         try:
-            Demo(crew, facts, view).play(seconds, seed)
-            facts.failures += crew.dismiss()
+            Demo(workers_, facts, view).play(seconds, seed)
+            facts.failures += workers_.end_all()
         except WorkerFailed as failure:
             facts.failures.append(str(failure))
     facts.leftovers += stage.left()

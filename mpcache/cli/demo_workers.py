@@ -106,7 +106,7 @@ def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": path}
 
 
-class Crew:
+class Workers:
     """All workers of one demo; none of them outlives the ``with``.
 
     :param arguments: of each worker's command line.
@@ -118,7 +118,7 @@ class Crew:
         self._all: list[Worker] = []
         self._ears = selectors.DefaultSelector()
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -126,7 +126,7 @@ class Crew:
             worker.end()
         self._ears.close()
 
-    def hire(self, number: int) -> Worker:
+    def start(self, number: int) -> Worker:
         """Start a worker; it says ``ready`` when it is."""
         worker = Worker(number, self._arguments)
         self._all.append(worker)
@@ -140,7 +140,7 @@ class Crew:
         self.members.remove(worker)
         worker.process.kill()
 
-    def listen(
+    def wait_for(
         self,
         event: str,
         workers: Iterable[Worker],
@@ -171,7 +171,7 @@ class Crew:
         while self._hear(deadline - time.monotonic(), None):
             pass
 
-    def dismiss(self) -> list[str]:
+    def end_all(self) -> list[str]:
         """Let all go; the failures of those who did not go well."""
         for worker in self.members:
             worker.tell("end")
