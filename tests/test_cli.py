@@ -237,17 +237,17 @@ def test_the_demo_refuses_what_it_cannot_show(shm: Path, wrong: str) -> None:
 
 
 def test_a_worker_that_cannot_work_says_why(shm: Path) -> None:
-    stage = {"backend": "mpcache.shm", "arguments": {"name": "a/b", "size": 2 << 20}, "clear": []}
+    environment = {"backend": "mpcache.shm", "arguments": {"name": "a/b", "size": 2 << 20}, "clear": []}
     with (
-        Workers(json.dumps(stage)) as workers_,
+        Workers(json.dumps(environment)) as workers_,
         pytest.raises(WorkerFailed, match=r"worker 7 .*ValueError: segment name"),
     ):
         workers_.wait_for("ready", [workers_.start(7)], PATIENCE)
 
 
 def test_a_worker_that_keeps_silent_is_named(shm: Path) -> None:
-    stage = {"backend": "mpcache.null", "arguments": {}, "clear": []}
-    with Workers(json.dumps(stage)) as workers_:
+    environment = {"backend": "mpcache.null", "arguments": {}, "clear": []}
+    with Workers(json.dumps(environment)) as workers_:
         worker = workers_.start(1)
         with pytest.raises(WorkerFailed, match=f"pid {worker.pid} did not say 'load' within 0 s"):
             workers_.wait_for("load", [worker], 0)

@@ -90,9 +90,9 @@ def demo(backend: str, workers: int, seconds: float, seed: int, plain: bool) -> 
 
     Some of them are killed while they create.  The status is 1 if any promise did not hold.
     """
-    from mpcache.cli import demo as stage
+    from mpcache.cli import demo as environment
 
-    return stage.run(backend, workers, seconds, seed, open_console(plain))
+    return environment.run(backend, workers, seconds, seed, open_console(plain))
 
 
 @group.command()

@@ -1,6 +1,6 @@
 """The demo: worker processes share a region, creators are killed, an invalidation goes round; then the verdict.
 
-Leans on demo_workers for the processes, demo_stages for the store, demo_checks for the
+Leans on demo_workers for the processes, demo_environments for the store, demo_checks for the
 judgement, demo_view for what one sees of it.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 from mpcache._console import Console
 from mpcache.cli.demo_checks import Facts, Invalidation, Kill, Load, Moment, Watch, verdicts
-from mpcache.cli.demo_stages import STAGES, Stage
+from mpcache.cli.demo_environments import ENVIRONMENTS, Environment
 from mpcache.cli.demo_view import View
 from mpcache.cli.demo_workers import Event, Worker, WorkerFailed, Workers
 
@@ -143,13 +143,13 @@ def _said(workers: list[Worker], event: str) -> list[Moment]:
     return moments
 
 
-# -- the stage ------------------------------------------------------------------------------------------------
+# -- the environment ------------------------------------------------------------------------------------------------
 
 
 def run(backend: str, workers: int, seconds: float, seed: int, console: Console) -> int:
     """Play it, judge it; the exit status.
 
-    :param backend: one of STAGES.
+    :param backend: one of ENVIRONMENTS.
     :raises SegmentError: there is no shared memory to play in.
     :raises NoServer: the server that was asked for is not installed.
     :raises SystemExit: a signal ended it; everything is cleared away by then.
@@ -157,22 +157,22 @@ def run(backend: str, workers: int, seconds: float, seed: int, console: Console)
     began, name = time.monotonic(), f"demo-{os.getpid()}"
     facts = Facts(workers, kills_planned=KILLS, invalidations_planned=workers)
     view = View(console)
-    with _signals_as_exits(), STAGES[backend](name) as stage, Workers(_to_workers(stage)) as workers_:
-        view.title(name, workers, stage.where)
-        facts.take_over_within = stage.take_over_within
+    with _signals_as_exits(), ENVIRONMENTS[backend](name) as environment, Workers(_to_workers(environment)) as workers_:
+        view.title(name, workers, environment.where)
+        facts.take_over_within = environment.take_over_within
         try:
             Demo(workers_, facts, view).play(seconds, seed)
             facts.failures += workers_.end_all()
         except WorkerFailed as failure:
             facts.failures.append(str(failure))
-    facts.leftovers += stage.left()
+    facts.leftovers += environment.left()
     judged = verdicts(facts)
     view.verdicts(judged, time.monotonic() - began)
     return 0 if all(verdict.held for verdict in judged) else 1
 
 
-def _to_workers(stage: Stage) -> str:
-    return json.dumps({"backend": stage.backend, "arguments": stage.arguments, "clear": stage.clear})
+def _to_workers(environment: Environment) -> str:
+    return json.dumps({"backend": environment.backend, "arguments": environment.arguments, "clear": environment.clear})
 
 
 @contextmanager

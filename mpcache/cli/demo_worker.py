@@ -193,10 +193,10 @@ def _cost_of_the_clock() -> int:
 
 def main() -> None:
     """Do as told until the end."""
-    stage = json.loads(sys.argv[1])
-    coming = orders(stage["clear"])
+    environment = json.loads(sys.argv[1])
+    coming = orders(environment["clear"])
     try:
-        worker = Worker(stage["backend"], stage["arguments"])
+        worker = Worker(environment["backend"], environment["arguments"])
         tell("ready")
         while (order := coming.get())["do"] != "end":
             getattr(worker, order.pop("do"))(**order)

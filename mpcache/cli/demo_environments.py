@@ -26,7 +26,7 @@ LEASE = 1.0
 
 
 @dataclass(frozen=True)
-class Stage:
+class Environment:
     """One store, ready for use.
 
     :ivar where: for the title.
@@ -45,9 +45,9 @@ class Stage:
 
 
 @contextmanager
-def _shm(name: str) -> Iterator[Stage]:
+def _shm(name: str) -> Iterator[Environment]:
     with temp_segment(name, SIZE):
-        yield Stage(
+        yield Environment(
             where=f"{SIZE >> 20} MiB of {os.path.dirname(segment.directory())}",
             backend="mpcache.shm",
             arguments={"name": name, "size": SIZE},
@@ -58,10 +58,10 @@ def _shm(name: str) -> Iterator[Stage]:
 
 
 @contextmanager
-def _dbm(name: str) -> Iterator[Stage]:
+def _dbm(name: str) -> Iterator[Environment]:
     folder = tempfile.mkdtemp(prefix=f"mpcache-{name}-")
     try:
-        yield Stage(
+        yield Environment(
             where=f"a dbm file in {folder}",
             backend="mpcache.dbm",
             arguments={"filename": os.path.join(folder, "cache.dbm")},
@@ -73,13 +73,13 @@ def _dbm(name: str) -> Iterator[Stage]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _redis(name: str) -> AbstractContextManager[Stage]:
+def _redis(name: str) -> AbstractContextManager[Environment]:
     from mpcache.testing.servers import Redis
 
     return _served(name, Redis, "redis", 1.0)
 
 
-def _memcached(name: str) -> AbstractContextManager[Stage]:
+def _memcached(name: str) -> AbstractContextManager[Environment]:
     from mpcache.testing.servers import Memcached
 
     # Its clock has seconds, and a lease is asked for with one more, so that it never lapses too soon.
@@ -87,13 +87,13 @@ def _memcached(name: str) -> AbstractContextManager[Stage]:
 
 
 @contextmanager
-def _served(name: str, kind: type[Redis] | type[Memcached], backend: str, slack: float) -> Iterator[Stage]:
+def _served(name: str, kind: type[Redis] | type[Memcached], backend: str, slack: float) -> Iterator[Environment]:
     """On a server of its own.
 
     :param slack: seconds beyond a lease that a dead creator may cost.
     """
     with kind() as server:
-        yield Stage(
+        yield Environment(
             where=f"a {server.program} at {server.url}",
             backend=f"mpcache.{backend}",
             arguments={"url": server.url, "lock_timeout": LEASE, "namespace": name},
@@ -103,7 +103,7 @@ def _served(name: str, kind: type[Redis] | type[Memcached], backend: str, slack:
         )
 
 
-STAGES: dict[str, Callable[[str], AbstractContextManager[Stage]]] = {
+ENVIRONMENTS: dict[str, Callable[[str], AbstractContextManager[Environment]]] = {
     "shm": _shm,
     "dbm": _dbm,
     "redis": _redis,
