@@ -1,6 +1,6 @@
 """What the suite of mutexes stands on: what is asked of which, who the others are, how time is judged.
 
-Leans on puppets, the other processes, and on pytest.
+Leans on process_actors, the other processes, and on pytest.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pytest
 
 from mpcache.api import Guarantees
 from mpcache.mutexes import resolve
-from mpcache.testing.puppets import Puppet, Recipe, Tally
+from mpcache.testing.process_actors import ProcessActor, Recipe, Tally
 from mpcache.testing.rig import PATIENCE, gen_some_key
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -75,13 +75,13 @@ class _MutexFixture:
                 setattr(cls, name, None)  # which is no test
 
     def setup_method(self, method: Any) -> None:
-        self._puppets: list[Puppet] = []
+        self._actors: list[ProcessActor] = []
         self._directory = tempfile.TemporaryDirectory(prefix="mpcache-")
         self.key = gen_some_key()
 
     def teardown_method(self, method: Any) -> None:
-        for puppet in self._puppets:
-            puppet.kill()
+        for actor in self._actors:
+            actor.kill()
         self._directory.cleanup()
 
     # -- what the cases are made of ------------------------------------------------------------------
@@ -96,9 +96,9 @@ class _MutexFixture:
         guarantees: Guarantees = self._recipe().factory.guarantees  # type: ignore[attr-defined]
         return guarantees
 
-    def _puppet(self, how: str = "fork", inherited: Mapping[Any, Any] | None = None) -> Puppet:
-        self._puppets.append(Puppet(self._recipe(), how, inherited, self.patience))
-        return self._puppets[-1]
+    def _process_actor(self, how: str = "fork", inherited: Mapping[Any, Any] | None = None) -> ProcessActor:
+        self._actors.append(ProcessActor(self._recipe(), how, inherited, self.patience))
+        return self._actors[-1]
 
     def _begin(self, act: Callable[..., Any], *args: Any, **kw: Any) -> Future[Any]:
         """In a thread of its own: one that has held the key before would be taken for the one who holds it now."""

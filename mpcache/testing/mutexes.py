@@ -20,7 +20,7 @@ from mpcache.mutexes.base import Mutex
 from mpcache.testing import scenes
 from mpcache.testing.mutex_processes import _AmongProcesses
 from mpcache.testing.mutex_rig import IN_VAIN, SOON, asks, needs_gevent
-from mpcache.testing.puppets import Tally
+from mpcache.testing.process_actors import Tally
 from mpcache.testing.rig import at_once, gen_some_key
 
 KEYS: tuple[Any, ...] = (
@@ -193,7 +193,7 @@ class MutexConformance(_AmongProcesses):
 
     @asks(threads=True)
     def test_who_inherits_the_context_waits(self) -> None:
-        assert self._puppet().ask("play", scenes.contexts, self.key, self.patience) == []
+        assert self._process_actor().ask("play", scenes.contexts, self.key, self.patience) == []
 
     @asks(threads=True)
     def test_what_is_handed_over_is_not_mine(self) -> None:
@@ -216,16 +216,16 @@ class MutexConformance(_AmongProcesses):
 
     @asks(threads=True)
     def test_an_exception_while_waiting_leaves_nothing_taken(self) -> None:
-        assert self._puppet().ask("play", scenes.interrupted_while_waiting, self.key, 10) == []
+        assert self._process_actor().ask("play", scenes.interrupted_while_waiting, self.key, 10) == []
 
     def test_an_exception_at_any_moment_leaves_nothing_taken(self) -> None:
-        wrong = self._puppet().ask("play", scenes.interrupted_at_any_moment, self.key, 40)
+        wrong = self._process_actor().ask("play", scenes.interrupted_at_any_moment, self.key, 40)
         assert wrong == [], wrong
 
     @asks(threads=True)
     def test_signals_change_no_wait(self) -> None:
         told = (self.key, IN_VAIN, self.patience)
-        *in_vain, (got, _) = self._puppet().ask("play", scenes.waits_under_signals, *told)
+        *in_vain, (got, _) = self._process_actor().ask("play", scenes.waits_under_signals, *told)
         assert [outcome for outcome, _ in in_vain] == [False] * 3
         took = min(seconds for _, seconds in in_vain)
         assert IN_VAIN <= took < IN_VAIN + SOON
@@ -237,8 +237,8 @@ class MutexConformance(_AmongProcesses):
     def test_whether_it_is_locked_can_be_asked_from_everywhere(self) -> None:
         mine, everywhere = self._make(), [self._make().locked, lambda: self._in_thread(self._make().locked)]
         if self._guarantees().processes:
-            puppets = [self._puppet("fork"), self._puppet("spawn")]
-            everywhere += [functools.partial(puppet.ask, "locked", self.key) for puppet in puppets]
+            actors = [self._process_actor("fork"), self._process_actor("spawn")]
+            everywhere += [functools.partial(actor.ask, "locked", self.key) for actor in actors]
         for _ in range(2):
             assert not any(ask() for ask in [mine.locked, *everywhere])
             assert mine.acquire(False), "to ask has taken it"
@@ -300,14 +300,14 @@ class MutexConformance(_AmongProcesses):
     @needs_gevent
     @asks(threads=True)
     def test_greenlets_exclude_each_other(self) -> None:
-        puppet = self._puppet("gevent")
+        actor = self._process_actor("gevent")
         told = (scenes.greenlets, self.key, self._tally(), 3, 8)
-        self._undisturbed(lambda: (None, puppet.ask("play", *told)))
+        self._undisturbed(lambda: (None, actor.ask("play", *told)))
         passages, overlaps = self._seen()
         assert [passages % 24, passages > 0, overlaps] == [0, True, 0]
 
     @asks(threads=True)
     def test_tasks_of_a_loop_create_a_value_once(self) -> None:
-        puppet = self._puppet("spawn")
-        created = self._undisturbed(lambda: puppet.ask("play", scenes.tasks, gen_some_key(), 5))
+        actor = self._process_actor("spawn")
+        created = self._undisturbed(lambda: actor.ask("play", scenes.tasks, gen_some_key(), 5))
         assert created == (1, {"value 1"})

@@ -1,6 +1,6 @@
-"""What mutexes meet within one process: signals, greenlets, an event loop.  Each scene is played by a puppet.
+"""What mutexes meet within one process: signals, greenlets, an event loop.  Each scene is played by a actor.
 
-Leans on puppets for what is shared with it.  A scene gets a recipe and returns what it saw; a test judges.
+Leans on process_actors for what is shared with it.  A scene gets a recipe and returns what it saw; a test judges.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mpcache.testing.puppets import Recipe, Tally
+from mpcache.testing.process_actors import Recipe, Tally
 
 
 def held_by_a_thread(make: Recipe, key: Any) -> Any:

@@ -25,8 +25,8 @@ _PR_SET_PDEATHSIG = 1
 _PROGRAM = """\
 import sys
 sys.path[:] = {path!r}
-from mpcache.testing.puppets import _live_anew
-_live_anew({line}, {parent}, {patience})
+from mpcache.testing.process_actors import _serve_fresh
+_serve_fresh({line}, {parent}, {patience})
 """
 _PATCH = "from gevent import monkey; monkey.patch_all()\n"
 
@@ -82,7 +82,7 @@ class Tally:
         return self._words[self._OVERLAPS]
 
 
-class Puppet:
+class ProcessActor:
     """A process that plays another user of the same mutexes.  It ends with whoever made it.
 
     :param recipe: of its mutexes.
@@ -124,7 +124,7 @@ class Puppet:
         """As :meth:`ask`, without waiting for the answer."""
         self._line.send((verb, args))
 
-    def arrive(self) -> Puppet:
+    def arrive(self) -> ProcessActor:
         """Itself, as soon as it can do something at once."""
         self.ask("arrive")
         return self
@@ -143,9 +143,9 @@ class Puppet:
 
     # -- what happens to it --------------------------------------------------------------------------
 
-    def fork(self) -> Puppet:
+    def fork(self) -> ProcessActor:
         """A child of it, which has inherited all that it has, and outlives it."""
-        child = Puppet.__new__(Puppet)
+        child = ProcessActor.__new__(ProcessActor)
         child._patience, child._reaped = self._patience, True  # whoever adopts it reaps it
         child._line, its = Pipe()
         self.begin("fork")
@@ -187,7 +187,7 @@ class Puppet:
         """SIGCONT."""
         os.kill(self.pid, signal.SIGCONT)
 
-    def __enter__(self) -> Puppet:
+    def __enter__(self) -> ProcessActor:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -195,7 +195,7 @@ class Puppet:
 
 
 class _Body:
-    """The puppet itself, in the process that it is."""
+    """The actor itself, in the process that it is."""
 
     def __init__(self, recipe: Recipe, line: Connection, mutexes: Mapping[Any, Any]) -> None:
         self._recipe, self._line, self._mutexes = recipe, line, dict(mutexes)
@@ -291,7 +291,7 @@ def _travels(error: BaseException) -> bool:
     return True
 
 
-def _live_anew(line: int, parent: int, patience: float) -> None:
+def _serve_fresh(line: int, parent: int, patience: float) -> None:
     _end_with(parent, patience)
     mine = Connection(line)
     _Body(mine.recv(), mine, {}).live()
