@@ -1,6 +1,6 @@
 """What a mutex must do among processes: exclude, outlive a fork, a death and a sleep, and let the loops run.
 
-Leans on mutex_rig; and on scenes, which the other processes play.
+Leans on mutex_rig; and on inprocess_cases, which the other processes play.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 
 from mpcache.api import Outcome
 from mpcache.exception import NotHeld
-from mpcache.testing import scenes
+from mpcache.testing import inprocess_cases
 from mpcache.testing.mutex_rig import IN_VAIN, SOON, STILL, WATCHED, _MutexFixture, asks, either_way, needs_gevent
 from mpcache.testing.process_actors import ProcessActor
 
@@ -149,7 +149,7 @@ class _AmongProcesses(_MutexFixture):
     def test_signals_delay_no_take_over(self) -> None:
         holder, heir = self._process_actor(), self._process_actor()
         assert holder.ask("acquire", self.key)
-        heir.begin("play", scenes.wait_under_signals, self.key, self.patience)
+        heir.begin("play", inprocess_cases.wait_under_signals, self.key, self.patience)
         assert not heir.answers(STILL)
         holder.kill()
         got, took = heir.answer()
@@ -181,12 +181,14 @@ class _AmongProcesses(_MutexFixture):
     @asks(processes=True)
     def test_a_greenlet_waits_for_another_process(self) -> None:
         actor = self._process_actor("gevent").arrive()
-        assert self._undisturbed(lambda: self._waits_for_another_process(actor, scenes.a_greenlet_waits))
+        assert self._undisturbed(lambda: self._waits_for_another_process(actor, inprocess_cases.a_greenlet_waits))
 
     @asks(processes=True)
     def test_a_thread_of_a_loop_waits_for_another_process(self) -> None:
         actor = self._process_actor("spawn").arrive()
-        assert self._undisturbed(lambda: self._waits_for_another_process(actor, scenes.a_thread_of_the_loop_waits))
+        assert self._undisturbed(
+            lambda: self._waits_for_another_process(actor, inprocess_cases.a_thread_of_the_loop_waits)
+        )
 
     @asks(processes=True)
     def test_a_task_awaits_the_value_of_another_process(self) -> None:
@@ -194,7 +196,7 @@ class _AmongProcesses(_MutexFixture):
 
         def play() -> tuple[str, float]:
             creator.ask("create", self.key, "theirs")
-            waiter.begin("play", scenes.a_task_awaits_a_value, self.key)
+            waiter.begin("play", inprocess_cases.a_task_awaits_a_value, self.key)
             assert not waiter.answers(WATCHED), "it did not wait"
             creator.ask("finish")
             outcome: tuple[str, float] = waiter.answer()

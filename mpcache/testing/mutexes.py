@@ -1,6 +1,6 @@
 """What a mutex must do, as a suite to inherit from: with threads, processes, greenlets and tasks.
 
-Leans on mutex_processes for what takes several of them; on scenes, and on rig.
+Leans on mutex_processes for what takes several of them; on inprocess_cases, and on rig.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 from mpcache.api import CacheMutex, Guarantees, Outcome
 from mpcache.exception import DeadlockError, NotHeld
 from mpcache.mutexes.base import Mutex
-from mpcache.testing import scenes
+from mpcache.testing import inprocess_cases
 from mpcache.testing.mutex_processes import _AmongProcesses
 from mpcache.testing.mutex_rig import IN_VAIN, SOON, asks, needs_gevent
 from mpcache.testing.process_actors import Tally
@@ -193,7 +193,7 @@ class MutexConformance(_AmongProcesses):
 
     @asks(threads=True)
     def test_who_inherits_the_context_waits(self) -> None:
-        assert self._process_actor().ask("play", scenes.contexts, self.key, self.patience) == []
+        assert self._process_actor().ask("play", inprocess_cases.contexts, self.key, self.patience) == []
 
     @asks(threads=True)
     def test_what_is_handed_over_is_not_mine(self) -> None:
@@ -216,16 +216,16 @@ class MutexConformance(_AmongProcesses):
 
     @asks(threads=True)
     def test_an_exception_while_waiting_leaves_nothing_taken(self) -> None:
-        assert self._process_actor().ask("play", scenes.interrupted_while_waiting, self.key, 10) == []
+        assert self._process_actor().ask("play", inprocess_cases.interrupted_while_waiting, self.key, 10) == []
 
     def test_an_exception_at_any_moment_leaves_nothing_taken(self) -> None:
-        wrong = self._process_actor().ask("play", scenes.interrupted_at_any_moment, self.key, 40)
+        wrong = self._process_actor().ask("play", inprocess_cases.interrupted_at_any_moment, self.key, 40)
         assert wrong == [], wrong
 
     @asks(threads=True)
     def test_signals_change_no_wait(self) -> None:
         told = (self.key, IN_VAIN, self.patience)
-        *in_vain, (got, _) = self._process_actor().ask("play", scenes.waits_under_signals, *told)
+        *in_vain, (got, _) = self._process_actor().ask("play", inprocess_cases.waits_under_signals, *told)
         assert [outcome for outcome, _ in in_vain] == [False] * 3
         took = min(seconds for _, seconds in in_vain)
         assert IN_VAIN <= took < IN_VAIN + SOON
@@ -301,7 +301,7 @@ class MutexConformance(_AmongProcesses):
     @asks(threads=True)
     def test_greenlets_exclude_each_other(self) -> None:
         actor = self._process_actor("gevent")
-        told = (scenes.greenlets, self.key, self._tally(), 3, 8)
+        told = (inprocess_cases.greenlets, self.key, self._tally(), 3, 8)
         self._undisturbed(lambda: (None, actor.ask("play", *told)))
         passages, overlaps = self._seen()
         assert [passages % 24, passages > 0, overlaps] == [0, True, 0]
@@ -309,5 +309,5 @@ class MutexConformance(_AmongProcesses):
     @asks(threads=True)
     def test_tasks_of_a_loop_create_a_value_once(self) -> None:
         actor = self._process_actor("spawn")
-        created = self._undisturbed(lambda: actor.ask("play", scenes.tasks, gen_some_key(), 5))
+        created = self._undisturbed(lambda: actor.ask("play", inprocess_cases.tasks, gen_some_key(), 5))
         assert created == (1, {"value 1"})
