@@ -1,6 +1,6 @@
 """What a store or a mutex must do, as suites to inherit from.
 
-Leans on rig.  Three lines for a store::
+Leans on helpers.  Three lines for a store::
 
     class TestMine(_GenericBackendTestSuite, _GenericMutexTestSuite):
         backend = "my.store"
@@ -28,7 +28,7 @@ from mpcache.api import NO_VALUE, CacheMutex, CantDeserializeException
 from mpcache.backends import load_backend
 from mpcache.region import CacheRegion
 from mpcache.testing.assertions import assert_raises_message, eq_, is_
-from mpcache.testing.rig import (
+from mpcache.testing.helpers import (
     PATIENCE,
     Creator,
     MockBackend,

@@ -19,8 +19,8 @@ import pytest
 
 from mpcache.api import Guarantees
 from mpcache.mutexes import resolve
+from mpcache.testing.helpers import PATIENCE, gen_some_key
 from mpcache.testing.process_actors import ProcessActor, Recipe, Tally
-from mpcache.testing.rig import PATIENCE, gen_some_key
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

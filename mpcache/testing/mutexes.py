@@ -1,6 +1,6 @@
 """What a mutex must do, as a suite to inherit from: with threads, processes, greenlets and tasks.
 
-Leans on mutex_processes for what takes several of them; on inprocess_cases, and on rig.
+Leans on mutex_processes for what takes several of them; on inprocess_cases, and on helpers.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from mpcache.api import CacheMutex, Guarantees, Outcome
 from mpcache.exception import DeadlockError, NotHeld
 from mpcache.mutexes.base import Mutex
 from mpcache.testing import inprocess_cases
+from mpcache.testing.helpers import at_once, gen_some_key
 from mpcache.testing.mutex_processes import _AmongProcesses
 from mpcache.testing.mutex_rig import IN_VAIN, SOON, asks, needs_gevent
 from mpcache.testing.process_actors import Tally
-from mpcache.testing.rig import at_once, gen_some_key
 
 KEYS: tuple[Any, ...] = (
     *("", " ", "a b", " a b", "a\nb", "a\r\nb", "a\0b", "a\0", "ä ß 漢字 🐍", "*?[]{}", "../a/b", "%s", "0" * 10_000),

@@ -18,7 +18,7 @@ from mpcache.api import Outcome
 from mpcache.exception import DeadlockError, NotHeld, ValidationError
 from mpcache.memcaching.pool import Pool, Servers
 from mpcache.mutexes.memcached import MemcachedBid, MemcachedMutex
-from mpcache.testing.rig import PATIENCE, Pipe, at_once, child
+from mpcache.testing.helpers import PATIENCE, Pipe, at_once, child
 from mpcache.testing.servers import Memcached
 from tests.conftest import in_time
 

@@ -24,7 +24,7 @@ from mpcache.exception import DeadlockError, NotHeld
 from mpcache.mutexes import clients
 from mpcache.mutexes import redis as room
 from mpcache.mutexes.redis import RedisBid, RedisMutex, ValkeyMutex
-from mpcache.testing.rig import PATIENCE, Pipe, child
+from mpcache.testing.helpers import PATIENCE, Pipe, child
 from mpcache.testing.servers import Redis
 from tests.conftest import in_time
 
