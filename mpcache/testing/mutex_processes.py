@@ -1,6 +1,6 @@
 """What a mutex must do among processes: exclude, outlive a fork, a death and a sleep, and let the loops run.
 
-Leans on mutex_rig; and on inprocess_cases, which the other processes play.
+Leans on mutex_base; and on inprocess_cases, which the other processes play.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 from mpcache.api import Outcome
 from mpcache.exception import NotHeld
 from mpcache.testing import inprocess_cases
-from mpcache.testing.mutex_rig import IN_VAIN, SOON, STILL, WATCHED, _MutexFixture, asks, either_way, needs_gevent
+from mpcache.testing.mutex_base import IN_VAIN, SOON, STILL, WATCHED, _MutexFixture, asks, either_way, needs_gevent
 from mpcache.testing.process_actors import ProcessActor
 
 

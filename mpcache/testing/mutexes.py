@@ -19,8 +19,8 @@ from mpcache.exception import DeadlockError, NotHeld
 from mpcache.mutexes.base import Mutex
 from mpcache.testing import inprocess_cases
 from mpcache.testing.helpers import at_once, gen_some_key
+from mpcache.testing.mutex_base import IN_VAIN, SOON, asks, needs_gevent
 from mpcache.testing.mutex_processes import _AmongProcesses
-from mpcache.testing.mutex_rig import IN_VAIN, SOON, asks, needs_gevent
 from mpcache.testing.process_actors import Tally
 
 KEYS: tuple[Any, ...] = (
