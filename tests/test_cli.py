@@ -34,7 +34,7 @@ from mpcache.cli.demo_checks import (
     in_us,
     verdicts,
 )
-from mpcache.cli.demo_workers import WorkerFailed, Workers
+from mpcache.cli.demo_workers import WorkerFailed, WorkerPool
 from mpcache.mutexes.file import FileMutex
 from mpcache.mutexes.semaphore import SemaphoreMutex
 from mpcache.shm import segment
@@ -239,18 +239,18 @@ def test_the_demo_refuses_what_it_cannot_show(shm: Path, wrong: str) -> None:
 def test_a_worker_that_cannot_work_says_why(shm: Path) -> None:
     environment = {"backend": "mpcache.shm", "arguments": {"name": "a/b", "size": 2 << 20}, "clear": []}
     with (
-        Workers(json.dumps(environment)) as workers_,
+        WorkerPool(json.dumps(environment)) as pool,
         pytest.raises(WorkerFailed, match=r"worker 7 .*ValueError: segment name"),
     ):
-        workers_.wait_for("ready", [workers_.start(7)], PATIENCE)
+        pool.wait_for("ready", [pool.start(7)], PATIENCE)
 
 
 def test_a_worker_that_keeps_silent_is_named(shm: Path) -> None:
     environment = {"backend": "mpcache.null", "arguments": {}, "clear": []}
-    with Workers(json.dumps(environment)) as workers_:
-        worker = workers_.start(1)
+    with WorkerPool(json.dumps(environment)) as pool:
+        worker = pool.start(1)
         with pytest.raises(WorkerFailed, match=f"pid {worker.pid} did not say 'load' within 0 s"):
-            workers_.wait_for("load", [worker], 0)
+            pool.wait_for("load", [worker], 0)
 
 
 # -- the judgement --------------------------------------------------------------------------------------------

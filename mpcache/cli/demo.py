@@ -20,7 +20,7 @@ from mpcache._console import Console
 from mpcache.cli.demo_checks import Facts, Invalidation, Kill, Load, Moment, Watch, verdicts
 from mpcache.cli.demo_environments import ENVIRONMENTS, Environment
 from mpcache.cli.demo_view import View
-from mpcache.cli.demo_workers import Event, Worker, WorkerFailed, Workers
+from mpcache.cli.demo_workers import Event, Worker, WorkerFailed, WorkerPool
 
 KEYS = 60
 SLOW_MS = (20, 50)
@@ -41,56 +41,56 @@ clock = time.perf_counter_ns  # the workers' own
 class Demo:
     """The three acts, and the facts that come of them."""
 
-    def __init__(self, workers_: Workers, facts: Facts, view: View) -> None:
-        self.workers_, self.facts, self.view = workers_, facts, view
+    def __init__(self, pool: WorkerPool, facts: Facts, view: View) -> None:
+        self.pool, self.facts, self.view = pool, facts, view
 
     def play(self, seconds: float, seed: int) -> None:
         """All of it; raises WorkerFailed."""
         for number in range(1, self.facts.workers + 1):
-            self.workers_.start(number)
-        self.workers_.wait_for("ready", self.workers_.members, PATIENCE)
+            self.pool.start(number)
+        self.pool.wait_for("ready", self.pool.members, PATIENCE)
         self.load(seconds, seed)
         self.view.kills_begin()
         for number in range(1, KILLS + 1):
             self.kill(f"report:{number}")
         self.view.invalidations_begin()
-        for number, caller in enumerate(self.workers_.members, 1):
+        for number, caller in enumerate(self.pool.members, 1):
             self.invalidate(caller, f"news:{number}")
 
     # -- 1 ----------------------------------------------------------------------------------------------
 
     def load(self, seconds: float, seed: int) -> None:
         """All ask for the same keys, beginning at the same time."""
-        workers_, start = self.workers_, clock() + 50_000_000
+        pool, start = self.pool, clock() + 50_000_000
         how = {"keys": KEYS, "slow_ms": SLOW_MS, "seconds": seconds, "start": start}
-        for worker in workers_.members:
+        for worker in pool.members:
             worker.tell("load", **how, seed=seed * 1000 + worker.number)
         with self.view.load([f"page:{number}" for number in range(KEYS)], SLOW_MS) as show:
-            seen = {worker.pid: _load(worker, {}) for worker in workers_.members}
+            seen = {worker.pid: _load(worker, {}) for worker in pool.members}
 
             def progress(worker: Worker, event: Event) -> None:
                 seen[worker.pid] = _load(worker, event)
                 show([*seen.values()], clock() - start)
 
-            ends = workers_.wait_for("load", workers_.members, seconds + PATIENCE, progress)
-            self.facts.loads = [_load(worker, event) for worker, event in zip(workers_.members, ends, strict=True)]
+            ends = pool.wait_for("load", pool.members, seconds + PATIENCE, progress)
+            self.facts.loads = [_load(worker, event) for worker, event in zip(pool.members, ends, strict=True)]
             show(self.facts.loads)
 
     # -- 2 ----------------------------------------------------------------------------------------------
 
     def kill(self, key: str) -> None:
         """The first worker creates, the others wait for it, it is killed; a new worker takes its place."""
-        workers_ = self.workers_
-        victim, others = workers_.members[0], workers_.members[1:]
+        pool = self.pool
+        victim, others = pool.members[0], pool.members[1:]
         victim.tell("create", key=key, seconds=NEVER)
-        (begun,) = workers_.wait_for("begun", [victim], PATIENCE)
+        (begun,) = pool.wait_for("begun", [victim], PATIENCE)
         for worker in others:
             worker.tell("create", key=key, seconds=SHORTLY)
-        workers_.wait_for("asks", others, PATIENCE)
-        workers_.pause(BEFORE_THE_KILL)
+        pool.wait_for("asks", others, PATIENCE)
+        pool.pause(BEFORE_THE_KILL)
         killed_at = clock()
-        workers_.kill(victim)
-        answers = workers_.wait_for("has", others, PATIENCE)
+        pool.kill(victim)
+        answers = pool.wait_for("has", others, PATIENCE)
         successors, ends = _said(others, "begun"), _said([victim, *others], "ended")
         fact = Kill(
             victim=victim.pid,
@@ -103,20 +103,20 @@ class Demo:
             ],
         )
         self.facts.kills.append(fact)
-        self.view.kill(fact, workers_.start(victim.number).pid)
-        workers_.wait_for("ready", workers_.members[-1:], PATIENCE)
+        self.view.kill(fact, pool.start(victim.number).pid)
+        pool.wait_for("ready", pool.members[-1:], PATIENCE)
 
     # -- 3 ----------------------------------------------------------------------------------------------
 
     def invalidate(self, caller: Worker, key: str) -> None:
         """One calls invalidate() while the others look for a value that was there before."""
-        watchers = [worker for worker in self.workers_.members if worker is not caller]
+        watchers = [worker for worker in self.pool.members if worker is not caller]
         for worker in watchers:
             worker.tell("watch", key=key)
-        self.workers_.wait_for("watches", watchers, PATIENCE)
+        self.pool.wait_for("watches", watchers, PATIENCE)
         caller.tell("invalidate")
-        (call,) = self.workers_.wait_for("invalidated", [caller], PATIENCE)
-        saw = self.workers_.wait_for("saw", watchers, PATIENCE)
+        (call,) = self.pool.wait_for("invalidated", [caller], PATIENCE)
+        saw = self.pool.wait_for("saw", watchers, PATIENCE)
         fact = Invalidation(
             by=caller.pid,
             began_at=call["began_at"],
@@ -157,12 +157,12 @@ def run(backend: str, workers: int, seconds: float, seed: int, console: Console)
     began, name = time.monotonic(), f"demo-{os.getpid()}"
     facts = Facts(workers, kills_planned=KILLS, invalidations_planned=workers)
     view = View(console)
-    with _signals_as_exits(), ENVIRONMENTS[backend](name) as environment, Workers(_to_workers(environment)) as workers_:
+    with _signals_as_exits(), ENVIRONMENTS[backend](name) as environment, WorkerPool(_to_workers(environment)) as pool:
         view.title(name, workers, environment.where)
         facts.take_over_within = environment.take_over_within
         try:
-            Demo(workers_, facts, view).play(seconds, seed)
-            facts.failures += workers_.end_all()
+            Demo(pool, facts, view).play(seconds, seed)
+            facts.failures += pool.end_all()
         except WorkerFailed as failure:
             facts.failures.append(str(failure))
     facts.leftovers += environment.left()

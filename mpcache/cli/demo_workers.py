@@ -101,12 +101,12 @@ class Worker:
 
 
 def _environment() -> dict[str, str]:
-    """Workers find the modules where this process found them."""
+    """WorkerPool find the modules where this process found them."""
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
     return os.environ | {"PYTHONPATH": path}
 
 
-class Workers:
+class WorkerPool:
     """All workers of one demo; none of them outlives the ``with``.
 
     :param arguments: of each worker's command line.
@@ -118,7 +118,7 @@ class Workers:
         self._all: list[Worker] = []
         self._ears = selectors.DefaultSelector()
 
-    def __enter__(self) -> Workers:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
