@@ -4,7 +4,7 @@ Leans on mpcache and on whatever of the peers is installed; an absent one is ski
 
 A benchmark is a list of contenders and, where something was promised, its bounds::
 
-    stage        folders and servers of one's own, gone afterwards
+    environment        folders and servers of one's own, gone afterwards
     measure      rounds in turn, one of every contender; minima, medians, spread
     crew         processes that do the same at the same moment
     stores       ours and those of others, each an adapter of a few lines

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 
 from bench import arrays, fill, handoff, measure, misses, mix, mutexes, operations, plots, report, scaling, stampede
+from bench.environment import Environment
 from bench.measure import Benchmark
-from bench.stage import Stage
 
 BENCHMARKS = {
     "acquire": mutexes.ACQUIRE,
@@ -34,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pace = measure.QUICK if options.quick else measure.THOROUGH
     where, outcomes, printer = report.machine(), {}, report.printer()
     printer.header(where)
-    with Stage(pace) as stage:
+    with Environment(pace) as environment:
         for name in options.names or BENCHMARKS:
-            outcomes[name] = measure.run(_of_those(BENCHMARKS[name], options.only), stage)
+            outcomes[name] = measure.run(_of_those(BENCHMARKS[name], options.only), environment)
             printer.outcome(name, outcomes[name], options.allow)
     if options.json:
         report.write_json(options.json, where, outcomes, options.allow)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from itertools import cycle
 from typing import Any
 
+from bench.environment import Absent, Environment
 from bench.measure import CANARY, Benchmark, Bound, Contender, Sample, Way, looped
 from bench.mutexes import nothing
-from bench.stage import Absent, Stage
 from bench.values import KIB
 
 SIZE = 10 << 20
@@ -34,31 +34,31 @@ def _bytes() -> bytes:
 
 
 def _set(make: Callable[[], Any]) -> Way:
-    def way(stage: Stage) -> Iterator[Sample]:
+    def way(environment: Environment) -> Iterator[Sample]:
         import mpcache
 
         name = f"arrays-{os.getpid()}"
         arguments = {"name": name, "size": ROOM, "shards": 1}
         region = mpcache.make_region().configure("mpcache.shm", arguments=arguments)
         value = make()
-        yield looped(lambda: region.set("large", value), stage.pace)
+        yield looped(lambda: region.set("large", value), environment.pace)
 
     return way
 
 
-def _copy(stage: Stage) -> Iterator[Sample]:
+def _copy(environment: Environment) -> Iterator[Sample]:
     value, room = memoryview(_bytes()), memoryview(bytearray(ROOM))
     places = cycle(room[at : at + SIZE] for at in range(0, ROOM - SIZE + 1, SIZE))
 
     def copy() -> None:
         next(places)[:] = value
 
-    yield looped(copy, stage.pace)
+    yield looped(copy, environment.pace)
 
 
-def _pickle(stage: Stage) -> Iterator[Sample]:
+def _pickle(environment: Environment) -> Iterator[Sample]:
     value = _array()
-    yield looped(lambda: pickle.dumps(value, 5), stage.pace)
+    yield looped(lambda: pickle.dumps(value, 5), environment.pace)
 
 
 COPY = "one copy"

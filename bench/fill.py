@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
+from bench.environment import Environment
 from bench.measure import Benchmark, Bound, Contender, Sample, Way
-from bench.stage import Stage
-from bench.stores import environment
+from bench.stores import lmdb_environment
 from bench.values import KIB
 
 SETS = 500_000
@@ -38,7 +38,7 @@ def _filled() -> tuple[int, int, int]:
     return engine.size, there, there * (len(keys[0]) + len(KIB))
 
 
-def _shm_entry(stage: Stage) -> Iterator[Sample]:
+def _shm_entry(environment: Environment) -> Iterator[Sample]:
     def sample() -> float:
         size, there, _ = _filled()
         return size / there
@@ -46,7 +46,7 @@ def _shm_entry(stage: Stage) -> Iterator[Sample]:
     yield sample
 
 
-def _shm_idle(stage: Stage) -> Iterator[Sample]:
+def _shm_idle(environment: Environment) -> Iterator[Sample]:
     def sample() -> float:
         size, _, used = _filled()
         return 100 - 100 * used / size
@@ -54,7 +54,7 @@ def _shm_idle(stage: Stage) -> Iterator[Sample]:
     yield sample
 
 
-def _shm_lost(stage: Stage) -> Iterator[Sample]:
+def _shm_lost(environment: Environment) -> Iterator[Sample]:
     def sample() -> float:
         region = _region(None, "16MB")
         offered = 3 * region.actual_backend.segment.engine.size // len(KIB)
@@ -66,9 +66,9 @@ def _shm_lost(stage: Stage) -> Iterator[Sample]:
     yield sample
 
 
-def _lmdb_entry(stage: Stage) -> Iterator[Sample]:
+def _lmdb_entry(environment: Environment) -> Iterator[Sample]:
     def sample() -> float:
-        files = environment(stage, "fill")
+        files = lmdb_environment(environment, "fill")
         for number in range(10_000):
             with files.begin(write=True) as transaction:
                 transaction.put(b"user:%08d" % number, KIB)
@@ -79,11 +79,11 @@ def _lmdb_entry(stage: Stage) -> Iterator[Sample]:
     yield sample
 
 
-def _redis_entry(stage: Stage) -> Iterator[Sample]:
+def _redis_entry(environment: Environment) -> Iterator[Sample]:
     import redis
 
     def sample() -> float:
-        with redis.Redis.from_url(stage.url("Redis")) as client:
+        with redis.Redis.from_url(environment.url("Redis")) as client:
             before = client.info("memory")["used_memory"]
             client.mset({f"user:{number:08}": KIB for number in range(10_000)})
             return float((client.info("memory")["used_memory"] - before) / 10_000)
@@ -120,10 +120,10 @@ LOST = Benchmark(
 )
 
 
-def _times(stage: Stage) -> Callable[[], list[int]]:
+def _times(environment: Environment) -> Callable[[], list[int]]:
     """Of sets of 1 KiB to a full segment, a third of them to keys that are there; in order of their length."""
     region, dice, fresh = _region(f"evict-{os.getpid()}", "16MB"), random.Random(3), count()
-    number = int(SETS * stage.pace.portion)
+    number = int(SETS * environment.pace.portion)
     for _ in range(3 * 16 << 10):
         region.set(f"user:{next(fresh):08}", KIB)
 
@@ -140,8 +140,8 @@ def _times(stage: Stage) -> Callable[[], list[int]]:
 
 
 def _part(part: float) -> Way:
-    def way(stage: Stage) -> Iterator[Sample]:
-        sets = _times(stage)
+    def way(environment: Environment) -> Iterator[Sample]:
+        sets = _times(environment)
 
         def sample() -> float:
             times = sets()

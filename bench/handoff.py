@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
+from bench.environment import Environment
 from bench.measure import Benchmark, Bound, Contender, Sample, Way, orders
 from bench.mutexes import LEASE, arguments_of, clear, factory
-from bench.stage import Stage
 from mpcache import mutexes
 
 PATIENCE = 20.0
@@ -66,11 +66,11 @@ class Waiter:
         self._process.join(PATIENCE)
 
 
-def _handed(make: Callable[..., Any], arguments: Callable[[Stage], dict[str, Any]]) -> Way:
+def _handed(make: Callable[..., Any], arguments: Callable[[Environment], dict[str, Any]]) -> Way:
     """The first hand-off waits until the other process has begun, and does not count."""
 
-    def way(stage: Stage) -> Iterator[Sample]:
-        here = arguments(stage)
+    def way(environment: Environment) -> Iterator[Sample]:
+        here = arguments(environment)
         mutex, waiter = make(**here), Waiter(make, here)
         waiter.meet(mutex)
         yield lambda: waiter.meet(mutex)
@@ -84,12 +84,12 @@ def _mutex(name: str, arguments: dict[str, Any]) -> Any:
 
 
 def _ours(name: str) -> Way:
-    def arguments(stage: Stage) -> dict[str, Any]:
-        factory(name, stage)
-        return {"name": name, "arguments": arguments_of(name, stage)}
+    def arguments(environment: Environment) -> dict[str, Any]:
+        factory(name, environment)
+        return {"name": name, "arguments": arguments_of(name, environment)}
 
-    def way(stage: Stage) -> Iterator[Sample]:
-        yield from _handed(_mutex, arguments)(stage)
+    def way(environment: Environment) -> Iterator[Sample]:
+        yield from _handed(_mutex, arguments)(environment)
         clear(name)
 
     return way
@@ -111,18 +111,20 @@ def _redis_lock(url: str) -> Any:
     return redis.Redis.from_url(url).lock("redis-py", timeout=LEASE)
 
 
-def _redis_url(stage: Stage) -> dict[str, Any]:
-    return {"url": arguments_of("redis", stage)["url"]}
+def _redis_url(environment: Environment) -> dict[str, Any]:
+    return {"url": arguments_of("redis", environment)["url"]}
 
 
 HANDOFF = Benchmark(
     "from the release to a waiter in another process",
     (
         Contender("shm", _ours("shm"), "multiprocessing.Lock"),
-        Contender("multiprocessing.Lock", _handed(_lock_itself, lambda stage: {"lock": _spawn.Lock()})),
+        Contender("multiprocessing.Lock", _handed(_lock_itself, lambda environment: {"lock": _spawn.Lock()})),
         Contender("semaphore", _ours("semaphore"), "multiprocessing.Lock"),
         Contender("file", _ours("file"), "filelock.FileLock"),
-        Contender("filelock.FileLock", _handed(_filelock, lambda stage: {"path": str(stage.folder / "handoff")})),
+        Contender(
+            "filelock.FileLock", _handed(_filelock, lambda environment: {"path": str(environment.folder / "handoff")})
+        ),
         Contender("redis", _ours("redis"), "redis-py lock", "Redis"),
         Contender("valkey", _ours("valkey"), "redis-py lock", "Redis"),
         Contender("redis-py lock", _handed(_redis_lock, _redis_url), None, "Redis"),

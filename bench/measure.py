@@ -1,6 +1,6 @@
 """How it is measured: many short rounds, one of every contender in turn, and minima of them.
 
-Leans on stage, where the contenders perform.  Whatever disturbs a machine makes code slower and never faster, and it
+Leans on environment, where the contenders perform.  Whatever disturbs a machine makes code slower and never faster, and it
 comes in bursts: the least of many short rounds is what the code costs, and rounds in turn are disturbed alike.  Each
 contender has a process of its own, so that none pays for what another one has loaded, or for its threads.
 """
@@ -19,12 +19,12 @@ from itertools import repeat
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-from bench.stage import Absent, Stage
+from bench.environment import Absent, Environment
 
 Sample = Callable[[], float]
 """One round: nanoseconds that an operation took, or whatever the benchmark's unit is."""
 
-Way = Callable[[Stage], Iterator[Sample]]
+Way = Callable[[Environment], Iterator[Sample]]
 """Sets a contender up, yields its sample once, and cleans up."""
 
 CANARY = "nothing"
@@ -57,7 +57,7 @@ class Contender(NamedTuple):
     """One who takes part.
 
     :param against: the name of the one that it is compared with.
-    :param server: of :mod:`mpcache.testing.servers`, which it asks the stage for.
+    :param server: of :mod:`mpcache.testing.servers`, which it asks the environment for.
     """
 
     name: str
@@ -159,11 +159,11 @@ def _loop(act: Callable[[], object], number: int) -> int:
 class Performer:
     """The process of a contender, which does a round when it is told to."""
 
-    def __init__(self, contender: Contender, stage: Stage, others: list[Performer]) -> None:
+    def __init__(self, contender: Contender, environment: Environment, others: list[Performer]) -> None:
         fork = multiprocessing.get_context("fork")  # from a process that has loaded nothing yet, and has no threads
         self._line, theirs = fork.Pipe()
         lines = [self._line, *(other._line for other in others)]
-        self._process = fork.Process(target=_perform, args=(theirs, lines, contender, stage))
+        self._process = fork.Process(target=_perform, args=(theirs, lines, contender, environment))
         self._process.start()
         theirs.close()
 
@@ -187,13 +187,13 @@ class Performer:
         self._process.join()
 
 
-def _perform(line: Connection, lines: list[Connection], contender: Contender, stage: Stage) -> None:
+def _perform(line: Connection, lines: list[Connection], contender: Contender, environment: Environment) -> None:
     """In the process of a contender, until the other end of its line is closed, or the other process is dead."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other one's end is ours
     for theirs in lines:
         theirs.close()
     try:
-        with contextmanager(contender.way)(stage) as sample:
+        with contextmanager(contender.way)(environment) as sample:
             line.send(0.0)  # ready
             for _ in orders(line):
                 line.send(float(sample()))
@@ -213,21 +213,21 @@ def orders(line: Connection) -> Iterator[Any]:
         pass
 
 
-def run(benchmark: Benchmark, stage: Stage) -> Outcome:
+def run(benchmark: Benchmark, environment: Environment) -> Outcome:
     """Let all contenders that are here do their rounds, in turn."""
     with ExitStack() as stack:
         performers: dict[str, Performer] = {}
         skipped: dict[str, str] = {}
         for contender in benchmark.contenders:
             try:
-                stage.see_to(contender.server)
+                environment.see_to(contender.server)
             except Absent as absent:
                 skipped[contender.name] = str(absent)
                 continue
-            performers[contender.name] = Performer(contender, stage, list(performers.values()))
+            performers[contender.name] = Performer(contender, environment, list(performers.values()))
             stack.callback(performers[contender.name].end)
         samples = dict(_ready(performers, skipped))
-        taken = _in_turn(samples, getattr(stage.pace, benchmark.pace))
+        taken = _in_turn(samples, getattr(environment.pace, benchmark.pace))
     idle = min(taken.get(CANARY, [0.0]))
     figures = {name: _figures(times, 0.0 if name == CANARY else idle) for name, times in taken.items()}
     return Outcome(benchmark, figures, idle, skipped)

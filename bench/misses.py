@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from typing import Any
 
+from bench.environment import Environment
 from bench.measure import Benchmark, Bound, Contender, Sample, Way
-from bench.stage import Stage
 
 REQUESTS, KEYS = 400_000, 40_000
 SEGMENT = 8 << 20
@@ -89,8 +89,8 @@ def _reference(policy: str) -> Callable[[Iterable[int]], int]:
 
 
 def _way(name: str, misses: Callable[[Iterable[int]], int]) -> Way:
-    def way(stage: Stage) -> Iterator[Sample]:
-        number = max(20_000, int(REQUESTS * stage.pace.portion))
+    def way(environment: Environment) -> Iterator[Sample]:
+        number = max(20_000, int(REQUESTS * environment.pace.portion))
         trace = list(TRACES[name](number, random.Random(7)))
         yield lambda: 100 * misses(trace) / len(trace)
 

@@ -12,9 +12,9 @@ from itertools import accumulate
 from typing import Any
 
 from bench.crew import Crew, Turn, each_takes
+from bench.environment import Environment
 from bench.measure import Benchmark, Bound, Contender, Sample, Way
-from bench.stage import Stage
-from bench.stores import environment
+from bench.stores import lmdb_environment
 from bench.values import KIB
 
 KEYS, EXPONENT, WRITES = 100_000, 0.99, 0.05
@@ -25,15 +25,15 @@ Get = Callable[[Any], object]
 Set = Callable[[Any, bytes], object]
 
 
-def _shm(stage: Stage) -> tuple[Get, Set, Callable[[int], Any]]:
+def _shm(environment: Environment) -> tuple[Get, Set, Callable[[int], Any]]:
     import mpcache
 
     region = mpcache.make_region().configure("mpcache.shm", arguments={"name": "mix", "size": "256MB"})
     return region.get, region.set, "user:{:06}".format
 
 
-def _lmdb(stage: Stage) -> tuple[Get, Set, Callable[[int], Any]]:
-    files = environment(stage, "mix")
+def _lmdb(environment: Environment) -> tuple[Get, Set, Callable[[int], Any]]:
+    files = lmdb_environment(environment, "mix")
 
     def get(key: bytes) -> object:
         with files.begin() as transaction:
@@ -57,14 +57,14 @@ def _turn(get: Get, put: Set, work: list[tuple[Any, bool]]) -> Turn:
     return turn
 
 
-def _way(open_it: Callable[[Stage], tuple[Get, Set, Callable[[int], Any]]], size: int) -> Way:
-    def way(stage: Stage) -> Iterator[Sample]:
-        number = int(OPERATIONS * stage.pace.portion) // size
-        keys = max(1000, int(KEYS * stage.pace.portion))
+def _way(open_it: Callable[[Environment], tuple[Get, Set, Callable[[int], Any]]], size: int) -> Way:
+    def way(environment: Environment) -> Iterator[Sample]:
+        number = int(OPERATIONS * environment.pace.portion) // size
+        keys = max(1000, int(KEYS * environment.pace.portion))
         weights = list(accumulate((rank + 1) ** -EXPONENT for rank in range(keys)))
 
         def prepare(member: int) -> Turn:
-            get, put, named = open_it(stage)
+            get, put, named = open_it(environment)
             names = [named(key) for key in range(keys)]
             for name in names if member == 0 else ():
                 put(name, KIB)

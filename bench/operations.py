@@ -9,10 +9,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from bench.environment import Environment
 from bench.measure import CANARY, Benchmark, Contender, Sample, Way, looped
 from bench.mutexes import nothing
 from bench.promises import PROMISES
-from bench.stage import Stage
 from bench.stores import STORES, Act, Row, Store
 from bench.values import VALUES
 
@@ -113,9 +113,9 @@ OF_ALL_SIZES = ("get", "set", "get-or-create", "decorated")
 
 
 def _way(row: Row, key: str, make: Callable[[Store, str, Any], Act], value: Any) -> Way:
-    def way(stage: Stage) -> Iterator[Sample]:
-        for store in row.open(stage):
-            yield looped(make(store, key, value), stage.pace)
+    def way(environment: Environment) -> Iterator[Sample]:
+        for store in row.open(environment):
+            yield looped(make(store, key, value), environment.pace)
 
     return way
 

@@ -10,8 +10,8 @@ from itertools import cycle, islice
 from typing import Any
 
 from bench.crew import Crew, Turn, repeated
+from bench.environment import Environment
 from bench.measure import Benchmark, Bound, Contender, Sample, Way
-from bench.stage import Stage
 from bench.values import KIB
 
 KEYS = [f"user:{number:04}" for number in range(1000)]
@@ -48,9 +48,9 @@ def _writer(number: int) -> Turn:
 
 
 def _crew(size: int, prepare: Callable[[int], Turn]) -> Way:
-    def way(stage: Stage) -> Iterator[Sample]:
+    def way(environment: Environment) -> Iterator[Sample]:
         crew = Crew(size, prepare)
-        yield repeated(crew, stage.pace)
+        yield repeated(crew, environment.pace)
         crew.end()
 
     return way

@@ -13,8 +13,8 @@ from itertools import count
 from typing import Any
 
 from bench.crew import Crew, Report, Turn
+from bench.environment import Environment
 from bench.measure import Benchmark, Bound, Contender, Sample, Way
-from bench.stage import Stage
 from bench.stores import STORES, Row
 
 CREATION = 0.020
@@ -28,8 +28,8 @@ SHARED = (
 )
 
 
-def _member(row: Row, stage: Stage) -> Turn:
-    opened = contextmanager(row.open)(stage)
+def _member(row: Row, environment: Environment) -> Turn:
+    opened = contextmanager(row.open)(environment)
     store = opened.__enter__()
 
     def turn(key: str) -> tuple[int | None, bool]:
@@ -60,8 +60,8 @@ def _waited(name: str, reports: list[Report]) -> float:
 
 
 def _way(row: Row, size: int) -> Way:
-    def way(stage: Stage) -> Iterator[Sample]:
-        crew = Crew(size, lambda number: _member(row, stage))
+    def way(environment: Environment) -> Iterator[Sample]:
+        crew = Crew(size, lambda number: _member(row, environment))
         keys = (f"stampede-{row.name}-{size}-{number}" for number in count())
         _waited(row.name, crew.together(next(keys)))  # the first one loads what it needs
         yield lambda: _waited(row.name, crew.together(next(keys)))

@@ -30,7 +30,7 @@ class Absent(Exception):
     """A contender is not here; the text says why."""
 
 
-class Stage:
+class Environment:
     """Folders and servers, on sockets of the file system; what is asked for is made when it is first asked for.
 
     :ivar folder: in memory if the machine has a place for that, so that no disk is measured.  Segments are made there.
@@ -42,7 +42,7 @@ class Stage:
         self._ends = ExitStack()
         self._servers: dict[str, Any] = {}
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> Environment:
         memory = os.environ.get("MPCACHE_SHM", "/dev/shm")
         self.folder = Path(tempfile.mkdtemp(prefix="mpcache-bench-", dir=memory if os.path.isdir(memory) else None))
         self._ends.callback(shutil.rmtree, self.folder, ignore_errors=True)
