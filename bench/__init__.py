@@ -6,7 +6,7 @@ A benchmark is a list of contenders and, where something was promised, its bound
 
     environment        folders and servers of one's own, gone afterwards
     measure      rounds in turn, one of every contender; minima, medians, spread
-    crew         processes that do the same at the same moment
+    pool         processes that do the same at the same moment
     stores       ours and those of others, each an adapter of a few lines
     values       what is kept in them
     operations   what a get, a set, a get_or_create and a decorated call cost

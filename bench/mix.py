@@ -1,6 +1,6 @@
 """What a busy machine does all day: 95 reads and 5 writes, few keys often and many seldom.
 
-Leans on crew, on stores for LMDB, and on measure.  Keys are drawn by Zipf's law with the exponent 0.99, as in YCSB
+Leans on workers, on stores for LMDB, and on measure.  Keys are drawn by Zipf's law with the exponent 0.99, as in YCSB
 (Cooper et al., 2010), which has it from Gray et al. (1994).
 """
 
@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import Any
 
-from bench.crew import Crew, Turn, each_takes
 from bench.environment import Environment
 from bench.measure import Benchmark, Bound, Contender, Sample, Way
 from bench.stores import lmdb_environment
 from bench.values import KIB
+from bench.workers import Turn, WorkerPool, each_takes
 
 KEYS, EXPONENT, WRITES = 100_000, 0.99, 0.05
 OPERATIONS = 400_000
@@ -73,9 +73,9 @@ def _way(open_it: Callable[[Environment], tuple[Get, Set, Callable[[int], Any]]]
             drawn = dice.choices(names, cum_weights=weights, k=number)
             return _turn(get, put, [(key, dice.random() >= WRITES) for key in drawn])
 
-        crew = Crew(size, prepare)
-        yield lambda: each_takes(crew, None, number)
-        crew.end()
+        pool = WorkerPool(size, prepare)
+        yield lambda: each_takes(pool, None, number)
+        workers.end()
 
     return way
 

@@ -1,6 +1,6 @@
 """What a second process adds: reads of the same keys, and writes to keys of one's own.
 
-Leans on crew, and on measure.
+Leans on workers, and on measure.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from itertools import cycle, islice
 from typing import Any
 
-from bench.crew import Crew, Turn, repeated
 from bench.environment import Environment
 from bench.measure import Benchmark, Bound, Contender, Sample, Way
 from bench.values import KIB
+from bench.workers import Turn, WorkerPool, repeated
 
 KEYS = [f"user:{number:04}" for number in range(1000)]
 
@@ -47,19 +47,19 @@ def _writer(number: int) -> Turn:
     return _often(lambda key: region.set(key, KIB), [f"{key}:{number}" for key in KEYS])
 
 
-def _crew(size: int, prepare: Callable[[int], Turn]) -> Way:
+def _pooled(size: int, prepare: Callable[[int], Turn]) -> Way:
     def way(environment: Environment) -> Iterator[Sample]:
-        crew = Crew(size, prepare)
-        yield repeated(crew, environment.pace)
-        crew.end()
+        pool = WorkerPool(size, prepare)
+        yield repeated(pool, environment.pace)
+        workers.end()
 
     return way
 
 
 def _contenders() -> Iterator[Contender]:
     for name, prepare in (("a call", _nothing), ("get", _reader), ("set", _writer)):
-        yield Contender(f"{name}, 1 process", _crew(1, prepare))
-        yield Contender(f"{name}, 2 processes", _crew(2, prepare), f"{name}, 1 process")
+        yield Contender(f"{name}, 1 process", _pooled(1, prepare))
+        yield Contender(f"{name}, 2 processes", _pooled(2, prepare), f"{name}, 1 process")
 
 
 SCALING = Benchmark(

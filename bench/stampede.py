@@ -1,6 +1,6 @@
 """One key is missing and all processes want it: how long after its creator's end the others have it.
 
-Leans on crew, stores and measure.
+Leans on workers, stores and measure.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
-from bench.crew import Crew, Report, Turn
 from bench.environment import Environment
 from bench.measure import Benchmark, Bound, Contender, Sample, Way
 from bench.stores import STORES, Row
+from bench.workers import Report, Turn, WorkerPool
 
 CREATION = 0.020
 """Seconds that the creator sleeps."""
@@ -61,11 +61,11 @@ def _waited(name: str, reports: list[Report]) -> float:
 
 def _way(row: Row, size: int) -> Way:
     def way(environment: Environment) -> Iterator[Sample]:
-        crew = Crew(size, lambda number: _member(row, environment))
+        pool = WorkerPool(size, lambda number: _member(row, environment))
         keys = (f"stampede-{row.name}-{size}-{number}" for number in count())
-        _waited(row.name, crew.together(next(keys)))  # the first one loads what it needs
-        yield lambda: _waited(row.name, crew.together(next(keys)))
-        crew.end()
+        _waited(row.name, workers.together(next(keys)))  # the first one loads what it needs
+        yield lambda: _waited(row.name, workers.together(next(keys)))
+        workers.end()
 
     return way
 

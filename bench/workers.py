@@ -29,7 +29,7 @@ class Report(NamedTuple):
     answer: Any
 
 
-class Crew:
+class WorkerPool:
     """So many processes, forked from one that has loaded nothing yet.
 
     :param prepare: called in each of them with its number; number 0 is ready before the others begin.
@@ -69,7 +69,7 @@ class Crew:
     def _hear(line: Connection) -> Any:
         right, answer = line.recv()
         if not right:
-            raise RuntimeError(f"one of a crew has failed:\n{answer}")
+            raise RuntimeError(f"one of a pool has failed:\n{answer}")
         return answer
 
     def end(self) -> None:
@@ -95,16 +95,16 @@ def _serve(line: Connection, others: list[Connection], number: int, prepare: Cal
         line.send((False, traceback.format_exc()))
 
 
-def each_takes(crew: Crew, told: Any, number: int) -> float:
+def each_takes(pool: WorkerPool, told: Any, number: int) -> float:
     """Nanoseconds for one of the operations of all of them, if a turn is so many: from the first one's begin to the
     last one's end."""
-    reports = crew.together(told)
-    return (max(one.ended for one in reports) - min(one.begun for one in reports)) / (number * len(crew))
+    reports = workers.together(told)
+    return (max(one.ended for one in reports) - min(one.begun for one in reports)) / (number * len(pool))
 
 
-def repeated(crew: Crew, pace: Pace) -> Sample:
-    """A sample of a crew whose turns are told how often to act; often enough that they run side by side."""
+def repeated(pool: WorkerPool, pace: Pace) -> Sample:
+    """A sample of a pool whose turns are told how often to act; often enough that they run side by side."""
     number, wanted = 1000, pace.seconds * 1e9 * 8
-    while (took := each_takes(crew, number, 1) * len(crew)) < wanted:
+    while (took := each_takes(pool, number, 1) * len(pool)) < wanted:
         number = max(number * 2, int(number * wanted / took))
-    return lambda: each_takes(crew, number, number)
+    return lambda: each_takes(pool, number, number)
