@@ -9,7 +9,20 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bench import arrays, fill, handoff, measure, misses, mix, mutexes, operations, plots, report, scaling, stampede
+from bench import (
+    arrays,
+    full_store,
+    handoff,
+    measure,
+    misses,
+    mix,
+    mutexes,
+    operations,
+    plots,
+    report,
+    scaling,
+    stampede,
+)
 from bench.environment import Environment
 from bench.measure import Benchmark
 
@@ -22,7 +35,7 @@ BENCHMARKS = {
     "mix": mix.MIX,
     "stampede": stampede.STAMPEDE,
     "misses": misses.MISSES,
-    **fill.BENCHMARKS,
+    **full_store.BENCHMARKS,
 }
 
 KEPT, MISSED = 0, 1
