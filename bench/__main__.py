@@ -14,7 +14,6 @@ from bench import (
     full_store,
     handoff,
     measure,
-    misses,
     mix,
     mutexes,
     operations,
@@ -34,7 +33,7 @@ BENCHMARKS = {
     "scaling": scaling.SCALING,
     "mix": mix.MIX,
     "stampede": stampede.STAMPEDE,
-    "misses": misses.MISSES,
+    "misses": hit_ratio.MISSES,
     **full_store.BENCHMARKS,
 }
 
