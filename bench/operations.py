@@ -1,6 +1,6 @@
 """What an operation of a store costs: get, set, get_or_create and decorated calls, of values of five sizes.
 
-Leans on measure, stores, values and promises.
+Leans on measure, stores, values and targets.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from bench.environment import Environment
 from bench.measure import CANARY, Benchmark, Contender, Sample, Way, looped
 from bench.mutexes import nothing
-from bench.promises import PROMISES
 from bench.stores import STORES, Act, Row, Store
+from bench.targets import TARGETS
 from bench.values import VALUES
 
 MANY = 64
@@ -133,7 +133,7 @@ def _benchmark(name: str, operation: Operation, size: str) -> Benchmark:
         if operation.verb in row.verbs.split() and (isinstance(value, bytes) or row.kinds == "any")
     ]
     canary = Contender(CANARY, nothing)
-    return Benchmark(operation.title.format(SAID[size]), (canary, *contenders), PROMISES.get(name, ()))
+    return Benchmark(operation.title.format(SAID[size]), (canary, *contenders), TARGETS.get(name, ()))
 
 
 def _benchmarks() -> Iterator[tuple[str, Benchmark]]:

@@ -17,7 +17,7 @@ def at_most(contender: str, most: float, of: str) -> Bound:
 # What a store costs over the client that it is made of.
 SERVERS = (at_most("mpcache.redis", 1.25, "redis client"), at_most("mpcache.pymemcache", 1.25, "pymemcache HashClient"))
 
-PROMISES = {
+TARGETS = {
     "get": (
         at_most("mpcache.shm", 0.25, "dogpile.cache.memory"),
         at_most("mpcache.shm", 1 / 5, "lmdb + pickle"),
