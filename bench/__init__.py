@@ -21,5 +21,5 @@ A benchmark is a list of contenders and, where something was promised, its bound
     report       the table, the JSON, the bounds
     plots        the pictures
 
-To add one: a module with a :class:`~bench.measure.Benchmark`, and a row in :data:`bench.__main__.BENCHMARKS`.
+To add one: a module with a :class:`~bench.harness.Benchmark`, and a row in :data:`bench.__main__.BENCHMARKS`.
 """

@@ -13,7 +13,6 @@ from bench import (
     arrays,
     full_store,
     handoff,
-    measure,
     mutexes,
     operations,
     plots,
@@ -22,7 +21,7 @@ from bench import (
     stampede,
 )
 from bench.environment import Environment
-from bench.measure import Benchmark
+from bench.harness import Benchmark
 
 BENCHMARKS = {
     "acquire": mutexes.ACQUIRE,
@@ -42,12 +41,12 @@ KEPT, MISSED = 0, 1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is asked for; the exit status."""
     options = _options(arguments)
-    pace = measure.QUICK if options.quick else measure.THOROUGH
+    pace = harness.QUICK if options.quick else harness.THOROUGH
     where, outcomes, printer = report.machine(), {}, report.printer()
     printer.header(where)
     with Environment(pace) as environment:
         for name in options.names or BENCHMARKS:
-            outcomes[name] = measure.run(_of_those(BENCHMARKS[name], options.only), environment)
+            outcomes[name] = harness.run(_of_those(BENCHMARKS[name], options.only), environment)
             printer.outcome(name, outcomes[name], options.allow)
     if options.json:
         report.write_json(options.json, where, outcomes, options.allow)
@@ -60,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _of_those(benchmark: Benchmark, only: list[str]) -> Benchmark:
     if not only:
         return benchmark
-    wanted = [one for one in benchmark.contenders if any(word in one.name for word in (measure.CANARY, *only))]
+    wanted = [one for one in benchmark.contenders if any(word in one.name for word in (harness.CANARY, *only))]
     return benchmark._replace(contenders=tuple(wanted))
 
 

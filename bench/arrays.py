@@ -1,6 +1,6 @@
 """What it costs to store what is large: an array, and bytes in a dict, next to one copy of them.
 
-Leans on measure, on values, and on numpy for the array.
+Leans on harness, on values, and on numpy for the array.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from itertools import cycle
 from typing import Any
 
 from bench.environment import Absent, Environment
-from bench.measure import CANARY, Benchmark, Bound, Contender, Sample, Way, looped
+from bench.harness import CANARY, Benchmark, Bound, Contender, Sample, Way, looped
 from bench.mutexes import nothing
 from bench.values import KIB
 

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.measure import Pace
+    from bench.harness import Pace
 
 
 START: dict[str, Callable[[Any], Any]] = {

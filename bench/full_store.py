@@ -1,6 +1,6 @@
 """A full store: what an entry takes, how much of it is idle, what it loses, and how long a set takes that has to evict.
 
-Leans on measure, on stores for LMDB, and on values.
+Leans on harness, on stores for LMDB, and on values.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any
 
 from bench.environment import Environment
-from bench.measure import Benchmark, Bound, Contender, Sample, Way
+from bench.harness import Benchmark, Bound, Contender, Sample, Way
 from bench.stores import lmdb_environment
 from bench.values import KIB
 

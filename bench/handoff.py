@@ -1,6 +1,6 @@
 """How long it takes from the release of a mutex until one who waits for it in another process has it.
 
-Leans on measure, and on mutexes for the primitives.
+Leans on harness, and on mutexes for the primitives.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from bench.environment import Environment
-from bench.measure import Benchmark, Bound, Contender, Sample, Way, orders
+from bench.harness import Benchmark, Bound, Contender, Sample, Way, orders
 from bench.mutexes import LEASE, arguments_of, clear, factory
 from mpcache import mutexes
 

@@ -1,6 +1,6 @@
 """How often what is asked for is not there, with equal bytes for everybody: the engine's policy and its references.
 
-Leans on measure; on libcachesim for the references.  The traces are made here: by Zipf's law, with keys in between that
+Leans on harness; on libcachesim for the references.  The traces are made here: by Zipf's law, with keys in between that
 nobody wants a second time, and with scans, of the same keys each time or of new ones.
 """
 
@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import Any
 
 from bench.environment import Environment
-from bench.measure import Benchmark, Bound, Contender, Sample, Way
+from bench.harness import Benchmark, Bound, Contender, Sample, Way
 
 REQUESTS, KEYS = 400_000, 40_000
 SEGMENT = 8 << 20

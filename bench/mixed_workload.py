@@ -1,6 +1,6 @@
 """What a busy machine does all day: 95 reads and 5 writes, few keys often and many seldom.
 
-Leans on workers, on stores for LMDB, and on measure.  Keys are drawn by Zipf's law with the exponent 0.99, as in YCSB
+Leans on workers, on stores for LMDB, and on harness.  Keys are drawn by Zipf's law with the exponent 0.99, as in YCSB
 (Cooper et al., 2010), which has it from Gray et al. (1994).
 """
 
@@ -12,7 +12,7 @@ from itertools import accumulate
 from typing import Any
 
 from bench.environment import Environment
-from bench.measure import Benchmark, Bound, Contender, Sample, Way
+from bench.harness import Benchmark, Bound, Contender, Sample, Way
 from bench.stores import lmdb_environment
 from bench.values import KIB
 from bench.workers import Turn, WorkerPool, each_takes

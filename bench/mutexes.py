@@ -1,6 +1,6 @@
 """What it costs to take and give back a mutex that nobody else wants: each primitive, and its library without us.
 
-Leans on measure; on the libraries, where they are installed.
+Leans on harness; on the libraries, where they are installed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bench.environment import Absent, Environment
-from bench.measure import CANARY, Benchmark, Bound, Contender, Sample, Way, looped
+from bench.harness import CANARY, Benchmark, Bound, Contender, Sample, Way, looped
 from mpcache import mutexes
 from mpcache.exception import PluginNotFound
 

@@ -1,6 +1,6 @@
 """What an operation of a store costs: get, set, get_or_create and decorated calls, of values of five sizes.
 
-Leans on measure, stores, values and targets.
+Leans on harness, stores, values and targets.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from bench.environment import Environment
-from bench.measure import CANARY, Benchmark, Contender, Sample, Way, looped
+from bench.harness import CANARY, Benchmark, Contender, Sample, Way, looped
 from bench.mutexes import nothing
 from bench.stores import STORES, Act, Row, Store
 from bench.targets import TARGETS

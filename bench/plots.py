@@ -9,7 +9,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from bench.measure import CANARY, Outcome
+from bench.harness import CANARY, Outcome
 from bench.report import text
 
 OURS, OTHERS = "#1f6f8b", "#b8b8b8"

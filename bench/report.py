@@ -1,6 +1,6 @@
 """What is said of it: where it was run, a table, JSON, and whether the bounds were kept.
 
-Leans on measure; on rich, for a terminal.
+Leans on harness; on rich, for a terminal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.measure import CANARY, Bound, Outcome
+from bench.harness import CANARY, Bound, Outcome
 
 PACKAGES = (
     *("mpcache", "dogpile.cache", "filelock", "posix_ipc", "redis", "valkey", "pymemcache", "pylibmc"),

@@ -1,6 +1,6 @@
 """What a second process adds: reads of the same keys, and writes to keys of one's own.
 
-Leans on workers, and on measure.
+Leans on workers, and on harness.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from itertools import cycle, islice
 from typing import Any
 
 from bench.environment import Environment
-from bench.measure import Benchmark, Bound, Contender, Sample, Way
+from bench.harness import Benchmark, Bound, Contender, Sample, Way
 from bench.values import KIB
 from bench.workers import Turn, WorkerPool, repeated
 

@@ -1,6 +1,6 @@
 """One key is missing and all processes want it: how long after its creator's end the others have it.
 
-Leans on workers, stores and measure.
+Leans on workers, stores and harness.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any
 
 from bench.environment import Environment
-from bench.measure import Benchmark, Bound, Contender, Sample, Way
+from bench.harness import Benchmark, Bound, Contender, Sample, Way
 from bench.stores import STORES, Row
 from bench.workers import Report, Turn, WorkerPool
 

@@ -1,12 +1,12 @@
 """What was promised of the stores, by benchmark: ratios of minima, without the call itself.
 
-Leans on measure.  What a call of a function without contents takes is measured beside all others and taken off them:
+Leans on harness.  What a call of a function without contents takes is measured beside all others and taken off them:
 it is no part of either side of a ratio.
 """
 
 from __future__ import annotations
 
-from bench.measure import Bound
+from bench.harness import Bound
 
 
 def at_most(contender: str, most: float, of: str) -> Bound:

@@ -1,6 +1,6 @@
 """Processes that do the same at the same moment.
 
-Leans on measure.  They sleep until the moment, so that none of them is waiting for another's order to arrive.
+Leans on harness.  They sleep until the moment, so that none of them is waiting for another's order to arrive.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-from bench.measure import Pace, Sample, orders
+from bench.harness import Pace, Sample, orders
 
 Turn = Callable[[Any], Any]
 """What each of them does when it is told to, with what it is told; what it returns is reported."""
