@@ -1,4 +1,4 @@
-"""What it costs to store what is large: an array, and bytes in a dict, next to one copy of them.
+"""Cost of a set of 10 MiB: an array, bytes in a dict, and bytes, compared with one copy in memory.
 
 Leans on harness, on values, and on numpy for the array.
 """
@@ -12,13 +12,14 @@ from itertools import cycle
 from typing import Any
 
 from bench.environment import Absent, Environment
-from bench.harness import CANARY, Benchmark, Bound, Contender, Sample, Way, looped
+from bench.harness import CANARY, Benchmark, Bound, Contender, Way
 from bench.mutexes import nothing
+from bench.pace import Sample, looped
 from bench.values import KIB
 
 SIZE = 10 << 20
 ROOM = 64 << 20
-"""Bytes of the segment, and of what the copies go round in: no cache of a processor holds it."""
+"""Bytes of the segment, and of the buffer that the copies cycle through: more than a processor's cache holds."""
 
 
 def _array() -> Any:

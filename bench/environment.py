@@ -1,4 +1,4 @@
-"""Where the contenders perform: a folder in memory and servers of their own, all gone afterwards.
+"""The environment of a run: a folder in memory, and servers; both are removed afterwards.
 
 Leans on mpcache.testing for the servers.
 """
@@ -15,26 +15,26 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.harness import Pace
+    from bench.pace import Pace
 
 
 START: dict[str, Callable[[Any], Any]] = {
     "Redis": lambda servers: servers.Redis(),
-    # It would refuse a value of 1 MiB; and of its four threads, one on another core answers three times as late.
+    # Its default item limit refuses a value of 1 MiB; a thread of its on another core answers three times as late.
     "Memcached": lambda servers: servers.Memcached("-I", "4m", "-t", "1", unix=True),
 }
-"""The kinds of servers, from the module that has them."""
+"""How each kind of server is started, given :mod:`mpcache.testing.servers`."""
 
 
 class Absent(Exception):
-    """A contender is not here; the text says why."""
+    """A contender cannot be measured here; the text says why."""
 
 
 class Environment:
-    """Folders and servers, on sockets of the file system; what is asked for is made when it is first asked for.
+    """A folder, and servers on unix sockets, each of which starts when it is first needed.
 
-    :ivar folder: in memory if the machine has a place for that, so that no disk is measured.  Segments are made there.
-    :ivar pace: how thoroughly is measured.
+    :ivar folder: in shared memory if the machine has it, so that no disk is measured.  Segments are made there, too.
+    :ivar pace: how thoroughly to measure.
     """
 
     def __init__(self, pace: Pace) -> None:
@@ -54,8 +54,8 @@ class Environment:
     ) -> None:
         self._ends.close()
 
-    def see_to(self, kind: str | None) -> None:
-        """Have a server of that kind from :mod:`mpcache.testing.servers` running, one for the whole run.
+    def start_server(self, kind: str | None) -> None:
+        """Start a server of this kind from :mod:`mpcache.testing.servers`, unless it runs; it serves the whole run.
 
         :raises Absent: it is not installed.
         """
@@ -70,6 +70,6 @@ class Environment:
         self._ends.callback(server.end)
 
     def url(self, kind: str) -> str:
-        """By which drivers find the server."""
+        """Return the URL of a started server, for drivers."""
         server = self._servers[kind]
         return str(getattr(server, "unix_url", server.url))

@@ -1,4 +1,4 @@
-"""A full store: what an entry takes, how much of it is idle, what it loses, and how long a set takes that has to evict.
+"""A full store: bytes for each entry, unused bytes, lost entries, and the time of a set that evicts.
 
 Leans on harness, on stores for LMDB, and on values.
 """
@@ -13,12 +13,13 @@ from itertools import count
 from typing import Any
 
 from bench.environment import Environment
-from bench.harness import Benchmark, Bound, Contender, Sample, Way
+from bench.harness import Benchmark, Bound, Contender, Way
+from bench.pace import Sample
 from bench.stores import lmdb_environment
 from bench.values import KIB
 
 SETS = 500_000
-"""In a trial."""
+"""Sets in one trial."""
 
 
 def _region(name: str | None, size: str) -> Any:
@@ -28,8 +29,8 @@ def _region(name: str | None, size: str) -> Any:
 
 
 def _filled() -> tuple[int, int, int]:
-    """Bytes of a segment, entries of 1 KiB in it, and bytes of their keys and values."""
-    region = _region(None, "64MB")  # one of its own each time: nothing is overwritten
+    """Fill a segment; return its bytes, its entries of 1 KiB, and the bytes of their keys and values."""
+    region = _region(None, "64MB")  # a private segment each time, so that nothing is overwritten
     engine = region.actual_backend.segment.engine
     keys = [f"user:{number:08}" for number in range(engine.size // 1024)]
     for key in keys:
@@ -59,7 +60,7 @@ def _shm_lost(environment: Environment) -> Iterator[Sample]:
         region = _region(None, "16MB")
         offered = 3 * region.actual_backend.segment.engine.size // len(KIB)
         for number in range(offered):
-            region.set(f"user:{number:08}", KIB)  # which raises if it is refused
+            region.set(f"user:{number:08}", KIB)  # raises if the store refuses it
         newest = [f"user:{number:08}" for number in range(offered - offered // 10, offered)]
         return 100 * sum(region.get(key) != KIB for key in newest) / len(newest)
 
@@ -92,7 +93,7 @@ def _redis_entry(environment: Environment) -> Iterator[Sample]:
 
 
 ENTRY = Benchmark(
-    "bytes for each entry of 1 KiB, with whatever is needed beside it",
+    "bytes for each entry of 1 KiB, with the bookkeeping",
     (
         Contender("mpcache.shm", _shm_entry, "redis-server"),
         Contender("lmdb", _lmdb_entry, "redis-server"),
@@ -104,7 +105,7 @@ ENTRY = Benchmark(
 )
 
 IDLE = Benchmark(
-    "of a full segment, what is neither a live key nor a live value",
+    "of a full segment, the part that is neither a live key nor a live value",
     (Contender("mpcache.shm", _shm_idle),),
     (Bound("mpcache.shm", "least", 15),),
     pace="once",
@@ -112,7 +113,7 @@ IDLE = Benchmark(
 )
 
 LOST = Benchmark(
-    "of the newest tenth of what was set, three times a segment's bytes and nothing read, what is not there",
+    "missing of the newest tenth, after sets of three times a segment's bytes and no get",
     (Contender("mpcache.shm", _shm_lost),),
     (Bound("mpcache.shm", "least", 0),),
     pace="once",
@@ -121,7 +122,7 @@ LOST = Benchmark(
 
 
 def _times(environment: Environment) -> Callable[[], list[int]]:
-    """Of sets of 1 KiB to a full segment, a third of them to keys that are there; in order of their length."""
+    """Fill a segment; return a function that times sets of 1 KiB, a third to present keys, and sorts the times."""
     region, dice, fresh = _region(f"evict-{os.getpid()}", "16MB"), random.Random(3), count()
     number = int(SETS * environment.pace.portion)
     for _ in range(3 * 16 << 10):
@@ -153,7 +154,7 @@ def _part(part: float) -> Way:
 
 
 EVICT = Benchmark(
-    f"a set of 1 KiB that evicts, with two looks at the clock: of {SETS:,} in each trial",
+    f"a set of 1 KiB that evicts, with two calls of the clock: of {SETS:,} in each trial",
     (
         Contender("median", _part(0.5)),
         Contender("p99", _part(0.99), "median"),

@@ -1,4 +1,4 @@
-"""How long it takes from the release of a mutex until one who waits for it in another process has it.
+"""Hand-off: the time from the release of a mutex until a waiter in another process has acquired it.
 
 Leans on harness, and on mutexes for the primitives.
 """
@@ -13,21 +13,22 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from bench.environment import Environment
-from bench.harness import Benchmark, Bound, Contender, Sample, Way, orders
+from bench.harness import Benchmark, Bound, Contender, Way, orders
 from bench.mutexes import LEASE, arguments_of, clear, factory
+from bench.pace import Sample
 from mpcache import mutexes
 
 PATIENCE = 20.0
-"""Seconds until a waiter that does not report counts as lost."""
+"""Seconds until a waiter that does not report counts as failed."""
 
 WAITED = 0.010, 0.040
-"""Seconds from which the waiter is made to wait, at random: it sleeps by then, at any point of its polling."""
+"""Range of the random seconds for which the waiter waits: it sleeps by then, at any point of its polling."""
 
 _spawn = multiprocessing.get_context("spawn")
 
 
 def _waiter(line: Connection, make: Callable[..., Any], arguments: dict[str, Any]) -> None:
-    """In the other process: say when the mutex was had; the clock is the same in all processes."""
+    """Report, in the other process, when the mutex was acquired; all processes share the clock."""
     mutex = make(**arguments)
     for _ in orders(line):
         mutex.acquire()
@@ -37,7 +38,7 @@ def _waiter(line: Connection, make: Callable[..., Any], arguments: dict[str, Any
 
 
 class Waiter:
-    """The other process."""
+    """The process that waits for the mutex."""
 
     def __init__(self, make: Callable[..., Any], arguments: dict[str, Any]) -> None:
         self._line, theirs = _spawn.Pipe()
@@ -46,7 +47,7 @@ class Waiter:
         theirs.close()
 
     def meet(self, mutex: Any) -> float:
-        """One hand-off, in nanoseconds."""
+        """Measure one hand-off, in nanoseconds."""
         mutex.acquire()
         self._line.send(True)
         time.sleep(random.uniform(*WAITED))
@@ -67,7 +68,7 @@ class Waiter:
 
 
 def _handed(make: Callable[..., Any], arguments: Callable[[Environment], dict[str, Any]]) -> Way:
-    """The first hand-off waits until the other process has begun, and does not count."""
+    """Measure hand-offs; the first one waits until the other process has started, and does not count."""
 
     def way(environment: Environment) -> Iterator[Sample]:
         here = arguments(environment)

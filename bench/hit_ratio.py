@@ -1,7 +1,7 @@
-"""How often what is asked for is not there, with equal bytes for everybody: the engine's policy and its references.
+"""Miss ratio with equal bytes for every policy: the engine's eviction policy beside reference policies.
 
-Leans on harness; on libcachesim for the references.  The traces are made here: by Zipf's law, with keys in between that
-nobody wants a second time, and with scans, of the same keys each time or of new ones.
+Leans on harness; on libcachesim for the references.  The traces are generated: by Zipf's law, with keys in between that
+are requested only once, and with scans, of the same keys each time or of new ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from itertools import accumulate
 from typing import Any
 
 from bench.environment import Environment
-from bench.harness import Benchmark, Bound, Contender, Sample, Way
+from bench.harness import Benchmark, Bound, Contender, Way
+from bench.pace import Sample
 
 REQUESTS, KEYS = 400_000, 40_000
 SEGMENT = 8 << 20
@@ -77,7 +78,11 @@ def _ours(trace: Iterable[int]) -> int:
 
 
 def _reference(policy: str) -> Callable[[Iterable[int]], int]:
-    """The bytes of the engine's log are keys and values alone for these: what they need beside them costs nothing."""
+    """Return a function that counts the misses of a reference policy.
+
+    The reference gets as many bytes as the engine's log has, and fills them with keys and values alone: its own
+    bookkeeping costs nothing here.
+    """
 
     def misses(trace: Iterable[int]) -> int:
         import libcachesim

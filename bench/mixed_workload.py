@@ -1,4 +1,4 @@
-"""What a busy machine does all day: 95 reads and 5 writes, few keys often and many seldom.
+"""A mixed workload: 95 reads and 5 writes; few keys are requested often, many seldom.
 
 Leans on workers, on stores for LMDB, and on harness.  Keys are drawn by Zipf's law with the exponent 0.99, as in YCSB
 (Cooper et al., 2010), which has it from Gray et al. (1994).
@@ -12,14 +12,15 @@ from itertools import accumulate
 from typing import Any
 
 from bench.environment import Environment
-from bench.harness import Benchmark, Bound, Contender, Sample, Way
+from bench.harness import Benchmark, Bound, Contender, Way
+from bench.pace import Sample
 from bench.stores import lmdb_environment
 from bench.values import KIB
 from bench.workers import Turn, WorkerPool, each_takes
 
 KEYS, EXPONENT, WRITES = 100_000, 0.99, 0.05
 OPERATIONS = 400_000
-"""Of all processes together, in a trial."""
+"""Operations of all processes together, in one trial."""
 
 Get = Callable[[Any], object]
 Set = Callable[[Any, bytes], object]
@@ -68,14 +69,14 @@ def _way(open_it: Callable[[Environment], tuple[Get, Set, Callable[[int], Any]]]
             names = [named(key) for key in range(keys)]
             for name in names if member == 0 else ():
                 put(name, KIB)
-            random.Random(7).shuffle(names)  # the same for all: what one likes, all like
+            random.Random(7).shuffle(names)  # the same order for all processes: they share their popular keys
             dice = random.Random(member)
             drawn = dice.choices(names, cum_weights=weights, k=number)
             return _turn(get, put, [(key, dice.random() >= WRITES) for key in drawn])
 
         pool = WorkerPool(size, prepare)
         yield lambda: each_takes(pool, None, number)
-        workers.end()
+        pool.end()
 
     return way
 

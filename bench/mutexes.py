@@ -1,4 +1,4 @@
-"""What it costs to take and give back a mutex that nobody else wants: each primitive, and its library without us.
+"""Cost of acquire and release without contention: each mutex, and the library that it is built on alone.
 
 Leans on harness; on the libraries, where they are installed.
 """
@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bench.environment import Absent, Environment
-from bench.harness import CANARY, Benchmark, Bound, Contender, Sample, Way, looped
+from bench.harness import CANARY, Benchmark, Bound, Contender, Way
+from bench.pace import Sample, looped
 from mpcache import mutexes
 from mpcache.exception import PluginNotFound
 
@@ -22,7 +23,7 @@ LEASE = 10
 
 
 def factory(name: str, environment: Environment) -> Callable[[str], Any]:
-    """Mutexes of a primitive, by their keys."""
+    """Return the factory of a mutex: key to mutex.  Raises Absent if the mutex is not installed."""
     try:
         kind = mutexes.resolve(name)
     except PluginNotFound as unknown:
@@ -32,16 +33,16 @@ def factory(name: str, environment: Environment) -> Callable[[str], Any]:
 
 
 SERVERS = {"redis": "Redis", "valkey": "Redis", "memcached": "Memcached"}
-"""The primitives that need one."""
+"""The server that a mutex needs."""
 
 
 def arguments_of(name: str, environment: Environment) -> dict[str, Any]:
-    """What a primitive has to be told, so that it finds its server here."""
+    """Return the arguments of a mutex with which it finds the server of this run."""
     return {"url": environment.url(SERVERS[name])} if name in SERVERS else {}
 
 
 def clear(name: str) -> None:
-    """Remove what a primitive leaves to those who come next."""
+    """Remove the files that a mutex leaves, so that the next contender starts clean."""
     unlink = getattr(mutexes.resolve(name), "unlink", None)
     if unlink is not None:
         unlink()
@@ -64,7 +65,7 @@ def _pair(lock: Any, environment: Environment) -> Sample:
 
 
 def nothing(environment: Environment) -> Iterator[Sample]:
-    """The canary."""
+    """Measure an empty function: the canary."""
     yield looped(lambda: None, environment.pace)
 
 

@@ -1,4 +1,4 @@
-"""What a second process adds: reads of the same keys, and writes to keys of one's own.
+"""Scaling: throughput of two processes compared with one, for reads of shared keys and writes of separate keys.
 
 Leans on workers, and on harness.
 """
@@ -10,7 +10,8 @@ from itertools import cycle, islice
 from typing import Any
 
 from bench.environment import Environment
-from bench.harness import Benchmark, Bound, Contender, Sample, Way
+from bench.harness import Benchmark, Bound, Contender, Way
+from bench.pace import Sample
 from bench.values import KIB
 from bench.workers import Turn, WorkerPool, repeated
 
@@ -51,7 +52,7 @@ def _pooled(size: int, prepare: Callable[[int], Turn]) -> Way:
     def way(environment: Environment) -> Iterator[Sample]:
         pool = WorkerPool(size, prepare)
         yield repeated(pool, environment.pace)
-        workers.end()
+        pool.end()
 
     return way
 
@@ -63,7 +64,7 @@ def _contenders() -> Iterator[Contender]:
 
 
 SCALING = Benchmark(
-    "one process and two, for each operation of all; the ratio of two that do not hinder each other is 0.5",
+    "time for one operation, of one process and of two together; the ratio is 0.5 if two do not slow each other down",
     tuple(_contenders()),
     (
         Bound("get, 2 processes", "ratio", 1 / 0.93, "a call, 2 processes"),

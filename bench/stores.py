@@ -1,4 +1,4 @@
-"""The stores that take part, each an adapter of a few lines: ours, dogpile.cache's, other libraries, and bare clients.
+"""The measured stores, as adapters: mpcache's, dogpile.cache's, other libraries, bare clients.
 
 Leans on environment; on the libraries, where they are installed.
 """
@@ -17,9 +17,9 @@ Creator = Callable[[], Any]
 
 
 class Store(NamedTuple):
-    """Verbs, which make acts without arguments: an act is what a program would write, and nobody pays for his adapter.
+    """The verbs of a store.  Each returns an act without arguments, so that no figure includes the adapter.
 
-    :param decorated: of a function, a namespace for its keys, and whether it will be called with keywords.
+    :param decorated: takes a function, a namespace for its keys, and whether it will be called with keywords.
     """
 
     get: Callable[[str], Act]
@@ -30,13 +30,13 @@ class Store(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A store by name.
+    """A store as a contender.
 
-    :param open: yields it once, and cleans up.
-    :param verbs: what it can do, of :class:`Store`; and ``miss``, which is a get of what is not there.
-    :param server: which it asks the environment for.
-    :param kinds: of values: ``any``; ``bytes``, as they are.
-    :param against: whom it is compared with.
+    :param open: yields the store once, and cleans up.
+    :param verbs: the verbs of :class:`Store` that it has; and ``miss``, a get of a missing key.
+    :param server: the kind of server that it needs.
+    :param kinds: the values that it takes: ``any``; ``bytes``, unpickled.
+    :param against: the contender that it is compared with.
     """
 
     name: str
@@ -50,20 +50,22 @@ class Row(NamedTuple):
 Arguments = Callable[[Environment], dict[str, Any]]
 
 LIFETIME = 3600
-"""Seconds, of every region: nothing expires, and everybody has to look whether it has."""
+"""Seconds, of every region: nothing expires, but each get has to check."""
 
 
 def _region(package: str, store: str, arguments: Arguments, **more: Any) -> Callable[[Environment], Iterator[Store]]:
     def open_it(environment: Environment) -> Iterator[Store]:
         utilities = importlib.import_module(f"{package}.util")
         dogpile = package == "dogpile.cache"
-        mangler = utilities.sha1_mangle_key if dogpile and store == "pymemcache" else None  # it makes keys with blanks
+        mangler = (
+            utilities.sha1_mangle_key if dogpile and store == "pymemcache" else None
+        )  # its default keys contain spaces
         region = importlib.import_module(package).make_region(key_mangler=mangler, **more)
         region.configure(f"{package}.{store}", expiration_time=LIFETIME, arguments=arguments(environment))
 
         def decorated(function: Callable[..., Any], namespace: str, keywords: bool) -> Callable[..., Any]:
             how = {}
-            if keywords and dogpile:  # its default maker of keys refuses them
+            if keywords and dogpile:  # its default key generator refuses keywords
                 how["function_key_generator"] = utilities.kwarg_function_key_generator
             made: Callable[..., Any] = region.cache_on_arguments(namespace, **how)(function)
             return made
@@ -80,7 +82,7 @@ def _region(package: str, store: str, arguments: Arguments, **more: Any) -> Call
 
 
 def _engine(environment: Environment) -> Iterator[Store]:
-    """The calls that a region's get and set come to; they return the value, as LMDB does, and nothing else."""
+    """The engine calls behind a region's get and set; like LMDB's they return the value and nothing else."""
     from mpcache.backends.shm import ShmBackend
 
     store = ShmBackend({"name": "bench-engine", "size": "32MB"})
@@ -91,7 +93,7 @@ def _engine(environment: Environment) -> Iterator[Store]:
 
 
 def _pickled(environment: Environment) -> Iterator[Store]:
-    """The least that a store of objects can do."""
+    """Pickling alone: the minimum that a store of objects has to do."""
     kept: dict[str, bytes] = {}
     dumps, loads = pickle.dumps, pickle.loads
 
@@ -152,7 +154,7 @@ def _diskcache(environment: Environment) -> Iterator[Store]:
 
 
 def lmdb_environment(environment: Environment, name: str) -> Any:
-    """LMDB as fast as it goes: in memory, written by way of the mapping, never synchronised."""
+    """Open LMDB in its fastest mode: in memory, written through the mapping, never synchronised."""
     import lmdb
 
     return lmdb.open(str(environment.folder / name), map_size=1 << 30, writemap=True, sync=False, metasync=False)
@@ -232,9 +234,9 @@ def _shared_memory_dict(environment: Environment) -> Iterator[Store]:
 
 
 PATIENCE = 3.0
-"""Seconds that a bare client of a server waits for it, as the regions do.
+"""Time-out of the bare clients in seconds, the same as the regions use.
 
-Without a bound, with which no program should be run, a client is spared a poll() before each send and each receive.
+Without a time-out a client saves a poll() before each send and each receive, but no program should run without one.
 """
 
 AS_OURS: dict[str, Any] = {"timeout": PATIENCE, "connect_timeout": PATIENCE, "default_noreply": False}
@@ -260,7 +262,7 @@ def _pymemcache(environment: Environment) -> Iterator[Store]:
 
 
 def _pymemcache_hash(environment: Environment) -> Iterator[Store]:
-    """For any number of servers: what the regions of both packages are made of."""
+    """The client for any number of servers, on which the regions of both packages are built."""
     from pymemcache.client.hash import HashClient
 
     yield from _by_pymemcache(HashClient([environment.url("Memcached")], **AS_OURS))
@@ -304,7 +306,7 @@ REGION = f"{MULTI} get_or_create decorated"
 
 
 EXACT = "mpcache.shm, exact keys"
-"""As shared() has it: decorated calls only, for whatever else is done does not know of keys' makers."""
+"""The key generator of shared(): decorated calls only, because no other operation uses a key generator."""
 
 
 def _ours(store: str, arguments: Arguments = _nothing_more, server: str | None = None, **more: Any) -> Row:
@@ -345,4 +347,4 @@ STORES = (
     Row("pymemcache Client", _pymemcache, MULTI, "Memcached", "bytes"),
     Row("pylibmc client", _pylibmc, MULTI, "Memcached"),
 )
-"""They are named as a program names them; "pickle" is a dict of pickled values, and of set the pickling alone."""
+"""Named as a program names them.  "pickle" is a dict of pickled values; its set is the pickling alone."""

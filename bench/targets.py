@@ -1,7 +1,7 @@
-"""What was promised of the stores, by benchmark: ratios of minima, without the call itself.
+"""Targets of the stores, by benchmark: ratios of minima, without the cost of a call.
 
-Leans on harness.  What a call of a function without contents takes is measured beside all others and taken off them:
-it is no part of either side of a ratio.
+Leans on harness.  The canary, an empty function, is measured beside all others and subtracted from them, so that
+a call is no part of either side of a ratio.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from bench.harness import Bound
 
 
 def at_most(contender: str, most: float, of: str) -> Bound:
-    """So many times the least of another one."""
+    """Return the bound: the least figure is at most ``most`` times the least figure of ``of``."""
     return Bound(contender, "least", most, of)
 
 
-# What a store costs over the client that it is made of.
+# The overhead of a store over its client library.
 SERVERS = (at_most("mpcache.redis", 1.25, "redis client"), at_most("mpcache.pymemcache", 1.25, "pymemcache HashClient"))
 
 TARGETS = {

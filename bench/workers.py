@@ -1,6 +1,7 @@
-"""Processes that do the same at the same moment.
+"""Processes that do the same work from the same moment on.
 
-Leans on harness.  They sleep until the moment, so that none of them is waiting for another's order to arrive.
+Leans on harness.  Each gets its order ahead of time and sleeps until the moment, so that no process has a head
+start because its order was sent first.
 """
 
 from __future__ import annotations
@@ -12,17 +13,18 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-from bench.harness import Pace, Sample, orders
+from bench.harness import orders
+from bench.pace import Pace, Sample
 
 Turn = Callable[[Any], Any]
-"""What each of them does when it is told to, with what it is told; what it returns is reported."""
+"""The work of one turn: it gets the order's argument, and its result is reported."""
 
 AHEAD = 0.004
-"""Seconds from the order until the moment."""
+"""Seconds from sending the orders until the moment."""
 
 
 class Report(NamedTuple):
-    """Of one process; by the monotonic clock, which is the same in all of them, in nanoseconds."""
+    """When the turn of one process began and ended, in ns of CLOCK_MONOTONIC, which all processes share."""
 
     begun: int
     ended: int
@@ -30,9 +32,9 @@ class Report(NamedTuple):
 
 
 class WorkerPool:
-    """So many processes, forked from one that has loaded nothing yet.
+    """Processes forked from one that has loaded nothing yet.
 
-    :param prepare: called in each of them with its number; number 0 is ready before the others begin.
+    :param prepare: called in each process with its number, returns its turn; number 0 is ready before the others start.
     """
 
     def __init__(self, size: int, prepare: Callable[[int], Turn]) -> None:
@@ -59,7 +61,7 @@ class WorkerPool:
         return len(self._lines)
 
     def together(self, told: Any) -> list[Report]:
-        """Have all of them take a turn, beginning at one moment."""
+        """Run one turn in all processes, beginning at one moment.  Raises RuntimeError if one fails."""
         moment = time.monotonic() + AHEAD
         for line in self._lines:
             line.send((moment, told))
@@ -69,10 +71,11 @@ class WorkerPool:
     def _hear(line: Connection) -> Any:
         right, answer = line.recv()
         if not right:
-            raise RuntimeError(f"one of a pool has failed:\n{answer}")
+            raise RuntimeError(f"a process of the pool has failed:\n{answer}")
         return answer
 
     def end(self) -> None:
+        """Close the pipes, which ends the processes."""
         for line in self._lines:
             line.close()
         for process in self._processes:
@@ -96,14 +99,16 @@ def _serve(line: Connection, others: list[Connection], number: int, prepare: Cal
 
 
 def each_takes(pool: WorkerPool, told: Any, number: int) -> float:
-    """Nanoseconds for one of the operations of all of them, if a turn is so many: from the first one's begin to the
-    last one's end."""
-    reports = workers.together(told)
+    """Run a turn of ``number`` operations; return the nanoseconds for one operation of all processes together.
+
+    The time is from the first process's begin to the last one's end.
+    """
+    reports = pool.together(told)
     return (max(one.ended for one in reports) - min(one.begun for one in reports)) / (number * len(pool))
 
 
 def repeated(pool: WorkerPool, pace: Pace) -> Sample:
-    """A sample of a pool whose turns are told how often to act; often enough that they run side by side."""
+    """Return a sample of a pool, with enough operations in a turn that the processes run at the same time."""
     number, wanted = 1000, pace.seconds * 1e9 * 8
     while (took := each_takes(pool, number, 1) * len(pool)) < wanted:
         number = max(number * 2, int(number * wanted / took))
