@@ -36,8 +36,8 @@ class Faults(Made):
     HEAD = "name", "in", "what is wrong", "what finds it"
 
     def run(self) -> list[nodes.Node]:
-        wanted = self.arguments[0] == faults.FOREIGN
-        chosen = (row for row in faults.rows() if (row[1] == faults.FOREIGN) == wanted)
+        wanted = self.arguments[0] == faults.THIRD_PARTY
+        chosen = (row for row in faults.rows() if (row[1] == faults.THIRD_PARTY) == wanted)
         return self.parsed(
             table(self.HEAD, ((f"``{name}``", where, text, f"``{run}``") for name, where, text, run in chosen))
         )

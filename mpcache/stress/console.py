@@ -1,6 +1,6 @@
-"""What people see while it runs, and the verdict: lines that change on a terminal, and a line now and then elsewhere.
+"""What a run prints: its progress and its verdict.  Progress is lines that change on a terminal, else a line at times.
 
-Leans on run, and on the command's _console.
+Leans on run, faults and _console.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from typing import Any
 from mpcache._console import Console, Line, duration
 from mpcache.stress import scenarios
 from mpcache.stress.environment import own_mutex
-from mpcache.stress.faults.fault_check import CONTROL, Caught
+from mpcache.stress.faults.fault_check import CONTROL, FaultResult
 from mpcache.stress.latency import Latencies
-from mpcache.stress.run import COULD_NOT_RUN, VERDICTS, Progress, Watcher
+from mpcache.stress.progress import Progress, Watcher
+from mpcache.stress.run import COULD_NOT_RUN, VERDICTS
 from mpcache.stress.settings import Settings
 
 _PLAIN_EVERY = 5.0
-"""Seconds of play between two lines, where lines cannot change."""
+"""Seconds between two lines of progress, where lines cannot change."""
 
 _BAR = 24
 _SIGNS = {"held": ("✓", "green"), "violated": ("✗", "bold red"), "could not run": ("-", "yellow")}
@@ -32,7 +33,7 @@ class StressConsole:
 
     @contextmanager
     def watching(self, title: str) -> Iterator[Watcher]:
-        """A watcher for one run."""
+        """Yield a watcher that shows the progress of one run."""
         if not self._console.live:
             yield _Plain(title, self._console)
             return
@@ -41,11 +42,11 @@ class StressConsole:
             show([])
 
     def line(self, *spans: Any) -> None:
-        """Print one."""
+        """Print a line."""
         self._console.line(*spans)
 
     def verdict(self, report: Mapping[str, Any]) -> None:
-        """What came of a run."""
+        """Print the verdict of a run."""
         sign, style = _SIGNS[report["verdict"]]
         title = title_of(settings_of(report))
         self._console.line((f"{sign} {report['verdict']:<9}", style), f"  {title:<38}  ", _figures(report))
@@ -56,8 +57,8 @@ class StressConsole:
         if report["found"] > 3:
             self._console.line(f"    and {report['found'] - 3:,} more")
 
-    def caught(self, one: Caught) -> None:
-        """What came of a known bug."""
+    def caught(self, one: FaultResult) -> None:
+        """Print whether a known bug was caught."""
         missed = "could not run" if one.status == COULD_NOT_RUN else "violated"
         sign, style = _SIGNS["held" if one.right else missed]
         how = f"{one.check or VERDICTS[one.status]}, {one.seconds:.1f} s"
@@ -65,8 +66,8 @@ class StressConsole:
         if not one.right and one.said:
             self._console.line("    ", one.said.strip())
 
-    def assay(self, results: Sequence[Caught]) -> None:
-        """What came of all of them."""
+    def summary(self, results: Sequence[FaultResult]) -> None:
+        """Print how many known bugs were caught."""
         sound = [one for one in results if one.where == CONTROL]
         seeded = [one for one in results if one.where != CONTROL]
         said = f"{sum(one.right for one in seeded)} of {len(seeded)} caught"
@@ -76,7 +77,7 @@ class StressConsole:
 
 
 def title_of(settings: Settings) -> str:
-    """A run's name, for people: the scenario, the store if it asks one, and the mutex."""
+    """Return the name of a run: the scenario, the store if the scenario tests it, and the mutex."""
     mutex = settings.mutex or own_mutex(settings.backend)
     store = scenarios.load(settings.scenario).store and settings.backend != mutex
     fault = f" --fault {settings.fault}" if settings.fault else ""
@@ -94,7 +95,7 @@ def _figures(report: Mapping[str, Any]) -> str:
 
 
 class _Live:
-    """Three lines that change."""
+    """Shows progress in three lines that change."""
 
     def __init__(self, title: str, show: Callable[[list[Line]], None]) -> None:
         self._title, self._show = title, show
@@ -115,7 +116,7 @@ class _Live:
 
 
 class _Plain:
-    """A line every few seconds."""
+    """Prints a line of progress every few seconds."""
 
     def __init__(self, title: str, console: Console) -> None:
         self._title, self._console, self._next = title, console, _PLAIN_EVERY
@@ -144,5 +145,5 @@ def _waits(latencies: Latencies) -> str:
 
 
 def settings_of(report: Mapping[str, Any]) -> Settings:
-    """With which a run can be played again."""
+    """Return the settings of a report, for a replay."""
     return Settings(**report["settings"])

@@ -1,7 +1,7 @@
-"""Where a run is played: a store and a mutex of its own, set up before it and gone after it.
+"""The environment of a run: a store and a mutex of its own, set up before the run and removed after it.
 
 Leans on region, backends, mutexes and shm by their names, on third_party_locks, and on testing for servers, which end
-with whoever started them.
+with the process that started them.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from mpcache.stress import third_party_locks
 from mpcache.stress.settings import Settings
 
 LEASE = 1.0
-"""Seconds, where only a server can tell that a holder is dead."""
+"""Seconds of a lease, where only a server can find that a holder is dead."""
 
 ORIGINAL = "dogpile.cache."
-"""Begins the names of stores whose regions are not mpcache's."""
+"""Prefix of the stores whose regions are dogpile.cache's."""
 
 _PREFIX = "stress-"
 _OWN = {"shm": "shm", "dbm": "file", "redis": "redis", "valkey": "valkey"}
@@ -38,26 +38,27 @@ _OWN |= dict.fromkeys(("pymemcache", "pylibmc", "memcached", "bmemcached"), "mem
 _MEMCACHED = ("pymemcache", "pylibmc", "memcached", "bmemcached")
 
 EVICTS_NOTHING = frozenset({"dbm", "redis", "valkey", *_MEMCACHED, "memory", "memory_pickle", f"{ORIGINAL}memory"})
-"""Stores that have more room, as the arena sets them up, than any scenario needs."""
+"""Stores that have more room than any scenario needs, as the environment configures them."""
 
 PRIVATE = frozenset({"memory", "memory_pickle"})
-"""mpcache's stores that each process has for itself, and that die with it."""
+"""Stores of which each process has its own, which dies with it."""
 
 PROMISED = Guarantees(processes=True, hosts=False, survives_death=True, fair=False, takeover=1.0)
-"""What is asked of a mutex that does not say what it guarantees."""
+"""Assumed of a mutex without guarantees."""
 
 
-class Unplayable(Exception):
-    """The run cannot be played; the text says why, and what would help."""
+class CannotRun(Exception):
+    """The run cannot be played; the text says why, and what to do."""
 
 
 @dataclass(frozen=True)
-class Arena:
-    """A store and a mutex, described so that any process can have them.
+class Environment:
+    """A store and a mutex, described so that any process can make them.
 
     :ivar folder: of the run.
-    :ivar name: of everything in it that has a name of its own.
-    :ivar assumed: whether the mutex says nothing of its guarantees, so that the usual ones are asked of it.
+    :ivar name: of the run's segment, semaphores and so on.
+    :ivar own: whether the mutex is the store's own.
+    :ivar assumed: whether the mutex declares no guarantees, so that the usual ones are assumed.
     :ivar takeover: seconds that the death of a holder may cost the others.
     :ivar leased: whether a hold may lapse while its holder lives.
     """
@@ -83,16 +84,16 @@ class Arena:
 
     @property
     def gives_up(self) -> bool:
-        """Whether its store drops what it cannot store in time; others wait, or raise."""
+        """Whether the store drops a value that it cannot store in time; other stores wait, or raise."""
         return self.backend == "shm"
 
     @property
     def full(self) -> str:
-        """The store's name as configure() knows it."""
+        """The store's name for configure()."""
         return full if (full := f"mpcache.{self.backend}") in backends.names() else self.backend
 
     def region(self) -> Any:
-        """A new region of it, for this process."""
+        """Return a new region for this process."""
         if self.original:
             import dogpile.cache
 
@@ -105,46 +106,46 @@ class Arena:
         )
 
     def mutexes(self) -> Callable[[str], Any]:
-        """What makes a mutex of a key."""
+        """Return a function that makes the mutex of a key."""
         factory, arguments = mutexes.resolve(kind_of(self.mutex)), self.mutex_arguments
         return lambda key: factory(key, **arguments)
 
     @property
     def inherited(self) -> bool:
-        """Whether its mutex can be had by those only that are forked after it was made."""
+        """Whether only processes that are forked after the mutex was made can have it."""
         return self.mutex in third_party_locks.TABLE and third_party_locks.TABLE[self.mutex].inherited
 
     def prepare(self) -> None:
-        """Make what workers can only inherit, before any of them is there."""
+        """Make what workers can only inherit, before they are forked."""
         if self.mutex in third_party_locks.TABLE:
             third_party_locks.TABLE[self.mutex].prepare(**self.mutex_arguments)
 
     def json(self) -> str:
-        """Text from which :meth:`of` makes an equal one."""
+        """Return text from which :meth:`of` makes an equal environment."""
         return json.dumps(asdict(self))
 
     @classmethod
-    def of(cls, text: str) -> Arena:
-        """What :meth:`json` wrote."""
+    def of(cls, text: str) -> Environment:
+        """Read the text of :meth:`json`."""
         return cls(**json.loads(text))
 
 
 def kind_of(mutex: str) -> Any:
-    """What the name stands for among the foreign ones; else the name."""
+    """Return the third-party lock of that name, else the name."""
     return third_party_locks.TABLE.get(mutex, mutex)
 
 
 def own_mutex(backend: str) -> str:
-    """The name of the mutex that a store brings along; a thread's, for one that nobody shares."""
+    """Return the name of a store's own mutex; ``thread`` for a store of one process."""
     return _OWN.get(backend.removeprefix("mpcache."), "thread")
 
 
 @contextmanager
-def set_up(settings: Settings, size: str) -> Iterator[Arena]:
-    """Make room for a run, and clear it away.
+def set_up(settings: Settings, size: str) -> Iterator[Environment]:
+    """Set up the environment of a run, and remove it at the end.
 
     :param size: of a shared-memory segment.
-    :raises Unplayable: a name that nobody knows, or a server that is not there.
+    :raises CannotRun: an unknown name, or a server that is not installed.
     """
     backend, mutex = settings.backend.removeprefix("mpcache."), settings.mutex or own_mutex(settings.backend)
     sweep()
@@ -160,7 +161,7 @@ def set_up(settings: Settings, size: str) -> Iterator[Arena]:
         of_mutex = {**_mutex(mutex, folder, name, start), **settings.mutex_arguments}
         guarantees = _guarantees(mutex)
         lease = _lease(of_mutex)
-        yield Arena(
+        yield Environment(
             folder=str(folder),
             name=name,
             backend=backend,
@@ -182,7 +183,7 @@ def _guarantees(mutex: str) -> Guarantees:
     try:
         factory = mutexes.resolve(kind_of(mutex))
     except Exception as error:
-        raise Unplayable(str(error)) from error
+        raise CannotRun(str(error)) from error
     return getattr(factory, "guarantees", PROMISED)
 
 
@@ -190,7 +191,7 @@ def _lease(arguments: Mapping[str, Any]) -> float:
     try:
         return float(arguments.get("lease", LEASE))
     except (TypeError, ValueError):
-        raise Unplayable(f"a lease is a number of seconds, not {arguments['lease']!r}") from None
+        raise CannotRun(f"a lease is a number of seconds, not {arguments['lease']!r}") from None
 
 
 def _store(backend: str, folder: Path, name: str, size: str, start: _Servers) -> dict[str, Any]:
@@ -220,16 +221,16 @@ def _mutex(mutex: str, folder: Path, name: str, start: _Servers) -> dict[str, An
 
 
 def _segment(called: str, name: str, size: str) -> dict[str, Any]:
-    """One that is there from now on, for that there is no room for it is no worker's fault."""
+    """Create a segment now, since a lack of room for it is no violation by a worker."""
     try:
         segment.attach(name, size)
     except SegmentError as error:
-        raise Unplayable(str(error)) from error
+        raise CannotRun(str(error)) from error
     return {called: name, "size": size}
 
 
 class _Servers:
-    """Those that a run has started: one of a kind."""
+    """The servers of a run, one of each kind."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
@@ -237,10 +238,10 @@ class _Servers:
         self._started: list[Any] = []
 
     def check(self) -> None:
-        """Raise Unplayable unless all of them live: what went wrong after the death of one proves nothing."""
+        """Raise CannotRun unless all servers live: a violation after the death of a server proves nothing."""
         for server in self._started:
             if (ended := server.ended()) is not None:
-                raise Unplayable(f"{server.program}, which was started for it, ended with {ended}; play it again")
+                raise CannotRun(f"{server.program}, which was started for this run, ended with {ended}; run it again")
 
     def redis(self) -> str:
         return self._url("Redis", "unix_url")
@@ -255,24 +256,24 @@ class _Servers:
             try:
                 server = self._stack.enter_context(getattr(servers, kind)())
             except servers.NoServer as error:
-                raise Unplayable(str(error)) from error
+                raise CannotRun(str(error)) from error
             self._urls[kind] = getattr(server, url)
             self._started.append(server)
         return self._urls[kind]
 
 
-# -- what a run leaves, if it is killed ----------------------------------------------------------------------------
+# -- what a killed run leaves ----------------------------------------------------------------------------
 
 
 def base() -> Path:
-    """The directory in which each run has its own."""
+    """Return the directory of the directories of runs.  Raises CannotRun: other users can write to it."""
     path = Path(tempfile.gettempdir()) / f"mpcache-stress-{os.getuid()}"
     with suppress(FileExistsError):
         path.mkdir(0o700)
-    there = path.lstat()  # a link would let another choose what sweep() removes
+    there = path.lstat()  # with a link, another user could choose what sweep() removes
     if not stat.S_ISDIR(there.st_mode) or there.st_uid != os.getuid() or there.st_mode & 0o022:
-        raise Unplayable(
-            f"{path} is not a directory of uid {os.getuid()} that nobody else writes to;"
+        raise CannotRun(
+            f"{path} is not a directory of uid {os.getuid()} that no other user can write to;"
             " remove it, or set TMPDIR to a directory of your own"
         )
     return path
@@ -280,7 +281,7 @@ def base() -> Path:
 
 @contextmanager
 def own_folder() -> Iterator[Path]:
-    """A directory for one run.  It is locked while its run lives, by which :func:`sweep` knows."""
+    """Make a directory for one run.  A lock on it tells :func:`sweep` that the run lives."""
     folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base()))
     try:
         with open(folder / "lock", "w") as file:
@@ -291,11 +292,11 @@ def own_folder() -> Iterator[Path]:
 
 
 _YOUNG = 60.0
-"""Seconds in which a directory without a lock may yet get one."""
+"""Seconds for which a directory without a lock file may be one whose run is just starting."""
 
 
 def sweep() -> list[str]:
-    """Remove what runs that were killed have left; the names of these runs."""
+    """Remove what killed runs have left; return the names of these runs."""
     swept = []
     for folder in sorted(base().iterdir()):
         if folder.is_dir() and not folder.is_symlink() and _abandoned(folder):
@@ -320,7 +321,7 @@ def _abandoned(folder: Path) -> bool:
 
 
 def _forget_semaphores(directory: Path) -> None:
-    """The bells of a directory of semaphore mutexes have names outside of it."""
+    """Remove the semaphores of a directory of semaphore mutexes, whose names lie outside of it."""
     if directory.exists():
         from mpcache.mutexes.semaphore import SemaphoreMutex
 

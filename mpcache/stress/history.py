@@ -1,51 +1,42 @@
-"""A worker's diary: what it did and when, in a file of words that outlives SIGKILL, one for each thread.
+"""A history: what all actors of one round did, when, and which signals they got.
 
-Leans on nothing of mpcache.  Nobody shares a diary, so nobody locks one.  An entry is seven words of 64 bits, in a
-file that is mapped, so that what was written is there though the writer is not::
-
-    0  kind, outcome, key   kind 0: no entry.  Written last when an entry begins
-    1  began                all times are CLOCK_MONOTONIC in ns, which processes share
-    2  got                  when it had what it asked for; 0: never
-    3  ended                written last; 0: never
-    4  value                what was read, written, created or granted, as a number
-    5  extra
-    6  times
+Leans on scoreboard for how many keys there are.  An *actor* is one thread of one worker process; it records its
+operations as entries, see actor_log.  A *life* is the number of a worker process: a worker that dies is replaced by a
+worker with another life.  All times are CLOCK_MONOTONIC in ns, which all processes of a machine share.
 """
 
 from __future__ import annotations
 
-import mmap
-import os
 import time
-from array import array
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Container
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from pathlib import Path
+from functools import cached_property
 from typing import NamedTuple
 
-PAGE = 2048
-"""Entries; a page is taken when the one before is nearly full, between two operations."""
-PAGES = 16
-"""In a diary.  Whoever has filled one ends, and another worker begins."""
-MOST = 512
-"""Entries that one operation may write."""
-
-_WORDS = 7
-_BYTES = PAGE * _WORDS * 8  # a multiple of what the kernel calls a page
+from mpcache.stress.scoreboard import KEYS
 
 now = time.monotonic_ns
 
+NEVER = 1 << 63
+"""A time later than all others."""
+
+
+# -- operations -----------------------------------------------------------------------------------------------------
+
 
 class Kind(IntEnum):
-    """What an entry is about.
+    """The operation that an entry records.
 
-    HOLD        a mutex was asked for at ``began``, held from ``got`` to ``ended``; ``value`` is its fence, ``extra``
-                who was found in it, ``times`` how often it had been held
-    ASK         a value was asked for, by a get_or_create; ``value`` is what came
-    CREATE      a creator ran, and made ``value``
-    READ        a get; ``value`` 0: none was there
+    HOLD        a mutex: acquire() was called at ``began``, it was held from ``got`` to ``ended``; ``value`` is the
+                fence, ``extra`` the actor number that the holder found in the key's word (0: none), ``times`` the
+                number of holds before this one
+    ASK         a get_or_create; ``value`` is the result
+    CREATE      a call of a creator, which made ``value``
+    READ        a get; ``value`` 0: a miss
     WRITE       a set; ``value`` 0: a delete
-    INVALIDATE  an invalidation of all there is
+    INVALIDATE  an invalidation of the whole region
     """
 
     HOLD = 1
@@ -57,14 +48,14 @@ class Kind(IntEnum):
 
 
 class Outcome(IntEnum):
-    """How it ended.
+    """The result of an operation.
 
-    DONE     as it should
-    LOST     the mutex was lost meanwhile, and the holder was told
-    LEAVING  it had ended, and was being given back: who was killed then cannot say what came of that
-    INTRUDED another's number stood where the holder had written his own
-    ALONE    created without the mutex, since the last creator's value was not stored
-    REFUSED  by an error that the contract allows: it did not happen, or not for certain
+    DONE      success
+    LOST      the holder's lease lapsed during the hold, and release() raised NotHeld
+    INTRUDED  the holder found another actor number in the key's word at the end of its hold
+    ALONE     the creator ran without the mutex, because the previous creator's value could not be stored
+    REFUSED   an error that the contract allows; whether the operation took effect is not known
+    LEAVING   release() was called and had not returned: a holder that was killed then may or may not have released
     """
 
     DONE = 0
@@ -76,7 +67,12 @@ class Outcome(IntEnum):
 
 
 class Entry(NamedTuple):
-    """One entry, read.  ``actor`` is whose: life << 8 | thread.  ``until`` is when it ended, or its actor; or never."""
+    """One operation of one actor.
+
+    :ivar actor: life << 8 | thread.
+    :ivar began, got, ended: when the operation was called, had its object, and ended; 0: that did not happen.
+    :ivar until: ``ended``; or when its actor was killed; or NEVER.
+    """
 
     kind: int
     outcome: int
@@ -91,81 +87,110 @@ class Entry(NamedTuple):
     until: int
 
 
-class Diary:
-    """The diary of one thread, to be written.
+def actor_name(number: int) -> str:
+    """Return an actor's name for people."""
+    life, thread = number >> 8, number & 0xFF
+    return f"worker {life}" if thread == 0 else f"worker {life}, thread {thread}"
 
-    :raises OSError: there is no room for it.
+
+# -- signals --------------------------------------------------------------------------------------------------------
+
+HALTS = ("stop", "pause")
+"""Kinds of signals during which no progress can be expected of a worker: it was stopped, or the machine paused."""
+
+WHOLE_MACHINE = 0
+"""The life of a ``pause``, which concerns all workers."""
+
+
+class Signal(NamedTuple):
+    """A signal that the round runner sent to a worker, or a pause of the whole machine.
+
+    :ivar kind: ``kill``; ``stop``; ``end``, a SIGKILL because the worker did not end with the round; ``pause``, a time
+        in which not even the round runner ran.
+    :ivar life: of the worker.
+    :ivar sent: when.
+    :ivar over: when a SIGCONT ended a ``stop``, a killed worker was reaped, or a pause ended.
     """
 
-    def __init__(self, folder: Path, actor: int) -> None:
-        self._path = folder / f"diary-{actor}"
-        os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        self._pages = 0
-        self._turn()
-
-    def _turn(self) -> None:
-        """A new page."""
-        fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            at = self._pages * _BYTES
-            os.posix_fallocate(fd, at, _BYTES)  # what cannot be had later would be a SIGBUS
-            self._words = memoryview(mmap.mmap(fd, _BYTES, offset=at)).cast("Q")
-        finally:
-            os.close(fd)
-        self._pages += 1
-        self._next = 0
-
-    def ready(self) -> bool:
-        """Make room for what an operation may write; False: it is full.  Not while an entry has not ended."""
-        if self._next > (PAGE - MOST) * _WORDS:
-            if self._pages == PAGES:
-                return False
-            self._turn()
-        return True
-
-    def begin(self, kind: Kind, key: int) -> int:
-        """A new entry, begun now; where it is."""
-        at, words = self._next, self._words
-        self._next += _WORDS
-        words[at + 1] = now()
-        words[at] = kind | key << 32
-        return at
-
-    def got(self, at: int, value: int = 0, extra: int = 0, times: int = 0) -> None:
-        """It has what it asked for, from now on."""
-        words = self._words
-        words[at + 4], words[at + 5], words[at + 6] = value, extra, times
-        words[at + 2] = now()
-
-    def end(self, at: int, outcome: Outcome = Outcome.DONE, value: int | None = None) -> None:
-        """It has ended."""
-        words = self._words
-        if value is not None:
-            words[at + 4] = value
-        words[at] |= outcome << 8
-        words[at + 3] = now()
-
-    def amend(self, at: int, outcome: Outcome) -> None:
-        """Its outcome was another, as it turns out."""
-        self._words[at] = self._words[at] & ~0xFF00 | outcome << 8
+    kind: str
+    life: int
+    sent: int
+    over: int
 
 
-NEVER = 1 << 63
-"""A time later than all others."""
+# -- all of a round -------------------------------------------------------------------------------------------------
 
 
-def read(path: Path, died: int | None) -> Iterator[Entry]:
-    """The entries of one file, in the order in which they began.
+@dataclass
+class History:
+    """Everything that is known of one round; the input of all checks.
 
-    :param died: when the signal was sent that killed its writer; None: nobody did.
+    :ivar entries: by kind; those of one actor are in the order in which they began.
+    :ivar signals: in the order in which they were sent.
+    :ivar leased: whether a holder's mutex may lapse while the holder lives, which the mutex must then report to it.
+    :ivar takeover: seconds that the death of a holder may cost the others.
+    :ivar own: whether the mutex is the store's own, which tells waiters that a value could not be stored.
+    :ivar lives: number of worker processes.
+    :ivar gives_up: whether the store drops a value after waiting too long for its lock, as shared memory does.
     """
-    actor, last, words = int(path.name.partition("-")[2]), died or NEVER, array("Q")
-    data = path.read_bytes()
-    words.frombytes(data[: len(data) // _BYTES * _BYTES])  # its writer may have been killed while he made a page
-    for page in range(0, len(words), PAGE * _WORDS):
-        for at in range(page, page + PAGE * _WORDS, _WORDS):
-            head, began, got, ended, value, extra, times = words[at : at + _WORDS]
-            if not head:
-                break
-            kind, outcome, key = head & 0xFF, head >> 8 & 0xFF, head >> 32
-            yield Entry(kind, outcome, key, began, got, ended, value, extra, times, actor, ended or last)
+
+    entries: dict[int, list[Entry]] = field(default_factory=dict)
+    signals: list[Signal] = field(default_factory=list)
+    leased: bool = False
+    takeover: float = 1.0
+    own: bool = True
+    began: int = 0
+    ended: int = NEVER
+    lives: int = 0
+    gives_up: bool = True
+
+    def of(self, *kinds: Kind) -> list[Entry]:
+        """Return the entries of these kinds."""
+        return [entry for kind in kinds for entry in self.entries.get(kind, ())]
+
+    def by_key(self, *kinds: Kind) -> dict[int, list[Entry]]:
+        """Return the entries of these kinds, by their keys."""
+        keys: dict[int, list[Entry]] = defaultdict(list)
+        for entry in self.of(*kinds):
+            keys[entry.key].append(entry)
+        return keys
+
+    def only(self, keys: Container[int]) -> History:
+        """Return the part that concerns these keys, in any generation, and all invalidations."""
+        entries = {
+            kind: [entry for entry in entries if kind == Kind.INVALIDATE or entry.key % KEYS in keys]
+            for kind, entries in self.entries.items()
+        }
+        return replace(self, entries=entries)
+
+    def holds(self) -> dict[int, list[Entry]]:
+        """Return, for each key, the acquired holds in the order in which they were acquired.
+
+        Holds whose lease may have lapsed are left out: the lease may have ended before the holder recorded ``got``.
+        """
+        return {
+            key: sorted((entry for entry in asked if entry.got and not self.lapsed(entry)), key=lambda entry: entry.got)
+            for key, asked in self.by_key(Kind.HOLD).items()
+        }
+
+    def lapsed(self, hold: Entry) -> bool:
+        """Return whether the lease may have ended before the hold did.
+
+        Either release() reported it, or the holder was stopped and then killed before release() could report it.
+        """
+        unreported = not hold.ended or hold.outcome == Outcome.LEAVING
+        return self.leased and (hold.outcome == Outcome.LOST or (unreported and self.stopped(hold)))
+
+    def killed(self) -> dict[int, int]:
+        """Return, for each life that was killed, when the first SIGKILL was sent to it."""
+        return {signal.life: signal.sent for signal in reversed(self.signals) if signal.kind in ("kill", "end")}
+
+    def stopped(self, entry: Entry) -> bool:
+        """Return whether its worker was stopped, or the machine paused, during the entry."""
+        of = (entry.actor >> 8, WHOLE_MACHINE)
+        return any(halt.life in of and halt.sent < entry.until and halt.over > entry.began for halt in self.halts)
+
+    @cached_property
+    def halts(self) -> list[Signal]:
+        """The signals during which no progress can be expected."""
+        return [signal for signal in self.signals if signal.kind in HALTS]

@@ -1,8 +1,8 @@
-"""A play: one round, in a process that does nothing else.  It bears workers, kills, stops and buries them, and watches.
+"""The round runner: a process that runs one round.  It spawns workers, reaps them, and finds workers that hang.
 
-Leans on worker, board and checker.  A program: ``python -m mpcache.stress.round_runner FOLDER PARENT``.  It ends
-with its parent, and its workers with it.  Half of these have inherited an open region by fork, half have opened it
-themselves.
+Leans on worker and signal_injector.  A program: ``python -m mpcache.stress.round_runner FOLDER PARENT``.  It ends with
+its parent, and its workers end with it.  Workers differ in what they inherit: some are forked with an open region, some
+open it after the fork, and in some scenarios others are programs of their own.
 """
 
 from __future__ import annotations
@@ -15,132 +15,91 @@ import sys
 import time
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from mpcache.stress.checker import NOBODY
-from mpcache.stress.history import now
+from mpcache.stress.actor import ProcessResources
+from mpcache.stress.history import NEVER, WHOLE_MACHINE, now
 from mpcache.stress.idle_time import IdleTime
-from mpcache.stress.scoreboard import BEGAN, BURIED, DONE, HOLDING, KILLS, SINCE, STOP, STOPS, Words
-from mpcache.stress.worker import LIMIT, ORPHANS, Part, Process, adopt, amiss, die_with, live, note, prepare
+from mpcache.stress.round_plan import LIMIT, ORPHANS, RoundPlan, add_error, add_finding, findings
+from mpcache.stress.scenario import Scenario
+from mpcache.stress.scoreboard import BEGAN, DONE, REAPED, STOP
+from mpcache.stress.signal_injector import TICK, SignalInjector, SignalRecord, Worker, mark_over
+from mpcache.stress.worker import adopt, die_with, prepare, run_worker
 
 ENTRIES = 300_000
-"""After so many diary entries a round is over before its time, so that judging takes seconds."""
-
-_TICK = 0.004
+"""A round ends early after so many entries, so that checking takes seconds."""
 
 _PAUSE = 500_000_000
-"""ns from one look at the workers to the next, from which on the machine counts as having stood still."""
+"""ns between two looks at the workers from which on the machine counts as having paused."""
 
 
-@dataclass
-class Worker:
-    """One worker, as the play sees it."""
+class RoundRunner:
+    """Keeps the number of workers constant, and has signals sent to them."""
 
-    place: int
-    life: int
-    pid: int
-    rows: list[Words]
-    resume: int = 0
-    exempt: int = 0
-    doomed: bool = False
-    idle: IdleTime | None = None
-
-    def holds(self) -> bool:
-        """Whether one of its threads has a mutex."""
-        return any(row[HOLDING] for row in self.rows)
-
-    def longest(self) -> int:
-        """ns for which the longest of its present operations has lasted, without those for which it was stopped."""
-        began = [since for row in self.rows if (since := row[SINCE])]  # each read once: it changes meanwhile
-        return max((now() - max(since, self.exempt) for since in began), default=0)
-
-    def hangs(self, patience: int) -> bool:
-        """Whether its present operation exceeds the ns of patience and the machine is not to blame for the delay.
-
-        Half of the patience is measured by the clock.  From then on only the worker's idle time counts, so that a
-        process which has to wait for a core, or which starts slowly, is not taken for one that hangs.
-        """
-        longest = self.longest()
-        if longest <= patience // 2:
-            self.idle = None
-            return False
-        self.idle = self.idle or IdleTime(self.pid)
-        return self.idle.ns() > patience // 2 or longest > LIMIT * patience
-
-
-class Play:
-    """Keeps the number of workers, and troubles them."""
-
-    def __init__(self, part: Part) -> None:
-        self.part, self.settings = part, part.settings
-        self.board = part.board()
-        self.random = random.Random(f"{part.settings.seed}/{part.round}")
-        self.scenario = part.scenario()
-        self.process = Process(part, self.scenario)
-        self._warm_up(self.process)
+    def __init__(self, plan: RoundPlan) -> None:
+        self.plan, self.settings = plan, plan.settings
+        self.scoreboard = plan.scoreboard()
+        self.random = random.Random(f"{plan.settings.seed}/{plan.round}")
+        self.scenario: Scenario = plan.scenario()
+        self.resources = ProcessResources(plan, self.scenario.store)
+        self._warm_up(self.resources)
         self.workers: dict[int, Worker] = {}
         self.lives = 0
-        self.signals: list[tuple[str, int, int, int]] = []
+        self.signals: list[SignalRecord] = []
         self.born: list[tuple[int, int]] = []
-        self.patience = int(1e9 * part.patience)
+        self.patience = int(1e9 * plan.patience)
         self._beat = now()
-        self._tick = min(_TICK, 0.2 / (part.settings.kills or 1))
-        self._kill_at = self._due(self.settings.kills, now())
-        self._stop_at = self._due(self.settings.stops, now())
+        self.injector = SignalInjector(plan, self.scoreboard, self.random, self.signals)
 
-    def _warm_up(self, process: Process) -> None:
-        """Let what is imported when it is first used be imported here, and not in each worker."""
-        mutex = process.mutex("")
-        with suppress(Exception):  # what is wrong with them, workers will find
-            if process.region is not None:
-                process.region.get("")
-            if hasattr(mutex, "contend") and not self.part.arena.leased:  # a lease begins a thread, which forks lose
+    def _warm_up(self, resources: ProcessResources) -> None:
+        """Import here what is imported at its first use, so that not every worker has to."""
+        mutex = resources.mutex("")
+        with suppress(Exception):  # errors are for workers to find
+            if resources.region is not None:
+                resources.region.get("")
+            if hasattr(mutex, "contend") and not self.plan.environment.leased:  # a lease starts a thread; forks lose it
                 with mutex:
                     pass
 
-    def _due(self, rate: float, last: int) -> int:
-        """When the next of something comes that comes so often a second, as rare events do."""
-        return last + int(1e9 * self.random.expovariate(rate)) if rate else 1 << 63
-
     # -- births and deaths --
 
-    def bear(self, place: int) -> None:
-        """A new worker at that place: forked with what is open here, forked without, or a program of its own."""
+    def spawn(self, place: int) -> None:
+        """Start a worker at a place of the scoreboard, in one of the three ways, chosen at random."""
         self.lives += 1
-        for row in self.board.rows(place):
+        for row in self.scoreboard.rows(place):
             done = row[DONE]
             row[:] = memoryview(bytes(row.nbytes)).cast("Q")
-            self.board.head[BURIED] += done
+            self.scoreboard.head[REAPED] += done
         how = self.random.random()
         if self.scenario.programs and how < 0.3:
             pid = self._start(place, self.lives)
         else:
-            pid = self._fork(place, self.lives, self.process if how < 0.65 else None)
-        self.workers[pid] = Worker(place, self.lives, pid, self.board.rows(place))
+            pid = self._fork(place, self.lives, self.resources if how < 0.65 else None)
+        self.workers[pid] = Worker(place, self.lives, pid, self.scoreboard.rows(place))
         self.born.append((self.lives, now()))
 
-    def _fork(self, place: int, life: int, process: Process | None) -> int:
+    def _fork(self, place: int, life: int, resources: ProcessResources | None) -> int:
         parent, pid = os.getpid(), os.fork()
         if pid == 0:
             try:
                 die_with(parent)
-                live(self.part, self.board, self.scenario, process or Process(self.part, self.scenario), place, life)
+                resources = resources or ProcessResources(self.plan, self.scenario.store)
+                run_worker(self.plan, self.scoreboard, self.scenario, resources, place, life)
                 os._exit(0)
             except BaseException as error:
-                amiss(self.part.folder, self.board, f"worker {life}", error)
+                add_error(self.plan.folder, self.scoreboard, f"worker {life}", error)
             finally:
-                os._exit(0)  # what was amiss has been said
+                os._exit(0)  # an error is among the findings
         return pid
 
     def _start(self, place: int, life: int) -> int:
         # Not by -m: the exceptions of a module that is __main__ are not those that scenarios catch.
         words = [sys.executable, "-c", "from mpcache.stress.worker import main; main()"]
-        words += map(str, (self.part.folder, place, life, os.getpid()))
-        return os.posix_spawn(sys.executable, words, os.environ)  # subprocess would bury it by itself, unasked
+        words += map(str, (self.plan.folder, place, life, os.getpid()))
+        return os.posix_spawn(sys.executable, words, os.environ)  # subprocess would reap it by itself
 
-    def bury(self) -> None:
-        """Take leave of those who have ended, and let others take their places."""
+    def reap(self) -> None:
+        """Reap workers that have ended, and spawn others in their places."""
         while self.workers:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
@@ -150,106 +109,59 @@ class Play:
                 continue  # an orphan, see adopt()
             code = os.waitstatus_to_exitcode(status)
             if code == -signal.SIGKILL:
-                self._over("kill", worker.life)
+                mark_over(self.signals, "kill", worker.life)
             elif code:
-                self._find("ended", f"worker {worker.life} (pid {pid}) ended with {code}, and nobody had killed it")
-            if not self.board.head[STOP]:
-                self.bear(worker.place)
-
-    def _over(self, kind: str, life: int) -> None:
-        for at in range(len(self.signals) - 1, -1, -1):
-            if self.signals[at][:2] == (kind, life):
-                self.signals[at] = (kind, life, self.signals[at][2], now())
-                return
-
-    # -- trouble --
-
-    def trouble(self) -> None:
-        """Kill and stop those whose time has come; every other time somebody who holds something, if there is one."""
-        if now() >= self._kill_at:
-            # What a slow machine could not do is made up for, within a quarter of a second.
-            self._kill_at = self._due(self.settings.kills, max(self._kill_at, now() - 250_000_000))
-            self._signal("kill", self._victim())
-        if now() >= self._stop_at:
-            self._stop_at = self._due(self.settings.stops, now())
-            self._signal("stop", self._victim())
-        for worker in self.workers.values():
-            if worker.resume and now() >= worker.resume:
-                self._resume(worker)
-
-    def _victim(self) -> Worker | None:
-        standing = [worker for worker in self.workers.values() if not (worker.resume or worker.doomed)]
-        if self.random.random() < 0.7:
-            # A holder lets go within a millisecond or two: look for one for as long as a tick takes.
-            until = now() + int(1e9 * self._tick)
-            while now() < until:
-                if holders := [worker for worker in standing if worker.holds()]:
-                    return self.random.choice(holders)
-        return self.random.choice(standing) if standing else None
-
-    def _signal(self, kind: str, worker: Worker | None) -> None:
-        if worker is None:
-            return
-        self.signals.append((kind, worker.life, now(), 1 << 63))
-        if kind == "kill":
-            self.board.head[KILLS] += 1
-            worker.doomed = True
-            os.kill(worker.pid, signal.SIGKILL)
-        else:
-            self.board.head[STOPS] += 1
-            os.kill(worker.pid, signal.SIGSTOP)
-            long = self.part.arena.takeover * 1.5 if self.part.arena.leased else 0.3
-            worker.resume = now() + int(1e9 * self.random.uniform(0.01, long))
-
-    def _resume(self, worker: Worker) -> None:
-        worker.resume, worker.exempt = 0, now()
-        self._over("stop", worker.life)
-        os.kill(worker.pid, signal.SIGCONT)
+                self._find("ended", f"worker {worker.life} (pid {pid}) ended with {code}, and was not killed")
+            if not self.scoreboard.head[STOP]:
+                self.spawn(worker.place)
 
     # -- the round --
 
-    def play(self) -> None:
-        """The whole round.  Its time begins with the first operation that is done, however slow the births were."""
+    def run(self) -> None:
+        """Run the whole round.  Its time begins when the first operation is done, however slowly workers start."""
         for place in range(self.settings.workers):
-            self.bear(place)
+            self.spawn(place)
         latest = now() + self.patience
         while now() < latest and not self._done() and not self._enough():
-            self._go_on()
-        self.board.head[BEGAN] = now()
-        deadline = now() + int(1e9 * self.part.seconds)
+            self._look_after()
+        self.scoreboard.head[BEGAN] = now()
+        deadline = now() + int(1e9 * self.plan.seconds)
         while now() < deadline and not self._enough():
-            self.trouble()
-            self._go_on()
-        self.board.head[STOP] = 1
-        self.calm()
+            self.injector.inject(self.workers.values())
+            self._look_after()
+        self.scoreboard.head[STOP] = 1
+        self.shut_down()
 
-    def _go_on(self) -> None:
-        time.sleep(self._tick)
+    def _look_after(self) -> None:
+        self.injector.wait()
         self._paused()
-        self.bury()
+        self.reap()
         self.watch()
 
     def _paused(self) -> int:
-        """ns for which the machine stood still, or this process alone, which cannot tell: nobody hung for so long."""
+        """Return the ns for which the machine, or this process alone, paused since the last call; 0: it did not.
+
+        This process cannot tell the two apart, so the time is held against no worker.
+        """
         before, self._beat = self._beat, now()
         if self._beat - before < _PAUSE:
             return 0
-        self.signals.append(("pause", NOBODY, before, self._beat))
+        self.signals.append(("pause", WHOLE_MACHINE, before, self._beat))
         for worker in self.workers.values():
             worker.exempt = self._beat
         return self._beat - before
 
     def _enough(self) -> bool:
-        """Whether it is to end before its time.  An operation writes two entries, more or less."""
-        found = bool(self.board.head[STOP]) or (self.part.folder / "findings").exists()
+        """Return whether the round ends early.  An operation writes about two entries."""
+        found = bool(self.scoreboard.head[STOP]) or findings(self.plan.folder).exists()
         return found or 2 * self._done() >= ENTRIES
 
     def _done(self) -> int:
-        """Operations, of those who live and of those who lived."""
-        return self.board.head[BURIED] + sum(row[DONE] for row in self.board.everybody())
+        """Return the number of operations of all workers, living and dead."""
+        return self.scoreboard.head[REAPED] + sum(row[DONE] for row in self.scoreboard.all_rows())
 
     def watch(self) -> None:
-        """Say who does not come to an end."""
+        """Report the first worker that hangs.  While a worker is stopped, others may rightly wait for it."""
         stopped = any(worker.resume for worker in self.workers.values())
         for worker in self.workers.values():
             if worker.hangs(self.patience) and not (worker.resume or worker.doomed or stopped):
@@ -257,68 +169,70 @@ class Play:
                 self._find("hang", f"worker {worker.life} (pid {worker.pid}) has finished nothing for {seconds:.1f} s")
                 return
 
-    def calm(self) -> None:
-        """Wait for the ends of all workers; report those that hang."""
+    # -- its end --
+
+    def shut_down(self) -> None:
+        """Wait for all workers to end; report and kill those that hang."""
         for worker in self.workers.values():
             if worker.resume:
-                self._resume(worker)
-        if not self._all_end() and not (self.part.folder / "findings").exists():
+                self.injector.resume(worker)
+        if not self._all_end() and not findings(self.plan.folder).exists():
             pids = ", ".join(str(pid) for pid in self.workers)
             idle, busy = self.patience / 1e9, LIMIT * self.patience / 1e9
             self._find("hang", f"pid {pids} did not end after the round: {idle:.1f} s idle or {busy:.1f} s in all")
         for pid, worker in list(self.workers.items()):
-            self.signals.append(("end", worker.life, now(), 1 << 63))
+            self.signals.append(("end", worker.life, now(), NEVER))
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         self.workers.clear()
-        self._bury_orphans()
+        self._reap_orphans()
 
     def _all_end(self) -> bool:
-        """Whether all workers end before one hangs, or a finding makes the wait pointless."""
+        """Return whether all workers end before one hangs, or a finding makes the wait pointless."""
         idle = {pid: IdleTime(pid) for pid in self.workers}
         latest, paused = now() + LIMIT * self.patience, 0
-        while self.workers and not (self.part.folder / "findings").exists():
-            time.sleep(_TICK)
+        while self.workers and not findings(self.plan.folder).exists():
+            time.sleep(TICK)
             paused += self._paused()
-            self.bury()
+            self.reap()
             if now() - paused > latest or any(idle[pid].ns() - paused > self.patience for pid in self.workers):
                 return not self.workers
         return not self.workers
 
-    def _bury_orphans(self) -> None:
+    def _reap_orphans(self) -> None:
         deadline = now() + int(1e9 * ORPHANS)
         try:
             while os.waitpid(-1, os.WNOHANG)[0] or now() < deadline:
-                time.sleep(_TICK)
+                time.sleep(TICK)
                 deadline += self._paused()
         except ChildProcessError:
             return
         self._find("left behind", f"children of workers were alive {ORPHANS:g} s after all workers had ended")
 
     def _find(self, check: str, text: str) -> None:
-        note(self.part.folder, {"check": check, "text": text, "key": None, "at": now()})
+        add_finding(self.plan.folder, check, text)
 
 
 def main() -> None:
-    """Play the part that is written in a folder."""
+    """Run the round that is planned in a folder."""
     folder, parent = Path(sys.argv[1]), int(sys.argv[2])
     die_with(parent)
     adopt()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who watches, and says what follows
-    part = Part.read(folder)
-    prepare(part)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets Ctrl-C, and decides what follows
+    plan = RoundPlan.read(folder)
+    prepare(plan)
     began = now()
     try:
-        play = Play(part)
+        runner = RoundRunner(plan)
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         sys.exit(f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})")
     try:
-        play.play()
+        runner.run()
     finally:
-        report = {"began": began, "ended": now(), "signals": play.signals, "born": play.born, "lives": play.lives}
+        report = {"began": began, "ended": now(), "signals": runner.signals, "born": runner.born, "lives": runner.lives}
         (folder / "signals.new").write_text(json.dumps(report))
-        (folder / "signals.new").rename(folder / "signals")  # which is whole, or not there
+        (folder / "signals.new").rename(folder / "signals")  # complete, or not there
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Locks that are not mpcache's, under names that ``--mutex`` takes, to be found wanting by the same scenarios.
+"""Third-party locks, under names that ``--mutex`` takes; the scenarios find what each of them lacks.
 
-Leans on api.  Each is what a program would write that has only this lock; no more is asked of it than to exclude,
-and to outlive the death of a holder.  They are named as their makers name them, and known to the stress tool alone.
+Leans on api.  Each class uses its lock as a program would that has nothing else; it is tested for exclusion and for
+surviving the death of a holder.  The names are those of the locks' own libraries, and only the stress tool knows them.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from typing import Any
 from mpcache.api import Guarantees
 
 STRIPES = 64
-"""How many locks there are of a kind whose names or descriptors have to be known beforehand; a key has one of them."""
+"""Number of locks of a kind whose names or descriptors must be known beforehand; each key maps to one of them."""
 
-WHAT_IT_SHOULD = Guarantees(processes=True, hosts=False, survives_death=True, fair=False, takeover=1.0)
+ASSUMED = Guarantees(processes=True, hosts=False, survives_death=True, fair=False, takeover=1.0)
 
 
 def _stripe(key: Any) -> int:
     return int.from_bytes(hashlib.blake2b(str(key).encode(), digest_size=2).digest(), "little") % STRIPES
 
 
-class Foreign:
-    """One lock of a key, by two verbs.
+class ThirdPartyLock:
+    """The lock of a key: acquire and release.
 
     :param directory: of the run.
     :param name: of the run.
     """
 
-    guarantees = WHAT_IT_SHOULD
+    guarantees = ASSUMED
 
     inherited = False
-    """Whether it must be made before the fork, so that a program of its own cannot have it."""
+    """Whether it must be made before the fork, so that another program cannot have it."""
 
     def __init__(self, key: Any, *, directory: str, name: str) -> None:
         self.key = key
@@ -47,18 +47,18 @@ class Foreign:
 
     @classmethod
     def prepare(cls, directory: str, name: str) -> None:
-        """Before any worker is forked."""
+        """Make what workers inherit, before they are forked."""
 
     @classmethod
     def clear(cls, directory: Path, name: str) -> None:
-        """Remove what outlives the run."""
+        """Remove what outlives a run."""
 
     def acquire(self, wait: bool = True, timeout: float | None = None) -> bool:
-        """Take it; False: not in time."""
+        """Acquire it; return False if it was not acquired in time."""
         raise NotImplementedError
 
     def release(self) -> None:
-        """Give it back."""
+        """Release it."""
         raise NotImplementedError
 
     def _polled(self, attempt: Callable[[], bool], wait: bool, timeout: float | None) -> bool:
@@ -70,8 +70,8 @@ class Foreign:
         return True
 
 
-class MultiprocessingLock(Foreign):
-    """``multiprocessing.Lock``, made before the fork: a POSIX semaphore without a name, and without an owner."""
+class MultiprocessingLock(ThirdPartyLock):
+    """``multiprocessing.Lock``, made before the fork: a POSIX semaphore without a name and without an owner."""
 
     inherited = True
 
@@ -91,8 +91,8 @@ def _locks() -> list[Any]:
     return [multiprocessing.get_context("fork").Lock() for _ in range(STRIPES)]
 
 
-class PosixSemaphore(Foreign):
-    """A named POSIX semaphore of the initial value 1, as ``posix_ipc.Semaphore`` has it: nobody's, once it is taken."""
+class PosixSemaphore(ThirdPartyLock):
+    """A named POSIX semaphore of the initial value 1, as ``posix_ipc.Semaphore`` makes it: no owner is recorded."""
 
     def __init__(self, key: Any, *, directory: str, name: str) -> None:
         super().__init__(key, directory=directory, name=name)
@@ -132,8 +132,8 @@ def _semaphore(name: str) -> Any:
     return posix_ipc.Semaphore(name, posix_ipc.O_CREAT, mode=0o600, initial_value=1)
 
 
-class InheritedFlock(Foreign):
-    """``flock`` on a file that was opened before the fork: all who inherited it are one holder to the kernel."""
+class InheritedFlock(ThirdPartyLock):
+    """``flock`` on a file that was opened before the fork: to the kernel, all that inherited it are one holder."""
 
     inherited = True
 
@@ -161,8 +161,8 @@ def _opened(directory: str, stripe: int) -> int:
     return os.open(os.path.join(directory, f"flock-{stripe}"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
-class RecordLock(Foreign):
-    """``fcntl.lockf`` on a file opened for each hold: threads do not exclude each other, and one's close frees all."""
+class RecordLock(ThirdPartyLock):
+    """``fcntl.lockf`` on a file opened for each hold: threads do not exclude each other, and any close unlocks it."""
 
     _fd = -1
 
@@ -185,8 +185,8 @@ class RecordLock(Foreign):
         os.close(self._fd)
 
 
-class PidFile(Foreign):
-    """A file made with O_EXCL that names the pid of its holder, and is removed by who finds that this one is gone."""
+class PidFile(ThirdPartyLock):
+    """A file made with O_EXCL that contains its holder's pid; a process that finds the holder dead removes it."""
 
     @property
     def _path(self) -> str:
@@ -211,14 +211,14 @@ class PidFile(Foreign):
             try:
                 os.kill(pid, 0)
             except ProcessLookupError:
-                os.unlink(self._path)  # by now it may be another's
+                os.unlink(self._path)  # a race: it may be another holder's by now
 
     def release(self) -> None:
         with suppress(FileNotFoundError):
             os.unlink(self._path)
 
 
-TABLE: dict[str, type[Foreign]] = {
+TABLE: dict[str, type[ThirdPartyLock]] = {
     "multiprocessing.Lock": MultiprocessingLock,
     "posix_ipc.Semaphore": PosixSemaphore,
     "fcntl.flock": InheritedFlock,
@@ -228,6 +228,6 @@ TABLE: dict[str, type[Foreign]] = {
 
 
 def clear(directory: Path, name: str) -> None:
-    """Remove what locks of a run leave outside of its folder."""
+    """Remove what the locks of a run leave outside of its folder."""
     for kind in TABLE.values():
         kind.clear(directory, name)

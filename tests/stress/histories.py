@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mpcache.stress.checker import Check, Signal, Story
-from mpcache.stress.history import NEVER, Entry, Kind, Outcome
+from mpcache.stress.checker import Check
+from mpcache.stress.history import NEVER, Entry, History, Kind, Outcome, Signal
 
 A, B, C = 1 << 8, 2 << 8, 3 << 8
 """Actors: the only threads of three lives."""
@@ -68,8 +68,8 @@ def stopped(who: int, at: float, until: float) -> Signal:
     return Signal("stop", who >> 8, ns(at), ns(until))
 
 
-def story(*parts: Entry | Signal, **more: Any) -> Story:
-    told = Story(**more)
+def history(*parts: Entry | Signal, **more: Any) -> History:
+    told = History(**more)
     for part in parts:
         if isinstance(part, Entry):
             told.entries.setdefault(part.kind, []).append(part)
@@ -79,4 +79,4 @@ def story(*parts: Entry | Signal, **more: Any) -> Story:
 
 
 def found(check: Check, *parts: Entry | Signal, **more: Any) -> list[str]:
-    return [violation.check for violation in check(story(*parts, **more))]
+    return [violation.check for violation in check(history(*parts, **more))]

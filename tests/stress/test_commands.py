@@ -21,9 +21,10 @@ import pytest
 
 from mpcache._console import Console
 from mpcache.stress import faults, scenarios
-from mpcache.stress.commands import _signals_as_ctrl_c, main, settings_for
+from mpcache.stress.commands import main, settings_for
 from mpcache.stress.console import StressConsole
 from mpcache.stress.faults import fault_check
+from mpcache.stress.interrupts import signals_as_ctrl_c
 from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED
 from mpcache.stress.settings import Settings
 from tests.processes.support import PATIENCE, ROOT
@@ -147,7 +148,7 @@ def test_nobody_reads_what_it_says() -> None:
 def test_what_nohup_ignores_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with _signals_as_ctrl_c():
+        with signals_as_ctrl_c():
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
             assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
     finally:
@@ -222,12 +223,12 @@ def test_known_bugs_are_listed_and_caught(capsys: pytest.CaptureFixture[str]) ->
 
 def test_a_bug_that_is_not_caught_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     settings = faults.ALL["keys-collide"].settings
-    missed = fault_check.Caught("keys-collide", faults.DOGPILE, "keys collide", settings, HELD, "", "", 40.0)
+    missed = fault_check.FaultResult("keys-collide", faults.DOGPILE, "keys collide", settings, HELD, "", "", 40.0)
     caught = missed._replace(status=VIOLATED, check="two values", seconds=2.0)
     console = StressConsole(Console())
     for one in (missed, caught):
         console.caught(one)
-    console.assay([missed, caught])
+    console.summary([missed, caught])
     said = capsys.readouterr().out
     assert "✗ keys-collide" in said
     assert "held, 40.0 s" in said

@@ -15,10 +15,10 @@ import pytest
 
 from mpcache._console import duration
 from mpcache.stress import report
-from mpcache.stress.environment import Unplayable
+from mpcache.stress.environment import CannotRun
 from mpcache.stress.latency import Latencies
 from mpcache.stress.report import charts
-from mpcache.stress.run import Trial
+from mpcache.stress.run import Run
 from mpcache.stress.settings import Settings
 from tests.stress.browser import Element, look, tree
 
@@ -57,7 +57,7 @@ def violation(check: str = "two holders", text: str = "key 1: two", **more: Any)
 def run(**changes: Any) -> dict[str, Any]:
     """What a trial reports that found nothing, and had no time to."""
     settings = Settings("exclusion", mutex="file", seed="x")
-    told = Trial(settings).report(0.0)
+    told = Run(settings).report(0.0)
     told |= {"verdict": "held", "status": 0, "operations": 1000, "rounds": 1, "seconds": 2.0}
     return told | changes
 
@@ -83,7 +83,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The pages of a run of a sound mutex, and of one of none."""
     folder = tmp_path_factory.mktemp("reports")
     settings = Settings("exclusion", seconds=2.0, kills=8.0)
-    runs = {name: Trial(settings.but(mutex=mutex)).run() for name, mutex in (("held", "file"), ("violated", "null"))}
+    runs = {name: Run(settings.but(mutex=mutex)).run() for name, mutex in (("held", "file"), ("violated", "null"))}
     return {name: report.write([told], folder / name) for name, told in runs.items()}
 
 
@@ -490,7 +490,7 @@ def test_a_duration_has_three_digits(ns: float, said: str) -> None:
 def test_what_is_no_report_is_refused_by_name(tmp_path: Path) -> None:
     data = tmp_path / "report.json"
     for path in (tmp_path, data, tmp_path / "elsewhere"):
-        with pytest.raises(Unplayable, match=r"cannot be read: No such file.*stress run --report"):
+        with pytest.raises(CannotRun, match=r"cannot be read: No such file.*stress run --report"):
             report.load(path)
     wrong = [
         (b"[{", "damaged"),
@@ -508,5 +508,5 @@ def test_what_is_no_report_is_refused_by_name(tmp_path: Path) -> None:
     ]
     for text, match in wrong:
         data.write_bytes(text)
-        with pytest.raises(Unplayable, match=f"report.json .*{match}"):
+        with pytest.raises(CannotRun, match=f"report.json .*{match}"):
             report.load(tmp_path)

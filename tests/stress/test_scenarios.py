@@ -16,7 +16,7 @@ import pytest
 
 from mpcache.shm import segment
 from mpcache.stress import environment, scenarios
-from mpcache.stress.run import HELD, VIOLATED, Trial
+from mpcache.stress.run import HELD, VIOLATED, Run
 from mpcache.stress.settings import Settings
 
 pytestmark = pytest.mark.slow
@@ -50,8 +50,8 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def played(scenario: str, seconds: float, **settings: Any) -> dict[str, Any]:
     """A report.  Whoever plays several rounds ends with the first one in which something is found."""
     kind = scenarios.load(scenario)
-    suits = {"workers": kind.workers, **kind.trouble(environment.PROMISED)}
-    return Trial(Settings(scenario, seconds=seconds, **{**suits, **settings})).run()
+    suits = {"workers": kind.workers, **kind.signal_rates(environment.PROMISED)}
+    return Run(Settings(scenario, seconds=seconds, **{**suits, **settings})).run()
 
 
 @pytest.mark.parametrize("scenario", scenarios.names())
@@ -111,8 +111,8 @@ def test_what_is_wrong_is_found(
     [
         ("eviction", {"backend": "dbm"}, "evicts nothing"),
         ("invalidate", {"backend": "dogpile.cache.dbm"}, "own process only"),
-        ("frozen_holder", {"workers": 1}, "play two"),
-        ("one_creator", {"backend": "memory"}, "play --workers 1 --kills 0"),
+        ("frozen_holder", {"workers": 1}, "use two workers"),
+        ("one_creator", {"backend": "memory"}, "use --workers 1 --kills 0"),
         ("one_creator", {"backend": "null", "workers": 1, "kills": 0.0}, "keeps nothing"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Whether the scenarios find what they must: known bugs, each of them played; and nothing where there is none.
+"""The fault check: runs each known bug, which a scenario must find, and controls, in which it must find nothing.
 
 Leans on builds, faults and run.
 """
@@ -13,26 +13,27 @@ from typing import Any, NamedTuple
 
 from mpcache.stress import builds, faults
 from mpcache.stress.builds import Build
-from mpcache.stress.environment import Unplayable, own_folder
+from mpcache.stress.environment import CannotRun, own_folder
 from mpcache.stress.faults import Fault
-from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED, Trial, Watcher
+from mpcache.stress.progress import Watcher
+from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED, Run
 from mpcache.stress.settings import Settings
 
 CONTROL = "control"
-"""Where a run without a bug says that it is."""
+"""The ``where`` of a run without a bug."""
 
 CONTROL_SECONDS = 5.0
 
 
-class Caught(NamedTuple):
-    """What came of one of them.
+class FaultResult(NamedTuple):
+    """The result of one run.
 
-    :ivar where: as :class:`.Fault` has it, or CONTROL.
+    :ivar where: of the :class:`.Fault`, or CONTROL.
     :ivar settings: of the run, with its seed.
     :ivar status: HELD, VIOLATED or COULD_NOT_RUN.
-    :ivar check: which found it first; empty: none.
-    :ivar said: what that said; or why it could not be run.
-    :ivar seconds: that it took, all in all, without the build.
+    :ivar check: the first check that found a violation; empty: none.
+    :ivar said: text of that violation; or why the run was not possible.
+    :ivar seconds: of the whole run, without the build.
     """
 
     name: str
@@ -46,30 +47,30 @@ class Caught(NamedTuple):
 
     @property
     def right(self) -> bool:
-        """Whether a bug was caught, or nothing was found where there is none."""
+        """Whether a bug was caught, or a control held."""
         return self.status == (HELD if self.where == CONTROL else VIOLATED)
 
 
-def play_all(
+def check_faults(
     names: Iterable[str] = (),
     seconds: float | None = None,
-    on_result: Callable[[Caught], None] = lambda caught: None,
+    on_result: Callable[[FaultResult], None] = lambda caught: None,
     *,
     controls: bool = False,
     seed: str = "",
     watcher: Watcher = lambda progress: None,
-) -> list[Caught]:
-    """Play known bugs, one after the other; what came of each.
+) -> list[FaultResult]:
+    """Run known bugs, one after the other; return the results.
 
-    :param names: keys of :data:`.faults.ALL`; none: all of them.
-    :param seconds: of play for each, at most; None: as long as each may take.
-    :param on_result: is called with each as soon as it is known.
-    :param controls: play each run without its bug, too, for some seconds.
-    :param seed: of all runs; empty: each has its own.
-    :param watcher: as in :class:`.Trial`.
-    :raises Unplayable: a name that there is not.
+    :param names: keys of :data:`.faults.ALL`; empty: all of them.
+    :param seconds: maximum for each; None: that of each fault's settings.
+    :param on_result: called with each result as soon as it is known.
+    :param controls: also run each scenario without its bug, for some seconds.
+    :param seed: of all runs; empty: a random one for each.
+    :param watcher: as in :class:`.Run`.
+    :raises CannotRun: an unknown name.
     """
-    chosen, results = _chosen(names), list[Caught]()
+    chosen, results = _chosen(names), list[FaultResult]()
     runs: list[tuple[Fault, Settings]] = []
     for fault in chosen:
         runs.append((fault, fault.settings.but(seconds=seconds or fault.settings.seconds, seed=seed)))
@@ -84,14 +85,14 @@ def play_all(
                     break
                 results.append(caught)
                 on_result(caught)
-        except KeyboardInterrupt:  # between two of them, or while a server starts for the next
+        except KeyboardInterrupt:  # between two runs, or while a server starts
             if not results:
                 raise
     return results
 
 
-def status(results: Sequence[Caught]) -> int:
-    """The exit status: HELD if all is as it should be; VIOLATED if a bug was not caught, or one where there is none."""
+def status(results: Sequence[FaultResult]) -> int:
+    """Return the exit status: HELD if all is right; VIOLATED if a bug was missed or a control violated."""
     if any(not caught.right and caught.status != COULD_NOT_RUN for caught in results):
         return VIOLATED
     return HELD if results and all(caught.right for caught in results) else COULD_NOT_RUN
@@ -102,14 +103,14 @@ def _chosen(names: Iterable[str]) -> list[Fault]:
         return [faults.ALL[name] for name in names] or list(faults.ALL.values())
     except KeyError as unknown:
         known = ", ".join(faults.ALL)
-        raise Unplayable(f"there is no known bug {unknown.args[0]!r}; there are {known}") from None
+        raise CannotRun(f"there is no known bug {unknown.args[0]!r}; there are {known}") from None
 
 
 def _controls(chosen: Iterable[Fault], seed: str) -> list[tuple[Fault, Settings]]:
-    """Each run that differs from all others by more than its bug, without it."""
+    """Return the runs without their bugs, each different run once."""
     found: dict[str, tuple[Fault, Settings]] = {}
     for fault in chosen:
-        if fault.where != faults.FOREIGN:
+        if fault.where != faults.THIRD_PARTY:
             sound = fault.control.but(seconds=CONTROL_SECONDS, seed=seed)
             name = " ".join(faults.words(sound))
             found[name] = Fault(name, CONTROL, "nothing is wrong", sound), sound
@@ -117,14 +118,14 @@ def _controls(chosen: Iterable[Fault], seed: str) -> list[tuple[Fault, Settings]
 
 
 class _Packages:
-    """The builds that are needed, all made when the first one is."""
+    """The builds of all runs, compiled together when the first one is needed."""
 
     def __init__(self, stack: ExitStack, wanted: set[Build]) -> None:
         self._stack, self._wanted = stack, wanted
         self._made: dict[Build, Path] | None = None
 
     def of(self, build: Build) -> Path | None:
-        """Where it is; None: it is the one that everybody has.  Raises Unplayable."""
+        """Return the folder of a build; None for the installed one.  Raises CannotRun: it cannot be compiled."""
         if build.ordinary:
             return None
         if self._made is None:
@@ -132,18 +133,18 @@ class _Packages:
         return self._made[build]
 
 
-def _play(fault: Fault, settings: Settings, packages: _Packages, watcher: Watcher) -> tuple[Caught, bool]:
-    def came_to(status: int, settings: Settings, check: str = "", said: str = "") -> Caught:
+def _play(fault: Fault, settings: Settings, packages: _Packages, watcher: Watcher) -> tuple[FaultResult, bool]:
+    def result(status: int, settings: Settings, check: str = "", said: str = "") -> FaultResult:
         took = round(time.monotonic() - began, 3)
-        return Caught(fault.name, fault.where, fault.text, settings, status, check, said, took)
+        return FaultResult(fault.name, fault.where, fault.text, settings, status, check, said, took)
 
     began = time.monotonic()
     try:
         package = packages.of(fault.build)
         began = time.monotonic()
-        trial = Trial(settings, watcher, package)
-        report: dict[str, Any] = trial.run()
-    except Unplayable as reason:
-        return came_to(COULD_NOT_RUN, settings, said=str(reason)), False
+        run = Run(settings, watcher, package)
+        report: dict[str, Any] = run.run()
+    except CannotRun as reason:
+        return result(COULD_NOT_RUN, settings, said=str(reason)), False
     first = report["violations"][0] if report["violations"] else {"check": "", "text": report["unfit"]}
-    return came_to(trial.status, trial.settings, first["check"], first["text"]), trial.interrupted
+    return result(run.status, run.settings, first["check"], first["text"]), run.interrupted

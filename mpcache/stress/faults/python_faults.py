@@ -1,6 +1,7 @@
-"""Known bugs in mutexes and in the dogpile lock: each function brings one into this process, for good.
+"""Seeded bugs in mutexes and in the dogpile lock: each function patches one into this process, for good.
 
-Leans on the mutexes, the region and its rooms, into whose inner parts it puts what others have shipped.
+Leans on the mutexes and on the parts of a region, whose private functions it replaces.  A function's name is the name
+of its fault, see faults.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ def waits_for_itself() -> None:
 
 
 class _Work:
-    """A Work that can be told to do one thing otherwise."""
+    """A Work of which a subclass replaces one method."""
 
     def __init__(self, work: Any) -> None:
         self.work = work
@@ -186,7 +187,7 @@ def keys_collide() -> None:
 
 
 def keys_by_text() -> None:
-    """Give the decorated functions of ``shared()`` the keys of dogpile.cache, and judge no text in them."""
+    """Give the decorated functions of ``shared()`` dogpile.cache's keys, and accept any text in them."""
     _put(sharing, "exact_key_generator", keys.function_key_generator)
     _put(sharing, "exact_multi_key_generator", keys.function_multi_key_generator)
     _put(keys_text, "why_not", lambda *args: None)
@@ -214,7 +215,7 @@ def invalidates_at_home() -> None:
 
 
 def _put(owner: Any, name: str, bad: Any) -> Callable[..., Any]:
-    """Put it in the place of what is there, which is returned."""
+    """Replace an attribute; return what it was."""
     good: Callable[..., Any] = getattr(owner, name)
     setattr(owner, name, bad)
     return good

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mpcache._console import duration
-from mpcache.stress.environment import Unplayable
+from mpcache.stress.environment import CannotRun
 from mpcache.stress.report import charts
 from mpcache.stress.settings import PROGRAM, Settings, command
 
@@ -44,16 +44,16 @@ _NEEDED: dict[str, type | tuple[type, ...]] = {
 
 _USUAL = Settings("")
 
-Run = Mapping[str, Any]
+RunData = Mapping[str, Any]
 
 
 # -- as data -------------------------------------------------------------------------------------------------------
 
 
-def write(reports: Sequence[Run], folder: Path) -> Path:
+def write(reports: Sequence[RunData], folder: Path) -> Path:
     """Write ``report.json`` and ``report.html`` into a folder, which is made if there is none.
 
-    :param reports: what :meth:`~mpcache.stress.run.Trial.report` returned, of one run or of several.
+    :param reports: what :meth:`~mpcache.stress.run.RunData.report` returned, of one run or of several.
     :returns: the page's path.
     :raises OSError: the folder cannot be made, or not be written to.
     """
@@ -68,20 +68,20 @@ def load(path: Path) -> list[dict[str, Any]]:
     """The runs of a report.
 
     :param path: of its folder, or of the ``report.json`` in it.
-    :raises Unplayable: there is none, or it is no such report, or it is damaged.
+    :raises CannotRun: there is none, or it is no such report, or it is damaged.
     """
     data = path / DATA if path.is_dir() else path
     try:
         told = json.loads(data.read_bytes())
     except OSError as error:
-        raise Unplayable(f"{data} cannot be read: {error.strerror}; 'stress run --report' writes one") from None
+        raise CannotRun(f"{data} cannot be read: {error.strerror}; 'stress run --report' writes one") from None
     except (ValueError, RecursionError) as error:  # no JSON, no text, or brackets without end
-        raise Unplayable(f"{data} is damaged, or no report of stress: {error}") from None
+        raise CannotRun(f"{data} is damaged, or no report of stress: {error}") from None
     if not isinstance(told, list) or not told:
-        raise Unplayable(f"{data} is JSON, but no report of stress: that is a list of runs")
+        raise CannotRun(f"{data} is JSON, but no report of stress: that is a list of runs")
     for number, run in enumerate(told, 1):
         if wrong := _wrong(run):
-            raise Unplayable(f"{data} is damaged, or no report of stress: run {number} {wrong}")
+            raise CannotRun(f"{data} is damaged, or no report of stress: run {number} {wrong}")
     return told
 
 
@@ -110,7 +110,7 @@ def _wrong(run: Any) -> str:
 # -- as a page -----------------------------------------------------------------------------------------------------
 
 
-def render(reports: Sequence[Run]) -> str:
+def render(reports: Sequence[RunData]) -> str:
     """The page's text."""
     import jinja2
     import markupsafe
@@ -125,7 +125,7 @@ def render(reports: Sequence[Run]) -> str:
     return template.render(runs=runs, verdict=verdict(reports), **tables)
 
 
-def shown(run: Run, name: str, markup: Any) -> dict[str, Any]:
+def shown(run: RunData, name: str, markup: Any) -> dict[str, Any]:
     """What the page shows of a run: what it reports, and what follows from it."""
     draw = {"latency": charts.latency, "timeline": charts.timeline, "pulse": charts.pulse}
     checks: dict[str, list[Any]] = {}
@@ -148,7 +148,7 @@ def colour(verdict: str) -> str:
     return verdict.replace(" ", "-")
 
 
-def title(run: Run) -> str:
+def title(run: RunData) -> str:
     """Which run it is."""
     settings = run["settings"]
     store = f", store {settings['backend']}" if run["store"] and settings["backend"] != run["mutex"] else ""
@@ -156,7 +156,7 @@ def title(run: Run) -> str:
     return f"{settings['scenario']} on {run['mutex'] or 'no mutex'}{store}{fault}"
 
 
-def line(run: Run) -> str:
+def line(run: RunData) -> str:
     """Of one run: its verdict, and on what it rests."""
     if run["status"] not in (0, 1):
         cut = f"interrupted after {run['seconds']:.1f} s" if run["interrupted"] else "no operation was finished"
@@ -167,7 +167,7 @@ def line(run: Run) -> str:
     return f"Violated {often} in {rests}" if run["found"] else f"Held: no violation in {rests}"
 
 
-def verdict(reports: Sequence[Run]) -> dict[str, str]:
+def verdict(reports: Sequence[RunData]) -> dict[str, str]:
     """Of all runs: the verdict's word, and a line."""
     counts = Counter(run["verdict"] for run in reports)
     word = next((one for one in ("violated", "held") if counts[one]), "could not run")
@@ -179,17 +179,17 @@ def verdict(reports: Sequence[Run]) -> dict[str, str]:
     return {"word": word, "line": f"{word.capitalize()}: {told}.{cut}"}
 
 
-def matrix(runs: Sequence[Run]) -> dict[str, Any]:
+def matrix(runs: Sequence[RunData]) -> dict[str, Any]:
     """Scenario by mutex: which runs there are of each pair."""
     mutexes = list(dict.fromkeys(run["mutex"] for run in runs))
-    rows: dict[str, list[list[Run]]] = {}
+    rows: dict[str, list[list[RunData]]] = {}
     for run in runs:
         row = rows.setdefault(run["scenario"], [[] for _ in mutexes])
         row[mutexes.index(run["mutex"])].append(run)
     return {"mutexes": mutexes, "rows": rows}
 
 
-def evidence(violation: Run) -> dict[str, Any]:
+def evidence(violation: RunData) -> dict[str, Any]:
     """The entries that prove it, with times in ms since the first of them began; and its picture's width, in ms."""
     entries = violation["evidence"]
     first = min((entry["began"] for entry in entries), default=0)
@@ -205,7 +205,7 @@ def evidence(violation: Run) -> dict[str, Any]:
     return {"evidence": told, "span": max(span, 1e-6) * 1.02}
 
 
-def value(entry: Run) -> str:
+def value(entry: RunData) -> str:
     """What an entry was about: a fence, and whom it found; or a value."""
     if entry["did"] == "hold":
         fence = f"fence {entry['value']}" if entry["value"] else "no fence"

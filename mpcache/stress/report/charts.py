@@ -1,6 +1,6 @@
-"""Three pictures of a run, as SVG within a page: their words are words, their colours the page's own.
+"""Three charts of a run, as SVG in the page: text stays text, colours are the page's CSS variables.
 
-Leans on latency for its words, and on matplotlib, which is asked for only where a picture is.
+Leans on latency for its words, and on matplotlib, which is imported only to draw.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from typing import Any, NamedTuple
 from mpcache._console import duration
 
 WIDTH = 9.6
-"""Inches; 72 of the picture's units each."""
+"""Width of a chart in inches of 72 units."""
 
 MOST_HOLDS = 240
-"""In a timeline: more would be a grey bar."""
+"""Holds of a timeline at most: more would be a grey bar."""
 
 _MOST_LANES, _DEEPEST, _MOST_BINS = 12, 6, 200
 
 CURVES = ("acquire", "take-over", "hand-off", "stampede", "get", "set", "get_or_create")
-"""Each has its colour and its dashes, in every picture the same."""
+"""The curves; each has the same colour and dashes in every chart."""
 
 _DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (2, 1.2)))
 
-# What matplotlib is told, and what the page calls it: one picture serves a light page, a dark one and paper.
+# The colours for matplotlib and their names in the page: one chart serves a light page, a dark page and paper.
 INK, FAINT, PAPER, BAD = "#101112", "#a0a1a2", "#fdfcfb", "#c01313"
 SERIES = ("#0173b1", "#de8f04", "#029d72", "#cc78bb", "#56b3e8", "#949493", "#8c5a1d")
 WORKERS = ("#8fc7f0", "#f3bd5c", "#6fd0b0", "#e6a8d0", "#efe57a", "#b9b6f2")
@@ -58,20 +58,20 @@ _STYLE: dict[str, Any] = {
     "lines.linewidth": 1.8,
 }
 
-Run = Mapping[str, Any]
+RunData = Mapping[str, Any]
 
 
 class Words(NamedTuple):
-    """Of a picture, for those who do not see it."""
+    """Alternative text of a chart."""
 
     title: str
     told: str
 
 
 def _picture(name: str, height: float, words: Words, paint: Callable[[Any], Mapping[str, str]]) -> str:
-    """The SVG of what ``paint`` draws into a figure; it returns what is said of parts of it, by their ids."""
+    """Return the SVG of what ``paint`` draws into a figure; ``paint`` returns tooltips by the ids of its parts."""
     import matplotlib
-    from matplotlib.figure import Figure  # and not pyplot, which wants a screen
+    from matplotlib.figure import Figure  # not pyplot, which needs a display
 
     style: Any = _STYLE | {"svg.hashsalt": name}
     with matplotlib.rc_context(style):
@@ -83,12 +83,12 @@ def _picture(name: str, height: float, words: Words, paint: Callable[[Any], Mapp
 
 
 def _within_a_page(svg: str, name: str, words: Words, tips: Mapping[str, str]) -> str:
-    """With the page's colours and face, with ids that are no other picture's, and in fewer bytes."""
+    """Adapt an SVG to the page: CSS colours and font, ids that are unique in the page, fewer bytes."""
     svg = re.sub(r"(?s)<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg[svg.index("<svg") :])
     svg = re.sub(r"\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}", svg)
     svg = re.sub(r"#[0-9a-f]{6}\b", lambda found: _variable(found[0]), svg)
     svg = re.sub(r"font-family: [^;\"]*; ?", "", svg)
-    svg = re.sub(r"font: ([^;\"]*?px)[^;\"]*", r"font: \1 var(--face)", svg)  # as matplotlib wrote it before 3.11
+    svg = re.sub(r"font: ([^;\"]*?px)[^;\"]*", r"font: \1 var(--face)", svg)  # the form before matplotlib 3.11
     for part, told in tips.items():
         svg = svg.replace(f'<g id="{part}">', f'<g id="{part}"><title>{escape(told)}</title>')
     svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
@@ -106,10 +106,10 @@ def _variable(colour: str) -> str:
 # -- how long it took ---------------------------------------------------------------------------------------------
 
 
-def latency(run: Run, name: str) -> str:
-    """The distributions as HdrHistogram shows them: each nine more of a percentile is as far as the one before it.
+def latency(run: RunData, name: str) -> str:
+    """Draw latency over percentile, as HdrHistogram does: each further nine of a percentile takes the same width.
 
-    :returns: empty: nothing was measured.
+    :returns: empty if nothing was measured.
     """
     curves = {one: told for one, told in run["latencies"].items() if told["count"]}
     if not curves:
@@ -122,7 +122,7 @@ def latency(run: Run, name: str) -> str:
 
 
 def nines(percentile: float, count: int) -> float:
-    """How far to the right a percentile stands: its nines.  The last is as far as so many measurements can tell."""
+    """Return the x position of a percentile: its nines, limited to what so many measurements can resolve."""
     return -math.log10(max(1 - percentile / 100, 1 / max(count, 1)))
 
 
@@ -138,7 +138,7 @@ def _paint_latency(figure: Any, curves: Mapping[str, Any], promised: float | Non
         axes.plot(*zip(*points, strict=True), **looks, label=label, gid=f"of-{number}")
         axes.plot(*points[-1], "o", color=looks["color"], markersize=4)
     most = max(nines(100, told["count"]) for told in curves.values())
-    if promised:  # at its curve: as far as that, and in its colour
+    if promised:  # as wide as the curve of take-overs, and in its colour
         end = nines(100, curves["take-over"]["count"])
         colour = SERIES[CURVES.index("take-over") % len(SERIES)]
         axes.plot((0, end), [promised * 1e9] * 2, color=colour, linewidth=1, linestyle=(0, (1, 2)), gid="promised")
@@ -165,7 +165,7 @@ def _percent(nines_: int) -> str:
 
 
 class Bar(NamedTuple):
-    """One hold in a timeline; ``row`` counts within its lane, seconds from the timeline's beginning."""
+    """One hold in a timeline; ``row`` counts within its lane, seconds count from the timeline's beginning."""
 
     lane: int
     row: int
@@ -177,13 +177,13 @@ class Bar(NamedTuple):
 
     @property
     def number(self) -> int:
-        """The worker's."""
+        """The number of the worker."""
         found = re.search(r"\d+", self.who)
         return int(found[0]) if found else 0
 
 
 class Lanes(NamedTuple):
-    """What of a timeline is drawn: so many holds at most, around what matters most."""
+    """The part of a timeline that is drawn: the holds around the most important moment, and no more than MOST_HOLDS."""
 
     names: list[str]
     depths: list[int]
@@ -192,32 +192,32 @@ class Lanes(NamedTuple):
     right: float
 
     def span(self, bar: Bar) -> tuple[float, float]:
-        """How far down a bar begins, and its height."""
+        """Return the y position of a bar's top, and its height."""
         height = _height(self.depths[bar.lane])
         return self.middle(bar.lane) + (bar.row - self.depths[bar.lane] / 2) * height, 0.9 * height
 
     def middle(self, lane: int) -> float:
-        """How far down the middle of a lane is."""
+        """Return the y position of the middle of a lane."""
         above = sum(_GAP + depth * _height(depth) for depth in self.depths[:lane])
         return above + self.depths[lane] * _height(self.depths[lane]) / 2
 
     def bottom(self) -> float:
-        """How far down the last lane ends."""
+        """Return the y position of the end of the last lane."""
         return self.middle(len(self.depths) - 1) + self.depths[-1] * _height(self.depths[-1]) / 2
 
 
 def _height(depth: int) -> float:
-    """Of a bar where so many lie below each other; one that lies alone has 1."""
+    """Return the height of a bar in a lane of so many rows; 1 in a lane of one row."""
     return 1.0 if depth == 1 else 0.66
 
 
 _GAP = 0.4
 
 
-def timeline(run: Run, name: str) -> str:
-    """Who held what, around the first violation; if there is none, around the last kill, or at the end.
+def timeline(run: RunData, name: str) -> str:
+    """Draw which worker held what, around the first violation, else around the last kill, else at the end.
 
-    :returns: empty: nobody held anything.
+    :returns: empty if no key was held.
     """
     told = run["timeline"]
     if not told or not any(lane["holds"] for lane in told["lanes"]):
@@ -229,7 +229,7 @@ def timeline(run: Run, name: str) -> str:
 
 
 def choose(told: Mapping[str, Any]) -> Lanes:
-    """At most MOST_HOLDS of the holds, those nearest to what matters, in lanes in which none covers another."""
+    """Choose the MOST_HOLDS holds nearest to the most important moment, and lay them in lanes without overlaps."""
     holds = [(lane["key"], *hold) for lane in told["lanes"] for hold in lane["holds"]]
     deaths = [end for *_, end, ended in holds if not ended and end < told["seconds"]]
     centre = told["violation"] if told["violation"] is not None else max(deaths, default=told["seconds"])
@@ -253,7 +253,7 @@ def choose(told: Mapping[str, Any]) -> Lanes:
 
 
 def _own_lanes(held: Sequence[int]) -> set[int]:
-    """The keys that have a lane of their own: all, if they are few, else those that were held most often."""
+    """Return the keys that get a lane of their own: all if they are few, else those that were held most often."""
     often = Counter(held)
     if len(often) <= _MOST_LANES:
         return set(often)
@@ -261,7 +261,7 @@ def _own_lanes(held: Sequence[int]) -> set[int]:
 
 
 def _rows(lane: int, holds: Sequence[Any]) -> Iterator[Bar]:
-    """Each hold in the first row that is free when it begins."""
+    """Yield each hold as a bar, in the first row that is free when it begins."""
     free: list[float] = []
     for key, who, start, end, ended in sorted(holds, key=lambda hold: float(hold[2])):
         row = next((row for row, until in enumerate(free) if until <= start), len(free))
@@ -302,7 +302,7 @@ def _lay(figure: Any, told: Mapping[str, Any], lanes: Lanes) -> Mapping[str, str
 
 
 def _mark(axes: Any, told: Mapping[str, Any], lanes: Lanes, tips: dict[str, str]) -> None:
-    """Kills and stops, on the bar of whom they met, or above all; and the violation, through all."""
+    """Draw kills and stops, on the bar of their worker or above all bars; and the violation, through all lanes."""
     from matplotlib.path import Path
 
     bars = Path([(-0.5, -1), (-0.5, 1), (0.5, -1), (0.5, 1)], [Path.MOVETO, Path.LINETO] * 2)
@@ -342,7 +342,7 @@ class Bin(NamedTuple):
     stops: float
 
 
-def pulse(run: Run, name: str) -> str:
+def pulse(run: RunData, name: str) -> str:
     """Operations over time, and below it the kills and stops.
 
     :returns: empty: it was not played.

@@ -1,6 +1,6 @@
 """Diaries and boards: what was written is there, whoever was killed.
 
-Leans on history and board.
+Leans on history and scoreboard.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from mpcache.stress import history
-from mpcache.stress.history import MOST, NEVER, PAGE, PAGES, Diary, Kind, Outcome, now
-from mpcache.stress.scoreboard import DONE, OCCUPANT, Board
+from mpcache.stress import actor_log
+from mpcache.stress.actor_log import MOST, PAGE, PAGES, ActorLog
+from mpcache.stress.history import NEVER, Entry, Kind, Outcome, now
+from mpcache.stress.scoreboard import DONE, OCCUPANT, Scoreboard
 
 WHO = 7 << 8 | 2
 
 
-def entries(folder: Path, died: int | None = None) -> list[history.Entry]:
-    return list(history.read(folder / f"diary-{WHO}", died))
+def entries(folder: Path, died: int | None = None) -> list[Entry]:
+    return list(actor_log.read(folder / f"log-{WHO}", died))
 
 
 def test_an_entry_in_all_its_parts(tmp_path: Path) -> None:
-    mine, before = Diary(tmp_path, WHO), now()
+    mine, before = ActorLog(tmp_path, WHO), now()
     at = mine.begin(Kind.HOLD, 1 << 31)
     mine.got(at, value=(1 << 64) - 1, extra=3, times=4)
     mine.end(at, Outcome.INTRUDED)
@@ -35,7 +36,7 @@ def test_an_entry_in_all_its_parts(tmp_path: Path) -> None:
 
 
 def test_what_has_not_ended_lasts_until_its_writer_dies(tmp_path: Path) -> None:
-    mine = Diary(tmp_path, WHO)
+    mine = ActorLog(tmp_path, WHO)
     mine.begin(Kind.READ, 0)
     mine.end(mine.begin(Kind.READ, 1))
     first, second = entries(tmp_path, died=5)
@@ -47,7 +48,7 @@ def test_what_has_not_ended_lasts_until_its_writer_dies(tmp_path: Path) -> None:
 def test_it_survives_sigkill(tmp_path: Path) -> None:
     child = os.fork()
     if child == 0:
-        mine = Diary(tmp_path, WHO)
+        mine = ActorLog(tmp_path, WHO)
         for number in range(100):
             mine.end(mine.begin(Kind.WRITE, number), value=number)
         mine.begin(Kind.WRITE, 100)
@@ -59,7 +60,7 @@ def test_it_survives_sigkill(tmp_path: Path) -> None:
 
 
 def test_it_says_when_it_is_full_before_it_is(tmp_path: Path) -> None:
-    mine, written = Diary(tmp_path, WHO), 0
+    mine, written = ActorLog(tmp_path, WHO), 0
     while mine.ready():
         for _ in range(MOST):
             mine.begin(Kind.READ, written)
@@ -69,21 +70,21 @@ def test_it_says_when_it_is_full_before_it_is(tmp_path: Path) -> None:
 
 
 def test_nobody_writes_another_ones(tmp_path: Path) -> None:
-    Diary(tmp_path, WHO)
+    ActorLog(tmp_path, WHO)
     with pytest.raises(FileExistsError):
-        Diary(tmp_path, WHO)
+        ActorLog(tmp_path, WHO)
 
 
 def test_a_board_is_seen_by_all(tmp_path: Path) -> None:
-    mine = Board(tmp_path / "board", workers=3, threads=2)
+    mine = Scoreboard(tmp_path / "scoreboard", workers=3, threads=2)
     child = os.fork()
     if child == 0:
-        theirs = Board(tmp_path / "board", workers=3, threads=2)
+        theirs = Scoreboard(tmp_path / "scoreboard", workers=3, threads=2)
         theirs.row(2, 1)[DONE] = 11
         theirs.key(5)[OCCUPANT] = 12
         os._exit(0)
     os.waitpid(child, 0)
     assert mine.row(2, 1)[DONE] == 11
     assert mine.key(5)[OCCUPANT] == 12
-    assert [row[DONE] for row in mine.everybody()] == [0] * 5 + [11]
+    assert [row[DONE] for row in mine.all_rows()] == [0] * 5 + [11]
     assert mine.head[0] == 0

@@ -5,10 +5,11 @@ Leans on histories.
 
 from __future__ import annotations
 
-from mpcache.stress.checker import not_invalidated, one_creator, one_value, register
+from mpcache.stress.creation_checks import one_creator, one_value
 from mpcache.stress.history import Outcome
-from mpcache.stress.staleness_checks import fills_refused, newest
-from tests.stress.histories import A, B, C, ask, create, found, invalidate, killed, read, stopped, story, write
+from mpcache.stress.register_checks import register
+from mpcache.stress.staleness_checks import fills_refused, newest, not_invalidated
+from tests.stress.histories import A, B, C, ask, create, found, history, invalidate, killed, read, stopped, write
 
 
 def test_what_was_begun_before_a_delete_is_not_read_after_it() -> None:
@@ -89,6 +90,6 @@ def test_what_a_creator_is_given_need_not_be_stored() -> None:
 
 
 def test_a_part_of_a_story_is_that_of_some_keys() -> None:
-    told = story(read(A, 1, 2, 7, key=5 + 1024 * 3), read(A, 3, 4, 7, key=6), invalidate(B, 1, 2))
+    told = history(read(A, 1, 2, 7, key=5 + 1024 * 3), read(A, 3, 4, 7, key=6), invalidate(B, 1, 2))
     part = told.only(range(5, 6))
     assert [[entry.key for entry in entries] for entries in part.entries.values()] == [[5 + 1024 * 3], [0]]

@@ -19,13 +19,14 @@ import pytest
 
 from mpcache.shm import segment
 from mpcache.stress import environment
-from mpcache.stress.checker import NOBODY
-from mpcache.stress.environment import Unplayable
-from mpcache.stress.history import now
-from mpcache.stress.round_runner import Play, Worker
-from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED, Progress, Trial
-from mpcache.stress.scoreboard import Board
+from mpcache.stress.environment import CannotRun
+from mpcache.stress.history import WHOLE_MACHINE, now
+from mpcache.stress.progress import Progress
+from mpcache.stress.round_runner import RoundRunner
+from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED, Run
+from mpcache.stress.scoreboard import Scoreboard
 from mpcache.stress.settings import Settings
+from mpcache.stress.signal_injector import Worker
 from mpcache.testing import servers
 from tests.processes.support import PATIENCE, ROOT
 
@@ -43,7 +44,7 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def played(scenario: str = "exclusion", seconds: float = 1.0, **settings: Any) -> dict[str, Any]:
-    return Trial(Settings(scenario, seconds=seconds, **settings)).run()
+    return Run(Settings(scenario, seconds=seconds, **settings)).run()
 
 
 def test_a_sound_mutex_holds() -> None:
@@ -128,26 +129,26 @@ def test_who_never_gets_it_hangs() -> None:
 
 
 def test_unknown_names() -> None:
-    with pytest.raises(Unplayable, match=r"no scenario 'exlusion'; there are exclusion,"):
-        Trial(Settings("exlusion"))
-    with pytest.raises(Unplayable, match="no mutex is named 'spoon'"):
+    with pytest.raises(CannotRun, match=r"no scenario 'exlusion'; there are exclusion,"):
+        Run(Settings("exlusion"))
+    with pytest.raises(CannotRun, match="no mutex is named 'spoon'"):
         played(mutex="spoon")
-    with pytest.raises(Unplayable, match="nothing goes by the name 'spoon'"):
+    with pytest.raises(CannotRun, match="nothing goes by the name 'spoon'"):
         played("whole_values", backend="spoon")
-    with pytest.raises(Unplayable, match="no known bug 'spoon' to be seeded; there are head-first,"):
+    with pytest.raises(CannotRun, match="no known bug 'spoon' to be seeded; there are head-first,"):
         played(fault="spoon")
 
 
 def test_arguments_that_are_wrong() -> None:
-    with pytest.raises(Unplayable, match=r"ended with 1: TypeError: .*unexpected keyword argument 'spoon'"):
+    with pytest.raises(CannotRun, match=r"ended with 1: TypeError: .*unexpected keyword argument 'spoon'"):
         played(mutex_arguments={"spoon": 1})
-    with pytest.raises(Unplayable, match="a lease is a number of seconds, not 'long'"):
+    with pytest.raises(CannotRun, match="a lease is a number of seconds, not 'long'"):
         played(mutex="redis", mutex_arguments={"lease": "long"})
 
 
 def test_a_server_that_dies_proves_nothing() -> None:
     others = {*servers._ours}
-    with pytest.raises(Unplayable, match="redis-server, which was started for it, ended with -9"):
+    with pytest.raises(CannotRun, match="redis-server, which was started for it, ended with -9"):
         with environment.set_up(Settings("exclusion", mutex="redis"), "4MB"):
             started = {*servers._ours} - others
             for server in started:
@@ -159,12 +160,12 @@ def test_a_directory_that_another_could_choose(apart: Path) -> None:
     (apart / "precious").mkdir()
     place = apart / f"mpcache-stress-{os.getuid()}"
     place.symlink_to(apart, target_is_directory=True)
-    with pytest.raises(Unplayable, match="is not a directory of uid"):
+    with pytest.raises(CannotRun, match="is not a directory of uid"):
         played()
     place.unlink()
     place.mkdir()
     place.chmod(0o777)
-    with pytest.raises(Unplayable, match="that nobody else writes to"):
+    with pytest.raises(CannotRun, match="that nobody else writes to"):
         played()
     place.chmod(0o700)
     (place / "note").write_text("whatever")
@@ -174,29 +175,29 @@ def test_a_directory_that_another_could_choose(apart: Path) -> None:
 
 def test_a_play_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mpcache.stress.run._SLACK", -1000.0)
-    with pytest.raises(Unplayable, match="did not come to its end"):
+    with pytest.raises(CannotRun, match="did not come to its end"):
         played()
 
 
 def test_a_board_has_its_room(tmp_path: Path) -> None:
-    Board(tmp_path / "board", 6, 1)
-    told = (tmp_path / "board").stat()
+    Scoreboard(tmp_path / "scoreboard", 6, 1)
+    told = (tmp_path / "scoreboard").stat()
     assert told.st_blocks * 512 >= told.st_size  # else it would be a SIGBUS where there is none
 
 
 def test_while_nothing_runs_nobody_hangs() -> None:
-    play: Any = Play.__new__(Play)
+    play: Any = RoundRunner.__new__(RoundRunner)
     play.signals, play.workers, play._beat = [], {7: Worker(0, 1, 7, [])}, now()
     assert (play._paused(), play.signals) == (0, [])
     play._beat = before = now() - 20 * 10**9
     assert 20e9 <= play._paused() < 20e9 + PATIENCE * 1e9
-    assert play.signals == [("pause", NOBODY, before, play._beat)]
+    assert play.signals == [("pause", WHOLE_MACHINE, before, play._beat)]
     assert play.workers[7].exempt == play._beat
 
 
 def test_a_server_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mpcache.testing.servers.Redis.program", "no-such-server")
-    with pytest.raises(Unplayable, match="no-such-server is not installed"):
+    with pytest.raises(CannotRun, match="no-such-server is not installed"):
         played(mutex="redis")
 
 
@@ -213,23 +214,23 @@ def test_a_signal_ends_it_with_a_verdict_on_what_ran(number: signal.Signals) -> 
                 signal.raise_signal(one)
 
     began = time.monotonic()
-    report = Trial(Settings("exclusion", seconds=600.0), watcher).run()
+    report = Run(Settings("exclusion", seconds=600.0), watcher).run()
     assert (report["verdict"], report["interrupted"]) == ("held", True)
     assert time.monotonic() - began < PATIENCE
 
 
-@pytest.mark.parametrize("moment", ["_round", "_start", "_judge", "report"])
+@pytest.mark.parametrize("moment", ["_round", "_start", "_check", "report"])
 def test_ctrl_c_may_come_at_any_moment(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two lines, too: the round that has been played gets its verdict."""
-    goes_on = getattr(Trial, moment)
+    goes_on = getattr(Run, moment)
     moments = iter([signal.SIGINT])
 
-    def interrupted(self: Trial, *arguments: Any) -> Any:
+    def interrupted(self: Run, *arguments: Any) -> Any:
         for number in moments:
             signal.raise_signal(number)
         return goes_on(self, *arguments)
 
-    monkeypatch.setattr(Trial, moment, interrupted)
+    monkeypatch.setattr(Run, moment, interrupted)
     monkeypatch.setattr("mpcache.stress.run.ROUND", 0.3)
     report = played(seconds=0.6 if moment == "report" else 600.0)
     assert report["verdict"] == ("held" if report["operations"] else "could not run")
@@ -243,7 +244,7 @@ def test_who_says_it_twice_gets_no_verdict_on_the_round() -> None:
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
 
-    report = Trial(Settings("exclusion", mutex="redis", seconds=600.0), watcher).run()
+    report = Run(Settings("exclusion", mutex="redis", seconds=600.0), watcher).run()
     assert (report["verdict"], report["interrupted"]) == ("could not run", True)
     assert (report["rounds"], report["operations"], report["seconds"]) == (0, 0, 0.0)
 
@@ -255,7 +256,7 @@ def test_nothing_ran_is_no_verdict() -> None:
         for number in signals:
             signal.raise_signal(number)
 
-    report = Trial(Settings("exclusion", seconds=600.0, workers=1, mutex="redis"), watcher).run()
+    report = Run(Settings("exclusion", seconds=600.0, workers=1, mutex="redis"), watcher).run()
     assert report["status"] in (HELD, COULD_NOT_RUN)  # by whether an operation came to its end meanwhile
     assert (report["status"] == HELD) == (report["operations"] > 0)
 
@@ -269,7 +270,7 @@ def test_before_the_first_round_it_is_ctrl_c(monkeypatch: pytest.MonkeyPatch) ->
     assert (report["verdict"], report["interrupted"]) == ("could not run", True)
 
 
-RUN = "from mpcache.stress.run import Settings, Trial; Trial(Settings('exclusion', seconds=600)).run()"
+RUN = "from mpcache.stress.run import Settings, Run; Run(Settings('exclusion', seconds=600)).run()"
 
 
 def test_its_children_do_not_outlive_it_and_another_run_sweeps(apart: Path) -> None:

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from mpcache.mishaps import Mishaps
-from mpcache.stress import history
-from mpcache.stress.history import Diary, Kind, Outcome
-from mpcache.stress.operations import ask_for, ask_for_all
-from mpcache.stress.worker import Actor
+from mpcache.stress import actor_log
+from mpcache.stress.actor import Actor
+from mpcache.stress.actor_log import ActorLog
+from mpcache.stress.history import Kind, Outcome
+from mpcache.stress.operations import get_or_create, get_or_create_multi
 
 ME = 1 << 8
 
@@ -37,17 +38,17 @@ class Lone:
 
 
 @pytest.mark.parametrize(("alone", "outcome"), [(True, Outcome.ALONE), (False, Outcome.DONE)])
-@pytest.mark.parametrize("ask", [lambda me: ask_for(me, 7, "k"), lambda me: ask_for_all(me, {"k": 7})])
+@pytest.mark.parametrize("ask", [lambda me: get_or_create(me, 7, "k"), lambda me: get_or_create_multi(me, {"k": 7})])
 def test_who_creates_alone_says_so_before_he_creates(
     ask: Callable[[Any], Any], alone: bool, outcome: Outcome, tmp_path: Path
 ) -> None:
     def written() -> list[tuple[int, int]]:
-        entries = history.read(tmp_path / f"diary-{ME}", None)
+        entries = actor_log.read(tmp_path / f"log-{ME}", None)
         return [(entry.outcome, entry.ended) for entry in entries if entry.kind == Kind.CREATE]
 
     me: Any = Actor.__new__(Actor)
     me.number, me._values, me.random, me.region = ME, 0, random.Random(1), Lone(alone)
-    me.diary, me.row = Diary(tmp_path, ME), [0] * 8
+    me.log, me.row = ActorLog(tmp_path, ME), [0] * 8
     while_it_creates: list[Any] = []
     me.work = lambda most: while_it_creates.extend(written())
     ask(me)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from mpcache.stress.checker import Entry, Signal, takeovers
-from mpcache.stress.timing_checks import in_turn, shares, stampedes, taken_over
-from tests.stress.histories import A, B, C, ask, create, found, hold, killed, ns, stopped, story
+from mpcache.stress.history import Entry, Signal
+from mpcache.stress.timing_checks import in_turn, shares, stampedes, taken_over, takeovers
+from tests.stress.histories import A, B, C, ask, create, found, history, hold, killed, ns, stopped
 
 
 def deaths(number: int, cost: float) -> list[Entry | Signal]:
@@ -35,7 +35,7 @@ def test_none_of_them_is_very_late() -> None:
 
 
 def took(*parts: Entry | Signal) -> list[float]:
-    return [round(cost / 1e9, 6) for cost, _ in takeovers(story(*parts))]
+    return [round(cost / 1e9, 6) for cost, _ in takeovers(history(*parts))]
 
 
 def test_a_take_over_counts_while_somebody_waits() -> None:
@@ -62,12 +62,12 @@ def test_who_came_a_second_earlier_is_first() -> None:
 
 def test_shares_are_of_those_who_lived() -> None:
     holds = [hold(A, at, at, at + 0.5) for at in range(4)]
-    told = shares(story(*holds, hold(B, 1, 9, 10), hold(B, 10, 11, 12), hold(C, 11, 12, 13), killed(C, 14)))
+    told = shares(history(*holds, hold(B, 1, 9, 10), hold(B, 10, 11, 12), hold(C, 11, 12, 13), killed(C, 14)))
     assert told == {"holds of the luckiest, of the unluckiest": 2.0, "longest wait, s": pytest.approx(8.0)}
-    assert shares(story()) == {}
+    assert shares(history()) == {}
 
 
 def test_a_stampede_is_of_those_who_waited() -> None:
     made = create(A, 1, 2, 7)
-    told = story(made, ask(A, 1, 2.5, 7), ask(B, 1.5, 2.25, 7), ask(C, 2.1, 2.2, 7), ask(C, 1, 3, 8))
+    told = history(made, ask(A, 1, 2.5, 7), ask(B, 1.5, 2.25, 7), ask(C, 2.1, 2.2, 7), ask(C, 1, 3, 8))
     assert stampedes(told) == [ns(0.25) - 1]

@@ -13,24 +13,20 @@ import pytest
 
 from mpcache.stress.checker import (
     EXCLUSION,
-    NOBODY,
-    Signal,
     Violation,
-    alone,
     apply,
-    counted,
-    disjoint,
-    fenced,
-    handoffs,
-    kept,
-    not_invalidated,
-    one_creator,
-    one_value,
-    register,
-    takeovers,
+    fences_increase,
+    holds_are_kept,
+    no_lost_increment,
+    no_other_occupant,
+    no_two_holders,
 )
-from mpcache.stress.history import NEVER, Entry, Kind, Outcome
-from tests.stress.histories import A, B, C, found, story
+from mpcache.stress.creation_checks import one_creator, one_value
+from mpcache.stress.history import NEVER, WHOLE_MACHINE, Entry, Kind, Outcome, Signal
+from mpcache.stress.register_checks import register
+from mpcache.stress.staleness_checks import not_invalidated
+from mpcache.stress.timing_checks import handoffs, takeovers
+from tests.stress.histories import A, B, C, found, history
 
 MS = 1_000_000
 """ns."""
@@ -75,112 +71,114 @@ def stopped(who: int, at: int, until: int) -> Signal:
 
 
 def paused(at: int, until: int) -> Signal:
-    return Signal("pause", NOBODY, at, until)
+    return Signal("pause", WHOLE_MACHINE, at, until)
 
 
 # -- a mutex ------------------------------------------------------------------------------------------------------
 
 
 def test_two_at_the_same_time() -> None:
-    assert found(disjoint, hold(A, 10, 20), hold(B, 19, 30)) == ["two holders"]
-    assert found(disjoint, hold(A, 10, 20), hold(B, 20, 30)) == []
+    assert found(no_two_holders, hold(A, 10, 20), hold(B, 19, 30)) == ["two holders"]
+    assert found(no_two_holders, hold(A, 10, 20), hold(B, 20, 30)) == []
 
 
 def test_two_at_the_same_time_of_different_keys() -> None:
-    assert found(disjoint, hold(A, 10, 20), hold(B, 15, 30, key=1)) == []
+    assert found(no_two_holders, hold(A, 10, 20), hold(B, 15, 30, key=1)) == []
 
 
 def test_one_within_another_and_a_third_after_it() -> None:
-    assert found(disjoint, hold(A, 10, 100), hold(B, 20, 30), hold(C, 40, 50)) == ["two holders"] * 2
+    assert found(no_two_holders, hold(A, 10, 100), hold(B, 20, 30), hold(C, 40, 50)) == ["two holders"] * 2
 
 
 def test_who_was_killed_held_it_until_then() -> None:
     dead = hold(A, 10, 0, until=50)
-    assert found(disjoint, dead, killed(A, 50), hold(B, 49, 60)) == ["two holders"]
-    assert found(disjoint, dead, killed(A, 50), hold(B, 51, 60)) == []
+    assert found(no_two_holders, dead, killed(A, 50), hold(B, 49, 60)) == ["two holders"]
+    assert found(no_two_holders, dead, killed(A, 50), hold(B, 51, 60)) == []
 
 
 def test_who_never_let_go_holds_it_for_ever() -> None:
-    assert found(disjoint, hold(A, 10), hold(B, 1000, 1001)) == ["two holders"]
+    assert found(no_two_holders, hold(A, 10), hold(B, 1000, 1001)) == ["two holders"]
 
 
 def test_who_asked_and_never_got_it_held_nothing() -> None:
-    assert found(disjoint, entry(Kind.HOLD, A, 10, got=0), hold(B, 20, 30)) == []
+    assert found(no_two_holders, entry(Kind.HOLD, A, 10, got=0), hold(B, 20, 30)) == []
 
 
 def test_a_lease_may_lapse_if_its_holder_is_told() -> None:
     lost = hold(A, 10, 50, outcome=Outcome.LOST)
-    assert found(disjoint, lost, hold(B, 30, 40), leased=True) == []
-    assert found(disjoint, lost, hold(B, 30, 40)) == ["two holders"]
-    assert found(disjoint, hold(A, 10, 50), hold(B, 30, 40), leased=True) == ["two holders"]
+    assert found(no_two_holders, lost, hold(B, 30, 40), leased=True) == []
+    assert found(no_two_holders, lost, hold(B, 30, 40)) == ["two holders"]
+    assert found(no_two_holders, hold(A, 10, 50), hold(B, 30, 40), leased=True) == ["two holders"]
 
 
 def test_a_lease_may_lapse_if_its_holder_was_stopped_and_killed() -> None:
     dead = hold(A, 10, 0, until=50)
-    assert found(disjoint, dead, stopped(A, 20, 50), killed(A, 50), hold(B, 40, 60), leased=True) == []
-    assert found(disjoint, dead, killed(A, 50), hold(B, 40, 60), leased=True) == ["two holders"]
+    assert found(no_two_holders, dead, stopped(A, 20, 50), killed(A, 50), hold(B, 40, 60), leased=True) == []
+    assert found(no_two_holders, dead, killed(A, 50), hold(B, 40, 60), leased=True) == ["two holders"]
 
 
 def test_a_living_one_was_found_there() -> None:
-    assert found(alone, hold(A, 10, 20), hold(B, 15, 30, extra=A)) == ["found occupied"]
-    assert found(alone, hold(A, 10, 0, until=12), killed(A, 12), hold(B, 15, 30, extra=A)) == []
-    assert found(alone, killed(A, 40), hold(B, 15, 30, extra=A)) == ["found occupied"]
+    assert found(no_other_occupant, hold(A, 10, 20), hold(B, 15, 30, extra=A)) == ["found occupied"]
+    assert found(no_other_occupant, hold(A, 10, 0, until=12), killed(A, 12), hold(B, 15, 30, extra=A)) == []
+    assert found(no_other_occupant, killed(A, 40), hold(B, 15, 30, extra=A)) == ["found occupied"]
 
 
 def test_who_was_found_is_shown_in_the_hold_in_which_he_was_found() -> None:
-    told = story(hold(A, 10, 20), hold(B, 15, 30, extra=A), hold(A, 500, 510))
-    assert [one.got for violation in alone(told) for one in violation.evidence] == [15, 10]
+    told = history(hold(A, 10, 20), hold(B, 15, 30, extra=A), hold(A, 500, 510))
+    assert [one.got for violation in no_other_occupant(told) for one in violation.evidence] == [15, 10]
 
 
 def test_a_dead_one_is_dead_from_the_first_signal_on() -> None:
     twice = (killed(A, 12), Signal("end", A >> 8, 40, NEVER))
-    assert found(alone, *twice, hold(B, 15, 30, extra=A)) == []
+    assert found(no_other_occupant, *twice, hold(B, 15, 30, extra=A)) == []
 
 
 def test_an_intruder() -> None:
-    assert found(alone, hold(A, 10, 20, outcome=Outcome.INTRUDED)) == ["intruder"]
+    assert found(no_other_occupant, hold(A, 10, 20, outcome=Outcome.INTRUDED)) == ["intruder"]
 
 
 def test_an_addition_is_lost() -> None:
-    assert found(counted, hold(A, 10, 20, times=0), hold(B, 20, 30, times=0)) == ["lost increment"]
-    assert found(counted, hold(A, 10, 20, times=0), hold(B, 20, 30, times=1)) == []
-    assert found(counted, hold(A, 10, 20, times=0), hold(B, 20, 30, times=2)) == ["lost increment"]
+    assert found(no_lost_increment, hold(A, 10, 20, times=0), hold(B, 20, 30, times=0)) == ["lost increment"]
+    assert found(no_lost_increment, hold(A, 10, 20, times=0), hold(B, 20, 30, times=1)) == []
+    assert found(no_lost_increment, hold(A, 10, 20, times=0), hold(B, 20, 30, times=2)) == ["lost increment"]
 
 
 @pytest.mark.parametrize("times", [0, 1])
 def test_who_was_killed_may_have_added_or_not(times: int) -> None:
-    assert found(counted, hold(A, 10, 0, times=0, until=15), killed(A, 15), hold(B, 20, 30, times=times)) == []
+    assert (
+        found(no_lost_increment, hold(A, 10, 0, times=0, until=15), killed(A, 15), hold(B, 20, 30, times=times)) == []
+    )
 
 
 def test_fences_grow() -> None:
-    assert found(fenced, hold(A, 10, 20, value=7), hold(B, 20, 30, value=7)) == ["fence"]
-    assert found(fenced, hold(A, 10, 20, value=7), hold(B, 20, 30, value=6)) == ["fence"]
-    assert found(fenced, hold(A, 10, 20, value=7), hold(B, 20, 30, value=9)) == []
-    assert found(fenced, hold(A, 10, 20, value=0), hold(B, 20, 30, value=0)) == []
+    assert found(fences_increase, hold(A, 10, 20, value=7), hold(B, 20, 30, value=7)) == ["fence"]
+    assert found(fences_increase, hold(A, 10, 20, value=7), hold(B, 20, 30, value=6)) == ["fence"]
+    assert found(fences_increase, hold(A, 10, 20, value=7), hold(B, 20, 30, value=9)) == []
+    assert found(fences_increase, hold(A, 10, 20, value=0), hold(B, 20, 30, value=0)) == []
 
 
 def test_what_a_death_cost() -> None:
-    told = story(hold(A, 10, 0, until=50), killed(A, 50), hold(B, 57, 60, began=20), hold(C, 70, 80, began=30))
+    told = history(hold(A, 10, 0, until=50), killed(A, 50), hold(B, 57, 60, began=20), hold(C, 70, 80, began=30))
     assert [took for took, _ in takeovers(told)] == [7]
 
 
 def test_whoever_came_before_a_death_took_nothing_over() -> None:
-    told = story(hold(A, 10, 0, until=50), killed(A, 50), hold(B, 40, 60, began=20), hold(C, 70, 80, began=20))
+    told = history(hold(A, 10, 0, until=50), killed(A, 50), hold(B, 40, 60, began=20), hold(C, 70, 80, began=20))
     assert takeovers(told) == []
 
 
 def test_nobody_waited_for_the_dead() -> None:
-    assert takeovers(story(hold(A, 10, 0, until=50), killed(A, 50), hold(B, 57, 60, began=55))) == []
+    assert takeovers(history(hold(A, 10, 0, until=50), killed(A, 50), hold(B, 57, 60, began=55))) == []
 
 
 def test_hand_offs_are_to_those_who_waited() -> None:
-    assert handoffs(story(hold(A, 10, 20), hold(B, 23, 30, began=15), hold(C, 40, 50, began=35))) == [3]
+    assert handoffs(history(hold(A, 10, 20), hold(B, 23, 30, began=15), hold(C, 40, 50, began=35))) == [3]
 
 
 def test_nobody_keeps_a_lease_while_nothing_runs() -> None:
     lost = [hold(who, 10, 9_000, outcome=Outcome.LOST, key=key) for key, who in enumerate((A, B))]
-    assert found(kept, *lost, leased=True) == ["not kept"] * 2
-    assert found(kept, *lost, paused(100, 8_000), leased=True) == []
+    assert found(holds_are_kept, *lost, leased=True) == ["not kept"] * 2
+    assert found(holds_are_kept, *lost, paused(100, 8_000), leased=True) == []
 
 
 # -- creators -----------------------------------------------------------------------------------------------------
@@ -255,9 +253,9 @@ def test_a_lease_lapsed_while_its_creator_was_stopped_after_it_had_created() -> 
 
 def test_who_was_killed_while_he_let_go_cannot_say_that_he_had_lost_it() -> None:
     leaving = hold(A, 10, 50, outcome=Outcome.LEAVING)
-    assert found(disjoint, leaving, stopped(A, 15, 45), hold(B, 30, 40), leased=True) == []
-    assert found(disjoint, leaving, hold(B, 30, 40), leased=True) == ["two holders"]
-    assert found(disjoint, leaving, stopped(A, 15, 45), hold(B, 30, 40)) == ["two holders"]
+    assert found(no_two_holders, leaving, stopped(A, 15, 45), hold(B, 30, 40), leased=True) == []
+    assert found(no_two_holders, leaving, hold(B, 30, 40), leased=True) == ["two holders"]
+    assert found(no_two_holders, leaving, stopped(A, 15, 45), hold(B, 30, 40)) == ["two holders"]
 
 
 def test_different_values_of_one_generation() -> None:
@@ -390,12 +388,12 @@ def test_of_several_calls_the_latest_that_had_returned_counts() -> None:
 
 def test_of_each_check_some_are_shown() -> None:
     many = [hold(A, 10, 10_000), *(hold(B, at, at + 1, extra=A) for at in range(20, 400, 2))]
-    shown = apply(EXCLUSION, story(*many), most=5)
+    shown = apply(EXCLUSION, history(*many), most=5)
     assert [violation.check for violation in shown].count("two holders") == 5
 
 
 def test_a_violation_shows_its_entries() -> None:
-    (violation,) = disjoint(story(hold(A, 10, 20), hold(B, 15, 30)))
+    (violation,) = no_two_holders(history(hold(A, 10, 20), hold(B, 15, 30)))
     assert isinstance(violation, Violation)
     plain = violation.plain()
     assert [one["who"] for one in plain["evidence"]] == ["worker 1", "worker 2"]
@@ -403,5 +401,5 @@ def test_a_violation_shows_its_entries() -> None:
 
 
 def test_a_thread_is_named() -> None:
-    (violation,) = disjoint(story(hold(A | 3, 10, 20), hold(B, 15, 30)))
+    (violation,) = no_two_holders(history(hold(A | 3, 10, 20), hold(B, 15, 30)))
     assert "worker 1, thread 3" in violation.text
