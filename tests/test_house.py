@@ -130,7 +130,8 @@ DOWN: keeper.Table = {
     "stress.round_runner": ("stress.worker", "stress.signal_injector"),
     "stress.report.charts": ("_console",),
     "stress.report.timeline": ("stress.checker",),
-    "stress.report": ("stress.report.charts", "stress.settings", "stress.environment"),
+    "stress.report.page": ("stress.report.charts", "stress.settings"),
+    "stress.report": ("stress.report.page", "stress.environment"),
     "stress.progress": ("stress.scoreboard", "stress.settings", "stress.latency"),
     "stress.round_results": ("stress.round_plan", "stress.actor_log", "stress.timing_checks", "stress.latency"),
     "stress.run": (
