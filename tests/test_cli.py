@@ -249,7 +249,7 @@ def test_a_worker_that_keeps_silent_is_named(shm: Path) -> None:
     environment = {"backend": "mpcache.null", "arguments": {}, "clear": []}
     with WorkerPool(json.dumps(environment)) as pool:
         worker = pool.start(1)
-        with pytest.raises(WorkerFailed, match=f"pid {worker.pid} did not say 'load' within 0 s"):
+        with pytest.raises(WorkerFailed, match=f"pid {worker.pid} did not send 'load' within 0 s"):
             pool.wait_for("load", [worker], 0)
 
 
@@ -311,7 +311,7 @@ BAD = [
     (load(serials={"a": ["A2"], "b": ["B"]}), [ONE_VALUE], "a had 2 values"),
     (load(wrong=1), [ONE_VALUE], "worker 2 got the value of another key once"),
     (dataclasses.replace(good(), loads=LOADS[:1]), [ONE_CREATION, ONE_VALUE], "1 of 2 workers reporting"),
-    (dataclasses.replace(good(), loads=[]), [ONE_CREATION, ONE_VALUE], "nothing was asked for"),
+    (dataclasses.replace(good(), loads=[]), [ONE_CREATION, ONE_VALUE], "no key was requested"),
     (
         kill(begun=[Moment(11, 50 * MS), Moment(13, 100 * MS + TAKE_OVER_WITHIN)]),
         [REPLACED],
@@ -322,18 +322,18 @@ BAD = [
         [REPLACED],
         "a second creator began 2.0 ms before pid 11 was killed",
     ),
-    (kill(begun=[Moment(11, 50 * MS)]), [REPLACED, STILL_ONE], "nobody took over from pid 11"),
+    (kill(begun=[Moment(11, 50 * MS)]), [REPLACED, STILL_ONE], "no process took over from pid 11"),
     (kill(begun=[*KILL.begun, Moment(12, 113 * MS)]), [STILL_ONE], "3 creations began at the death of pid 11, not 2"),
     (kill(ended=[*KILL.ended, Moment(12, 160 * MS, "S")]), [STILL_ONE], "2 creations ended"),
     (kill(ended=[Moment(11, 99 * MS, "S")]), [STILL_ONE], "1 creations ended at the death of pid 11, not 1 of another"),
     (kill(answers=[KILL.answers[0], Moment(13, 150 * MS, "T")]), [STILL_ONE], "different values"),
     (kill(answers=[Moment(12, 1, "T"), Moment(13, 1, "T")]), [STILL_ONE], "different values"),
     (kill(answers=KILL.answers[:1]), [STILL_ONE], "no value for pid 13 after the death of pid 11"),
-    (kill(asked=[], answers=[]), [STILL_ONE], "no value for anybody"),
+    (kill(asked=[], answers=[]), [STILL_ONE], "no value for any process"),
     (dataclasses.replace(good(), kills_planned=2), [REPLACED, STILL_ONE], "1 of 2 kills seen through"),
     (call(watches=[Watch(11, 2000, None)]), [REACHED], "pid 11 never saw that pid 12 had invalidated"),
     (call(watches=[Watch(11, 3001, 5000)]), [REACHED], "pid 11 got the old value 0.00 µs after pid 12"),
-    (call(watches=[]), [REACHED], "nobody watched pid 12"),
+    (call(watches=[]), [REACHED], "no process watched pid 12"),
     (dataclasses.replace(good(), invalidations=[]), [REACHED], "none of 1 invalidations seen through"),
     (dataclasses.replace(good(), failures=["worker 2 fell"]), [NOTHING_LEFT], "worker 2 fell"),
     (dataclasses.replace(good(), leftovers=["/dev/shm/x"]), [NOTHING_LEFT], "/dev/shm/x is left"),

@@ -1,7 +1,7 @@
-"""The demo: worker processes share a region, creators are killed, an invalidation goes round; then the verdict.
+"""The demo: worker processes share a region, creators are killed, all invalidate; then the promises are checked.
 
-Leans on demo_workers for the processes, demo_environments for the store, demo_checks for the
-judgement, demo_view for what one sees of it.
+Leans on demo_workers for the processes, demo_environments for the store, demo_checks for the verdicts, and demo_view
+for the output.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from mpcache.cli.demo_workers import Event, Worker, WorkerFailed, WorkerPool
 
 KEYS = 60
 SLOW_MS = (20, 50)
-"""How long a value takes to create, from and to."""
+"""Range of the milliseconds that a creation takes."""
 KILLS = 4
 NEVER = 60.0
-"""Seconds that the creator which will be killed would take."""
+"""Seconds of a creation whose creator will be killed."""
 SHORTLY = 0.04
-"""Seconds that its successor takes."""
+"""Seconds of the creation that follows it."""
 BEFORE_THE_KILL = 0.3
-"""Seconds in which the others have come to wait, and the creator to the middle of its work."""
+"""Seconds after which the others are waiting, and the creator is in the middle of its work."""
 PATIENCE = 10.0
-"""Seconds until a worker that does not answer counts as failed."""
+"""Seconds after which a worker that does not answer counts as failed."""
 
-clock = time.perf_counter_ns  # the workers' own
+clock = time.perf_counter_ns  # the same clock as the workers'
 
 
 class Demo:
-    """The three acts, and the facts that come of them."""
+    """The three parts of the demo, and the facts that they yield."""
 
     def __init__(self, pool: WorkerPool, facts: Facts, view: View) -> None:
         self.pool, self.facts, self.view = pool, facts, view
 
     def play(self, seconds: float, seed: int) -> None:
-        """All of it; raises WorkerFailed."""
+        """Run all parts.  Raises WorkerFailed."""
         for number in range(1, self.facts.workers + 1):
             self.pool.start(number)
         self.pool.wait_for("ready", self.pool.members, PATIENCE)
@@ -60,7 +60,7 @@ class Demo:
     # -- 1 ----------------------------------------------------------------------------------------------
 
     def load(self, seconds: float, seed: int) -> None:
-        """All ask for the same keys, beginning at the same time."""
+        """Have all workers request the same keys, from the same moment on."""
         pool, start = self.pool, clock() + 50_000_000
         how = {"keys": KEYS, "slow_ms": SLOW_MS, "seconds": seconds, "start": start}
         for worker in pool.members:
@@ -79,7 +79,7 @@ class Demo:
     # -- 2 ----------------------------------------------------------------------------------------------
 
     def kill(self, key: str) -> None:
-        """The first worker creates, the others wait for it, it is killed; a new worker takes its place."""
+        """Kill the first worker in a creation for which the others wait; start a new worker in its place."""
         pool = self.pool
         victim, others = pool.members[0], pool.members[1:]
         victim.tell("create", key=key, seconds=NEVER)
@@ -109,7 +109,7 @@ class Demo:
     # -- 3 ----------------------------------------------------------------------------------------------
 
     def invalidate(self, caller: Worker, key: str) -> None:
-        """One calls invalidate() while the others look for a value that was there before."""
+        """Have one worker call invalidate() while the others look for a value that was stored before."""
         watchers = [worker for worker in self.pool.members if worker is not caller]
         for worker in watchers:
             worker.tell("watch", key=key)
@@ -135,7 +135,7 @@ def _load(worker: Worker, said: Event) -> Load:
 
 
 def _said(workers: list[Worker], event: str) -> list[Moment]:
-    """Who said it, each as often as he said it."""
+    """Take all events of this name from the workers' inboxes."""
     moments = []
     for worker in workers:
         while (said := worker.take(event)) is not None:
@@ -143,16 +143,16 @@ def _said(workers: list[Worker], event: str) -> list[Moment]:
     return moments
 
 
-# -- the environment ------------------------------------------------------------------------------------------------
+# -- a run ----------------------------------------------------------------------------------------------------
 
 
 def run(backend: str, workers: int, seconds: float, seed: int, console: Console) -> int:
-    """Play it, judge it; the exit status.
+    """Run the demo and check its promises; return the exit status.
 
-    :param backend: one of ENVIRONMENTS.
-    :raises SegmentError: there is no shared memory to play in.
-    :raises NoServer: the server that was asked for is not installed.
-    :raises SystemExit: a signal ended it; everything is cleared away by then.
+    :param backend: a key of ENVIRONMENTS.
+    :raises SegmentError: shared memory is missing or full.
+    :raises NoServer: the server is not installed.
+    :raises SystemExit: a signal ended it; everything has been removed by then.
     """
     began, name = time.monotonic(), f"demo-{os.getpid()}"
     facts = Facts(workers, kills_planned=KILLS, invalidations_planned=workers)
@@ -177,7 +177,7 @@ def _to_workers(environment: Environment) -> str:
 
 @contextmanager
 def _signals_as_exits() -> Iterator[None]:
-    """A signal that ends programs unwinds this one, once: a second Ctrl-C does not disturb the clearing away."""
+    """Turn the first signal that ends programs into SystemExit; ignore later ones, which would disturb the clean-up."""
     caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def leave(number: int, frame: FrameType | None) -> None:

@@ -1,6 +1,6 @@
-"""What a demo saw, and whether it keeps what mpcache promises.  Pure: it decides, it does nothing.
+"""The facts of a demo, and the check of each promise against them.  Pure functions.
 
-Leans on nothing.  Times are nanoseconds of the one monotonic clock that all processes of a machine share.
+Leans on nothing.  Times are nanoseconds of the monotonic clock, which all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -10,24 +10,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 TAKE_OVER_WITHIN = 100_000_000
-"""A dead creator has a successor within this time, where the kernel tells of its death."""
+"""Nanoseconds within which a dead creator has a successor, where the kernel reports its death."""
 
 MILLISECOND, MICROSECOND = 1_000_000, 1_000
 
 
-# -- what was seen ------------------------------------------------------------------------------------------
+# -- facts -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Load:
-    """What one worker saw under load.
+    """What one worker counted under load.
 
-    :ivar hits: the value had been made before it was asked for.
-    :ivar waits: somebody else made it meanwhile.
-    :ivar creations: how often this worker made the value of each key.
-    :ivar serials: the different values that it got for each key.
-    :ivar wrong: answers that were those of another key.
-    :ivar p50, p99: of the time that a hit took; None without a hit.
+    :ivar hits: requests whose value had been made before.
+    :ivar waits: requests whose value another worker made meanwhile.
+    :ivar creations: number of creations by this worker, by key.
+    :ivar serials: the different values that it got, by key.
+    :ivar wrong: number of answers that were values of another key.
+    :ivar p50, p99: percentiles of the time of a hit; None without a hit.
+    :ivar clock: the part of these times that the clock itself takes.
     """
 
     worker: int
@@ -45,7 +46,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Moment:
-    """Somebody did something at a time; ``serial`` names the value that he had in hand."""
+    """An event of a process; ``serial`` names the value that it concerns."""
 
     pid: int
     at: int
@@ -56,9 +57,9 @@ class Moment:
 class Kill:
     """A creator was killed in the middle of its work, while others waited for the value.
 
-    :ivar asked: pids of those who waited.
-    :ivar begun, ended: the creations.
-    :ivar answers: what those who waited got, and when.
+    :ivar asked: pids of the waiters.
+    :ivar begun, ended: the beginnings and ends of creations.
+    :ivar answers: the values that the waiters got, and when.
     """
 
     victim: int
@@ -70,21 +71,21 @@ class Kill:
 
     @property
     def successors(self) -> list[Moment]:
-        """The creations that others than the victim began, in the order of time."""
+        """The creations that other processes than the victim began, in the order of time."""
         return sorted((one for one in self.begun if one.pid != self.victim), key=lambda one: one.at)
 
     @property
     def take_over(self) -> int | None:
-        """From the kill to the beginning of the next creation."""
+        """Nanoseconds from the kill to the beginning of the next creation; None: there was none."""
         return self.successors[0].at - self.killed_at if self.successors else None
 
 
 @dataclass(frozen=True)
 class Watch:
-    """One who looked for a value again and again.
+    """What a process saw that polled a value.
 
-    :ivar old_at: when his last look that still got it began.
-    :ivar gone_at: when he knew that it is gone; None: he never did.
+    :ivar old_at: when its last get that returned the value began.
+    :ivar gone_at: when it knew that the value was gone; None: never.
     """
 
     pid: int
@@ -94,7 +95,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class Invalidation:
-    """One process called invalidate(), others watched."""
+    """One process called invalidate(), the others polled a value."""
 
     by: int
     began_at: int
@@ -103,14 +104,14 @@ class Invalidation:
 
     @property
     def last_after(self) -> int | None:
-        """From the call to the last one who knows; None: one never did."""
+        """Nanoseconds from the call until the last process knew; None: one never did."""
         known = [watch.gone_at for watch in self.watches if watch.gone_at is not None]
         return max(known) - self.began_at if known and len(known) == len(self.watches) else None
 
 
 @dataclass
 class Facts:
-    """All of it, as far as the demo came."""
+    """All facts, as far as the demo ran."""
 
     workers: int
     loads: list[Load] = field(default_factory=list)
@@ -123,12 +124,12 @@ class Facts:
     take_over_within: int = TAKE_OVER_WITHIN
 
 
-# -- what follows from it -----------------------------------------------------------------------------------
+# -- checks ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A promise, whether it held, and the figures that say so, or what spoke against it."""
+    """A promise, whether it held, and the figures that prove it, or the facts against it."""
 
     promise: str
     held: bool
@@ -136,7 +137,7 @@ class Verdict:
 
 
 def verdicts(facts: Facts) -> list[Verdict]:
-    """Judge every promise."""
+    """Check every promise."""
     return [
         one_creation(facts.workers, facts.loads),
         one_value(facts.workers, facts.loads),
@@ -148,7 +149,7 @@ def verdicts(facts: Facts) -> list[Verdict]:
 
 
 def creations_by_key(loads: Iterable[Load]) -> Counter[str]:
-    """How often the value of each key that was asked for was made, by all workers together."""
+    """Count the creations of each requested key, by all workers together."""
     made: Counter[str] = Counter()
     for load in loads:
         made.update(dict.fromkeys(load.serials, 0))
@@ -157,7 +158,7 @@ def creations_by_key(loads: Iterable[Load]) -> Counter[str]:
 
 
 def one_creation(workers: int, loads: Sequence[Load]) -> Verdict:
-    """Each value was made exactly once, whoever asked for it, and every request is accounted for."""
+    """Check that each value was created exactly once, and that every request is accounted for."""
     made, against = creations_by_key(loads), _missing(workers, len(loads), "worker", "reporting")
     against += [f"{key} was created {_times(made[key])}" for key in sorted(made) if made[key] != 1]
     for load in loads:
@@ -165,14 +166,14 @@ def one_creation(workers: int, loads: Sequence[Load]) -> Verdict:
         if lost:
             against.append(f"worker {load.worker} asked {load.requests:,} times, {lost:,} of which are unaccounted for")
     if not made:
-        against.append("nothing was asked for")
+        against.append("no key was requested")
     asked = sum(load.requests for load in loads)
     figures = f"{len(made)} keys, {made.total()} creations, {asked:,} requests"
     return _verdict("one creation per key", against, figures)
 
 
 def one_value(workers: int, loads: Sequence[Load]) -> Verdict:
-    """Nobody got another value than the rest, or the value of another key."""
+    """Check that all workers got the same value of each key, and never the value of another key."""
     against = _missing(workers, len(loads), "worker", "reporting")
     serials: dict[str, set[str]] = {}
     for load in loads:
@@ -183,17 +184,17 @@ def one_value(workers: int, loads: Sequence[Load]) -> Verdict:
     against += [f"{key} had {len(seen)} values" for key, seen in sorted(serials.items()) if len(seen) != 1]
     asked = sum(load.requests for load in loads)
     if not asked:
-        against.append("nothing was asked for")
-    return _verdict("one value for everybody", against, f"{asked:,} answers compared, none differs")
+        against.append("no key was requested")
+    return _verdict("one value for all", against, f"{asked:,} answers compared, none differs")
 
 
 def taken_over(planned: int, kills: Sequence[Kill], within: int) -> Verdict:
-    """Somebody else began after the creator's death, and soon."""
+    """Check that another creator began soon after the creator's death, and not before it."""
     against, took = _missing(planned, len(kills), "kill", "seen through"), []
     for kill in kills:
         first = kill.take_over
         if first is None:
-            against.append(f"nobody took over from pid {kill.victim}")
+            against.append(f"no process took over from pid {kill.victim}")
         elif first < 0:
             against.append(f"a second creator began {in_ms(-first)} before pid {kill.victim} was killed")
         elif first >= within:
@@ -222,20 +223,20 @@ def _more_than_one_value(kill: Kill) -> list[str]:
         against.append(f"{len(kill.ended)} creations ended at the death {who}, not 1 of another")
     silent = sorted(set(kill.asked) - {one.pid for one in kill.answers})
     if silent or not kill.asked:
-        against.append(f"no value for {_listed(f'pid {pid}' for pid in silent) or 'anybody'} after the death {who}")
+        against.append(f"no value for {_listed(f'pid {pid}' for pid in silent) or 'any process'} after the death {who}")
     if len({one.serial for one in [*kill.answers, *kill.ended]}) > 1:
         against.append(f"different values after the death {who}")
     return against
 
 
 def reached_all(planned: int, invalidations: Sequence[Invalidation]) -> Verdict:
-    """Everybody knows; and no look that began after invalidate() had returned got the old value."""
+    """Check that all processes knew, and that no get that began after invalidate() had returned got the old value."""
     against = _missing(planned, len(invalidations), "invalidation", "seen through")
     slowest = 0
     for one in invalidations:
         slowest = max(slowest, one.last_after or 0)
         if not one.watches:
-            against.append(f"nobody watched pid {one.by}")
+            against.append(f"no process watched pid {one.by}")
         for watch in one.watches:
             if watch.gone_at is None:
                 against.append(f"pid {watch.pid} never saw that pid {one.by} had invalidated")
@@ -247,21 +248,21 @@ def reached_all(planned: int, invalidations: Sequence[Invalidation]) -> Verdict:
 
 
 def left_nothing(failures: Sequence[str], leftovers: Sequence[str]) -> Verdict:
-    """No worker failed, and no file is left."""
+    """Check that no worker failed and that no file is left."""
     against = [*failures, *(f"{path} is left" for path in leftovers)]
     return _verdict("nothing fails, nothing left", against, "all workers ended well, the store is gone")
 
 
-# -- in words -----------------------------------------------------------------------------------------------
+# -- texts -------------------------------------------------------------------------------------------------
 
 
 def in_ms(nanoseconds: int) -> str:
-    """``12.3 ms``."""
+    """Write a duration like ``12.3 ms``."""
     return f"{nanoseconds / MILLISECOND:.1f} ms"
 
 
 def in_us(nanoseconds: int) -> str:
-    """``1.85 µs``, ``285 µs``, ``12.3 ms``."""
+    """Write a duration like ``1.85 µs``, ``285 µs`` or ``12.3 ms``."""
     if nanoseconds >= 10 * MILLISECOND:
         return in_ms(nanoseconds)
     us = nanoseconds / MICROSECOND

@@ -1,6 +1,6 @@
-"""The stores that the demo can be played on: each is set up, described to the workers, and cleared away.
+"""The stores on which the demo can run: each is set up, described to the workers, and removed.
 
-Leans on shm for shared memory, and on testing for servers, which end with whoever started them.
+Leans on shm for shared memory, and on testing for servers, which end with the process that started them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SIZE = 8 << 20
 LEASE = 1.0
-"""Seconds: what the death of a creator may cost the others where only a server can tell that it is dead."""
+"""Seconds of a lease, where only a server can find that a creator is dead."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Environment:
     """One store, ready for use.
 
     :ivar where: for the title.
-    :ivar backend, arguments: what a worker configures its region with.
-    :ivar clear: the command by which a worker clears away when the demo has died; empty: there is nothing to clear.
-    :ivar take_over_within: nanoseconds that a dead creator may cost the others.
-    :ivar left: what is still there when all is over.
+    :ivar backend, arguments: for configure() in a worker.
+    :ivar clear: arguments of Python with which a worker removes the store when the demo has died; empty: nothing to do.
+    :ivar take_over_within: nanoseconds that the death of a creator may cost the others.
+    :ivar left: returns the files that are left at the end.
     """
 
     where: str
@@ -82,15 +82,15 @@ def _redis(name: str) -> AbstractContextManager[Environment]:
 def _memcached(name: str) -> AbstractContextManager[Environment]:
     from mpcache.testing.servers import Memcached
 
-    # Its clock has seconds, and a lease is asked for with one more, so that it never lapses too soon.
+    # Its clock counts seconds, and the mutex adds one to a lease, so that it never lapses too soon.
     return _served(name, Memcached, "pymemcache", 3.0)
 
 
 @contextmanager
 def _served(name: str, kind: type[Redis] | type[Memcached], backend: str, slack: float) -> Iterator[Environment]:
-    """On a server of its own.
+    """Set up a store on a server of its own.
 
-    :param slack: seconds beyond a lease that a dead creator may cost.
+    :param slack: seconds beyond a lease that the death of a creator may cost.
     """
     with kind() as server:
         yield Environment(
@@ -109,4 +109,4 @@ ENVIRONMENTS: dict[str, Callable[[str], AbstractContextManager[Environment]]] = 
     "redis": _redis,
     "memcached": _memcached,
 }
-"""By the name of the store."""
+"""The environments by the names of their stores."""

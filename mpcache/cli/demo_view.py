@@ -1,4 +1,4 @@
-"""What one sees of a demo: tables that grow while it runs, and the verdict.
+"""The output of a demo: tables that grow while it runs, and the verdicts.
 
 Leans on demo_checks and _console.
 """
@@ -28,7 +28,7 @@ SHOW_EVERY, SAY_EVERY = 100_000_000, 1_000_000_000
 
 
 class Show(Protocol):
-    """Shows the loads so far, and after how many nanoseconds that is; None at the end."""
+    """Shows the loads after so many nanoseconds; None: at the end."""
 
     def __call__(self, loads: list[Load], elapsed: int | None = None, /) -> None: ...
 
@@ -46,7 +46,7 @@ class View:
         self._console = console
 
     def title(self, name: str, workers: int, where: str) -> None:
-        """Who shares what."""
+        """Print the title: which processes share which region."""
         region = f"   {workers} processes share the region "
         self._console.line((f"mpcache {mpcache.__version__}", STRONG), region, (name, STRONG), (f" ({where})", DIM))
 
@@ -58,8 +58,8 @@ class View:
 
     @contextmanager
     def load(self, keys: Sequence[str], slow_ms: tuple[int, int]) -> Iterator[Show]:
-        """The table of loads, as it grows."""
-        self._act(1, f"All ask for the same {len(keys)} values; each takes {slow_ms[0]} to {slow_ms[1]} ms to create")
+        """Yield a function that shows the table of loads."""
+        self._act(1, f"All request the same {len(keys)} values; each takes {slow_ms[0]} to {slow_ms[1]} ms to create")
         self._console.line()
         shown_at = 0
         with self._console.changing() as change:
@@ -80,19 +80,19 @@ class View:
     # -- 2 ----------------------------------------------------------------------------------------------
 
     def kills_begin(self) -> None:
-        """The head of the table."""
+        """Print the head of the table."""
         self._act(2, "A creator is killed in the middle of its work; the others wait for its value")
         self._console.line()
         head = ("SIGKILL", "taken over by", "after", "value made after", "last waiter has it")
         self._console.line((_KILL_ROW.format(*head), DIM))
 
     def kill(self, kill: Kill, replacement: int) -> None:
-        """One of them."""
+        """Print a row of the table."""
         made = min((one.at for one in kill.ended), default=None)
         last = max((one.at for one in kill.answers), default=None)
         cells = (
             str(kill.victim),
-            str(kill.successors[0].pid) if kill.successors else "nobody",
+            str(kill.successors[0].pid) if kill.successors else "none",
             in_ms(kill.take_over) if kill.take_over is not None else "",
             in_ms(made - kill.killed_at) if made is not None else "never",
             f"+ {in_us(last - made)}" if made is not None and last is not None else "never",
@@ -102,14 +102,14 @@ class View:
     # -- 3 ----------------------------------------------------------------------------------------------
 
     def invalidations_begin(self) -> None:
-        """The head of the table."""
-        self._act(3, "Each calls invalidate() once, while the others look for an old value")
+        """Print the head of the table."""
+        self._act(3, "Each calls invalidate() once, while the others poll an old value")
         self._console.line()
         head = ("called by", "which took", "first other knows", "last knows")
         self._console.line((_CALL_ROW.format(*head), DIM))
 
     def invalidation(self, one: Invalidation) -> None:
-        """One of them."""
+        """Print a row of the table."""
         known = [watch.gone_at - one.began_at for watch in one.watches if watch.gone_at is not None]
         cells = (
             str(one.by),
@@ -122,7 +122,7 @@ class View:
     # -- the end ------------------------------------------------------------------------------------------
 
     def verdicts(self, judged: Sequence[Verdict], seconds: float) -> None:
-        """Each promise with its figures."""
+        """Print each promise with its figures."""
         self._console.line()
         self._console.line((f"What is promised, and what was seen in {seconds:.1f} s", STRONG))
         self._console.line()
@@ -147,7 +147,12 @@ def _load_lines(loads: Sequence[Load], keys: Sequence[str]) -> list[Line]:
         [],
         [("  per key  ", DIM), *_signs(made[key] for key in keys)],
         [f"  {_summary(loads, keys)}"],
-        [(f"  A hit: get_or_create returns a dict of 1 KiB; {in_us(clock)} of it are the clock's.", DIM)],
+        [
+            (
+                f"  A hit: get_or_create returns a dict of 1 KiB; {in_us(clock)} of its time is the cost of the clock.",
+                DIM,
+            )
+        ],
     ]
 
 
@@ -163,7 +168,7 @@ def _total_row(loads: Sequence[Load]) -> str:
 
 
 def _signs(creations: Iterable[int]) -> Iterator[Span]:
-    """A digit for each, neighbours of one style being one span."""
+    """Yield a digit for each count; neighbours of one style are one span."""
     for style, run in groupby(map(_sign, creations), key=lambda sign: sign[1]):
         yield "".join(sign for sign, _ in run), style
 

@@ -1,6 +1,6 @@
-"""The demo's workers as the demo sees them: processes that take orders by one pipe and report by another.
+"""The demo's worker processes, as the demo sees them: they read orders from one pipe and write events to another.
 
-Leans on nothing of mpcache.  The workers are started as any program is: they inherit no memory and no region.
+Leans on nothing of mpcache.  The workers are started as programs: they inherit no memory and no region.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ MODULE = "mpcache.cli.demo_worker"
 
 
 class WorkerFailed(Exception):
-    """A worker ended, or kept silent, against expectation; the text says which and how."""
+    """A worker ended, or did not answer; the text says which worker and how."""
 
 
 class Worker:
-    """One process, and what it said that nobody has asked for yet."""
+    """One process, and the events from it that are not taken yet."""
 
     def __init__(self, number: int, arguments: list[str]) -> None:
         self.number = number
@@ -43,7 +43,7 @@ class Worker:
             stderr=self._errors,
             env=_environment(),
             cwd="/",  # -m looks into the current directory first, where another mpcache may lie
-            start_new_session=True,  # Ctrl-C is for the demo alone, which then sees to its workers
+            start_new_session=True,  # Ctrl-C reaches the demo alone, which then ends its workers
         )
 
     @property
@@ -51,7 +51,7 @@ class Worker:
         return self.process.pid
 
     def tell(self, do: str, **how: Any) -> None:
-        """Give an order.  One who is dead already is found out by his silence."""
+        """Send an order.  A worker that is dead already is found when its event does not come."""
         assert self.process.stdin is not None
         try:
             os.write(self.process.stdin.fileno(), json.dumps({"do": do, **how}).encode() + b"\n")
@@ -60,12 +60,12 @@ class Worker:
 
     @property
     def output(self) -> int:
-        """The descriptor to read from."""
+        """The descriptor of its events."""
         assert self.process.stdout is not None
         return self.process.stdout.fileno()
 
     def read(self) -> list[Event] | None:
-        """What it says now; None: it will say nothing any more."""
+        """Read the events that have come; None: the worker has closed its output."""
         said = os.read(self.output, 1 << 16)
         if not said:
             return None
@@ -73,7 +73,7 @@ class Worker:
         return [json.loads(line) for line in lines]
 
     def take(self, event: str) -> Event | None:
-        """The first event of that name, which is forgotten thereby."""
+        """Remove the first event of that name from the inbox and return it; None: there is none."""
         for said in self.inbox:
             if said["event"] == event:
                 self.inbox.remove(said)
@@ -81,18 +81,18 @@ class Worker:
         return None
 
     def post_mortem(self) -> str:
-        """How it ended."""
+        """Describe how it ended."""
         try:
             status = self.process.wait(5)
         except subprocess.TimeoutExpired:
-            return f"worker {self.number} (pid {self.pid}) closed its output and goes on"
+            return f"worker {self.number} (pid {self.pid}) closed its output and is still running"
         self._errors.seek(0)
         last = self._errors.read().decode(errors="replace").strip().rpartition("\n")[2]
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         return f"worker {self.number} (pid {self.pid}) {how}{': ' if last else ''}{last}"
 
     def end(self) -> None:
-        """Kill it, if it lives, and wait for that."""
+        """Kill it if it lives, and reap it."""
         self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout, self._errors):
@@ -127,7 +127,7 @@ class WorkerPool:
         self._ears.close()
 
     def start(self, number: int) -> Worker:
-        """Start a worker; it says ``ready`` when it is."""
+        """Start a worker, which sends ``ready``."""
         worker = Worker(number, self._arguments)
         self._all.append(worker)
         self.members.append(worker)
@@ -135,7 +135,7 @@ class WorkerPool:
         return worker
 
     def kill(self, worker: Worker) -> None:
-        """SIGKILL, which is no failure of the worker."""
+        """Send SIGKILL to a worker, whose death then is no failure."""
         worker.doomed = True
         self.members.remove(worker)
         worker.process.kill()
@@ -147,11 +147,11 @@ class WorkerPool:
         within: float,
         progress: Callable[[Worker, Event], None] | None = None,
     ) -> list[Event]:
-        """Wait for an event from each of them; in their order.
+        """Wait for an event from each worker; return the events in the order of the workers.
 
         :param within: seconds.
-        :param progress: is called with what is said in between.
-        :raises WorkerFailed: one said that it failed, died, or did not say this in time.
+        :param progress: called with each ``progress`` event meanwhile.
+        :raises WorkerFailed: a worker failed, died, or did not send the event in time.
         """
         deadline, due = time.monotonic() + within, list(workers)
         heard: dict[int, Event] = {}
@@ -163,16 +163,16 @@ class WorkerPool:
                 return [heard[worker.pid] for worker in due]
             if not self._hear(deadline - time.monotonic(), progress):
                 silent = ", ".join(str(worker.pid) for worker in due if worker.pid not in heard)
-                raise WorkerFailed(f"pid {silent} did not say {event!r} within {within:g} s")
+                raise WorkerFailed(f"pid {silent} did not send {event!r} within {within:g} s")
 
     def pause(self, seconds: float) -> None:
-        """Let time pass, with an ear to the workers."""
+        """Wait, and take in the workers' events meanwhile."""
         deadline = time.monotonic() + seconds
         while self._hear(deadline - time.monotonic(), None):
             pass
 
     def end_all(self) -> list[str]:
-        """Let all go; the failures of those who did not go well."""
+        """Tell all workers to end; return the failures."""
         for worker in self.members:
             worker.tell("end")
         failures = []
@@ -185,7 +185,7 @@ class WorkerPool:
         return failures
 
     def _hear(self, timeout: float, progress: Callable[[Worker, Event], None] | None) -> bool:
-        """Take in what is being said; False: the time is up."""
+        """Take in events; return False if the time is up."""
         if timeout <= 0:
             return False
         for key, _ in self._ears.select(timeout):

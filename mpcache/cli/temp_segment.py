@@ -1,4 +1,4 @@
-"""How the command behaves in shared memory that is others': it trusts little, and leaves nothing behind.
+"""Shared memory as the command uses it: segments that are removed afterwards, and users' names.
 
 Leans on shm.
 """
@@ -14,14 +14,14 @@ from mpcache.shm import segment
 from mpcache.shm.segment import Segment
 
 ANY_MODE = 0o777
-"""To look into a segment is no risk, whoever may write to it; only to unpickle from it would be."""
+"""Reading a segment is safe even if other users can write to it; only unpickling from it would not be."""
 
 
 @contextmanager
 def temp_segment(name: str, size: int) -> Iterator[Segment]:
-    """A new segment that is gone afterwards, and the directory with it if that had to be made.
+    """Make a segment and remove it afterwards, and its directory if that had to be made.
 
-    :raises SegmentError: there is no shared memory to make it in.
+    :raises SegmentError: there is no room in shared memory, or there is none.
     """
     there_before = os.path.isdir(segment.directory())
     try:
@@ -36,7 +36,7 @@ def _remove_if_empty(directory: str) -> None:
     try:
         os.rmdir(directory)
     except OSError:
-        pass  # somebody else uses it by now
+        pass  # another process uses it by now
 
 
 def user_name(user: int) -> str:
@@ -48,7 +48,7 @@ def user_name(user: int) -> str:
 
 
 def leftovers(name: str) -> list[str]:
-    """Files of that name in the shared memory."""
+    """Return the files in shared memory whose names contain this name."""
     directory = segment.directory()
     found = []
     for folder in (directory, os.path.dirname(directory)):
