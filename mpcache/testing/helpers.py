@@ -1,4 +1,4 @@
-"""What the suites stand on: regions that clean up after themselves, mocks, threads and processes that report.
+"""Helpers of the suites: regions that clean up after themselves, mocks, threads and child processes.
 
 Leans on the public names, and on pytest.
 """
@@ -22,21 +22,21 @@ from mpcache.backends import load_backend, register_backend
 from mpcache.region import CacheRegion
 
 PATIENCE = 20.0
-"""Seconds until something that must come about counts as missing."""
+"""Seconds after which an event that must happen counts as missing."""
 
 OVERLAP = 0.02
-"""Seconds that a creator stays, for a second one that must not come."""
+"""Seconds for which a creator stays, so that a second creator, which must not come, would overlap."""
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork()")
 
 
 def gen_some_key() -> str:
-    """A key that nobody else uses."""
+    """Return a key that no other test uses."""
     return f"some_key_{uuid.uuid4().hex}"
 
 
 class MockMutex:
-    """Has the three verbs, and excludes nobody."""
+    """A mutex with the three methods that excludes no thread."""
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -85,9 +85,9 @@ register_backend("mock", __name__, "MockBackend")
 
 
 class _GenericBackendFixture:
-    """Regions and stores of one kind.  Whatever a test leaves in them under a key of the region is removed.
+    """Regions and stores of one kind.  Values that a test leaves under keys of its region are removed.
 
-    ``region_args`` are merged over all bases, a subclass's over its base's; ``extra_arguments`` are for a store
+    ``region_args`` are merged over all bases, those of a subclass override; ``extra_arguments`` are for a store
     that a test makes without a region; ``backend_argument_names`` are arguments that may have any value.
     """
 
@@ -110,7 +110,7 @@ class _GenericBackendFixture:
 
     @classmethod
     def _check_backend_available(cls, backend: Any) -> None:
-        """For a subclass: skip the class if the store's server does not answer."""
+        """Skip the class if the store's server does not answer; for subclasses."""
 
     def setup_method(self, method: Any) -> None:
         self._used: list[tuple[Any, str]] = []
@@ -146,7 +146,7 @@ class _GenericBackendFixture:
 
 
 class Creator:
-    """Creates keys from keys, and counts how often two calls were at the same one at once."""
+    """A creator that returns its keys, and counts how often two calls for one key overlapped."""
 
     def __init__(self) -> None:
         self.calls = self.overlaps = 0
@@ -168,14 +168,14 @@ class Creator:
 
 
 def at_once(threads: int, work: Callable[[int], Any]) -> list[Any]:
-    """What each of the threads returned.  Raises what one of them raised."""
+    """Run ``work`` in several threads; return their results, or raise the exception of one."""
     with ThreadPoolExecutor(threads) as pool:
         return [done.result(PATIENCE * 3) for done in [pool.submit(work, number) for number in range(threads)]]
 
 
 @contextmanager
 def child(work: Callable[[], Any], ends_by: int = 0) -> Iterator[int]:
-    """While a forked child does its work (its pid); after the block it must have ended well, or by that signal."""
+    """Yield the pid of a forked child that runs ``work``; the child must then exit with 0, or by that signal."""
     pid = os.fork()
     if not pid:
         try:
@@ -186,7 +186,7 @@ def child(work: Callable[[], Any], ends_by: int = 0) -> Iterator[int]:
     try:
         yield pid
     except BaseException:
-        os.kill(pid, signal.SIGKILL)  # it may be waiting for what will not come any more
+        os.kill(pid, signal.SIGKILL)  # it may be waiting for an event that will not come
         raise
     finally:
         status = os.waitpid(pid, 0)[1]
@@ -194,7 +194,7 @@ def child(work: Callable[[], Any], ends_by: int = 0) -> Iterator[int]:
 
 
 class Pipe:
-    """By which one process tells another that it has come so far."""
+    """A pipe by which one process tells another that it has reached a point."""
 
     def __init__(self) -> None:
         self._ends = os.pipe()
@@ -210,7 +210,7 @@ class Pipe:
         os.write(self._ends[1], b".")
 
     def wait(self) -> None:
-        assert select.select([self._ends[0]], [], [], PATIENCE)[0], "the other process does not come so far"
+        assert select.select([self._ends[0]], [], [], PATIENCE)[0], "the other process did not reach the point in time"
         os.read(self._ends[0], 1)
 
 

@@ -1,6 +1,6 @@
-"""What mutexes meet within one process: signals, greenlets, an event loop.  Each scene is played by a actor.
+"""Cases within one process: signals, greenlets, an event loop.  Each case runs in a process actor.
 
-Leans on process_actors for what is shared with it.  A scene gets a recipe and returns what it saw; a test judges.
+Leans on process_actors.  A case gets a recipe and returns what it observed; the suite asserts on that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mpcache.testing.process_actors import Recipe, Tally
 
 
 def held_by_a_thread(make: Recipe, key: Any) -> Any:
-    """A mutex that is held by another asker than this one."""
+    """Return a mutex that another thread holds."""
     mutex = make(key)
     taking = threading.Thread(target=mutex.acquire)
     taking.start()
@@ -32,7 +32,7 @@ def held_by_a_thread(make: Recipe, key: Any) -> Any:
 
 
 class Interruption(Exception):
-    """What a signal's handler raises."""
+    """Raised by a signal handler."""
 
 
 def _interrupt(*_: object) -> None:
@@ -41,7 +41,7 @@ def _interrupt(*_: object) -> None:
 
 @contextmanager
 def _signals(handler: Callable[..., None], first: float, every: float = 0.0) -> Iterator[None]:
-    """SIGALRM after ``first`` seconds, and each ``every`` seconds from then on."""
+    """Send SIGALRM after ``first`` seconds, and then every ``every`` seconds."""
     handled_before = signal.signal(signal.SIGALRM, handler)
     ends_before = signal.setitimer(signal.ITIMER_REAL, first, every)
     try:
@@ -55,35 +55,35 @@ def _signals(handler: Callable[..., None], first: float, every: float = 0.0) -> 
 
 
 def interrupted_while_waiting(make: Recipe, key: Any, times: int) -> list[str]:
-    """What is wrong after a handler has raised in the midst of a wait."""
+    """Interrupt waits by exceptions of a signal handler; return what is wrong afterwards."""
     holder, wrong = held_by_a_thread(make, key), []
     for _ in range(times):
         waiter = make(key)
         try:
             with _signals(_interrupt, random.uniform(0.001, 0.030)):
                 waiter.acquire()
-            wrong.append("what another holds was acquired")
+            wrong.append("a mutex that another thread holds was acquired")
         except Interruption:
             pass
         if waiter.owned():
-            wrong.append("one who was interrupted owns it")
+            wrong.append("an interrupted waiter owns it")
     holder.release()
     after = make(key)
     if after.acquire(False):
         after.release()
     else:
-        wrong.append("when the holder had let go, it was not free")
+        wrong.append("after its holder had released it, it was not free")
     return wrong
 
 
 def interrupted_at_any_moment(make: Recipe, key: Any, times: int) -> list[str]:
-    """What is wrong after a handler has raised at some moment of acquire, of release, or between them.
+    """Interrupt acquire and release at random moments; return what is wrong afterwards.
 
-    A server may read what was asked through a connection that was cut after what is asked through the next one.  Then a
-    lease is taken by nobody until it lapses; that is forgiven once.
+    A server may read a request from an interrupted connection after one from the next connection.  Then no process
+    holds the lease until it lapses; one such case is accepted.
     """
-    warnings.simplefilter("ignore", ResourceWarning)  # what was acquired a moment before is dropped, rightly
-    sys.unraisablehook = lambda _: None  # and Python keeps what is raised within a __del__ to itself
+    warnings.simplefilter("ignore", ResourceWarning)  # a mutex that was just acquired is dropped, which is right here
+    sys.unraisablehook = lambda _: None  # Python prints exceptions of __del__ only
     wrong, interruptions, late = list[str](), list[int](), list[int]()
 
     def interrupt(*_: object) -> None:
@@ -115,7 +115,7 @@ def interrupted_at_any_moment(make: Recipe, key: Any, times: int) -> list[str]:
 
 
 def wait_under_signals(make: Recipe, key: Any, timeout: float) -> tuple[bool, float]:
-    """Whether it was acquired, and after how many seconds, with a signal every 2 ms."""
+    """Acquire with a signal every 2 ms; return whether it was acquired, and the seconds."""
     mutex = make(key)
     began = time.monotonic()
     with _signals(lambda *_: None, 0.002, 0.002):
@@ -127,7 +127,7 @@ def wait_under_signals(make: Recipe, key: Any, timeout: float) -> tuple[bool, fl
 
 
 def waits_under_signals(make: Recipe, key: Any, timeout: float, patience: float) -> list[tuple[bool, float]]:
-    """The same for three waits that are in vain, and for one that the holder ends."""
+    """Wait under signals three times in vain, and once until the holder releases; return the results of each."""
     holder = held_by_a_thread(make, key)
     outcomes = [wait_under_signals(make, key, timeout) for _ in range(3)]
     threading.Timer(timeout, holder.release).start()
@@ -138,7 +138,7 @@ def waits_under_signals(make: Recipe, key: Any, timeout: float, patience: float)
 
 
 class Metronome:
-    """How late a task comes that wants to run every 5 ms: the longest for which nothing else could run.
+    """Measures how late a task runs that should run every 5 ms: the longest time in which no other task could run.
 
     A loaded machine makes it late, too; therefore the time that this thread has spent in the queue for a core is
     left out, which the kernel counts (proc(5), schedstat).
@@ -153,28 +153,28 @@ class Metronome:
         self.begin()
 
     def begin(self) -> None:
-        """Now it goes to sleep for a beat."""
+        """Note that the task goes to sleep for a beat."""
         self._began = _own_time()
 
     def beat(self) -> None:
-        """Now it runs again; or it is all over, and the present beat counts if it is late already."""
+        """Note that the task runs again; at the end, that the present beat counts if it is late already."""
         self.latest = max(self.latest, _own_time() - self._began - self.BEAT)
 
     def of_a_wait(self) -> float:
-        """The worst lateness; endless if what was watched is over too soon to tell, since nobody had to wait."""
+        """Return the worst lateness; infinite if the watched time was too short to tell."""
         return self.latest if time.monotonic() - self._born > self.LEAST else math.inf
 
     async def run(self) -> None:
-        """Among tasks."""
+        """Run as a task."""
         import asyncio
 
         while True:
-            self.beat()  # the first one since it was made: whatever came before this task counts
+            self.beat()  # the first beat counts from the creation of this object
             self.begin()
             await asyncio.sleep(self.BEAT)
 
     def run_as_greenlet(self) -> None:
-        """Among greenlets."""
+        """Run as a greenlet."""
         while True:
             self.beat()
             self.begin()
@@ -191,7 +191,7 @@ def _own_time() -> float:
 
 
 def greenlets(make: Recipe, key: Any, path: str, crowd: int, times: int) -> float:
-    """Greenlets go through a place where only one may be; returns the worst lateness of the hub."""
+    """Let greenlets pass through the critical section; return the worst lateness of the hub."""
     import gevent
 
     tally, metronome = Tally(path), Metronome()
@@ -209,7 +209,7 @@ def greenlets(make: Recipe, key: Any, path: str, crowd: int, times: int) -> floa
 
 
 def a_greenlet_waits(make: Recipe, key: Any, patience: float) -> tuple[bool, float]:
-    """Whether it acquired what another process held at first; and the worst lateness of the hub meanwhile."""
+    """Acquire, in a greenlet, what another process holds at first; return whether, and the hub's lateness."""
     import gevent
 
     mutex, metronome = make(key), Metronome()
@@ -224,7 +224,7 @@ def a_greenlet_waits(make: Recipe, key: Any, patience: float) -> tuple[bool, flo
 
 
 def _in_a_loop(act: Callable[[], Awaitable[Any]]) -> tuple[Any, float]:
-    """What the coroutine returns, and the worst lateness of the loop meanwhile."""
+    """Return the result of a coroutine, and the worst lateness of the loop meanwhile."""
     import asyncio
 
     metronome = Metronome()
@@ -241,7 +241,7 @@ def _in_a_loop(act: Callable[[], Awaitable[Any]]) -> tuple[Any, float]:
 
 
 def a_thread_of_the_loop_waits(make: Recipe, key: Any, patience: float) -> tuple[bool, float]:
-    """Whether it acquired what another process held at first; and the worst lateness of the loop meanwhile."""
+    """Acquire, in a thread of the loop, what another process holds at first; return whether, and the lateness."""
     import asyncio
 
     async def act() -> bool:
@@ -255,7 +255,7 @@ def a_thread_of_the_loop_waits(make: Recipe, key: Any, patience: float) -> tuple
 
 
 def a_task_awaits_a_value(make: Recipe, key: str) -> tuple[str, float]:
-    """The value that aget_or_create came to, while another process was creating at first; and the lateness."""
+    """Return the value of aget_or_create, while another process is creating at first; and the lateness."""
 
     async def creator() -> str:
         return "mine"
@@ -267,7 +267,7 @@ def a_task_awaits_a_value(make: Recipe, key: str) -> tuple[str, float]:
 
 
 def tasks(make: Recipe, key: str, crowd: int) -> tuple[tuple[int, set[str]], float]:
-    """Tasks of one loop ask for one value: how many creators ran, which values there are; and the lateness."""
+    """Let tasks of one loop request one value; return the number of creations, the values, and the lateness."""
     import asyncio
 
     region, calls = make.region(), 0
@@ -287,7 +287,7 @@ def tasks(make: Recipe, key: str, crowd: int) -> tuple[tuple[int, set[str]], flo
 
 
 def contexts(make: Recipe, key: Any, patience: float) -> list[str]:
-    """What is wrong when those ask for a held key who inherited the context of its holder, but are not he."""
+    """Let a task and a thread, which inherit the holder's context, request a held key; return what is wrong."""
     import asyncio
 
     wrong: list[str] = []
@@ -299,7 +299,7 @@ def contexts(make: Recipe, key: Any, patience: float) -> list[str]:
             wrong.append(f"{who}: {error!r}")
         else:
             if got:
-                wrong.append(f"{who} has what another holds")
+                wrong.append(f"{who} has acquired what another holds")
 
     async def act() -> None:
         holder, waiter = make(key), make(key)

@@ -1,6 +1,6 @@
-"""What the suite of mutexes stands on: what is asked of which, who the others are, how time is judged.
+"""The base of the mutex suite: which cases apply to which guarantees, other processes, and measured times.
 
-Leans on process_actors, the other processes, and on pytest.
+Leans on process_actors, helpers and pytest.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from mpcache.testing.process_actors import ProcessActor, Recipe, Tally
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 IN_VAIN = 0.05
-"""Seconds of a wait that is in vain."""
+"""Seconds of a wait that must time out."""
 
 SOON = 0.5
-"""Seconds within which the quickest of some attempts ends that has nothing to wait for, however busy the machine is."""
+"""Seconds within which the fastest of several attempts without a wait ends, even on a busy machine."""
 
 STILL = 0.1
-"""Seconds for which somebody is watched who must not come."""
+"""Seconds for which a waiter is watched that must go on waiting."""
 
 WATCHED = 0.25
-"""Seconds for which a loop is watched while somebody waits."""
+"""Seconds for which a loop is watched during a wait."""
 
 LATENESS = 0.050
-"""Seconds for which a loop may stand still."""
+"""Seconds by which a loop may be late."""
 
 
 def asks(**promises: bool) -> Callable[[_F], _F]:
-    """Of a mutex with other guarantees this is not asked."""
+    """Apply a case only to mutexes with these guarantees."""
 
     def note(case: _F) -> _F:
         case.asks = promises  # type: ignore[attr-defined]
@@ -56,7 +56,7 @@ needs_gevent = pytest.mark.skipif(not importlib.util.find_spec("gevent"), reason
 
 
 class _MutexFixture:
-    """A kind of mutex, and all who use it.  :class:`.MutexConformance` tells what the attributes are."""
+    """A kind of mutex, and threads and processes that use it.  :class:`.MutexConformance` explains the attributes."""
 
     mutex: ClassVar[str | Callable[..., Any]]
     arguments: ClassVar[Mapping[str, Any]] = {}
@@ -72,7 +72,7 @@ class _MutexFixture:
         for name in dir(cls):
             asked: dict[str, bool] = getattr(getattr(cls, name), "asks", {})
             if any(getattr(guarantees, what, None) is not promised for what, promised in asked.items()):
-                setattr(cls, name, None)  # which is no test
+                setattr(cls, name, None)  # pytest does not collect it
 
     def setup_method(self, method: Any) -> None:
         self._actors: list[ProcessActor] = []
@@ -101,7 +101,7 @@ class _MutexFixture:
         return self._actors[-1]
 
     def _begin(self, act: Callable[..., Any], *args: Any, **kw: Any) -> Future[Any]:
-        """In a thread of its own: one that has held the key before would be taken for the one who holds it now."""
+        """Run ``act`` in a new thread: a thread that has held the key before could be taken for its present holder."""
         done: Future[Any] = Future()
 
         def run() -> None:
@@ -110,20 +110,22 @@ class _MutexFixture:
             except BaseException as error:
                 done.set_exception(error)
 
-        threading.Thread(target=run, daemon=True).start()  # one that never ends keeps no interpreter alive
+        threading.Thread(
+            target=run, daemon=True
+        ).start()  # a thread that never ends does not keep the interpreter alive
         return done
 
     def _in_thread(self, act: Callable[..., Any], *args: Any, **kw: Any) -> Any:
         return self._begin(act, *args, **kw).result(self.patience)
 
     def _held(self) -> Any:
-        """A mutex that another thread has acquired."""
+        """Return a mutex that another thread has acquired."""
         mutex = self._make()
         assert self._in_thread(mutex.acquire, timeout=self.patience)
         return mutex
 
     def _is_free(self) -> bool:
-        """Found out by taking it."""
+        """Return whether the mutex can be acquired."""
         mutex = self._make()
         got: bool = mutex.acquire(timeout=0)
         if got:
@@ -136,7 +138,7 @@ class _MutexFixture:
     def _bound(self) -> float:
         lease = self.arguments.get("lease", 10.0) + 1.0 if self._guarantees().leased else self._guarantees().takeover
         bound = lease if self.takeover is None else self.takeover
-        assert bound is not None, "survives_death is promised, and no takeover: say in which time"
+        assert bound is not None, "survives_death is promised without a takeover: declare the time"
         return float(bound)
 
     def _seen(self) -> tuple[int, int]:
@@ -144,7 +146,7 @@ class _MutexFixture:
         return tally.passages, tally.overlaps
 
     def _quickest(self, attempts: int, act: Callable[[], Any]) -> float:
-        """Seconds that the quickest attempt took: whatever a loaded machine does, it does not do it each time."""
+        """Return the seconds of the fastest attempt, since a busy machine does not delay every attempt."""
 
         def once(_: int) -> float:
             began = time.monotonic()
@@ -154,15 +156,15 @@ class _MutexFixture:
         return min(map(once, range(attempts)))
 
     def _still(self, waiting: Future[Any]) -> None:
-        """Somebody waits, and goes on to."""
+        """Assert that a wait goes on."""
         assert not wait([waiting], STILL).done, waiting.result()
 
     def _undisturbed(self, play: Callable[[], tuple[Any, float]]) -> Any:
-        """What the play comes to, if one of three performances lets the loop run: what blocks it blocks all three."""
+        """Return the result of ``play`` if the loop runs in one of three attempts: blocking code would block all."""
         latenesses: list[float] = []
         while len(latenesses) < 3 or (math.inf in latenesses and len(latenesses) < 9):
             came_to, latest = play()
             latenesses.append(latest)
             if latest < LATENESS:
                 return came_to
-        raise AssertionError(f"each time the loop stood still, for {latenesses} seconds")
+        raise AssertionError(f"the loop was late in each attempt, by {latenesses} seconds")

@@ -1,6 +1,6 @@
-"""What a mutex must do among processes: exclude, outlive a fork, a death and a sleep, and let the loops run.
+"""The suite of mutexes, cases with several processes: exclusion, forks, deaths, stops, and loops that go on running.
 
-Leans on mutex_base; and on inprocess_cases, which the other processes play.
+Leans on mutex_base; and on inprocess_cases, which run in other processes.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class _AmongProcesses(_MutexFixture):
             assert holder.ask("acquire", self.key)
             waiting = self._begin(mine.acquire, timeout=self.patience)
             holder.die()
-            assert waiting.result(2 * self.patience), "nobody takes over from the dead"
+            assert waiting.result(2 * self.patience), "no process takes over from the dead holder"
             mine.release()
 
         leased = self._guarantees().leased
@@ -168,10 +168,10 @@ class _AmongProcesses(_MutexFixture):
         might_say = {told} if self.tells_processes else {told, Outcome.RELEASED, Outcome.ACQUIRED}
         assert other.answer() in might_say
 
-    def _waits_for_another_process(self, waiter: ProcessActor, scene: Callable[..., Any]) -> tuple[bool, float]:
+    def _waits_for_another_process(self, waiter: ProcessActor, case: Callable[..., Any]) -> tuple[bool, float]:
         mine = self._make()
         assert mine.acquire()
-        waiter.begin("play", scene, self.key, self.patience)
+        waiter.begin("play", case, self.key, self.patience)
         assert not waiter.answers(WATCHED)
         mine.release()
         outcome: tuple[bool, float] = waiter.answer()

@@ -1,4 +1,4 @@
-"""What a mutex must do, as a suite to inherit from: with threads, processes, greenlets and tasks.
+"""The suite of mutexes, to inherit from: threads, processes, greenlets and tasks.
 
 Leans on mutex_processes for what takes several of them; on inprocess_cases, and on helpers.
 """
@@ -27,11 +27,11 @@ KEYS: tuple[Any, ...] = (
     *("", " ", "a b", " a b", "a\nb", "a\r\nb", "a\0b", "a\0", "ä ß 漢字 🐍", "*?[]{}", "../a/b", "%s", "0" * 10_000),
     *(b"bytes", b"\0\xff\n", b"1" * 10_000),
 )
-"""Each is another key."""
+"""Keys that are all different."""
 
 
 class MutexConformance(_AmongProcesses):
-    """One kind of mutex against its ``guarantees``: what it does not promise is not among the tests.
+    """Tests one kind of mutex against its ``guarantees``; cases of guarantees that it does not give are left out.
 
     ::
 
@@ -39,14 +39,14 @@ class MutexConformance(_AmongProcesses):
             mutex = "mine"
             arguments = {"directory": "locks"}
 
-    :cvar mutex: its name, or what makes one of a key: something that can be pickled by its name, since other
-        processes are told of it.
-    :cvar arguments: keyword arguments of it.  Of a leased one with a ``lease`` of a second or so, or some tests
-        take many seconds.
-    :cvar patience: seconds until something that must come about counts as missing.
-    :cvar takeover: seconds from the death of a holder until another can have it; None: what the guarantees say,
-        or the lease and a second more.
-    :cvar tells_processes: whether those who contend for it in other processes are told what became of the value.
+    :cvar mutex: its name, or a factory that takes a key; the factory must be picklable by its name, since other
+        processes use it, too.
+    :cvar arguments: keyword arguments of the mutex.  Give a leased mutex a ``lease`` of about a second, or some
+        tests take many seconds.
+    :cvar patience: seconds after which an event that must happen counts as missing.
+    :cvar takeover: seconds from the death of a holder until another actor can acquire it; None: as in the guarantees,
+        or the lease and one second.
+    :cvar tells_processes: whether contenders in other processes learn whether the value was stored.
     """
 
     # -- one at a time -------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ class MutexConformance(_AmongProcesses):
 
     def test_whatever_is_a_key(self) -> None:
         held = [self._make(key) for key in KEYS]
-        assert [mutex.acquire(False) for mutex in held] == [True] * len(KEYS), "two of the keys are one"
+        assert [mutex.acquire(False) for mutex in held] == [True] * len(KEYS), "two of the keys are the same to it"
         if self._guarantees().threads:
             assert [self._make(key).acquire(False) for key in KEYS] == [False] * len(KEYS)
         for mutex in held:
@@ -102,7 +102,7 @@ class MutexConformance(_AmongProcesses):
         factory: Any = self._recipe().factory
         here, there = (factory.for_region(name, **arguments) for name in ("here", "there"))
         with here(self.key):
-            assert there(self.key).acquire(timeout=self.patience), "it has no namespace that counts"
+            assert there(self.key).acquire(timeout=self.patience), "its namespace has no effect"
             assert not here(self.key).acquire(False)
 
     # -- how long it takes ---------------------------------------------------------------------------
@@ -124,7 +124,7 @@ class MutexConformance(_AmongProcesses):
             took.append(time.monotonic() - began)
         assert outcomes == [False if verb == "acquire" else Outcome.TIMEOUT] * 3
         assert min(took) >= IN_VAIN, "it gave up too early"
-        assert min(took) < IN_VAIN + SOON, "it waited for longer than it was told"
+        assert min(took) < IN_VAIN + SOON, "it waited for longer than the timeout"
         assert held.owned()
         held.release()
 
@@ -241,7 +241,7 @@ class MutexConformance(_AmongProcesses):
             everywhere += [functools.partial(actor.ask, "locked", self.key) for actor in actors]
         for _ in range(2):
             assert not any(ask() for ask in [mine.locked, *everywhere])
-            assert mine.acquire(False), "to ask has taken it"
+            assert mine.acquire(False), "asking has acquired it"
             assert all(ask() for ask in [mine.locked, *everywhere])
             mine.release()
 
@@ -266,7 +266,7 @@ class MutexConformance(_AmongProcesses):
         kind = self._recipe().factory
         verbs = [getattr(kind, verb, None) for verb in ("_contend", "_compete")]
         own_way = any(verb not in (None, Mutex._contend, Mutex._compete) for verb in verbs)
-        assert told in outcomes or not own_way, "they went on one after another"
+        assert told in outcomes or not own_way, "the contenders went on one after another"
         assert self._is_free()
 
     def test_who_contends_for_what_is_free_has_it(self) -> None:
@@ -285,7 +285,9 @@ class MutexConformance(_AmongProcesses):
 
     def test_its_guarantees_are_data(self) -> None:
         guarantees = getattr(self._recipe().factory, "guarantees", None)
-        assert isinstance(guarantees, Guarantees), "it has none: what it promises is tested, and the rest is not"
+        assert isinstance(guarantees, Guarantees), (
+            "it has no guarantees: the suite tests what they promise, and nothing else"
+        )
         takeover = guarantees.takeover
         assert {type(value) for value in guarantees._replace(takeover=True)} == {bool}
         assert takeover is None or (takeover >= 0 and guarantees.survives_death)

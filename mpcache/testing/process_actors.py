@@ -1,6 +1,6 @@
-"""Other processes for a test: each does with its mutexes what it is told, and tells what came of it.
+"""Other processes for a test: each runs the commands that the test sends, and returns the results.
 
-Leans on the public names; not on pytest, since what is started anew has to be there soon.
+Leans on the public names; not on pytest, so that a fresh process starts fast.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PATCH = "from gevent import monkey; monkey.patch_all()\n"
 
 
 class Recipe(NamedTuple):
-    """How to make mutexes, in words that another process understands: pickled, the factory goes by its name."""
+    """How to make mutexes, as data that can be sent to another process: the factory is pickled by its name."""
 
     factory: Callable[..., Any]
     arguments: Mapping[str, Any]
@@ -41,15 +41,15 @@ class Recipe(NamedTuple):
         return self.factory(key, **self.arguments)
 
     def region(self) -> mpcache.CacheRegion:
-        """One whose values are this process's own, and whose creators all processes elect."""
+        """Return a region whose values belong to this process alone, and whose mutex all processes share."""
         arguments = dict(self.arguments)
         return mpcache.make_region().configure("mpcache.memory", mutex=self.factory, mutex_arguments=arguments)
 
 
 class Tally:
-    """Tells by two signs that two were inside at once: an occupancy word, and increments that are lost.
+    """Detects two actors in one critical section, by an occupancy word and by lost increments.
 
-    :param path: a file that all of them name; made by whoever comes first.
+    :param path: a file that all actors share; the first one makes it.
     """
 
     _OCCUPANT, _PASSAGES, _OVERLAPS = range(3)
@@ -61,7 +61,7 @@ class Tally:
             self._words = memoryview(mmap.mmap(file.fileno(), mmap.PAGESIZE)).cast("Q")
 
     def pass_through(self, me: int) -> None:
-        """Go in and out again; whoever is not excluded comes meanwhile."""
+        """Pass through the critical section; an actor that is not excluded overlaps."""
         words = self._words
         words[self._OVERLAPS] += words[self._OCCUPANT] != 0
         words[self._OCCUPANT] = me
@@ -73,22 +73,22 @@ class Tally:
 
     @property
     def passages(self) -> int:
-        """How many there were, less those that were lost."""
+        """The number of passages, less lost increments."""
         return self._words[self._PASSAGES]
 
     @property
     def overlaps(self) -> int:
-        """How many of those who went in or out met somebody."""
+        """How often an actor met another one when it entered or left."""
         return self._words[self._OVERLAPS]
 
 
 class ProcessActor:
-    """A process that plays another user of the same mutexes.  It ends with whoever made it.
+    """A process that uses the same mutexes as the test.  It ends with the process that made it.
 
     :param recipe: of its mutexes.
-    :param how: ``"fork"``; ``"spawn"``, begun anew; ``"gevent"``, begun anew and patched before anything else.
-    :param inherited: mutexes by their keys, which a forked one has instead of making its own.
-    :param patience: seconds until an answer that does not come counts as missing; three times that, and it ends.
+    :param how: ``"fork"``; ``"spawn"``, a fresh process; ``"gevent"``, a fresh process with gevent's patches.
+    :param inherited: mutexes by their keys, which a forked process uses instead of making its own.
+    :param patience: seconds after which a missing answer is an error; after three times that the process exits.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class ProcessActor:
             if not self.pid:
                 self._line.close()
                 _end_with(parent, patience)
-                _Body(recipe, its, inherited or {}).live()
+                _Body(recipe, its, inherited or {}).serve()
         else:
             os.set_inheritable(its.fileno(), True)
             program = _PROGRAM.format(path=sys.path, line=its.fileno(), parent=parent, patience=patience)
@@ -110,43 +110,43 @@ class ProcessActor:
             self._line.send(recipe)
         its.close()
 
-    # -- what it is told -----------------------------------------------------------------------------
+    # -- commands -----------------------------------------------------------------------------------
 
     def ask(self, verb: str, *args: Any) -> Any:
-        """What it returns; raises what it raises.
+        """Run a command; return its result, or raise its exception.
 
-        :param verb: a method of the body, such as ``"acquire"``; its first argument is the key, mostly.
+        :param verb: a method of :class:`_Body`, such as ``"acquire"``; its first argument is usually the key.
         """
         self.begin(verb, *args)
         return self.answer()
 
     def begin(self, verb: str, *args: Any) -> None:
-        """As :meth:`ask`, without waiting for the answer."""
+        """Send a command without waiting for its result."""
         self._line.send((verb, args))
 
     def arrive(self) -> ProcessActor:
-        """Itself, as soon as it can do something at once."""
+        """Wait until the process is ready; return self."""
         self.ask("arrive")
         return self
 
     def answers(self, within: float) -> bool:
-        """Whether it says something within so many seconds."""
+        """Return whether a result comes within so many seconds."""
         return self._line.poll(within)
 
     def answer(self) -> Any:
-        """What came of what it was told last."""
+        """Return the result of the last command, or raise its exception."""
         assert self.answers(self._patience), f"pid {self.pid} does not answer within {self._patience:g} s"
-        returned, value, story = self._line.recv()
+        returned, value, trace = self._line.recv()
         if not returned:
-            raise value from RuntimeError(f"in pid {self.pid}: {story}")
+            raise value from RuntimeError(f"in pid {self.pid}: {trace}")
         return value
 
-    # -- what happens to it --------------------------------------------------------------------------
+    # -- signals and death --------------------------------------------------------------------------
 
     def fork(self) -> ProcessActor:
-        """A child of it, which has inherited all that it has, and outlives it."""
+        """Fork a child of the process, which inherits all that it has, and outlives it."""
         child = ProcessActor.__new__(ProcessActor)
-        child._patience, child._reaped = self._patience, True  # whoever adopts it reaps it
+        child._patience, child._reaped = self._patience, True  # the process that adopts it reaps it
         child._line, its = Pipe()
         self.begin("fork")
         reduction.send_handle(self._line, its.fileno(), self.pid)
@@ -155,23 +155,23 @@ class ProcessActor:
         return child
 
     def die(self) -> None:
-        """SIGKILL; it is a zombie when this returns, whose pid is that of nobody else yet."""
+        """Send SIGKILL; the process is a zombie when this returns, so its pid is not reused yet."""
         os.kill(self.pid, signal.SIGKILL)
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
 
     def kill(self) -> None:
-        """SIGKILL; it is gone when this returns.  May be called again."""
+        """Send SIGKILL and reap the process.  May be called again."""
         if self._line.closed:
             return
         os.kill(self.pid, signal.SIGKILL)
         if self._reaped:
-            self._hear_the_end()
+            self._wait_for_end()
         else:
             os.waitpid(self.pid, 0)
             self._reaped = True
         self._line.close()
 
-    def _hear_the_end(self) -> None:
+    def _wait_for_end(self) -> None:
         try:
             while self._line.poll(self._patience):
                 self._line.recv()
@@ -179,12 +179,12 @@ class ProcessActor:
             pass
 
     def stop(self) -> None:
-        """SIGSTOP; it stands still when this returns."""
+        """Send SIGSTOP; the process is stopped when this returns."""
         os.kill(self.pid, signal.SIGSTOP)
         os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)
 
     def go_on(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         os.kill(self.pid, signal.SIGCONT)
 
     def __enter__(self) -> ProcessActor:
@@ -195,13 +195,13 @@ class ProcessActor:
 
 
 class _Body:
-    """The actor itself, in the process that it is."""
+    """The loop in the actor's process; its methods are the commands."""
 
     def __init__(self, recipe: Recipe, line: Connection, mutexes: Mapping[Any, Any]) -> None:
         self._recipe, self._line, self._mutexes = recipe, line, dict(mutexes)
 
-    def live(self) -> None:
-        """Do as told until nobody is left who could tell; does not return."""
+    def serve(self) -> None:
+        """Run commands until the other end of the pipe is closed; does not return."""
         while True:
             try:
                 verb, args = self._line.recv()
@@ -213,8 +213,8 @@ class _Body:
         try:
             return True, getattr(self, verb)(*args), ""
         except BaseException as error:
-            story = traceback.format_exc()
-            return False, error if _travels(error) else RuntimeError(repr(error)), story
+            trace = traceback.format_exc()
+            return False, error if _can_be_pickled(error) else RuntimeError(repr(error)), trace
 
     def _mutex(self, key: Any) -> Any:
         if key not in self._mutexes:
@@ -243,18 +243,18 @@ class _Body:
         return owned
 
     def pass_through(self, key: Any, path: str, times: int) -> None:
-        """Go through a place where only one may be, again and again."""
+        """Pass through the critical section several times."""
         tally = Tally(path)
         for _ in range(times):
             with self._recipe(key):
                 tally.pass_through(os.getpid())
 
-    def play(self, scene: Callable[..., Any], *args: Any) -> Any:
-        """What a function of some module returns for the recipe and the arguments."""
-        return scene(self._recipe, *args)
+    def play(self, case: Callable[..., Any], *args: Any) -> Any:
+        """Run a function of a module with the recipe and the arguments; return its result."""
+        return case(self._recipe, *args)
 
     def create(self, key: str, value: Any) -> None:
-        """Be the creator of a region's value, and stay that until :meth:`finish`."""
+        """Create a region's value; the creation lasts until :meth:`finish`."""
         inside, self._finish = threading.Event(), threading.Event()
 
         def creator() -> Any:
@@ -277,13 +277,13 @@ class _Body:
         if not pid:
             self._line.close()
             self._line = line
-            _end_some_time()
-            self.live()
+            _limit_lifetime()
+            self.serve()
         line.close()
         return pid
 
 
-def _travels(error: BaseException) -> bool:
+def _can_be_pickled(error: BaseException) -> bool:
     try:
         reduction.ForkingPickler.loads(reduction.ForkingPickler.dumps(error))
     except Exception:
@@ -294,23 +294,23 @@ def _travels(error: BaseException) -> bool:
 def _serve_fresh(line: int, parent: int, patience: float) -> None:
     _end_with(parent, patience)
     mine = Connection(line)
-    _Body(mine.recv(), mine, {}).live()
+    _Body(mine.recv(), mine, {}).serve()
 
 
 _lifetime = 60
 
 
 def _end_with(parent: int, patience: float) -> None:
-    """Have the kernel end this process when its parent dies, where it can, and when its time is up, everywhere."""
+    """End this process when its parent dies, on Linux, and when its lifetime is over, everywhere."""
     global _lifetime
     _lifetime = int(patience * 3) + 1
-    _end_some_time()
+    _limit_lifetime()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
 
-def _end_some_time() -> None:
+def _limit_lifetime() -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(_lifetime)

@@ -133,7 +133,7 @@ def test_an_error_of_the_tool_is_no_violation(
 @pytest.mark.parametrize(("option", "value"), [("--seconds", "nan"), ("--seconds", "inf"), ("--kills", "nan")])
 def test_what_is_no_number(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "exclusion", option, value]) == COULD_NOT_RUN
-    assert "is no number of that kind" in capsys.readouterr().err
+    assert "is not a finite number" in capsys.readouterr().err
 
 
 def test_nobody_reads_what_it_says() -> None:
@@ -281,7 +281,7 @@ def test_mpcache_stress_is_the_same(capfd: pytest.CaptureFixture[str]) -> None:
     from mpcache.cli import main as mpcache
 
     assert mpcache(["stress", "list"]) == HELD
-    assert "Can two hold one mutex at the same time?" in capfd.readouterr().out
+    assert "Can two actors hold one mutex at the same time?" in capfd.readouterr().out
     assert mpcache(["stress", "run", "exlusion"]) == COULD_NOT_RUN
     assert mpcache(["stress", "--help"]) == HELD
     assert "Is this lock to be trusted" in capfd.readouterr().out

@@ -148,7 +148,7 @@ def test_arguments_that_are_wrong() -> None:
 
 def test_a_server_that_dies_proves_nothing() -> None:
     others = {*servers._ours}
-    with pytest.raises(CannotRun, match="redis-server, which was started for it, ended with -9"):
+    with pytest.raises(CannotRun, match="redis-server, which was started for this run, ended with -9"):
         with environment.set_up(Settings("exclusion", mutex="redis"), "4MB"):
             started = {*servers._ours} - others
             for server in started:
@@ -165,7 +165,7 @@ def test_a_directory_that_another_could_choose(apart: Path) -> None:
     place.unlink()
     place.mkdir()
     place.chmod(0o777)
-    with pytest.raises(CannotRun, match="that nobody else writes to"):
+    with pytest.raises(CannotRun, match="that no other user can write to"):
         played()
     place.chmod(0o700)
     (place / "note").write_text("whatever")

@@ -113,7 +113,7 @@ def test_what_is_wrong_is_found(
         ("invalidate", {"backend": "dogpile.cache.dbm"}, "own process only"),
         ("frozen_holder", {"workers": 1}, "use two workers"),
         ("one_creator", {"backend": "memory"}, "use --workers 1 --kills 0"),
-        ("one_creator", {"backend": "null", "workers": 1, "kills": 0.0}, "keeps nothing"),
+        ("one_creator", {"backend": "null", "workers": 1, "kills": 0.0}, "stores nothing"),
     ],
 )
 def test_what_would_prove_nothing_is_not_played(scenario: str, settings: dict[str, Any], why: str) -> None:
