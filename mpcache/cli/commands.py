@@ -125,7 +125,7 @@ def stress(words: tuple[str, ...]) -> int:
 def list_() -> int:
     """List your segments.
 
-    Other users who have segments here are named.  The status is 1 if there is a segment that cannot be used.
+    Other users with segments here are named.  The status is 1 if there is a segment that cannot be used.
     """
     rows, refused = [], []
     for name in segment.names():

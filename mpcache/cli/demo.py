@@ -166,9 +166,9 @@ def run(backend: str, workers: int, seconds: float, seed: int, console: Console)
         except WorkerFailed as failure:
             facts.failures.append(str(failure))
     facts.leftovers += environment.left()
-    judged = verdicts(facts)
-    view.verdicts(judged, time.monotonic() - began)
-    return 0 if all(verdict.held for verdict in judged) else 1
+    checked = verdicts(facts)
+    view.verdicts(checked, time.monotonic() - began)
+    return 0 if all(verdict.held for verdict in checked) else 1
 
 
 def _to_workers(environment: Environment) -> str:

@@ -206,7 +206,7 @@ def taken_over(planned: int, kills: Sequence[Kill], within: int) -> Verdict:
 
 
 def still_one_value(planned: int, kills: Sequence[Kill]) -> Verdict:
-    """The victim began and did not end; one other began and ended; and all who waited have its value."""
+    """Check that the victim began and did not end, one other began and ended, and all waiters have its value."""
     against = _missing(planned, len(kills), "kill", "seen through")
     for kill in kills:
         against += _more_than_one_value(kill)

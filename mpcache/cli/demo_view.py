@@ -121,20 +121,20 @@ class View:
 
     # -- the end ------------------------------------------------------------------------------------------
 
-    def verdicts(self, judged: Sequence[Verdict], seconds: float) -> None:
+    def verdicts(self, checked: Sequence[Verdict], seconds: float) -> None:
         """Print each promise with its figures."""
         self._console.line()
         self._console.line((f"What is promised, and what was seen in {seconds:.1f} s", STRONG))
         self._console.line()
-        width = max(len(verdict.promise) for verdict in judged)
-        for verdict in judged:
+        width = max(len(verdict.promise) for verdict in checked)
+        for verdict in checked:
             sign = (" ✓ ", GOOD) if verdict.held else (" ✗ ", BAD)
             figures = (verdict.figures, "" if verdict.held else BAD)
             self._console.line(sign, verdict.promise.ljust(width + 3), figures)
-        broken = sum(not verdict.held for verdict in judged)
+        broken = sum(not verdict.held for verdict in checked)
         if broken:
             self._console.line()
-            self._console.line((f"{broken} of {len(judged)} promises did not hold.", BAD))
+            self._console.line((f"{broken} of {len(checked)} promises did not hold.", BAD))
 
 
 def _load_lines(loads: Sequence[Load], keys: Sequence[str]) -> list[Line]:

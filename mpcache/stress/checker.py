@@ -6,7 +6,7 @@ how the history came about, and is tested with histories written by hand.
 **The exclusion check.**  The claim is: at no time do two actors hold the mutex of one key.  Each holder does this::
 
     began = now(); mutex.acquire()
-    extra = word.occupant; word.occupant = me      # whom the holder found in the key's word: 0 if nobody
+    extra = word.occupant; word.occupant = me      # the actor found in the key's word; 0: none
     times = word.times;    got = now()             # the hold begins
     ... work ...
     intruded = word.occupant != me                 # another actor has entered meanwhile

@@ -13,7 +13,7 @@ from mpcache.stress.checker import Violation
 from mpcache.stress.history import NEVER, WHOLE_MACHINE, Entry, History, Kind, Outcome, actor_name
 
 _ENOUGH = 100
-"""Values that must have been looked for, before the part that was found is judged."""
+"""Values that must have been looked for, before the part that was found says anything."""
 
 
 def not_invalidated(history: History) -> Iterator[Violation]:

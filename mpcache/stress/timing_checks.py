@@ -14,7 +14,7 @@ from mpcache.stress.checker import Violation
 from mpcache.stress.history import Entry, History, Kind, actor_name
 
 _ENOUGH = 20
-"""Take-overs that it needs for their median to be judged."""
+"""Take-overs from which on their median says anything."""
 
 _BUSY = 0.5
 """Seconds that a busy machine may add to the median take-over."""

@@ -1,4 +1,4 @@
-"""Histories made by hand, for tests of what is judged.
+"""Histories written by hand, for tests of the checks.
 
 Leans on checker.  Times are in seconds here, and begin at nought.
 """
@@ -15,7 +15,7 @@ A, B, C = 1 << 8, 2 << 8, 3 << 8
 
 
 def ns(seconds: float) -> int:
-    """The same, as diaries have it, after a beginning that is not 0, which would mean never."""
+    """Return the same time as logs have it: counted from a beginning that is not 0, which would mean never."""
     return 1 + int(seconds * 1e9)
 
 

@@ -1,4 +1,4 @@
-"""The judge, on histories made by hand: each bad one is found for what it is, and its good twin is not.
+"""The checker, on histories written by hand: each bad one is found for what it is, and its good twin is not.
 
 Leans on the checker alone: no process, no clock.  Times are small numbers.
 """

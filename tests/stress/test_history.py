@@ -1,6 +1,6 @@
-"""Diaries and boards: what was written is there, whoever was killed.
+"""Logs and scoreboards: what was written survives the death of its writer.
 
-Leans on history and scoreboard.
+Leans on actor_log, history and scoreboard.
 """
 
 from __future__ import annotations
