@@ -3,8 +3,8 @@
     python tools/mutants.py [MODULE ...]        default: lock, invalidation, multi
 
 A module is named from below mpcache, such as ``stress.checker``.  mutmut runs in a copy of the checkout below build/,
-so that nothing here is touched.  A surviving mutant is accepted if RECORD explains its line; any other is printed, and the
-exit status is 1.
+so that nothing here is touched.  A surviving mutant is accepted if RECORD explains its line; any other is printed, and
+the exit status is 1.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(mpcache.__version__, message="mpcache %(version)s")
 def group() -> None:
-    """Is this lock to be trusted, on this machine, with these settings?
+    """Can this lock be trusted, on this machine, with these settings?
 
     Real processes run scenarios; some of them are killed or stopped.  Then a checker reads the logs that they have
     written.  The status is 0 if all held, 1 if something was violated, 2 if it could not be run.

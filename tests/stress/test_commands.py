@@ -284,4 +284,4 @@ def test_mpcache_stress_is_the_same(capfd: pytest.CaptureFixture[str]) -> None:
     assert "Can two actors hold one mutex at the same time?" in capfd.readouterr().out
     assert mpcache(["stress", "run", "exlusion"]) == COULD_NOT_RUN
     assert mpcache(["stress", "--help"]) == HELD
-    assert "Is this lock to be trusted" in capfd.readouterr().out
+    assert "Can this lock be trusted" in capfd.readouterr().out

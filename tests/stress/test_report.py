@@ -177,6 +177,30 @@ def test_what_was_played_is_read_back(real: dict[str, Path]) -> None:
     assert {path.name for path in real["violated"].parent.iterdir()} == {"report.html", "report.json"}
 
 
+STORED = {
+    "": "began entries figures found guarantees interrupted kills latencies lives machine mutex operations pulse"
+    " question rounds scenario seconds settings status stops store timeline took unfit verdict violations words",
+    "settings": "backend backend_arguments delays fault kills mutex mutex_arguments scenario seconds seed stops threads"
+    " workers",
+    "violations": "at check evidence key text",
+    "evidence": "began did ended extra got key outcome times value who",
+    "timeline": "lanes seconds signals violation",
+    "lanes": "holds key",
+    "acquire": "count hdr max median p99 p99.9 percentiles",
+}
+"""The keys of a stored report, which later versions read."""
+
+
+@pytest.mark.slow
+def test_the_keys_of_a_stored_report_stay(real: dict[str, Path]) -> None:
+    (told,) = report.load(real["violated"].parent)
+    parts = told | {"": told, "evidence": told["violations"][0]["evidence"], "lanes": told["timeline"]["lanes"]}
+    parts["acquire"] = told["latencies"]["acquire"]
+    for name, keys in STORED.items():
+        part = parts[name][0] if isinstance(parts[name], list) else parts[name]
+        assert sorted(part) == keys.split(), name
+
+
 @pytest.mark.slow
 def test_a_page_is_small(real: dict[str, Path]) -> None:
     assert all(20_000 < path.stat().st_size < 600_000 for path in real.values())
