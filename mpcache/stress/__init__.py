@@ -4,7 +4,8 @@ Leans on nothing here.  A *run* of a *scenario* is a series of *rounds*.  In a r
 some *actors* (threads), repeat the scenario's operation, while signals kill and stop workers.  Each actor records its
 operations in a *log*; the logs of a round are its *history*, and the *checker* searches it for violations::
 
-    settings      what a run is to do                   environment   its store, mutex, servers and files
+    settings      what a run is to do                   environment   its store, mutex and servers
+                                                        run_folder    its files, and those of killed runs
     scenarios/    the questions, one a file             operations    what several scenarios do to a store
 
     run           the rounds of a run, its verdict      progress      what is shown while it runs

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import mpcache
-from mpcache.stress.environment import CannotRun
+from mpcache.stress.errors import CannotRun
 
 PACKAGE = Path(mpcache.__file__).parent
 _BESIDE = ("setup.py", "setup.cfg", "pyproject.toml", "README.rst", "LICENSE")

@@ -22,7 +22,8 @@ from mpcache import _console, backends, mutexes
 from mpcache._console import columns, open_console, out
 from mpcache.stress import faults, scenarios
 from mpcache.stress.console import StressConsole, settings_of, title_of
-from mpcache.stress.environment import PRIVATE, PROMISED, CannotRun, kind_of, own_mutex
+from mpcache.stress.environment import PRIVATE, PROMISED, kind_of, own_mutex
+from mpcache.stress.errors import CannotRun
 from mpcache.stress.faults import fault_check
 from mpcache.stress.interrupts import defer_signals, signals_as_ctrl_c
 from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED, Run

@@ -1,20 +1,14 @@
 """The environment of a run: a store and a mutex of its own, set up before the run and removed after it.
 
-Leans on region, backends, mutexes and shm by their names, on third_party_locks, and on testing for servers, which end
-with the process that started them.
+Leans on region, backends, mutexes and shm by their names, on third_party_locks and run_folder, and on testing for
+servers, which end with the process that started them.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import shutil
-import stat
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +18,8 @@ from mpcache.api import Guarantees
 from mpcache.exception import SegmentError
 from mpcache.shm import segment
 from mpcache.stress import third_party_locks
+from mpcache.stress.errors import CannotRun
+from mpcache.stress.run_folder import name_of, own_folder, remove_named, sweep
 from mpcache.stress.settings import Settings
 
 LEASE = 1.0
@@ -32,7 +28,6 @@ LEASE = 1.0
 ORIGINAL = "dogpile.cache."
 """Prefix of the stores whose regions are dogpile.cache's."""
 
-_PREFIX = "stress-"
 _OWN = {"shm": "shm", "dbm": "file", "redis": "redis", "valkey": "valkey"}
 _OWN |= dict.fromkeys(("pymemcache", "pylibmc", "memcached", "bmemcached"), "memcached")
 _MEMCACHED = ("pymemcache", "pylibmc", "memcached", "bmemcached")
@@ -45,10 +40,6 @@ PRIVATE = frozenset({"memory", "memory_pickle"})
 
 PROMISED = Guarantees(processes=True, hosts=False, survives_death=True, fair=False, takeover=1.0)
 """Assumed of a mutex without guarantees."""
-
-
-class CannotRun(Exception):
-    """The run cannot be played; the text says why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -151,12 +142,9 @@ def set_up(settings: Settings, size: str) -> Iterator[Environment]:
     sweep()
     with ExitStack() as stack:
         folder = stack.enter_context(own_folder())
-        name = _PREFIX + folder.name
+        name = name_of(folder)
         start = _Servers(stack)
-        stack.callback(segment.unlink, name)
-        stack.callback(segment.unlink, f"{name}-locks")
-        stack.callback(_forget_semaphores, folder / "locks")
-        stack.callback(third_party_locks.clear, folder, name)
+        stack.callback(remove_named, folder)
         of_store = {**_store(backend, folder, name, size, start), **settings.backend_arguments}
         of_mutex = {**_mutex(mutex, folder, name, start), **settings.mutex_arguments}
         guarantees = _guarantees(mutex)
@@ -260,69 +248,3 @@ class _Servers:
             self._urls[kind] = getattr(server, url)
             self._started.append(server)
         return self._urls[kind]
-
-
-# -- what a killed run leaves ----------------------------------------------------------------------------
-
-
-def base() -> Path:
-    """Return the directory of the directories of runs.  Raises CannotRun: other users can write to it."""
-    path = Path(tempfile.gettempdir()) / f"mpcache-stress-{os.getuid()}"
-    with suppress(FileExistsError):
-        path.mkdir(0o700)
-    there = path.lstat()  # with a link, another user could choose what sweep() removes
-    if not stat.S_ISDIR(there.st_mode) or there.st_uid != os.getuid() or there.st_mode & 0o022:
-        raise CannotRun(
-            f"{path} is not a directory of uid {os.getuid()} that no other user can write to;"
-            " remove it, or set TMPDIR to a directory of your own"
-        )
-    return path
-
-
-@contextmanager
-def own_folder() -> Iterator[Path]:
-    """Make a directory for one run.  A lock on it tells :func:`sweep` that the run lives."""
-    folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base()))
-    try:
-        with open(folder / "lock", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-_YOUNG = 60.0
-"""Seconds for which a directory without a lock file may be one whose run is just starting."""
-
-
-def sweep() -> list[str]:
-    """Remove what killed runs have left; return the names of these runs."""
-    swept = []
-    for folder in sorted(base().iterdir()):
-        if folder.is_dir() and not folder.is_symlink() and _abandoned(folder):
-            for name in (f"{_PREFIX}{folder.name}", f"{_PREFIX}{folder.name}-locks"):
-                segment.unlink(name)
-            _forget_semaphores(folder / "locks")
-            third_party_locks.clear(folder, f"{_PREFIX}{folder.name}")
-            shutil.rmtree(folder, ignore_errors=True)
-            swept.append(folder.name)
-    return swept
-
-
-def _abandoned(folder: Path) -> bool:
-    try:
-        with open(folder / "lock") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except FileNotFoundError:
-        return time.time() - folder.stat().st_mtime > _YOUNG
-    return True
-
-
-def _forget_semaphores(directory: Path) -> None:
-    """Remove the semaphores of a directory of semaphore mutexes, whose names lie outside of it."""
-    if directory.exists():
-        from mpcache.mutexes.semaphore import SemaphoreMutex
-
-        SemaphoreMutex.unlink(str(directory))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mpcache.stress import actor_log, timing_checks
 from mpcache.stress.checker import Violation
-from mpcache.stress.environment import CannotRun
+from mpcache.stress.errors import CannotRun
 from mpcache.stress.history import History, Kind, Signal
 from mpcache.stress.latency import Latencies
 from mpcache.stress.round_plan import NO_ROOM, RoundPlan, findings

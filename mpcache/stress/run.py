@@ -22,7 +22,8 @@ from typing import Any
 import mpcache
 from mpcache.stress import builds, checker, faults, scenarios
 from mpcache.stress.checker import Violation
-from mpcache.stress.environment import PRIVATE, CannotRun, Environment, set_up
+from mpcache.stress.environment import PRIVATE, Environment, set_up
+from mpcache.stress.errors import CannotRun
 from mpcache.stress.history import now
 from mpcache.stress.interrupts import defer_signals
 from mpcache.stress.progress import Progress, RoundProgress, Sample, Watcher, add_sample

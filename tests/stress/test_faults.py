@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from mpcache.shm import segment
-from mpcache.stress import builds, environment, faults, scenarios
+from mpcache.stress import builds, faults, run_folder, scenarios
 from mpcache.stress.builds import Build, engine
 from mpcache.stress.checker import holds_are_kept
-from mpcache.stress.environment import CannotRun
+from mpcache.stress.errors import CannotRun
 from mpcache.stress.faults.fault_check import CONTROL, FaultResult, check_faults, status
 from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED, Run
 from mpcache.stress.settings import Settings
@@ -33,7 +33,7 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(tempfile, "tempdir", None)
     before = _semaphores()
     yield
-    assert list(environment.base().iterdir()) == []
+    assert list(run_folder.base().iterdir()) == []
     assert [name for name in segment.names() if name.startswith(f"stress-{os.getpid()}-")] == []
     assert _semaphores() - before == set()
 

@@ -15,7 +15,7 @@ import pytest
 
 from mpcache._console import duration
 from mpcache.stress import report
-from mpcache.stress.environment import CannotRun
+from mpcache.stress.errors import CannotRun
 from mpcache.stress.latency import Latencies
 from mpcache.stress.report import charts, page
 from mpcache.stress.run import Run

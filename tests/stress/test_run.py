@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from mpcache.shm import segment
-from mpcache.stress import environment
-from mpcache.stress.environment import CannotRun
+from mpcache.stress import environment, run_folder
+from mpcache.stress.errors import CannotRun
 from mpcache.stress.history import WHOLE_MACHINE, now
 from mpcache.stress.progress import Progress
 from mpcache.stress.round_runner import RoundRunner
@@ -39,7 +39,7 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     yield tmp_path
-    assert list(environment.base().iterdir()) == []
+    assert list(run_folder.base().iterdir()) == []
     assert [name for name in segment.names() if name.startswith(f"stress-{os.getpid()}-")] == []
 
 
@@ -169,7 +169,7 @@ def test_a_directory_that_another_could_choose(apart: Path) -> None:
         played()
     place.chmod(0o700)
     (place / "note").write_text("whatever")
-    assert environment.sweep() == []
+    assert run_folder.sweep() == []
     (place / "note").unlink()
 
 
@@ -283,16 +283,16 @@ def test_its_children_do_not_outlive_it_and_another_run_sweeps(apart: Path) -> N
         run.send_signal(signal.SIGKILL)
         run.wait()
     wait_for(lambda: not any(lives(pid) for pid in pids))
-    (left,) = [folder.name for folder in environment.base().iterdir()]
+    (left,) = [folder.name for folder in run_folder.base().iterdir()]
     assert [name for name in segment.names() if left in name] != []
-    assert environment.sweep() == [left]
+    assert run_folder.sweep() == [left]
     assert [name for name in segment.names() if left in name] == []
-    assert environment.sweep() == []
+    assert run_folder.sweep() == []
 
 
 def test_a_run_that_lives_is_not_swept() -> None:
     with environment.set_up(Settings("exclusion"), "4MB") as mine:
-        assert environment.sweep() == []
+        assert run_folder.sweep() == []
         assert Path(mine.folder).exists()
 
 

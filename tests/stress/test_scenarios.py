@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from mpcache.shm import segment
-from mpcache.stress import environment, scenarios
+from mpcache.stress import environment, run_folder, scenarios
 from mpcache.stress.run import HELD, VIOLATED, Run
 from mpcache.stress.settings import Settings
 
@@ -43,7 +43,7 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     yield
-    assert list(environment.base().iterdir()) == []
+    assert list(run_folder.base().iterdir()) == []
     assert [name for name in segment.names() if name.startswith(f"stress-{os.getpid()}-")] == []
 
 

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 from mpcache.stress import builds, faults
 from mpcache.stress.builds import Build
-from mpcache.stress.environment import CannotRun, own_folder
+from mpcache.stress.errors import CannotRun
 from mpcache.stress.faults import Fault
 from mpcache.stress.progress import Watcher
 from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED, Run
+from mpcache.stress.run_folder import own_folder
 from mpcache.stress.settings import Settings
 
 CONTROL = "control"

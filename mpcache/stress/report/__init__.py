@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from mpcache.stress.environment import CannotRun
+from mpcache.stress.errors import CannotRun
 from mpcache.stress.report.page import PAGE, RunData, render
 from mpcache.stress.settings import Settings
 
