@@ -303,7 +303,7 @@ def test_a_store_may_let_go_of_what_is_stale(monkeypatch: pytest.MonkeyPatch) ->
     suite.setup_method(None)
     with monkeypatch.context() as patch:
         suite.test_region_expire(patch)
-    with monkeypatch.context() as patch, pytest.raises(pytest.skip.Exception, match="has let go of the stale value"):
+    with monkeypatch.context() as patch, pytest.raises(pytest.skip.Exception, match="has expired the stale value"):
         suite.test_stale_value_while_another_creates(patch)
 
 

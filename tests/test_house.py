@@ -22,6 +22,7 @@ DOWN: keeper.Table = {
     "exception": (),
     "_support.*": ("exception",),  # sizes, durations, hints, s3fifo, signal_handlers: none knows another
     "_support": (),
+    "_console": (),  # all output of the commands
     "_wire": ("_support.*",),  # the only parser of the header
     "api": ("exception", "_support.*", "_wire"),
     # pure: they decide, they know no storage
@@ -97,36 +98,55 @@ DOWN: keeper.Table = {
     "testing": ("", "mutexes.base"),
     "plugins.*": ("",),
     "integrations.*": ("",),
-    # stress: what is asked for and written down; what that proves; where it is played; who plays; what is seen of it
+    # stress: what happened, and whether it may; where it happens; who does it; what is shown of it
     "stress.settings": (),
-    "stress.diary": (),
-    "stress.board": (),
+    "stress.scoreboard": (),
+    "stress.interrupts": (),
     "stress.latency": (),
-    "stress.judge": ("stress.diary", "stress.board"),
-    "stress.freshness": ("stress.judge",),
-    "stress.punctuality": ("stress.judge",),
-    "stress.foreign": ("api",),
-    "stress.arena": ("stress.settings", "stress.foreign", "", "testing", "shm", "mutexes.*"),
-    "stress.scenario": ("stress.arena", "stress.judge"),
-    "stress.builds": ("stress.arena",),
-    "stress.spoiled": ("", "mutexes.*", "backends.*"),
-    "stress.faults": ("stress.builds", "stress.spoiled"),
-    "stress.worker": ("stress.scenario", "stress.board", "stress.faults", "stress.scenarios"),
+    "stress.checked_values": (),
+    "stress.history": ("stress.scoreboard",),
+    "stress.actor_log": ("stress.history",),
+    "stress.idle_time": ("stress.history",),
+    "stress.checker": ("stress.history",),
+    "stress.creation_checks": ("stress.checker",),
+    "stress.register_checks": ("stress.checker",),
+    "stress.staleness_checks": ("stress.checker",),
+    "stress.timing_checks": ("stress.checker",),
+    "stress.third_party_locks": ("api",),
+    "stress.errors": (),
+    "stress.run_folder": ("stress.errors", "stress.third_party_locks", "shm", "mutexes.*"),
+    "stress.environment": ("stress.settings", "stress.run_folder", "", "testing"),
+    "stress.builds": ("stress.environment",),
+    "stress.faults.python_faults": ("", "mutexes.*", "backends.*"),
+    "stress.faults": ("stress.builds", "stress.faults.python_faults"),
     "stress.scenarios": (),  # their table of names
-    "stress.acts": ("stress.worker",),
-    "stress.scenarios.*": ("stress.acts", "stress.freshness", "stress.punctuality"),
+    "stress.round_plan": ("stress.environment", "stress.history", "stress.scenarios"),
+    "stress.actor": ("stress.round_plan", "stress.actor_log", "stress.checked_values"),
+    "stress.scenario": ("stress.actor", "stress.checker"),
+    "stress.operations": ("stress.actor",),
+    "stress.worker": ("stress.scenario", "stress.faults"),
+    "stress.scenarios.*": (
+        *("stress.scenario", "stress.worker", "stress.operations", "stress.creation_checks"),
+        *("stress.register_checks", "stress.staleness_checks", "stress.timing_checks"),
+    ),
     "stress.scenarios.soak": ("stress.scenarios.*",),
-    "stress.idle_time": ("stress.diary",),
-    "stress.play": ("stress.worker", "stress.idle_time"),
-    "stress.charts": ("stress.latency",),
-    "stress.report": ("stress.charts", "stress.settings", "stress.arena"),
-    "stress.trial": ("stress.worker", "stress.faults", "stress.latency", "stress.punctuality"),
-    "cli.screen": (),
-    "stress.view": ("stress.assay", "cli.screen"),
-    "stress.assay": ("stress.trial",),
-    "stress": ("stress.assay",),
-    "stress.commands": ("stress.view", "stress.assay", "stress.report", "backends", "exception"),
-    "cli": ("", "testing", "shm", "mutexes.*", "stress.commands"),
+    "stress.signal_injector": ("stress.round_plan", "stress.idle_time"),
+    "stress.round_runner": ("stress.worker", "stress.signal_injector"),
+    "stress.report.charts": ("_console",),
+    "stress.report.timeline": ("stress.checker",),
+    "stress.report.page": ("stress.report.charts", "stress.settings"),
+    "stress.report": ("stress.report.page", "stress.environment"),
+    "stress.progress": ("stress.scoreboard", "stress.settings", "stress.latency"),
+    "stress.round_results": ("stress.round_plan", "stress.actor_log", "stress.timing_checks", "stress.latency"),
+    "stress.run": (
+        *("stress.round_results", "stress.progress", "stress.interrupts", "stress.report.timeline"),
+        *("stress.scenario", "stress.faults"),
+    ),
+    "stress.faults.fault_check": ("stress.run",),
+    "stress.console": ("stress.faults.fault_check", "_console"),
+    "stress": ("stress.faults.fault_check",),
+    "stress.commands": ("stress.console", "stress.report", "backends", "exception"),
+    "cli": ("_console", "", "testing", "shm", "mutexes.*", "stress.commands"),
 }
 
 # Imported inside the function that uses them, so that who does without them neither needs nor loads them.
@@ -169,6 +189,23 @@ def test_no_row_is_below_itself() -> None:
     while standing := {row: under for row, under in unfinished.items() if not set(under) & set(unfinished)}:
         unfinished = {row: under for row, under in unfinished.items() if row not in standing}
     assert unfinished == {}
+
+
+def prints(path: Path) -> Iterator[str]:
+    """Yield the lines of a module that write to standard output or standard error by themselves."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        stream = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+        if called in ("print", "click.echo", "traceback.print_exc") or stream in ("sys.stdout", "sys.stderr"):
+            yield f"{named(path)}:{node.lineno}"  # type: ignore[attr-defined]
+
+
+def test_commands_print_through_the_console() -> None:
+    """What a forked child of a scenario says goes to a file of its round, not to the terminal."""
+    forked = PACKAGE / "stress" / "scenarios"
+    commands = [path for folder in ("cli", "stress") for path in (PACKAGE / folder).rglob("*.py")]
+    assert [line for path in commands if forked not in path.parents for line in prints(path)] == []
+    assert list(prints(PACKAGE / "_console.py")) != []
 
 
 def test_drivers_are_imported_where_they_are_used() -> None:

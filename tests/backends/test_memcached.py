@@ -24,7 +24,7 @@ from mpcache.backends import load_backend, memcached
 from mpcache.exception import ValidationError, ValueTooLarge
 from mpcache.mutexes.memcached import MemcachedMutex
 from mpcache.testing.fixtures import _GenericBackendTestSuite, _GenericMutexTestSuite, _GenericSerializerTestSuite
-from mpcache.testing.rig import PATIENCE, Pipe, at_once, child
+from mpcache.testing.helpers import PATIENCE, Pipe, at_once, child
 from mpcache.testing.servers import Memcached
 
 LIBRARIES = ("pymemcache", "pylibmc", "memcached", "bmemcached")

@@ -31,7 +31,7 @@ from mpcache.testing.fixtures import (
     _GenericMutexTestSuite,
     _GenericSerializerTestSuite,
 )
-from mpcache.testing.rig import PATIENCE, Pipe, child
+from mpcache.testing.helpers import PATIENCE, Pipe, child
 from mpcache.testing.servers import Redis
 from tests.conftest import in_time
 

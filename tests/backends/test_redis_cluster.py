@@ -15,7 +15,7 @@ import mpcache
 from mpcache._servers.redis.names import slot_of
 from mpcache.api import NO_VALUE, Outcome
 from mpcache.testing.fixtures import _GenericBackendTestSuite, _GenericMutexTestSuite
-from mpcache.testing.rig import PATIENCE, child
+from mpcache.testing.helpers import PATIENCE, child
 from tests.backends import farms
 from tests.backends.farms import Node
 

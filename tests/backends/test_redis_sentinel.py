@@ -15,7 +15,7 @@ import mpcache
 from mpcache.api import Outcome
 from mpcache.backends import load_backend
 from mpcache.testing.fixtures import _GenericBackendTestSuite, _GenericMutexTestSuite
-from mpcache.testing.rig import PATIENCE
+from mpcache.testing.helpers import PATIENCE
 from tests.backends import farms
 from tests.backends.farms import Guarded
 

@@ -18,7 +18,7 @@ import pytest
 
 import mpcache
 from mpcache._servers import outage
-from mpcache.testing.rig import PATIENCE, Pipe, at_once, child
+from mpcache.testing.helpers import PATIENCE, Pipe, at_once, child
 from mpcache.testing.servers import Memcached, Redis, Server
 from tests.processes.stampede import ASKERS
 from tests.processes.support import note, notes, play

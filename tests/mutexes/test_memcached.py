@@ -19,7 +19,7 @@ from mpcache._servers.outage import OutagePolicy
 from mpcache.api import Outcome
 from mpcache.exception import DeadlockError, NotHeld, ValidationError
 from mpcache.mutexes.memcached import MemcachedLock, MemcachedMutex
-from mpcache.testing.rig import PATIENCE, Pipe, at_once, child
+from mpcache.testing.helpers import PATIENCE, Pipe, at_once, child
 from mpcache.testing.servers import Memcached
 from tests.conftest import in_time
 

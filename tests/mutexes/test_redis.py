@@ -24,7 +24,7 @@ from mpcache._servers.redis import names as names_of_redis
 from mpcache.api import Outcome
 from mpcache.exception import DeadlockError, NotHeld
 from mpcache.mutexes.redis import RedisLock, RedisMutex, ValkeyMutex
-from mpcache.testing.rig import PATIENCE, Pipe, child
+from mpcache.testing.helpers import PATIENCE, Pipe, child
 from mpcache.testing.servers import Redis
 from tests.conftest import in_time
 
