@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from mpcache._region.counters import Counters
 from mpcache.stress import actor_log
 from mpcache.stress.actor import Actor
 from mpcache.stress.actor_log import ActorLog
