@@ -6,7 +6,7 @@ BACKEND ?= shm
 VENV    := .venv
 BIN     := $(VENV)/bin
 COMMA   := ,
-ENGINE  := $(wildcard mpcache/*.[ch] mpcache/shm/*.[ch] mpcache/shm/core/*.[ch])
+ENGINE  := $(wildcard mpcache/*.[ch] mpcache/_wire/*.[ch] mpcache/shm/*.[ch] mpcache/shm/core/*.[ch])
 PLAYED_LONGER = tests/processes/test_no_drops.py tests/processes/test_kill_storm.py tests/mutexes/test_file.py tests/mutexes/test_semaphore.py
 C_CODE   = $(ENGINE) $(wildcard tests/shm/*.[ch] tests/shm/fuzz/*.[ch])
 NEAR_C  = $(shell grep -rl mark.engine tests --include='test_*.py')
@@ -53,7 +53,7 @@ test-asan: build ## the tests near the C under AddressSanitizer and UBSan; ARGS 
 fuzz: build ## 200,000 corruptions of live segments under AddressSanitizer and UBSan; ARGS: --seed N, --only EPISODE, ...
 	@tools/asan.sh $(BIN)/python tests.shm.fuzz $(ARGS)
 
-stress: build ## is this lock to be trusted here?  ARGS: list, run SCENARIO|all, replay REPORT, faults, each with --help
+stress: build ## can this lock be trusted here?  ARGS: list, run SCENARIO|all, replay REPORT, faults, each with --help
 	@$(BIN)/python -m stress $(ARGS)
 
 prove: build ## the models of the locks in all their states; death after every instruction of every operation
@@ -71,7 +71,7 @@ coverage: build ## which lines of mpcache/ the tests run, in child processes too
 	@rm -f .coverage.*
 	@$(BIN)/coverage report --fail-under=97
 
-mutants: build ## changes in the rooms that decide, which a test must notice; ARGS are other rooms
+mutants: build ## mutants of the modules that decide, which a test must notice; ARGS are other modules
 	@$(BIN)/python tools/mutants.py $(ARGS)
 
 sdist: build ## dist/mpcache-*.tar.gz

@@ -1,4 +1,4 @@
-"""How the engine and the codec's quick look are compiled; what can be said without running code stands in setup.cfg.
+"""How the C extensions (the engine, and _wire) are compiled; what needs no code stands in setup.cfg.
 
 Read from the environment, by the Makefile and the tests only:
 
@@ -77,8 +77,8 @@ engine = Extension(
 )
 
 wire = Extension(
-    "mpcache._wire",
-    sources=["mpcache/_wire.c"],
+    "mpcache._wire._wire",
+    sources=["mpcache/_wire/_wire.c"],
     depends=["mpcache/_foreign.h"],
     extra_compile_args=C11 + compiling,
     extra_link_args=linking,

@@ -9,9 +9,23 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bench import arrays, fill, handoff, measure, misses, mix, mutexes, operations, plots, report, scaling, stampede
-from bench.measure import Benchmark
-from bench.stage import Stage
+from bench import (
+    arrays,
+    full_store,
+    handoff,
+    harness,
+    hit_ratio,
+    mixed_workload,
+    mutexes,
+    operations,
+    pace,
+    plots,
+    report,
+    scaling,
+    stampede,
+)
+from bench.environment import Environment
+from bench.harness import Benchmark
 
 BENCHMARKS = {
     "acquire": mutexes.ACQUIRE,
@@ -19,24 +33,24 @@ BENCHMARKS = {
     **operations.BENCHMARKS,
     **arrays.BENCHMARKS,
     "scaling": scaling.SCALING,
-    "mix": mix.MIX,
+    "mix": mixed_workload.MIX,
     "stampede": stampede.STAMPEDE,
-    "misses": misses.MISSES,
-    **fill.BENCHMARKS,
+    "misses": hit_ratio.MISSES,
+    **full_store.BENCHMARKS,
 }
 
 KEPT, MISSED = 0, 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what is asked for; the exit status."""
+    """Run the benchmarks; return the exit status: 0, or with ``--check`` 1 if a bound was missed or not measured."""
     options = _options(arguments)
-    pace = measure.QUICK if options.quick else measure.THOROUGH
+    chosen = pace.QUICK if options.quick else pace.THOROUGH
     where, outcomes, printer = report.machine(), {}, report.printer()
     printer.header(where)
-    with Stage(pace) as stage:
+    with Environment(chosen) as environment:
         for name in options.names or BENCHMARKS:
-            outcomes[name] = measure.run(_of_those(BENCHMARKS[name], options.only), stage)
+            outcomes[name] = harness.run(_of_those(BENCHMARKS[name], options.only), environment)
             printer.outcome(name, outcomes[name], options.allow)
     if options.json:
         report.write_json(options.json, where, outcomes, options.allow)
@@ -47,22 +61,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _of_those(benchmark: Benchmark, only: list[str]) -> Benchmark:
+    """Keep the contenders with one of these words in their names, and the canary."""
     if not only:
         return benchmark
-    wanted = [one for one in benchmark.contenders if any(word in one.name for word in (measure.CANARY, *only))]
+    wanted = [one for one in benchmark.contenders if any(word in one.name for word in (harness.CANARY, *only))]
     return benchmark._replace(contenders=tuple(wanted))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    asked = argparse.ArgumentParser(prog="python -m bench", description="Side by side with the peers, in one run.")
-    asked.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all of them unless given")
-    asked.add_argument("--quick", action="store_true", help="few and short rounds: to see that it runs")
-    asked.add_argument("--only", nargs="+", metavar="WORD", help="contenders with one of these in the name")
-    asked.add_argument("--json", metavar="FILE", help="write the figures there, times in nanoseconds")
-    asked.add_argument("--plots", metavar="DIR", help="draw a PNG of each benchmark there; needs matplotlib")
+    asked = argparse.ArgumentParser(
+        prog="python -m bench", description="Measure mpcache and comparable libraries in one run."
+    )
+    asked.add_argument("names", nargs="*", metavar="NAME", help=f"benchmarks: {', '.join(BENCHMARKS)}; default: all")
+    asked.add_argument("--quick", action="store_true", help="few and short rounds, to check that it runs")
+    asked.add_argument("--only", nargs="+", metavar="WORD", help="measure contenders with one of these in the name")
+    asked.add_argument("--json", metavar="FILE", help="write the figures to this file, times in nanoseconds")
+    asked.add_argument("--plots", metavar="DIR", help="draw a PNG of each benchmark here; needs matplotlib")
     asked.add_argument("--check", action="store_true", help=f"exit with {MISSED} if a bound was missed or not measured")
     asked.add_argument(
-        "--allow", type=float, default=1.0, metavar="TIMES", help="a bound is kept up to so many times its limit (1)"
+        "--allow", type=float, default=1.0, metavar="TIMES", help="factor by which each limit is multiplied (1)"
     )
     options = asked.parse_args(arguments)
     if options.plots and not plots.can():

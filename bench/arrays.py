@@ -1,6 +1,6 @@
-"""What it costs to store what is large: an array, and bytes in a dict, next to one copy of them.
+"""Cost of a set of 10 MiB: an array, bytes in a dict, and bytes, compared with one copy in memory.
 
-Leans on measure, on values, and on numpy for the array.
+Leans on harness, on values, and on numpy for the array.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterator
 from itertools import cycle
 from typing import Any
 
-from bench.measure import CANARY, Benchmark, Bound, Contender, Sample, Way, looped
+from bench.environment import Absent, Environment
+from bench.harness import CANARY, Benchmark, Bound, Contender, Way
 from bench.mutexes import nothing
-from bench.stage import Absent, Stage
+from bench.pace import Sample, looped
 from bench.values import KIB
 
 SIZE = 10 << 20
 ROOM = 64 << 20
-"""Bytes of the segment, and of what the copies go round in: no cache of a processor holds it."""
+"""Bytes of the segment, and of the buffer that the copies cycle through: more than a processor's cache holds."""
 
 
 def _array() -> Any:
@@ -34,31 +35,31 @@ def _bytes() -> bytes:
 
 
 def _set(make: Callable[[], Any]) -> Way:
-    def way(stage: Stage) -> Iterator[Sample]:
+    def way(environment: Environment) -> Iterator[Sample]:
         import mpcache
 
         name = f"arrays-{os.getpid()}"
         arguments = {"name": name, "size": ROOM, "shards": 1}
         region = mpcache.make_region().configure("mpcache.shm", arguments=arguments)
         value = make()
-        yield looped(lambda: region.set("large", value), stage.pace)
+        yield looped(lambda: region.set("large", value), environment.pace)
 
     return way
 
 
-def _copy(stage: Stage) -> Iterator[Sample]:
+def _copy(environment: Environment) -> Iterator[Sample]:
     value, room = memoryview(_bytes()), memoryview(bytearray(ROOM))
     places = cycle(room[at : at + SIZE] for at in range(0, ROOM - SIZE + 1, SIZE))
 
     def copy() -> None:
         next(places)[:] = value
 
-    yield looped(copy, stage.pace)
+    yield looped(copy, environment.pace)
 
 
-def _pickle(stage: Stage) -> Iterator[Sample]:
+def _pickle(environment: Environment) -> Iterator[Sample]:
     value = _array()
-    yield looped(lambda: pickle.dumps(value, 5), stage.pace)
+    yield looped(lambda: pickle.dumps(value, 5), environment.pace)
 
 
 COPY = "one copy"

@@ -1,6 +1,6 @@
-"""How long it takes from the release of a mutex until one who waits for it in another process has it.
+"""Hand-off: the time from the release of a mutex until a waiter in another process has acquired it.
 
-Leans on measure, and on mutexes for the primitives.
+Leans on harness, and on mutexes for the primitives.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
-from bench.measure import Benchmark, Bound, Contender, Sample, Way, orders
+from bench.environment import Environment
+from bench.harness import Benchmark, Bound, Contender, Way, orders
 from bench.mutexes import LEASE, arguments_of, clear, factory
-from bench.stage import Stage
+from bench.pace import Sample
 from mpcache import mutexes
 
 PATIENCE = 20.0
-"""Seconds until a waiter that does not report counts as lost."""
+"""Seconds until a waiter that does not report counts as failed."""
 
 WAITED = 0.010, 0.040
-"""Seconds from which the waiter is made to wait, at random: it sleeps by then, at any point of its polling."""
+"""Range of the random seconds for which the waiter waits: it sleeps by then, at any point of its polling."""
 
 _spawn = multiprocessing.get_context("spawn")
 
 
 def _waiter(line: Connection, make: Callable[..., Any], arguments: dict[str, Any]) -> None:
-    """In the other process: say when the mutex was had; the clock is the same in all processes."""
+    """Report, in the other process, when the mutex was acquired; all processes share the clock."""
     mutex = make(**arguments)
     for _ in orders(line):
         mutex.acquire()
@@ -37,7 +38,7 @@ def _waiter(line: Connection, make: Callable[..., Any], arguments: dict[str, Any
 
 
 class Waiter:
-    """The other process."""
+    """The process that waits for the mutex."""
 
     def __init__(self, make: Callable[..., Any], arguments: dict[str, Any]) -> None:
         self._line, theirs = _spawn.Pipe()
@@ -46,7 +47,7 @@ class Waiter:
         theirs.close()
 
     def meet(self, mutex: Any) -> float:
-        """One hand-off, in nanoseconds."""
+        """Measure one hand-off, in nanoseconds."""
         mutex.acquire()
         self._line.send(True)
         time.sleep(random.uniform(*WAITED))
@@ -66,11 +67,11 @@ class Waiter:
         self._process.join(PATIENCE)
 
 
-def _handed(make: Callable[..., Any], arguments: Callable[[Stage], dict[str, Any]]) -> Way:
-    """The first hand-off waits until the other process has begun, and does not count."""
+def _handed(make: Callable[..., Any], arguments: Callable[[Environment], dict[str, Any]]) -> Way:
+    """Measure hand-offs; the first one waits until the other process has started, and does not count."""
 
-    def way(stage: Stage) -> Iterator[Sample]:
-        here = arguments(stage)
+    def way(environment: Environment) -> Iterator[Sample]:
+        here = arguments(environment)
         mutex, waiter = make(**here), Waiter(make, here)
         waiter.meet(mutex)
         yield lambda: waiter.meet(mutex)
@@ -84,12 +85,12 @@ def _mutex(name: str, arguments: dict[str, Any]) -> Any:
 
 
 def _ours(name: str) -> Way:
-    def arguments(stage: Stage) -> dict[str, Any]:
-        factory(name, stage)
-        return {"name": name, "arguments": arguments_of(name, stage)}
+    def arguments(environment: Environment) -> dict[str, Any]:
+        factory(name, environment)
+        return {"name": name, "arguments": arguments_of(name, environment)}
 
-    def way(stage: Stage) -> Iterator[Sample]:
-        yield from _handed(_mutex, arguments)(stage)
+    def way(environment: Environment) -> Iterator[Sample]:
+        yield from _handed(_mutex, arguments)(environment)
         clear(name)
 
     return way
@@ -111,18 +112,20 @@ def _redis_lock(url: str) -> Any:
     return redis.Redis.from_url(url).lock("redis-py", timeout=LEASE)
 
 
-def _redis_url(stage: Stage) -> dict[str, Any]:
-    return {"url": arguments_of("redis", stage)["url"]}
+def _redis_url(environment: Environment) -> dict[str, Any]:
+    return {"url": arguments_of("redis", environment)["url"]}
 
 
 HANDOFF = Benchmark(
     "from the release to a waiter in another process",
     (
         Contender("shm", _ours("shm"), "multiprocessing.Lock"),
-        Contender("multiprocessing.Lock", _handed(_lock_itself, lambda stage: {"lock": _spawn.Lock()})),
+        Contender("multiprocessing.Lock", _handed(_lock_itself, lambda environment: {"lock": _spawn.Lock()})),
         Contender("semaphore", _ours("semaphore"), "multiprocessing.Lock"),
         Contender("file", _ours("file"), "filelock.FileLock"),
-        Contender("filelock.FileLock", _handed(_filelock, lambda stage: {"path": str(stage.folder / "handoff")})),
+        Contender(
+            "filelock.FileLock", _handed(_filelock, lambda environment: {"path": str(environment.folder / "handoff")})
+        ),
         Contender("redis", _ours("redis"), "redis-py lock", "Redis"),
         Contender("valkey", _ours("valkey"), "redis-py lock", "Redis"),
         Contender("redis-py lock", _handed(_redis_lock, _redis_url), None, "Redis"),

@@ -1,6 +1,6 @@
-"""What it costs to take and give back a mutex that nobody else wants: each primitive, and its library without us.
+"""Cost of acquire and release without contention: each mutex, and the library that it is built on alone.
 
-Leans on measure; on the libraries, where they are installed.
+Leans on harness; on the libraries, where they are installed.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bench.measure import CANARY, Benchmark, Bound, Contender, Sample, Way, looped
-from bench.stage import Absent, Stage
+from bench.environment import Absent, Environment
+from bench.harness import CANARY, Benchmark, Bound, Contender, Way
+from bench.pace import Sample, looped
 from mpcache import mutexes
 from mpcache.exception import PluginNotFound
 
@@ -21,64 +22,64 @@ LEASE = 10
 """Seconds."""
 
 
-def factory(name: str, stage: Stage) -> Callable[[str], Any]:
-    """Mutexes of a primitive, by their keys."""
+def factory(name: str, environment: Environment) -> Callable[[str], Any]:
+    """Return the factory of a mutex: key to mutex.  Raises Absent if the mutex is not installed."""
     try:
         kind = mutexes.resolve(name)
     except PluginNotFound as unknown:
         raise Absent(str(unknown)) from unknown
-    arguments = arguments_of(name, stage)
+    arguments = arguments_of(name, environment)
     return lambda key: kind(key, **arguments)
 
 
 SERVERS = {"redis": "Redis", "valkey": "Redis", "memcached": "Memcached"}
-"""The primitives that need one."""
+"""The server that a mutex needs."""
 
 
-def arguments_of(name: str, stage: Stage) -> dict[str, Any]:
-    """What a primitive has to be told, so that it finds its server here."""
-    return {"url": stage.url(SERVERS[name])} if name in SERVERS else {}
+def arguments_of(name: str, environment: Environment) -> dict[str, Any]:
+    """Return the arguments of a mutex with which it finds the server of this run."""
+    return {"url": environment.url(SERVERS[name])} if name in SERVERS else {}
 
 
 def clear(name: str) -> None:
-    """Remove what a primitive leaves to those who come next."""
+    """Remove the files that a mutex leaves, so that the next contender starts clean."""
     unlink = getattr(mutexes.resolve(name), "unlink", None)
     if unlink is not None:
         unlink()
 
 
 def _ours(name: str) -> Way:
-    def way(stage: Stage) -> Iterator[Sample]:
-        yield _pair(factory(name, stage)("key"), stage)
+    def way(environment: Environment) -> Iterator[Sample]:
+        yield _pair(factory(name, environment)("key"), environment)
         clear(name)
 
     return way
 
 
-def _pair(lock: Any, stage: Stage) -> Sample:
+def _pair(lock: Any, environment: Environment) -> Sample:
     def act() -> None:
         lock.acquire()
         lock.release()
 
-    return looped(act, stage.pace)
+    return looped(act, environment.pace)
 
 
-def nothing(stage: Stage) -> Iterator[Sample]:
-    """The canary."""
-    yield looped(lambda: None, stage.pace)
+def nothing(environment: Environment) -> Iterator[Sample]:
+    """Measure an empty function: the canary."""
+    yield looped(lambda: None, environment.pace)
 
 
-def _threading_lock(stage: Stage) -> Iterator[Sample]:
-    yield _pair(threading.Lock(), stage)
+def _threading_lock(environment: Environment) -> Iterator[Sample]:
+    yield _pair(threading.Lock(), environment)
 
 
-def _multiprocessing_lock(stage: Stage) -> Iterator[Sample]:
+def _multiprocessing_lock(environment: Environment) -> Iterator[Sample]:
     import multiprocessing
 
-    yield _pair(multiprocessing.get_context("spawn").Lock(), stage)
+    yield _pair(multiprocessing.get_context("spawn").Lock(), environment)
 
 
-def _engine_lease(stage: Stage) -> Iterator[Sample]:
+def _engine_lease(environment: Environment) -> Iterator[Sample]:
     from mpcache.shm import segment
 
     space = segment.attach("lease", "4MB").engine.namespace("")
@@ -88,67 +89,67 @@ def _engine_lease(stage: Stage) -> Iterator[Sample]:
         lease.acquire(None, False, ())
         lease.release(True)
 
-    yield looped(act, stage.pace)
+    yield looped(act, environment.pace)
 
 
-def _filelock(stage: Stage) -> Iterator[Sample]:
+def _filelock(environment: Environment) -> Iterator[Sample]:
     import filelock
 
-    yield _pair(filelock.FileLock(stage.folder / "filelock"), stage)
+    yield _pair(filelock.FileLock(environment.folder / "filelock"), environment)
 
 
-def _ofd_lock(stage: Stage) -> Iterator[Sample]:
+def _ofd_lock(environment: Environment) -> Iterator[Sample]:
     taken, given = (struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 1, 0) for kind in (fcntl.F_WRLCK, fcntl.F_UNLCK))
-    file = os.open(stage.folder / "ofd", os.O_RDWR | os.O_CREAT)
+    file = os.open(environment.folder / "ofd", os.O_RDWR | os.O_CREAT)
 
     def act() -> None:
         fcntl.fcntl(file, fcntl.F_OFD_SETLK, taken)
         fcntl.fcntl(file, fcntl.F_OFD_SETLK, given)
 
-    yield looped(act, stage.pace)
+    yield looped(act, environment.pace)
     os.close(file)
 
 
-def _semaphore(stage: Stage) -> Iterator[Sample]:
+def _semaphore(environment: Environment) -> Iterator[Sample]:
     import posix_ipc
 
     semaphore = posix_ipc.Semaphore(None, posix_ipc.O_CREX, initial_value=1)
     semaphore.unlink()
-    yield _pair(semaphore, stage)
+    yield _pair(semaphore, environment)
     semaphore.close()
 
 
-def _redis_client(stage: Stage) -> Any:
+def _redis_client(environment: Environment) -> Any:
     import redis
 
-    return redis.Redis.from_url(stage.url("Redis"))
+    return redis.Redis.from_url(environment.url("Redis"))
 
 
-def _redis_lock(stage: Stage) -> Iterator[Sample]:
-    with _redis_client(stage) as client:
-        yield _pair(client.lock("redis-py", timeout=LEASE), stage)
+def _redis_lock(environment: Environment) -> Iterator[Sample]:
+    with _redis_client(environment) as client:
+        yield _pair(client.lock("redis-py", timeout=LEASE), environment)
 
 
-def _redis_commands(stage: Stage) -> Iterator[Sample]:
-    with _redis_client(stage) as client:
+def _redis_commands(environment: Environment) -> Iterator[Sample]:
+    with _redis_client(environment) as client:
 
         def act() -> None:
             client.set("raw", b"token", nx=True, ex=LEASE)
             client.delete("raw")
 
-        yield looped(act, stage.pace)
+        yield looped(act, environment.pace)
 
 
-def _memcached_commands(stage: Stage) -> Iterator[Sample]:
+def _memcached_commands(environment: Environment) -> Iterator[Sample]:
     from pymemcache.client.base import Client
 
-    client = Client(stage.url("Memcached"))
+    client = Client(environment.url("Memcached"))
 
     def act() -> None:
         client.add("raw", b"token", expire=LEASE, noreply=False)
         client.delete("raw", noreply=False)
 
-    yield looped(act, stage.pace)
+    yield looped(act, environment.pace)
     client.close()
 
 

@@ -1,6 +1,6 @@
-"""What an operation of a store costs: get, set, get_or_create and decorated calls, of values of five sizes.
+"""Cost of each operation of a store: get, set, get_or_create and decorated calls, with values of five sizes.
 
-Leans on measure, stores, values and promises.
+Leans on harness, stores, values and targets.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from bench.measure import CANARY, Benchmark, Contender, Sample, Way, looped
+from bench.environment import Environment
+from bench.harness import CANARY, Benchmark, Contender, Way
 from bench.mutexes import nothing
-from bench.promises import PROMISES
-from bench.stage import Stage
+from bench.pace import Sample, looped
 from bench.stores import STORES, Act, Row, Store
+from bench.targets import TARGETS
 from bench.values import VALUES
 
 MANY = 64
-"""Keys of a get_multi."""
+"""Keys of one get_multi."""
 
 
 def _hit(store: Store, key: str, value: Any) -> Act:
@@ -29,13 +30,13 @@ def _hit(store: Store, key: str, value: Any) -> Act:
 
 def _same(found: Any, wanted: Any) -> None:
     if found != wanted:
-        raise AssertionError(f"it is another value: {found!r:.80}")
+        raise AssertionError(f"wrong value: {found!r:.80}")
 
 
 def _miss(store: Store, key: str, value: Any) -> Act:
     act = store.get(f"{key}-not-there")
     if act():
-        raise AssertionError("something is there")
+        raise AssertionError("the key is present, where a miss is to be measured")
     return act
 
 
@@ -66,7 +67,7 @@ def _get_or_create(store: Store, key: str, value: Any) -> Act:
 
 
 def _never() -> Any:
-    raise AssertionError("it was there, and is created")
+    raise AssertionError("the creator was called although the value is present")
 
 
 def _decorated(keywords: bool) -> Callable[[Store, str, Any], Act]:
@@ -86,9 +87,9 @@ def _decorated(keywords: bool) -> Callable[[Store, str, Any], Act]:
 
 
 class Operation(NamedTuple):
-    """What is done.
+    """An operation that is measured.
 
-    :param verb: of :class:`~bench.stores.Row`.
+    :param verb: its name in the verbs of :class:`~bench.stores.Row`.
     """
 
     verb: str
@@ -97,31 +98,31 @@ class Operation(NamedTuple):
 
 
 OPERATIONS = {
-    "get": Operation("get", _hit, "get of {} that is there"),
-    "miss": Operation("miss", _miss, "get of what is not there"),
+    "get": Operation("get", _hit, "get of {} that is present"),
+    "miss": Operation("miss", _miss, "get of a missing key"),
     "get-multi": Operation("get_multi", _get_multi, f"get_multi of {MANY} keys, {{}} each"),
     "set": Operation("set", _set, "set of {}"),
-    "get-or-create": Operation("get_or_create", _get_or_create, "get_or_create of {} that is there"),
-    "decorated": Operation("decorated", _decorated(False), "call of a decorated function, two arguments, {} there"),
-    "decorated-keyword": Operation("decorated", _decorated(True), "the same, one of them by keyword, {} there"),
+    "get-or-create": Operation("get_or_create", _get_or_create, "get_or_create of {} that is present"),
+    "decorated": Operation("decorated", _decorated(False), "call of a decorated function, two arguments, {} present"),
+    "decorated-keyword": Operation("decorated", _decorated(True), "the same, one of them by keyword, {} present"),
 }
 
 SAID = {"100B": "100 B", "1KiB": "1 KiB", "object": "an object", "10KiB": "10 KiB", "1MiB": "1 MiB"}
 
 OF_ALL_SIZES = ("get", "set", "get-or-create", "decorated")
-"""The others are measured with 1 KiB only."""
+"""Operations that are measured with all sizes; the others with 1 KiB only."""
 
 
 def _way(row: Row, key: str, make: Callable[[Store, str, Any], Act], value: Any) -> Way:
-    def way(stage: Stage) -> Iterator[Sample]:
-        for store in row.open(stage):
-            yield looped(make(store, key, value), stage.pace)
+    def way(environment: Environment) -> Iterator[Sample]:
+        for store in row.open(environment):
+            yield looped(make(store, key, value), environment.pace)
 
     return way
 
 
 def _key(benchmark: str, store: str) -> str:
-    """One that nobody else has: servers are shared, and so are segments."""
+    """Return a key that no other contender uses: they share servers and segments."""
     return f"user:{zlib.crc32(f'{benchmark} {store}'.encode()):010}"
 
 
@@ -133,7 +134,7 @@ def _benchmark(name: str, operation: Operation, size: str) -> Benchmark:
         if operation.verb in row.verbs.split() and (isinstance(value, bytes) or row.kinds == "any")
     ]
     canary = Contender(CANARY, nothing)
-    return Benchmark(operation.title.format(SAID[size]), (canary, *contenders), PROMISES.get(name, ()))
+    return Benchmark(operation.title.format(SAID[size]), (canary, *contenders), TARGETS.get(name, ()))
 
 
 def _benchmarks() -> Iterator[tuple[str, Benchmark]]:
@@ -146,4 +147,4 @@ def _benchmarks() -> Iterator[tuple[str, Benchmark]]:
 
 
 BENCHMARKS = dict(_benchmarks())
-"""``get``, ``miss`` and so on, of 1 KiB; ``get-object``, ``set-10KiB`` and so on."""
+"""By name: ``get``, ``miss`` and so on with 1 KiB; ``get-object``, ``set-10KiB`` and so on."""

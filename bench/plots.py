@@ -1,6 +1,6 @@
-"""A picture of each benchmark: bars, on a scale of powers of ten.
+"""A picture of each benchmark: bars, on a logarithmic scale.
 
-Leans on report, and on matplotlib, which is asked for only where a picture is.
+Leans on report, and on matplotlib, which is imported only to draw.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from bench.measure import CANARY, Outcome
+from bench.harness import CANARY, Outcome
 from bench.report import text
 
 OURS, OTHERS = "#1f6f8b", "#b8b8b8"
 
 
 def can() -> bool:
-    """Whether matplotlib is installed."""
+    """Return whether matplotlib is installed."""
     return importlib.util.find_spec("matplotlib") is not None
 
 
 def draw(folder: str, outcomes: dict[str, Outcome]) -> None:
-    """``NAME.png`` for each of them; the folder is made."""
+    """Draw ``NAME.png`` for each outcome; make the folder."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     for name, outcome in outcomes.items():
         figures = {one: taken for one, taken in outcome.figures.items() if one != CANARY}
@@ -30,7 +30,7 @@ def draw(folder: str, outcomes: dict[str, Outcome]) -> None:
 
 
 def _bars(outcome: Outcome, figures: dict[str, Any]) -> Any:
-    from matplotlib.figure import Figure  # and not pyplot, which wants a screen
+    from matplotlib.figure import Figure  # not pyplot, which needs a display
 
     benchmark = outcome.benchmark
     names = sorted(figures, key=lambda one: -getattr(figures[one], benchmark.figure))

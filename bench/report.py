@@ -1,6 +1,6 @@
-"""What is said of it: where it was run, a table, JSON, and whether the bounds were kept.
+"""The report: machine and versions, a table, JSON, and whether the bounds were kept.
 
-Leans on measure; on rich, for a terminal.
+Leans on harness; on rich, for a terminal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.measure import CANARY, Bound, Outcome
+from bench.harness import CANARY, Bound, Outcome
+from mpcache._console import duration, significant
 
 PACKAGES = (
     *("mpcache", "dogpile.cache", "filelock", "posix_ipc", "redis", "valkey", "pymemcache", "pylibmc"),
@@ -28,7 +29,7 @@ HEAD = ("", "least", "median", "most", "spread", "ratio", "to")
 
 
 def machine() -> dict[str, Any]:
-    """Where and when, and what is installed."""
+    """Return the date, the machine and the installed versions."""
     return {
         "date": time.strftime("%Y-%m-%d"),
         "processor": _processor(),
@@ -54,7 +55,7 @@ def _versions() -> Iterator[tuple[str, str]]:
         try:
             yield package, metadata.version(package)
         except metadata.PackageNotFoundError:
-            if package == "mpcache":  # it is run from the checkout, and need not be installed
+            if package == "mpcache":  # the benchmark runs from a checkout, where mpcache need not be installed
                 import mpcache
 
                 yield package, mpcache.__version__
@@ -66,27 +67,19 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 
 def header(where: dict[str, Any]) -> str:
-    """One line of facts and one of versions."""
+    """Format the machine as a line of facts and a line of versions."""
     facts = f"{where['date']}, {where['processor']}, {where['cores']} cores (load {where['load']}), {where['system']}"
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
     return f"{facts}, {where['python']}\n{versions}"
 
 
-def time_text(nanoseconds: float) -> str:
-    """Three digits and a unit."""
-    for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
-        if nanoseconds >= size:
-            return f"{nanoseconds / size:#.3g} {unit}".replace(". ", " ")
-    return f"{nanoseconds:.3g} ns"
-
-
 def text(number: float, unit: str) -> str:
-    """A figure of a benchmark."""
-    return time_text(number) if unit == "ns" else f"{number:,.2f} %" if unit == "%" else f"{number:,.0f} {unit}"
+    """Format a figure in the unit of its benchmark."""
+    return duration(number) if unit == "ns" else f"{number:,.2f} %" if unit == "%" else f"{number:,.0f} {unit}"
 
 
 def ratio(outcome: Outcome, name: str) -> float | None:
-    """Of a contender to the one that it is compared with; None: there is no such one."""
+    """Return a contender's figure divided by that of the one it is compared with; None without such a one."""
     against = {one.name: one.against for one in outcome.benchmark.contenders}.get(name)
     mine, other = outcome.figures.get(name), outcome.figures.get(against or "")
     if mine is None or other is None or against == CANARY:
@@ -96,21 +89,21 @@ def ratio(outcome: Outcome, name: str) -> float | None:
 
 
 def rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
-    """The cells of a table, by HEAD."""
+    """Yield the rows of the table, with the columns of HEAD."""
     for contender in outcome.benchmark.contenders:
         name = contender.name
         if name in outcome.figures:
             figures, compared = outcome.figures[name], ratio(outcome, name)
             unit = outcome.benchmark.unit
             times = *(text(one, unit) for one in figures[:3]), f"{figures.spread:+.0%}"
-            yield (name, *times, *(("", "") if compared is None else (f"{compared:.3g}", contender.against or "")))
+            yield (name, *times, *(("", "") if compared is None else (significant(compared), contender.against or "")))
 
 
 class Verdict(NamedTuple):
-    """What became of a bound.
+    """Whether a bound was kept.
 
-    :param found: in the unit of the benchmark, or, of a bound that names another contender, how many times that one's
-        figure; None: not measured.
+    :param found: the figure in the unit of the benchmark, or, if the bound names another contender, its ratio to that
+        contender's figure; None: not measured.
     """
 
     bound: Bound
@@ -120,9 +113,9 @@ class Verdict(NamedTuple):
 
 
 def verdicts(outcome: Outcome, allowed: float) -> list[Verdict]:
-    """Each bound, whether it was kept, and that in words; what was not measured was not kept.
+    """Check each bound.  A bound whose figure was not measured was not kept.
 
-    :param allowed: how many times its limit a figure may be.
+    :param allowed: factor by which each limit is multiplied.
     """
     return [_verdict(outcome, bound, allowed) for bound in outcome.benchmark.bounds]
 
@@ -131,7 +124,7 @@ def _verdict(outcome: Outcome, bound: Bound, allowed: float) -> Verdict:
     times = bound.of is not None or bound.figure == "ratio"
 
     def said(number: float) -> str:
-        return f"{number:.3g} x" if times else text(number, outcome.benchmark.unit)
+        return f"{significant(number)} x" if times else text(number, outcome.benchmark.unit)
 
     most = " ".join(filter(None, (said(bound.most * allowed), bound.of)))
     more = f" and {text(bound.more, outcome.benchmark.unit)}" if bound.more else ""
@@ -145,7 +138,7 @@ def _verdict(outcome: Outcome, bound: Bound, allowed: float) -> Verdict:
 
 
 def _figure(outcome: Outcome, name: str | None, figure: str) -> float | None:
-    """Of nobody it is 1, so that one can divide by it."""
+    """Return a figure of a contender; 1 without a name, so that the result can be a divisor; None: not measured."""
     if name is None:
         return 1.0
     if figure == "ratio":
@@ -154,9 +147,9 @@ def _figure(outcome: Outcome, name: str | None, figure: str) -> float | None:
 
 
 def notes(outcome: Outcome, allowed: float) -> Iterator[str]:
-    """What stands below a table."""
+    """Yield the lines below a table."""
     if outcome.idle:
-        yield f"Without the call itself, which takes {time_text(outcome.idle)}."
+        yield f"The cost of an empty call is subtracted: {duration(outcome.idle)}."
     for name, why in outcome.skipped.items():
         yield f"{name} is skipped: {why}"
     for verdict in verdicts(outcome, allowed):
@@ -164,7 +157,7 @@ def notes(outcome: Outcome, allowed: float) -> Iterator[str]:
 
 
 class Plain:
-    """Markdown."""
+    """Prints the report as Markdown."""
 
     def header(self, where: dict[str, Any]) -> None:
         print(header(where), flush=True)
@@ -182,7 +175,7 @@ def _line(cells: Any) -> str:
 
 
 class Rich:
-    """A terminal."""
+    """Prints the report on a terminal, through rich."""
 
     def __init__(self, console: Any) -> None:
         self._console = console
@@ -205,7 +198,7 @@ class Rich:
 
 
 def printer() -> Plain | Rich:
-    """Rich's, on a terminal where it is installed."""
+    """Return the printer: rich's on a terminal if rich is installed, else Markdown."""
     if not sys.stdout.isatty():
         return Plain()
     try:
@@ -216,7 +209,7 @@ def printer() -> Plain | Rich:
 
 
 def write_json(path: str, where: dict[str, Any], outcomes: dict[str, Outcome], allowed: float) -> None:
-    """Times in nanoseconds."""
+    """Write all outcomes as JSON, times in nanoseconds."""
     found = {
         name: {
             "title": outcome.benchmark.title,

@@ -1,6 +1,6 @@
-"""What a second process adds: reads of the same keys, and writes to keys of one's own.
+"""Scaling: throughput of two processes compared with one, for reads of shared keys and writes of separate keys.
 
-Leans on crew, and on measure.
+Leans on workers, and on harness.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from itertools import cycle, islice
 from typing import Any
 
-from bench.crew import Crew, Turn, repeated
-from bench.measure import Benchmark, Bound, Contender, Sample, Way
-from bench.stage import Stage
+from bench.environment import Environment
+from bench.harness import Benchmark, Bound, Contender, Way
+from bench.pace import Sample
 from bench.values import KIB
+from bench.workers import Turn, WorkerPool, repeated
 
 KEYS = [f"user:{number:04}" for number in range(1000)]
 
@@ -47,23 +48,23 @@ def _writer(number: int) -> Turn:
     return _often(lambda key: region.set(key, KIB), [f"{key}:{number}" for key in KEYS])
 
 
-def _crew(size: int, prepare: Callable[[int], Turn]) -> Way:
-    def way(stage: Stage) -> Iterator[Sample]:
-        crew = Crew(size, prepare)
-        yield repeated(crew, stage.pace)
-        crew.end()
+def _pooled(size: int, prepare: Callable[[int], Turn]) -> Way:
+    def way(environment: Environment) -> Iterator[Sample]:
+        pool = WorkerPool(size, prepare)
+        yield repeated(pool, environment.pace)
+        pool.end()
 
     return way
 
 
 def _contenders() -> Iterator[Contender]:
     for name, prepare in (("a call", _nothing), ("get", _reader), ("set", _writer)):
-        yield Contender(f"{name}, 1 process", _crew(1, prepare))
-        yield Contender(f"{name}, 2 processes", _crew(2, prepare), f"{name}, 1 process")
+        yield Contender(f"{name}, 1 process", _pooled(1, prepare))
+        yield Contender(f"{name}, 2 processes", _pooled(2, prepare), f"{name}, 1 process")
 
 
 SCALING = Benchmark(
-    "one process and two, for each operation of all; the ratio of two that do not hinder each other is 0.5",
+    "time for one operation, of one process and of two together; the ratio is 0.5 if two do not slow each other down",
     tuple(_contenders()),
     (
         Bound("get, 2 processes", "ratio", 1 / 0.93, "a call, 2 processes"),

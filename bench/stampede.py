@@ -1,6 +1,6 @@
-"""One key is missing and all processes want it: how long after its creator's end the others have it.
+"""A stampede: all processes request one missing key; the time from the creator's end until the others have it.
 
-Leans on crew, stores and measure.
+Leans on workers, stores and harness.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
-from bench.crew import Crew, Report, Turn
-from bench.measure import Benchmark, Bound, Contender, Sample, Way
-from bench.stage import Stage
+from bench.environment import Environment
+from bench.harness import Benchmark, Bound, Contender, Way
+from bench.pace import Sample
 from bench.stores import STORES, Row
+from bench.workers import Report, Turn, WorkerPool
 
 CREATION = 0.020
-"""Seconds that the creator sleeps."""
+"""Seconds for which the creator sleeps."""
 
 SIZES = 2, 8
 
@@ -28,8 +29,8 @@ SHARED = (
 )
 
 
-def _member(row: Row, stage: Stage) -> Turn:
-    opened = contextmanager(row.open)(stage)
+def _member(row: Row, environment: Environment) -> Turn:
+    opened = contextmanager(row.open)(environment)
     store = opened.__enter__()
 
     def turn(key: str) -> tuple[int | None, bool]:
@@ -42,30 +43,30 @@ def _member(row: Row, stage: Stage) -> Turn:
             return key
 
         right = store.get_or_create(key, create)() == key
-        assert opened is not None  # what it holds is open as long as turns are taken
+        assert opened is not None  # keeps the store open as long as turns run
         return (ended[0] if ended else None), right
 
     return turn
 
 
 def _waited(name: str, reports: list[Report]) -> float:
-    """Nanoseconds, the median of those who waited.
+    """Return the median wait in nanoseconds.
 
-    :raises AssertionError: it was not created once, or somebody had something else.
+    :raises AssertionError: the value was not created exactly once, or a process got another value.
     """
     created = [one.answer[0] for one in reports if one.answer[0] is not None]
     if len(created) != 1 or not all(one.answer[1] for one in reports):
-        raise AssertionError(f"{name}: {len(created)} of {len(reports)} have created it: {reports}")
+        raise AssertionError(f"{name}: {len(created)} of {len(reports)} processes have created the value: {reports}")
     return float(statistics.median(one.ended - created[0] for one in reports if one.answer[0] is None))
 
 
 def _way(row: Row, size: int) -> Way:
-    def way(stage: Stage) -> Iterator[Sample]:
-        crew = Crew(size, lambda number: _member(row, stage))
+    def way(environment: Environment) -> Iterator[Sample]:
+        pool = WorkerPool(size, lambda number: _member(row, environment))
         keys = (f"stampede-{row.name}-{size}-{number}" for number in count())
-        _waited(row.name, crew.together(next(keys)))  # the first one loads what it needs
-        yield lambda: _waited(row.name, crew.together(next(keys)))
-        crew.end()
+        _waited(row.name, pool.together(next(keys)))  # warm-up: the first turn loads modules
+        yield lambda: _waited(row.name, pool.together(next(keys)))
+        pool.end()
 
     return way
 
@@ -80,7 +81,7 @@ def _contenders() -> Iterator[Contender]:
 
 
 STAMPEDE = Benchmark(
-    f"from the end of the one creator, who sleeps {CREATION * 1000:.0f} ms, to the median waiter",
+    f"from the end of the creator, which sleeps {CREATION * 1000:.0f} ms, to the median waiter",
     tuple(_contenders()),
     (
         Bound("mpcache.shm, 2 processes", "median", 500_000),

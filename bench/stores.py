@@ -1,6 +1,6 @@
-"""The stores that take part, each an adapter of a few lines: ours, dogpile.cache's, other libraries, and bare clients.
+"""The measured stores, as adapters: mpcache's, dogpile.cache's, other libraries, bare clients.
 
-Leans on stage; on the libraries, where they are installed.
+Leans on environment; on the libraries, where they are installed.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import pickle
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from bench.stage import Stage
+from bench.environment import Environment
 
 Act = Callable[[], object]
 Creator = Callable[[], Any]
 
 
 class Store(NamedTuple):
-    """Verbs, which make acts without arguments: an act is what a program would write, and nobody pays for his adapter.
+    """The verbs of a store.  Each returns an act without arguments, so that no figure includes the adapter.
 
-    :param decorated: of a function, a namespace for its keys, and whether it will be called with keywords.
+    :param decorated: takes a function, a namespace for its keys, and whether it will be called with keywords.
     """
 
     get: Callable[[str], Act]
@@ -30,40 +30,42 @@ class Store(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A store by name.
+    """A store as a contender.
 
-    :param open: yields it once, and cleans up.
-    :param verbs: what it can do, of :class:`Store`; and ``miss``, which is a get of what is not there.
-    :param server: which it asks the stage for.
-    :param kinds: of values: ``any``; ``bytes``, as they are.
-    :param against: whom it is compared with.
+    :param open: yields the store once, and cleans up.
+    :param verbs: the verbs of :class:`Store` that it has; and ``miss``, a get of a missing key.
+    :param server: the kind of server that it needs.
+    :param kinds: the values that it takes: ``any``; ``bytes``, unpickled.
+    :param against: the contender that it is compared with.
     """
 
     name: str
-    open: Callable[[Stage], Iterator[Store]]
+    open: Callable[[Environment], Iterator[Store]]
     verbs: str
     server: str | None = None
     kinds: str = "any"
     against: str = "dogpile.cache.memory"
 
 
-Arguments = Callable[[Stage], dict[str, Any]]
+Arguments = Callable[[Environment], dict[str, Any]]
 
 LIFETIME = 3600
-"""Seconds, of every region: nothing expires, and everybody has to look whether it has."""
+"""Seconds, of every region: nothing expires, but each get has to check."""
 
 
-def _region(package: str, store: str, arguments: Arguments, **more: Any) -> Callable[[Stage], Iterator[Store]]:
-    def open_it(stage: Stage) -> Iterator[Store]:
+def _region(package: str, store: str, arguments: Arguments, **more: Any) -> Callable[[Environment], Iterator[Store]]:
+    def open_it(environment: Environment) -> Iterator[Store]:
         utilities = importlib.import_module(f"{package}.util")
         dogpile = package == "dogpile.cache"
-        mangler = utilities.sha1_mangle_key if dogpile and store == "pymemcache" else None  # it makes keys with blanks
+        mangler = (
+            utilities.sha1_mangle_key if dogpile and store == "pymemcache" else None
+        )  # its default keys contain spaces
         region = importlib.import_module(package).make_region(key_mangler=mangler, **more)
-        region.configure(f"{package}.{store}", expiration_time=LIFETIME, arguments=arguments(stage))
+        region.configure(f"{package}.{store}", expiration_time=LIFETIME, arguments=arguments(environment))
 
         def decorated(function: Callable[..., Any], namespace: str, keywords: bool) -> Callable[..., Any]:
             how = {}
-            if keywords and dogpile:  # its default maker of keys refuses them
+            if keywords and dogpile:  # its default key generator refuses keywords
                 how["function_key_generator"] = utilities.kwarg_function_key_generator
             made: Callable[..., Any] = region.cache_on_arguments(namespace, **how)(function)
             return made
@@ -79,8 +81,8 @@ def _region(package: str, store: str, arguments: Arguments, **more: Any) -> Call
     return open_it
 
 
-def _engine(stage: Stage) -> Iterator[Store]:
-    """The calls that a region's get and set come to; they return the value, as LMDB does, and nothing else."""
+def _engine(environment: Environment) -> Iterator[Store]:
+    """The engine calls behind a region's get and set; like LMDB's they return the value and nothing else."""
     from mpcache.backends.shm import ShmBackend
 
     store = ShmBackend({"name": "bench-engine", "size": "32MB"})
@@ -90,8 +92,8 @@ def _engine(stage: Stage) -> Iterator[Store]:
     yield Store(get=lambda key: lambda: peek(key, None, False), set=lambda key, value: lambda: poke(key, value, None))
 
 
-def _pickled(stage: Stage) -> Iterator[Store]:
-    """The least that a store of objects can do."""
+def _pickled(environment: Environment) -> Iterator[Store]:
+    """Pickling alone: the minimum that a store of objects has to do."""
     kept: dict[str, bytes] = {}
     dumps, loads = pickle.dumps, pickle.loads
 
@@ -102,7 +104,7 @@ def _pickled(stage: Stage) -> Iterator[Store]:
     yield Store(get=lambda key: lambda: loads(kept[key]), set=keep)
 
 
-def _cachetools(stage: Stage) -> Iterator[Store]:
+def _cachetools(environment: Environment) -> Iterator[Store]:
     import threading
 
     import cachetools
@@ -122,10 +124,10 @@ def _cachetools(stage: Stage) -> Iterator[Store]:
     yield Store(get=lambda key: lambda: cache.get(key), set=keep, decorated=decorated)
 
 
-def _diskcache(stage: Stage) -> Iterator[Store]:
+def _diskcache(environment: Environment) -> Iterator[Store]:
     import diskcache
 
-    cache = diskcache.Cache(stage.folder / "diskcache")
+    cache = diskcache.Cache(environment.folder / "diskcache")
 
     def get_or_create(key: str, creator: Creator) -> Act:
         lock = diskcache.Lock(cache, f"{key} lock")
@@ -151,16 +153,16 @@ def _diskcache(stage: Stage) -> Iterator[Store]:
     cache.close()
 
 
-def environment(stage: Stage, name: str) -> Any:
-    """LMDB as fast as it goes: in memory, written by way of the mapping, never synchronised."""
+def lmdb_environment(environment: Environment, name: str) -> Any:
+    """Open LMDB in its fastest mode: in memory, written through the mapping, never synchronised."""
     import lmdb
 
-    return lmdb.open(str(stage.folder / name), map_size=1 << 30, writemap=True, sync=False, metasync=False)
+    return lmdb.open(str(environment.folder / name), map_size=1 << 30, writemap=True, sync=False, metasync=False)
 
 
-def _lmdb(pickled: bool) -> Callable[[Stage], Iterator[Store]]:
-    def open_it(stage: Stage) -> Iterator[Store]:
-        files = environment(stage, "lmdb-pickled" if pickled else "lmdb")
+def _lmdb(pickled: bool) -> Callable[[Environment], Iterator[Store]]:
+    def open_it(environment: Environment) -> Iterator[Store]:
+        files = lmdb_environment(environment, "lmdb-pickled" if pickled else "lmdb")
         dumps, loads = pickle.dumps, pickle.loads
 
         def get(key: str) -> Act:
@@ -197,7 +199,7 @@ def _lmdb(pickled: bool) -> Callable[[Stage], Iterator[Store]]:
     return open_it
 
 
-def _ultradict(stage: Stage) -> Iterator[Store]:
+def _ultradict(environment: Environment) -> Iterator[Store]:
     import UltraDict
 
     shared = UltraDict.UltraDict(buffer_size=16 << 20, full_dump_size=64 << 20)
@@ -213,7 +215,7 @@ def _ultradict(stage: Stage) -> Iterator[Store]:
     shared.unlink()
 
 
-def _shared_memory_dict(stage: Stage) -> Iterator[Store]:
+def _shared_memory_dict(environment: Environment) -> Iterator[Store]:
     import os
 
     import shared_memory_dict
@@ -232,18 +234,20 @@ def _shared_memory_dict(stage: Stage) -> Iterator[Store]:
 
 
 PATIENCE = 3.0
-"""Seconds that a bare client of a server waits for it, as the regions do.
+"""Time-out of the bare clients in seconds, the same as the regions use.
 
-Without a bound, with which no program should be run, a client is spared a poll() before each send and each receive.
+Without a time-out a client saves a poll() before each send and each receive, but no program should run without one.
 """
 
 AS_OURS: dict[str, Any] = {"timeout": PATIENCE, "connect_timeout": PATIENCE, "default_noreply": False}
 
 
-def _redis(stage: Stage) -> Iterator[Store]:
+def _redis(environment: Environment) -> Iterator[Store]:
     import redis
 
-    with redis.Redis.from_url(stage.url("Redis"), socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE) as client:
+    with redis.Redis.from_url(
+        environment.url("Redis"), socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE
+    ) as client:
         yield Store(
             get=lambda key: lambda: client.get(key),
             set=lambda key, value: lambda: client.set(key, value),
@@ -251,17 +255,17 @@ def _redis(stage: Stage) -> Iterator[Store]:
         )
 
 
-def _pymemcache(stage: Stage) -> Iterator[Store]:
+def _pymemcache(environment: Environment) -> Iterator[Store]:
     from pymemcache.client.base import Client
 
-    yield from _by_pymemcache(Client(stage.url("Memcached"), **AS_OURS))
+    yield from _by_pymemcache(Client(environment.url("Memcached"), **AS_OURS))
 
 
-def _pymemcache_hash(stage: Stage) -> Iterator[Store]:
-    """For any number of servers: what the regions of both packages are made of."""
+def _pymemcache_hash(environment: Environment) -> Iterator[Store]:
+    """The client for any number of servers, on which the regions of both packages are built."""
     from pymemcache.client.hash import HashClient
 
-    yield from _by_pymemcache(HashClient([stage.url("Memcached")], **AS_OURS))
+    yield from _by_pymemcache(HashClient([environment.url("Memcached")], **AS_OURS))
 
 
 def _by_pymemcache(client: Any) -> Iterator[Store]:
@@ -273,10 +277,10 @@ def _by_pymemcache(client: Any) -> Iterator[Store]:
     client.close()
 
 
-def _pylibmc(stage: Stage) -> Iterator[Store]:
+def _pylibmc(environment: Environment) -> Iterator[Store]:
     import pylibmc
 
-    client = pylibmc.Client([stage.url("Memcached")], binary=True)
+    client = pylibmc.Client([environment.url("Memcached")], binary=True)
     yield Store(
         get=lambda key: lambda: client.get(key),
         set=lambda key, value: lambda: client.set(key, value),
@@ -284,16 +288,16 @@ def _pylibmc(stage: Stage) -> Iterator[Store]:
     )
 
 
-def _nothing_more(stage: Stage) -> dict[str, Any]:
+def _nothing_more(environment: Environment) -> dict[str, Any]:
     return {}
 
 
 def _at(server: str, **more: Any) -> Arguments:
-    return lambda stage: {"url": stage.url(server), **more}
+    return lambda environment: {"url": environment.url(server), **more}
 
 
 def _file(name: str) -> Arguments:
-    return lambda stage: {"filename": str(stage.folder / name)}
+    return lambda environment: {"filename": str(environment.folder / name)}
 
 
 PLAIN = "get miss set"
@@ -302,7 +306,7 @@ REGION = f"{MULTI} get_or_create decorated"
 
 
 EXACT = "mpcache.shm, exact keys"
-"""As shared() has it: decorated calls only, for whatever else is done does not know of keys' makers."""
+"""The key generator of shared(): decorated calls only, because no other operation uses a key generator."""
 
 
 def _ours(store: str, arguments: Arguments = _nothing_more, server: str | None = None, **more: Any) -> Row:
@@ -313,7 +317,7 @@ def _dogpile(store: str, arguments: Arguments = _nothing_more, server: str | Non
     return Row(f"dogpile.cache.{store}", _region("dogpile.cache", store, arguments), REGION, server)
 
 
-def _segment(stage: Stage) -> dict[str, Any]:
+def _segment(environment: Environment) -> dict[str, Any]:
     return {"name": "bench", "size": "32MB"}
 
 
@@ -343,4 +347,4 @@ STORES = (
     Row("pymemcache Client", _pymemcache, MULTI, "Memcached", "bytes"),
     Row("pylibmc client", _pylibmc, MULTI, "Memcached"),
 )
-"""They are named as a program names them; "pickle" is a dict of pickled values, and of set the pickling alone."""
+"""Named as a program names them.  "pickle" is a dict of pickled values; its set is the pickling alone."""

@@ -1,4 +1,4 @@
-"""What is kept in the stores: bytes of four sizes, and a typical object.
+"""The stored values: bytes of four sizes, and a typical object.
 
 Leans on nothing.
 """
@@ -32,7 +32,7 @@ OBJECT: dict[str, Any] = {
     "about": "Writes notes that are three times as long as what they explain, and finds more in them. " * 2,
     "version": 17,
 }
-"""Of 20 fields; about 1 KiB when it is pickled."""
+"""A dict of 20 fields; about 1 KiB when pickled."""
 
 VALUES: dict[str, Any] = {
     "100B": KIB[:100],

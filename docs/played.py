@@ -1,4 +1,4 @@
-"""What ``stress`` asks, which bugs it has found, and what was played: tables for one page.
+"""The tables of docs/stress: the scenarios, the known bugs, and the figures of runs.
 
 An extension of Sphinx, named in conf.py.
 """
@@ -21,7 +21,7 @@ def setup(app: Any) -> None:
 
 
 class Scenarios(Made):
-    """``.. stress-scenarios::``: the questions, in the order in which ``run all`` asks them."""
+    """``.. stress-scenarios::``: the questions, in the order of ``run all``."""
 
     required_arguments = 0
 
@@ -31,20 +31,20 @@ class Scenarios(Made):
 
 
 class Faults(Made):
-    """``.. stress-faults:: seeded``, or ``foreign``: what ``stress faults`` plays, and what finds it."""
+    """``.. stress-faults:: seeded``, or ``third party``: what ``stress faults`` runs, and what finds it."""
 
     HEAD = "name", "in", "what is wrong", "what finds it"
 
     def run(self) -> list[nodes.Node]:
-        wanted = self.arguments[0] == faults.FOREIGN
-        chosen = (row for row in faults.rows() if (row[1] == faults.FOREIGN) == wanted)
+        wanted = self.arguments[0] == faults.THIRD_PARTY
+        chosen = (row for row in faults.rows() if (row[1] == faults.THIRD_PARTY) == wanted)
         return self.parsed(
             table(self.HEAD, ((f"``{name}``", where, text, f"``{run}``") for name, where, text, run in chosen))
         )
 
 
 class Figures(Made):
-    """``.. stress-figures:: FILE``: a line for each run of which tools/stress_figures.py has made the file."""
+    """``.. stress-figures:: FILE``: a line for each run in a file of tools/stress_figures.py."""
 
     HEAD = "scenario", "store", "mutex", "seconds", "operations", "deaths", "stops", "violations", "take-over", "worst"
 

@@ -1,6 +1,6 @@
 """What a store, a mutex and a value are, for those who use them and for those who write their own.
 
-Leans on nothing of mpcache.
+Depends on _wire, for the names in the metadata.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from mpcache._wire import codec
 
 KeyType: TypeAlias = str
 ValuePayload: TypeAlias = Any
@@ -66,7 +68,7 @@ class CachedValue(NamedTuple):
     @property
     def cached_time(self) -> float:
         """When it was made: seconds since the Unix epoch."""
-        return float(self.metadata["ct"])
+        return float(self.metadata[codec.CREATED])
 
     @property
     def age(self) -> float:

@@ -18,10 +18,10 @@ from mpcache._region.configurable import Configurable
 from mpcache._region.creation import Creation
 from mpcache._region.creation_multi import ManyCreation
 from mpcache._region.holding import adapt
+from mpcache._wire.codec import value_version
 from mpcache.api import NO_VALUE, CachedValue, Deserializer, KeyManglerType, KeyType, Serializer, ValuePayload
 from mpcache.api import NoValueType as NoValueType  # dogpile.cache has it here
 from mpcache.backends import register_backend
-from mpcache.codec import value_version
 from mpcache.invalidation import DefaultInvalidationStrategy, RegionInvalidationStrategy
 from mpcache.lock import elect, run
 

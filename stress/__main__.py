@@ -1,4 +1,4 @@
-"""The way in.
+"""Run the command.
 
 Leans on mpcache.stress.
 """

@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 
 import mpcache
-from mpcache.cli import commands, doctor, screen
-from mpcache.cli.demo_crew import Crew, WorkerFailed
-from mpcache.cli.demo_facts import (
+from mpcache import _console
+from mpcache.cli import commands, doctor
+from mpcache.cli.demo_checks import (
     TAKE_OVER_WITHIN,
     Facts,
     Invalidation,
@@ -34,6 +34,7 @@ from mpcache.cli.demo_facts import (
     in_us,
     verdicts,
 )
+from mpcache.cli.demo_workers import WorkerFailed, WorkerPool
 from mpcache.mutexes.file import FileMutex
 from mpcache.mutexes.semaphore import SemaphoreMutex
 from mpcache.shm import segment
@@ -236,17 +237,20 @@ def test_the_demo_refuses_what_it_cannot_show(shm: Path, wrong: str) -> None:
 
 
 def test_a_worker_that_cannot_work_says_why(shm: Path) -> None:
-    stage = {"backend": "mpcache.shm", "arguments": {"name": "a/b", "size": 2 << 20}, "clear": []}
-    with Crew(json.dumps(stage)) as crew, pytest.raises(WorkerFailed, match=r"worker 7 .*ValueError: segment name"):
-        crew.listen("ready", [crew.hire(7)], PATIENCE)
+    environment = {"backend": "mpcache.shm", "arguments": {"name": "a/b", "size": 2 << 20}, "clear": []}
+    with (
+        WorkerPool(json.dumps(environment)) as pool,
+        pytest.raises(WorkerFailed, match=r"worker 7 .*ValueError: segment name"),
+    ):
+        pool.wait_for("ready", [pool.start(7)], PATIENCE)
 
 
 def test_a_worker_that_keeps_silent_is_named(shm: Path) -> None:
-    stage = {"backend": "mpcache.null", "arguments": {}, "clear": []}
-    with Crew(json.dumps(stage)) as crew:
-        worker = crew.hire(1)
-        with pytest.raises(WorkerFailed, match=f"pid {worker.pid} did not say 'load' within 0 s"):
-            crew.listen("load", [worker], 0)
+    environment = {"backend": "mpcache.null", "arguments": {}, "clear": []}
+    with WorkerPool(json.dumps(environment)) as pool:
+        worker = pool.start(1)
+        with pytest.raises(WorkerFailed, match=f"pid {worker.pid} did not send 'load' within 0 s"):
+            pool.wait_for("load", [worker], 0)
 
 
 # -- the judgement --------------------------------------------------------------------------------------------
@@ -307,7 +311,7 @@ BAD = [
     (load(serials={"a": ["A2"], "b": ["B"]}), [ONE_VALUE], "a had 2 values"),
     (load(wrong=1), [ONE_VALUE], "worker 2 got the value of another key once"),
     (dataclasses.replace(good(), loads=LOADS[:1]), [ONE_CREATION, ONE_VALUE], "1 of 2 workers reporting"),
-    (dataclasses.replace(good(), loads=[]), [ONE_CREATION, ONE_VALUE], "nothing was asked for"),
+    (dataclasses.replace(good(), loads=[]), [ONE_CREATION, ONE_VALUE], "no key was requested"),
     (
         kill(begun=[Moment(11, 50 * MS), Moment(13, 100 * MS + TAKE_OVER_WITHIN)]),
         [REPLACED],
@@ -318,18 +322,18 @@ BAD = [
         [REPLACED],
         "a second creator began 2.0 ms before pid 11 was killed",
     ),
-    (kill(begun=[Moment(11, 50 * MS)]), [REPLACED, STILL_ONE], "nobody took over from pid 11"),
+    (kill(begun=[Moment(11, 50 * MS)]), [REPLACED, STILL_ONE], "no process took over from pid 11"),
     (kill(begun=[*KILL.begun, Moment(12, 113 * MS)]), [STILL_ONE], "3 creations began at the death of pid 11, not 2"),
     (kill(ended=[*KILL.ended, Moment(12, 160 * MS, "S")]), [STILL_ONE], "2 creations ended"),
     (kill(ended=[Moment(11, 99 * MS, "S")]), [STILL_ONE], "1 creations ended at the death of pid 11, not 1 of another"),
     (kill(answers=[KILL.answers[0], Moment(13, 150 * MS, "T")]), [STILL_ONE], "different values"),
     (kill(answers=[Moment(12, 1, "T"), Moment(13, 1, "T")]), [STILL_ONE], "different values"),
     (kill(answers=KILL.answers[:1]), [STILL_ONE], "no value for pid 13 after the death of pid 11"),
-    (kill(asked=[], answers=[]), [STILL_ONE], "no value for anybody"),
+    (kill(asked=[], answers=[]), [STILL_ONE], "no value for any process"),
     (dataclasses.replace(good(), kills_planned=2), [REPLACED, STILL_ONE], "1 of 2 kills seen through"),
     (call(watches=[Watch(11, 2000, None)]), [REACHED], "pid 11 never saw that pid 12 had invalidated"),
     (call(watches=[Watch(11, 3001, 5000)]), [REACHED], "pid 11 got the old value 0.00 µs after pid 12"),
-    (call(watches=[]), [REACHED], "nobody watched pid 12"),
+    (call(watches=[]), [REACHED], "no process watched pid 12"),
     (dataclasses.replace(good(), invalidations=[]), [REACHED], "none of 1 invalidations seen through"),
     (dataclasses.replace(good(), failures=["worker 2 fell"]), [NOTHING_LEFT], "worker 2 fell"),
     (dataclasses.replace(good(), leftovers=["/dev/shm/x"]), [NOTHING_LEFT], "/dev/shm/x is left"),
@@ -666,21 +670,21 @@ class Terminal:
 
 
 def test_colours_need_a_terminal_and_rich(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert type(screen.screen()) is screen.Screen  # pytest's output is no terminal
+    assert type(_console.open_console()) is _console.Console  # pytest's output is no terminal
     monkeypatch.setattr(sys, "stdout", Terminal())
     monkeypatch.setenv("TERM", "xterm")
-    assert type(screen.screen()) is screen.ColourScreen
-    assert type(screen.screen(plain=True)) is screen.Screen
+    assert type(_console.open_console()) is _console.ColourConsole
+    assert type(_console.open_console(plain=True)) is _console.Console
     monkeypatch.setenv("TERM", "dumb")
-    assert type(screen.screen()) is screen.Screen
+    assert type(_console.open_console()) is _console.Console
     monkeypatch.setitem(sys.modules, "rich.console", None)
     monkeypatch.setenv("TERM", "xterm")
-    assert type(screen.screen()) is screen.Screen
+    assert type(_console.open_console()) is _console.Console
 
 
 def test_a_terminal_without_the_signs_gets_letters(tmp_path: Path) -> None:
     with (tmp_path / "out").open("w+", encoding="ascii") as out:
-        screen.Screen(out).line((" ✓ ", "green"), "5 µs · ✗ ü")
+        _console.Console(out).line((" ✓ ", "green"), "5 µs · ✗ ü")
         out.seek(0)
         assert out.read() == " ok 5 us . NO ?\n"
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mpcache
-from mpcache import codec
+from mpcache._wire import codec
 
 dogpile_cache = pytest.importorskip("dogpile.cache")
 
@@ -46,6 +46,97 @@ def test_an_item_in_the_middle_is_not_taken_for_a_time() -> None:
 def test_other_bytes_are_refused(wire: bytes) -> None:
     with pytest.raises((ValueError, KeyError, TypeError)):
         codec.split(wire)
+
+
+headers = st.dictionaries(
+    st.sampled_from(["ct", "v", "x", "e", "by", 'a "e": 1 in a name']),
+    st.one_of(st.none(), st.integers(0, 2**63), times, st.just(', "e": 5'), st.lists(st.integers(), max_size=2)),
+)
+"""Of other programs: any item may be missing, or of another type."""
+
+
+@given(headers, payloads, st.integers(0, 2**63))
+def test_an_epoch_takes_the_place_of_another_and_can_be_taken_away(
+    metadata: dict[str, Any], payload: bytes, epoch: int
+) -> None:
+    wire = json.dumps(metadata).encode() + b"|" + payload
+    stamped = codec.with_epoch(wire, epoch)
+    if not metadata:
+        assert stamped == wire
+        return
+    head, _, rest = stamped.partition(b"|")
+    assert (json.loads(head), rest) == (metadata | {"e": epoch}, payload)
+    assert head.count(b'"e":') == 1 or '"e": 1' in "".join(metadata) or ', "e": 5' in metadata.values()
+
+
+@given(times, payloads, st.one_of(st.none(), times), st.integers(0, 2**63))
+def test_the_epoch_of_what_we_write_comes_off_without_a_trace(
+    created: float, payload: bytes, expires: float | None, epoch: int
+) -> None:
+    wire = codec.join(payload, created, expires)
+    assert codec.take_epoch(wire) == (None, wire)
+    stamped = codec.with_epoch(wire, epoch)
+    assert stamped == codec.join(payload, created, expires, epoch)
+    assert codec.take_epoch(stamped) == (epoch, wire)
+    assert codec.split(stamped) == (payload, created, epoch, 2, expires)
+    assert codec.with_epoch(stamped, 3) == codec.with_epoch(wire, 3)
+
+
+@pytest.mark.parametrize(
+    ("head", "epoch"),
+    [(b'{"e": 7, "ct": 1.5, "v": 2}', 7), (b'{"ct": 1.5, "e": 7, "v": 2}', 7), (b'{"ct": 1.5,"e":7}', 7)],
+)
+def test_an_epoch_is_found_wherever_it_stands(head: bytes, epoch: int) -> None:
+    found, bare = codec.take_epoch(head + b"|x")
+    assert found == epoch
+    assert codec.take_epoch(bare) == (None, bare)
+    assert bare.endswith(b"|x")
+
+
+@pytest.mark.parametrize("end", [0.0, 1.5, 1e9, 1e300])
+def test_the_end_of_a_time_to_live_is_found_in_any_header(end: float) -> None:
+    """Redis took 0 for never, and null for the past; memcached took 0 for never."""
+    for head in (
+        b'{"ct": 1.5, "v": 2, "x": %a}',
+        b'{"x":%a,"v":2,"ct":1.5}',
+        b'{"ct": 1, "by": "me", "x": %a, "v": 2}',
+    ):
+        assert codec.expires_at(head % end + b"|x") == end
+    wire = codec.join(b"x", 1.5, end)
+    assert codec.expires_at(wire) == end
+    assert codec.expires_at(codec.with_expires(wire, 7.25)) == 7.25
+    assert codec.with_expires(wire, None) == codec.join(b"x", 1.5)
+
+
+@pytest.mark.parametrize("wire", [b'{"ct": 1.5, "v": 2, "x": null}|x', b'{"ct": 1.5, "v": 2}|"x": 5}|', b"x", b""])
+def test_a_value_without_a_time_to_live(wire: bytes) -> None:
+    assert codec.expires_at(wire) is None
+
+
+@given(headers, payloads)
+def test_what_another_program_wrote_is_read_as_far_as_it_makes_sense(metadata: dict[str, Any], payload: bytes) -> None:
+    found = codec.lenient(json.dumps(metadata).encode() + b"|" + payload)
+    assert found is not None
+    header, rest = found
+    assert rest == payload
+    assert header.created == (metadata.get("ct") if isinstance(metadata.get("ct"), (int, float)) else None)
+    assert header.plain == (
+        header.created is not None
+        and metadata.get("v") == 2
+        and set(metadata) <= {"ct", "v", "e"}
+        and isinstance(metadata.get("e"), int | None)
+    )
+
+
+@pytest.mark.parametrize("wire", [b"", b"x", b"[1]|x", b"\xff|x", b'{"ct": 1'])
+def test_bytes_without_a_header_stay_as_they_are(wire: bytes) -> None:
+    assert codec.lenient(wire) is None
+    assert codec.with_epoch(wire, 5) == codec.with_expires(wire, 5.0) == wire
+    assert codec.take_epoch(wire) == (None, wire)
+
+
+def test_a_payload_is_replaced_under_its_header() -> None:
+    assert codec.with_payload(b'{"ct": 1, "by": "me"}|a|b', b"c") == b'{"ct": 1, "by": "me"}|c'
 
 
 def two_regions(clock: Any) -> tuple[Any, Any, dict[str, bytes]]:

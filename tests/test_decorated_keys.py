@@ -568,10 +568,10 @@ ANSWERS = """
 import sys
 from decimal import Decimal
 import mpcache
-from mpcache.stress import spoiled
+from mpcache.stress.faults import python_faults
 from tests.test_decorated_keys import PAIRS, Account
 if sys.argv[1:]:
-    getattr(spoiled, sys.argv[1])()
+    getattr(python_faults, sys.argv[1])()
 cache = mpcache.shared(None, size="4MB")
 @cache.cache_on_arguments()
 def answer(*args):

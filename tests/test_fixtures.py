@@ -17,8 +17,8 @@ import mpcache
 from mpcache import testing
 from mpcache.api import NO_VALUE
 from mpcache.backends.memory import MemoryBackend
+from mpcache.mutexes.local import Scope
 from mpcache.mutexes.thread import ThreadMutex
-from mpcache.mutexes.turns import Scope
 from mpcache.testing import fixtures
 from mpcache.testing.fixtures import (
     MockBackend,
@@ -303,7 +303,7 @@ def test_a_store_may_let_go_of_what_is_stale(monkeypatch: pytest.MonkeyPatch) ->
     suite.setup_method(None)
     with monkeypatch.context() as patch:
         suite.test_region_expire(patch)
-    with monkeypatch.context() as patch, pytest.raises(pytest.skip.Exception, match="has let go of the stale value"):
+    with monkeypatch.context() as patch, pytest.raises(pytest.skip.Exception, match="has expired the stale value"):
         suite.test_stale_value_while_another_creates(patch)
 
 

@@ -23,9 +23,9 @@ from mpcache.lock import (
     run,
 )
 from mpcache.mutexes.base import Hold, Mutex
+from mpcache.mutexes.local import LocalHold
 from mpcache.mutexes.null import NullMutex
 from mpcache.mutexes.thread import Scope, ThreadMutex
-from mpcache.mutexes.turns import Turn
 from tests.conftest import Clock, Gate, Waiters
 
 FRESH, STALE, ABSENT = Freshness.FRESH, Freshness.STALE, Freshness.ABSENT
@@ -490,7 +490,7 @@ class TestThreadMutex:
         first, second = ThreadMutex("k", scope), ThreadMutex("k", scope)
         assert [first.acquire(), second.acquire(False), second.locked()] == [True, False, True]
         first.release()
-        assert scope.turns == {}
+        assert scope.holds == {}
         assert [second.acquire(False), first.locked()] == [True, True]
         second.release()
 
@@ -549,7 +549,7 @@ class TestThreadMutex:
         mutex = ThreadMutex("k", Scope())
         mutex.acquire()
         interrupted = Hold(ThreadMutex("k", mutex._scope))
-        interrupted.token = Turn(mutex._scope, "k")
+        interrupted.token = LocalHold(mutex._scope, "k")
         with pytest.warns(ResourceWarning):
             del interrupted
         assert mutex.locked()
@@ -561,7 +561,7 @@ class TestThreadMutex:
         mutex.acquire()
         with pytest.warns(ResourceWarning, match="'k' was dropped while held"):
             del mutex
-        assert scope.turns == {}
+        assert scope.holds == {}
 
 
 def test_a_stampede_has_one_creator(spawn: Spawn, waiters: Waiters, gate: Callable[..., Gate], clock: Clock) -> None:

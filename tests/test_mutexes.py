@@ -13,7 +13,7 @@ import pytest
 import mpcache
 from mpcache import mutexes
 from mpcache.exception import DeadlockError, PluginNotFound
-from mpcache.mutexes.base import held_by_me, who_asks
+from mpcache.mutexes.base import current_holds, current_owner
 from mpcache.mutexes.null import NullMutex
 from mpcache.mutexes.thread import Scope, ThreadMutex
 
@@ -63,28 +63,28 @@ def test_a_mutex_is_a_context_manager(kind: Any) -> None:
 
 
 def test_what_i_hold_is_known_until_it_is_given_back_handed_over_or_dropped() -> None:
-    scope, before = Scope(), {*held_by_me()}  # what another test has left, if it failed
+    scope, before = Scope(), {*current_holds()}  # what another test has left, if it failed
     one, two, three = (ThreadMutex(key, scope) for key in "abc")
     for mutex in (one, two, three):
         mutex.acquire()
-    assert sorted(hold.key for hold in {*held_by_me()} - before) == ["a", "b", "c"]
+    assert sorted(hold.key for hold in {*current_holds()} - before) == ["a", "b", "c"]
     elsewhere = threading.Thread(target=one.release)
     elsewhere.start()
     elsewhere.join()
     two.hand_over()
-    assert [hold.key for hold in {*held_by_me()} - before] == ["c"]
+    assert [hold.key for hold in {*current_holds()} - before] == ["c"]
     with pytest.warns(ResourceWarning, match="'c'"):
         del mutex, three
-    assert {*held_by_me()} <= before
+    assert {*current_holds()} <= before
     two.release()
 
 
 def test_one_thread_is_one_asker_and_another_one_with_its_context_is_not() -> None:
-    me, others = who_asks(), []
-    elsewhere = threading.Thread(target=contextvars.copy_context().run, args=(lambda: others.append(who_asks()),))
+    me, others = current_owner(), []
+    elsewhere = threading.Thread(target=contextvars.copy_context().run, args=(lambda: others.append(current_owner()),))
     elsewhere.start()
     elsewhere.join()
-    assert who_asks() is me
+    assert current_owner() is me
     assert others[0] is not me
 
 
@@ -92,7 +92,7 @@ def test_each_task_is_an_asker_also_one_that_inherits_a_context() -> None:
     scope = Scope()
 
     async def child() -> bool:
-        assert held_by_me() == ()
+        assert current_holds() == ()
         return ThreadMutex("k", scope).acquire(timeout=0)  # it would wait for its parent, not for itself
 
     async def parent() -> None:
@@ -100,6 +100,6 @@ def test_each_task_is_an_asker_also_one_that_inherits_a_context() -> None:
             assert await asyncio.create_task(child()) is False
             with pytest.raises(DeadlockError):
                 ThreadMutex("k", scope).acquire(timeout=0)
-        assert held_by_me() == ()
+        assert current_holds() == ()
 
     asyncio.run(parent())

@@ -93,7 +93,7 @@ def test_the_wheel_carries_what_runs_and_nothing_else(shipped: Path) -> None:
     assert {name.partition("/")[0].partition("-")[0] for name in carried} == {"mpcache"}
     assert [name for name in carried if name.endswith((".c", ".h"))] == []
     assert [name for name in carried if name.startswith("mpcache/shm/_engine.") and name.endswith(".so")]
-    assert {"mpcache/py.typed", "mpcache/shm/_engine.pyi", "mpcache/stress/report.html"} <= set(carried)
+    assert {"mpcache/py.typed", "mpcache/shm/_engine.pyi", "mpcache/stress/report/report.html"} <= set(carried)
     assert "mpcache = mpcache.cli:main" in entry_points
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mpcache.testing import servers
-from mpcache.testing.rig import PATIENCE, Pipe, child
+from mpcache.testing.helpers import PATIENCE, Pipe, child
 from mpcache.testing.servers import Memcached, NoServer, Redis, Server
 
 

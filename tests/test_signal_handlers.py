@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 
 import mpcache
-from mpcache import codec
 from mpcache._region import holding
 from mpcache._region.fast_path import Access
 from mpcache._region.value_io import unwire
+from mpcache._servers.memcached import Link, pool
+from mpcache._servers.outage import OutagePolicy
 from mpcache._support.signal_handlers import raised_by_signal_handler
+from mpcache._wire import codec
 from mpcache.api import NO_VALUE
 from mpcache.backends.dbm import DbmFile
-from mpcache.backends.trouble import Trouble
 from mpcache.exception import CantSerializeException
-from mpcache.memcaching import Link, pool
-from mpcache.mutexes import fronted
+from mpcache.mutexes import two_level
 
 SIGNAL = signal.SIGUSR1
 
@@ -226,13 +226,13 @@ def of_the_system(handle: Callable[[Any], object]) -> None:
 
 
 @pytest.mark.usefixtures("of_the_system")
-def test_it_is_no_trouble_of_a_server() -> None:
-    trouble = Trouble("a store", "miss", (OSError,), (OSError,))
-    for act in (lambda: trouble.forgive(interrupt, None), lambda: trouble.spare(interrupt)):
+def test_it_is_no_outage_of_a_server() -> None:
+    outage = OutagePolicy("a store", "miss", (OSError,), (OSError,))
+    for act in (lambda: outage.or_default(interrupt, None), lambda: outage.best_effort(interrupt)):
         with pytest.raises(OverTimeOfTheSystem):
             act()
-    assert trouble.counts == {}
-    assert trouble.forgive(lambda: 1, 2) == 1  # it is asked again at once
+    assert outage.counts == {}
+    assert outage.or_default(lambda: 1, 2) == 1  # it is asked again at once
 
 
 class Interrupted(Link):
@@ -276,10 +276,13 @@ def test_a_mutex_passes_it_on_as_well(caplog: pytest.LogCaptureFixture) -> None:
     lapsing = SimpleNamespace(
         guarantees=SimpleNamespace(leased=True), owned=interrupt, release=lambda stored: interrupt()
     )
-    entry: Any = SimpleNamespace(give=lambda stored: interrupt())
+    entry: Any = SimpleNamespace(release=lambda stored: interrupt())
     with caplog.at_level(logging.DEBUG):
-        acts = (holding.owned, lapsing), (holding.release_quietly, lapsing), (fronted._abandon, entry)
-        for act in (functools.partial(*act) for act in acts):
+        for act in (
+            lambda: holding.owned(lapsing),
+            lambda: holding.release_quietly(lapsing),
+            lambda: two_level._release_interrupted(entry),
+        ):
             with pytest.raises(OverTime):
                 act()
     assert caplog.records == []

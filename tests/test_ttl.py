@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import mpcache
-from mpcache import codec
+from mpcache._wire import codec
 from mpcache.api import NO_VALUE, Freshness
 from mpcache.exception import ValidationError
 from tests.conftest import Clock, Store

@@ -15,11 +15,10 @@ from typing import Any
 import pytest
 
 import mpcache
-from mpcache import codec
 from mpcache._region.fast_path import Access
+from mpcache._servers.generation import judged
+from mpcache._wire import codec
 from mpcache.api import BYTES, INT, NO_VALUE, TEXT
-from mpcache.backends.memcached import _judged
-from mpcache.backends.redis import _end_of
 from mpcache.proxy import ProxyBackend
 
 PAYLOAD = pickle.dumps("readable")
@@ -131,8 +130,10 @@ def test_a_signal_that_comes_meanwhile_is_not_the_values(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("name", HEADS)
 def test_stores_that_look_at_the_head_take_any(name: str) -> None:
     wire = HEADS[name] + b"|" + PAYLOAD
-    assert _end_of(wire) == float("inf")
-    assert _judged(wire, 1 << 32).endswith(PAYLOAD)
+    assert codec.expires_at(wire) is None
+    assert codec.with_epoch(wire, 7).endswith(b"|" + PAYLOAD)
+    assert codec.with_expires(wire, 7.5).endswith(b"|" + PAYLOAD)
+    assert judged(wire, 1 << 32).endswith(PAYLOAD)
 
 
 # -- damaged memory ------------------------------------------------------------------------------------------------

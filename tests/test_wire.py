@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mpcache import _wire, codec
+from mpcache._wire import _wire, codec
 from mpcache.api import NO_VALUE
 
 pytestmark = pytest.mark.engine
@@ -107,7 +107,7 @@ def test_the_one_in_c_refuses_other_arguments() -> None:
 def test_where_nothing_was_compiled_values_are_read_all_the_same() -> None:
     program = """if True:
         import sys
-        sys.modules["mpcache._wire"] = None
+        sys.modules["mpcache._wire._wire"] = None
         import mpcache
         region = mpcache.make_region().configure("mpcache.memory_pickle", 60)
         region.set_multi({"a": 1, "b": None})

@@ -1,9 +1,10 @@
-"""Changes the rooms that decide, line by line, and names each change that no test notices.
+"""Mutate the modules that decide, line by line, and print each mutant that no test notices.
 
-    python tools/mutants.py [ROOM ...]        lock, invalidation, multi, unless others are named
+    python tools/mutants.py [MODULE ...]        default: lock, invalidation, multi
 
-Runs mutmut in a copy of the checkout below build/, so that nothing here is touched.  A survivor is fine if its line
-stands in RECORD, where it is explained; any other one is printed, and ends this with 1.
+A module is named from below mpcache, such as ``stress.checker``.  mutmut runs in a copy of the checkout below build/,
+so that nothing here is touched.  A surviving mutant is accepted if RECORD explains its line; any other is printed, and
+the exit status is 1.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 COPY = ROOT / "build" / "mutants"
 RECORD = ROOT / "docs" / "decisions" / "0006-mutants.rst"
-ROOMS = ("lock", "invalidation", "multi")
+MODULES = ("lock", "invalidation", "multi")
 
-# Only those that are quick and never wait for the clock: each change runs all of them that touch its function.
+# Only fast tests that never wait for time to pass: each mutant runs all of them that touch its function.
 TESTS = ("test_lock.py", "test_invalidation.py", "test_multi.py", "test_region.py", "test_ttl.py")
 
 SETTINGS = """
 [tool.mutmut]
 source_paths = ["mpcache"]
-only_mutate = {rooms}
+only_mutate = {modules}
 pytest_add_cli_args = ["-p", "no:cacheprovider", "-q", "-x"]
 pytest_add_cli_args_test_selection = {tests}
 use_git_change_detection = false
@@ -39,24 +40,27 @@ timeout_constant = 5.0
 
 def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("rooms", nargs="*", default=ROOMS, metavar="ROOM")
-    asked.add_argument("--minutes", type=float, default=15, help="give up after so long (%(default)s)")
+    asked.add_argument("modules", nargs="*", default=MODULES, metavar="MODULE")
+    asked.add_argument("--minutes", type=float, default=15, help="give up after so many minutes (%(default)s)")
     options = asked.parse_args()
-    prepare(options.rooms)
+    prepare(options.modules)
     mutmut("run", "--max-children", str(os.cpu_count() or 1), timeout=options.minutes * 60)
     explained = set(re.findall("``(.+?)``", RECORD.read_text()))
     unexplained = [diff for diff in survivors() if not added(diff) <= explained]
-    print(*unexplained, f"{len(unexplained)} changes that no test notices and {RECORD.name} does not explain", sep="\n")
+    print(*unexplained, f"{len(unexplained)} mutants that no test notices and {RECORD.name} does not explain", sep="\n")
     return bool(unexplained)
 
 
-def prepare(rooms: list[str]) -> None:
+def prepare(modules: list[str]) -> None:
+    """Copy the checkout, with the settings of mutmut for these modules."""
+    changed = [f"mpcache/{module.replace('.', '/')}.py" for module in modules]
+    if missing := [path for path in changed if not (ROOT / path).exists()]:
+        sys.exit(f"there is no {', '.join(missing)}: name modules from below mpcache, such as stress.checker")
     shutil.rmtree(COPY, ignore_errors=True)
     for folder in ("mpcache", "tests"):
         shutil.copytree(ROOT / folder, COPY / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "setup.cfg", COPY)
-    changed = [f"mpcache/{room}.py" for room in rooms]
-    settings = SETTINGS.format(rooms=changed, tests=[f"tests/{name}" for name in TESTS])
+    settings = SETTINGS.format(modules=changed, tests=[f"tests/{name}" for name in TESTS])
     (COPY / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text() + settings)
 
 
@@ -74,7 +78,7 @@ def survivors() -> Iterator[str]:
 
 
 def added(diff: str) -> set[str]:
-    """The lines that the change put into the source, without their comments."""
+    """Return the lines that a mutant adds to the source, without their comments."""
     return {line.partition("  # ")[0].strip() for line in re.findall(r"^\+(?!\+)(.*)$", diff, re.MULTILINE)}
 
 

@@ -1,4 +1,4 @@
-"""From the reports of runs to the data of a page: ``python tools/stress_figures.py REPORT... >docs/stress.json``.
+"""Extract the data of docs/stress from reports: ``python tools/stress_figures.py REPORT... >docs/stress.json``.
 
 Leans on nothing of mpcache.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def main() -> None:
-    """Keep of each run what the page shows."""
+    """Print the part of each run that the page shows."""
     reports = [one for path in sys.argv[1:] for one in json.loads(_file(Path(path)).read_text())]
     newest = max(reports, key=lambda one: str(one["began"]))
     machine = newest["machine"] | {"date": newest["began"][:10]}

@@ -14,8 +14,8 @@ from weakref import ref
 
 from mpcache._region.counters import Counters
 from mpcache._region.value_io import Found, ValueIO
+from mpcache._wire.codec import value_version
 from mpcache.api import NO_VALUE, Freshness, KeyManglerType, KeyType, NoValueType
-from mpcache.codec import value_version
 from mpcache.exception import DogpileCacheException, RegionNotConfigured, ValidationError
 from mpcache.invalidation import Judge, freshness, seconds
 

@@ -57,7 +57,9 @@ def owned(mutex: Any) -> bool:
         log.warning("%r may be lost, since it cannot be asked: %s; the value is returned and not stored", mutex, error)
         return False
     if not mine:
-        log.warning("%r was lost while its value was created; the value is returned and not stored", mutex)
+        # In an outage there may be many of them, and the store has logged the outage.
+        level = logging.DEBUG if getattr(mutex, "unconfirmed", False) else logging.WARNING
+        log.log(level, "%r was lost while its value was created; the value is returned and not stored", mutex)
     return mine
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from mpcache._region.binding import FRESH, Binding, Expiration
 from mpcache._region.fills import created_now
 from mpcache._region.value_io import packed
+from mpcache._wire import codec
 from mpcache.api import NO_VALUE, CachedValue, KeyType
 from mpcache.exception import ValueTooLarge
 from mpcache.invalidation import end_of, freshness
@@ -64,7 +65,7 @@ def get_value_metadata(
         raise
     if not cached:
         return None
-    created, epoch = cached.metadata["ct"], cached.metadata.get("e")
+    created, epoch = cached.metadata[codec.CREATED], cached.metadata.get(codec.EPOCH)
     if ignore_expiration or freshness(created, epoch, lifetime, binding.judge) is FRESH:
         return cached
     return None

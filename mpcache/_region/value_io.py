@@ -16,10 +16,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from mpcache import codec
 from mpcache._region.counters import Counters
 from mpcache._region.values import refuse_used_up
 from mpcache._support.signal_handlers import raised_by_signal_handler
+from mpcache._wire import codec
+from mpcache._wire.pickling import pickled as pickled_in_pieces
 from mpcache.api import (
     NO_VALUE,
     CachedValue,
@@ -35,7 +36,7 @@ from mpcache.exception import CantSerializeException, ValueTooLarge
 from mpcache.invalidation import is_over
 
 try:
-    from mpcache._wire import unwire
+    from mpcache._wire._wire import unwire
 except ImportError:  # it was not compiled here
     unwire = codec.unwire
 
@@ -74,12 +75,11 @@ class ObjectValueIO:
     def cached(self, key: KeyType) -> CachedValue | NoValueType:
         """What is stored under a key, with all that is known of it."""
         cached: CachedValue | NoValueType = self._backend.get(key) or NO_VALUE
-        return NO_VALUE if not cached or is_over(cached.metadata.get("x")) else cached
+        return NO_VALUE if not cached or is_over(cached.metadata.get(codec.EXPIRES)) else cached
 
     def pack(self, value: Any, created: float, expires: float | None) -> Any:
         """What :meth:`write` will take.  Raises what the serializer raises."""
-        known = {"ct": created, "v": codec.value_version}
-        return CachedValue(value, known if expires is None else {**known, "x": expires})
+        return CachedValue(value, codec.new_metadata(created, expires))
 
     def write(self, key: KeyType, packed: Any) -> None:
         """Store it.  Raises what the store raises."""
@@ -140,7 +140,7 @@ class BytesValueIO:
             return NO_VALUE
         try:
             metadata, payload = codec.metadata_and_payload(wire)
-            if is_over(metadata.get("x")):
+            if is_over(metadata.get(codec.EXPIRES)):
                 return NO_VALUE
             return CachedValue(self.deserializer(payload), metadata)  # type: ignore[misc]
         except Exception as error:
@@ -195,7 +195,7 @@ class PayloadValueIO(BytesValueIO):
             raw = as_it_is(value)
             if raw is not None:
                 return raw[0], created, None, raw[1]
-        payload = codec.pickled(value) if self._raw else self.serializer(value)  # type: ignore[misc]
+        payload = pickled_in_pieces(value) if self._raw else self.serializer(value)  # type: ignore[misc]
         return (payload, created) if expires is None else (payload, created, expires)
 
     def write(self, key: KeyType, packed: Any) -> None:
@@ -254,9 +254,9 @@ def packed(value_io: ValueIO, key: KeyType, value: Any, created: float, expires:
 
 def _found(cached: CachedValue) -> Found | NoValueType:
     value, metadata = cached
-    if "x" in metadata and is_over(metadata["x"]):
+    if codec.EXPIRES in metadata and is_over(metadata[codec.EXPIRES]):
         return NO_VALUE
-    return value, metadata["ct"], metadata.get("e"), metadata["v"]
+    return value, metadata[codec.CREATED], metadata.get(codec.EPOCH), metadata[codec.VERSION]
 
 
 def _values(looked: Sequence[Found | NoValueType], lifetime: float | None) -> list[Any]:

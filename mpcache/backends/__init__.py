@@ -1,6 +1,6 @@
 """The stores by name: one store a file.
 
-Leans on exception and hints; a store is imported when it is configured.
+Depends on exception and hints; a store is imported when it is configured.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from mpcache.exception import PluginNotFound
 
 
 class PluginLoader:
-    """From a name to a class: a table first, then the entry points of other packages.
+    """Finds the class of a name: in a table first, then in the entry points of other packages.
 
-    :param group: the entry-point group in which other packages announce theirs.
-    :param more: further groups, looked through after it.
+    :param group: the entry-point group in which other packages announce their classes.
+    :param more: further groups, searched after it.
     """
 
     class NotFound(Exception):
-        """Nothing goes by this name."""
+        """No class has this name."""
 
     def __init__(self, group: str, *more: str) -> None:
         self.group = group
@@ -37,20 +37,20 @@ class PluginLoader:
         self.impls.pop(name, None)
 
     def load(self, name: str) -> Any:
-        """The class that goes by a name.
+        """Return the class of a name.
 
-        :raises PluginLoader.NotFound: there is none.
+        :raises PluginLoader.NotFound: no class has it.
         """
         if name not in self.impls:
             self.impls[name] = self._table[name]() if name in self._table else self._from_entry_point(name)
         return self.impls[name]
 
     def names(self) -> list[str]:
-        """The registered names, sorted; entry points are not among them."""
+        """Return the registered names, sorted, without those of entry points."""
         return sorted(self._table)
 
     def _from_entry_point(self, name: str) -> Any:
-        from importlib.metadata import entry_points  # takes milliseconds, and most programs never come here
+        from importlib.metadata import entry_points  # takes milliseconds, and most programs do not need it
 
         for group in self._groups:
             for entry in entry_points(group=group, name=name):
@@ -93,7 +93,7 @@ def register_backend(name: str, modulepath: str, objname: str) -> None:
 
 
 def names() -> list[str]:
-    """The registered names, sorted."""
+    """Return the registered names, sorted."""
     return _backend_loader.names()
 
 
@@ -116,12 +116,12 @@ def load_backend(name: str) -> Any:
 
 
 def _meant(name: str) -> str:
-    """A name without its prefix is meant to have ours."""
+    """Return what to say of a wrong name: a name without its prefix, or a similar one, is suggested."""
     short = {known.rpartition(".")[2]: known for known in names()}
     ours = _OURS + name[len(_THEIRS) :] if name.startswith(_THEIRS) else name
     return f"; did you mean {short[name]!r}?" if name in short else did_you_mean(ours, names())
 
 
 def warn_of_unknown(backend: object, arguments: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Warn once of all arguments that a store does not know."""
+    """Warn, once, of all arguments that a store does not know."""
     hints.warn_of_unknown(type(backend).__name__, arguments, known)

@@ -1,11 +1,11 @@
 """A dbm file that survives its writers: which module reads it, what is done when it is damaged, how it is written.
 
-Leans on exception, and on the modules of Python's dbm package.  They differ in what a SIGKILL in a write leaves:
+Depends on exception, and on the modules of Python's dbm package.  They differ in what a SIGKILL in a write leaves:
 
     sqlite3     the value from before, or the new one
-    dumb        anything; therefore it is written here, another way, in the same format
-    gnu, ndbm   anything; therefore a marker lies beside the file while it is written, and whoever finds it without a
-                writer begins the file anew: a cache may lose values, and must not serve wrong ones
+    dumb        anything; therefore this module writes the same format in another way
+    gnu, ndbm   anything; therefore a marker lies beside the file while it is written, and a process that finds it
+                without a writer begins an empty file: a cache may lose values, and must not serve wrong ones
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ _BLOCK = 512
 
 
 class Damaged(Exception):
-    """What is in the file contradicts itself; it is of no more use.
+    """The content of the file contradicts itself, so that it cannot be used any more.
 
-    :ivar kind: the module that it was of.
-    :ivar seen: which file it was.
+    :ivar kind: the module whose format the file has.
+    :ivar seen: identifies the file.
     """
 
     def __init__(self, why: str, kind: str, seen: object) -> None:
@@ -60,7 +60,7 @@ class Damaged(Exception):
 
 @functools.cache
 def module(name: str) -> Any:
-    """One of the dbm modules; None: this Python was built without it."""
+    """Return one of the dbm modules; None: this Python was built without it."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -68,7 +68,7 @@ def module(name: str) -> Any:
 
 
 _gate = threading.RLock()
-"""Held while a file is open: what SQLite knows of its locks would be wrong in a child that was forked meanwhile."""
+"""Held while a file is open, so that no fork happens: SQLite's record of its locks would be wrong in the child."""
 
 
 def _in_the_child() -> None:
@@ -85,7 +85,7 @@ class DbmFile:
     """One dbm file, opened for each use.  The caller keeps writers and readers apart.
 
     :param filename: as the dbm modules take it; some of them append suffixes.
-    :param alone: whether nobody writes while another writes or reads, as far as the caller can tell.
+    :param alone: whether the caller ensures that no process writes while another writes or reads.
     """
 
     def __init__(self, filename: str, alone: bool) -> None:
@@ -96,25 +96,25 @@ class DbmFile:
 
     @property
     def kind(self) -> str | None:
-        """The module whose format it has; None: it is not there.
+        """Return the module whose format the file has; None: there is no file.
 
-        :raises ValidationError: it is no dbm file, or none that this Python can read.
-        :raises Damaged: it is what a killed writer has left of one.
+        :raises ValidationError: it is not a dbm file, or this Python cannot read it.
+        :raises Damaged: a writer was killed and left only a part of one.
         """
         found = dbm.whichdb(self.filename)
         if found:
             if module(found) is None:
-                raise self._refuse(f"was made by {found}, which this Python has not")
+                raise self._refuse(f"was made by {found}, which this Python does not have")
             return found
         there = [suffix for suffix in ("", ".db", ".dat", ".dir") if _size(self.filename + suffix)]
         if not there:
-            return None  # or it is empty, since whoever began to make it did not live to go on
+            return None  # or it is empty, since the process that began to make it was killed
         if os.path.exists(self._marker) and self._alone:
             kind = "dbm.ndbm" if ".db" in there else "dbm.gnu"
-            raise self._damaged("a writer was killed while he wrote", kind)
+            raise self._damaged("a writer was killed while it wrote", kind)
         if there == [".dat"] and os.path.exists(self.filename + ".bak"):
-            raise self._damaged("a writer was killed while he replaced its directory", "dbm.dumb")
-        raise self._refuse("is no dbm file, or one of a kind that this Python does not know")
+            raise self._damaged("a writer was killed while it replaced the directory", "dbm.dumb")
+        raise self._refuse("is not a dbm file, or has a format that this Python does not know")
 
     def _refuse(self, why: str) -> ValidationError:
         return ValidationError(f"{self.filename} {why}: remove it, or name another file")
@@ -123,14 +123,14 @@ class DbmFile:
         return Damaged(why, kind, self._seen(kind))
 
     def read(self, act: Callable[[Any], R]) -> R:
-        """What ``act`` returns of the values: it may ask for one and say what is there instead, ``get(key, None)``.
+        """Return what ``act`` returns of the values; it may use ``get(key, default)`` only.
 
-        :raises Damaged, ValidationError, OSError: the last one names the file and says what keeps it from being read.
+        :raises Damaged, ValidationError, OSError: the last one names the file and says why it cannot be read.
         """
         return self._use(act, writes=False)
 
     def write(self, act: Callable[[Any], R]) -> R:
-        """The same with values that may be set, and dropped by ``pop(key, None)``; there they are, or none of them."""
+        """Do the same with values that ``act`` may set, or drop by ``pop(key, None)``: all or none are stored."""
         return self._use(act, writes=True)
 
     def _use(self, act: Callable[[Any], R], writes: bool) -> R:
@@ -139,14 +139,14 @@ class DbmFile:
             return act({})
         kind = kind or self._newest()
         if kind in _OPAQUE and self._alone and os.path.exists(self._marker):
-            raise self._damaged("a writer was killed while he wrote", kind)
+            raise self._damaged("a writer was killed while it wrote", kind)
         seen = self._seen(kind)
         try:
             return self._open_and(act, kind, writes)
         except Exception as error:
             foreign = isinstance(error, (*dbm.error, ValueError)) or _is_of_sqlite(error)
             if not foreign or raised_by_signal_handler(error):
-                raise  # the program's own
+                raise  # the caller's own error
             if _is_damage(error) and seen is not None:
                 raise Damaged(str(error), kind, seen) from error
             text = f"mpcache.dbm cannot {'write' if writes else 'read'} the file: {_reason(error)}"
@@ -162,14 +162,16 @@ class DbmFile:
         with _gate, self._opened(kind, writes) as opened:
             result = act(_Plain(opened))
         if marks:
-            os.unlink(self._marker)  # not after an exception: nobody knows what is in the file then
+            os.unlink(self._marker)  # not after an exception: the content of the file is unknown then
         return result
 
     def _opened(self, kind: str, writes: bool) -> Any:
         if writes:
             return module(kind).open(self.filename, "c", 0o666)
         if kind == "dbm.sqlite3" and os.access(self.filename, os.W_OK):
-            return module(kind).open(self.filename, "w")  # who may write nothing cannot recover what a dead writer left
+            return module(kind).open(
+                self.filename, "w"
+            )  # a reader without write access cannot recover what a dead writer left
         return module(kind).open(self.filename, "r")
 
     @staticmethod
@@ -187,21 +189,21 @@ class DbmFile:
 
     @property
     def size(self) -> int:
-        """Bytes of all that belongs to it."""
+        """Return the bytes of all files that belong to it."""
         return sum(_size(self.filename + suffix) for suffix in {name for names in _SUFFIXES.values() for name in names})
 
     def describe(self) -> str:
-        """The module, or why there is none."""
+        """Return the name of the module, or why there is none."""
         try:
             return self.kind or "not there"
         except (Damaged, ValidationError) as error:
             return str(error)
 
-    def begin_anew(self, damage: Damaged) -> None:
-        """Remove it, unless another has done so meanwhile.  By one at a time."""
+    def discard(self, damage: Damaged) -> None:
+        """Remove the damaged file, unless another process has done so.  The caller holds the write lock."""
         if self._seen(damage.kind) != damage.seen:
             return
-        log.warning("%s is damaged, and is begun anew; its values are lost: %s", self.filename, damage)
+        log.warning("%s is damaged, and a new file replaces it; its values are lost: %s", self.filename, damage)
         for name in (*(self.filename + suffix for suffix in _SUFFIXES[damage.kind]), self._marker):
             try:
                 os.unlink(name)
@@ -210,7 +212,7 @@ class DbmFile:
 
 
 def _size(path: str) -> int:
-    """Bytes; 0 if it is not there."""
+    """Return the bytes of a file; 0: there is none."""
     try:
         return os.stat(path).st_size
     except OSError:
@@ -225,7 +227,7 @@ _OF_SQLITE = ("malformed", "not a database", "no such table", "no such column", 
 
 
 def _is_damage(error: BaseException) -> bool:
-    """Whether it speaks of the file's contents, and not of the disk, or of who may do what."""
+    """Return whether an error is about the content of the file, and not about the disk or permissions."""
     if _is_of_sqlite(error):
         return any(text in str(error) for text in _OF_SQLITE)
     return getattr(error, "errno", None) not in _ENVIRONMENT
@@ -240,7 +242,7 @@ def _reason(error: BaseException) -> str:
 
 
 class _Plain:
-    """The few verbs that all modules have, and that mean the same in all of them."""
+    """The few methods that all modules have, and that mean the same in all of them."""
 
     def __init__(self, opened: Any) -> None:
         self._opened = opened
@@ -273,15 +275,15 @@ Place = tuple[int, int]
 
 
 class _Dumb(MutableMapping[bytes, bytes]):
-    """The format of dbm.dumb, written so that it holds at every instant.
+    """The format of dbm.dumb, written so that the files are consistent at every instant.
 
     ::
 
         name.dir    'key', (position, size)     a line for each value
         name.dat    the values, each at a multiple of 512
 
-    A value is never written over one that the directory on the disk names, and the directory is replaced as a whole,
-    when all is written.  Space that it no longer names is used again.
+    A value is never written over a value that the directory on the disk names, and the directory is replaced as a
+    whole, after all values are written.  Space that it no longer names is used again.
     """
 
     def __init__(self, filename: str, writes: bool, directory: _Directory) -> None:
@@ -305,7 +307,7 @@ class _Dumb(MutableMapping[bytes, bytes]):
                 written = True
         finally:
             if not written:
-                self._give_back()
+                self._free_unnamed()
 
     def __getitem__(self, key: bytes) -> bytes:
         position, size = self._index[key]
@@ -344,8 +346,8 @@ class _Dumb(MutableMapping[bytes, bytes]):
             file.writelines(f"{key.decode('latin-1')!r}, {place!r}\n" for key, place in self._index.items())
         os.replace(self._dir + ".new", self._dir)
 
-    def _give_back(self) -> None:
-        """The disk is full: let go of what the directory on the disk, whichever that is, does not name."""
+    def _free_unnamed(self) -> None:
+        """Free, on a full disk, the space that the directory on the disk, the old or the new one, does not name."""
         try:
             if os.path.exists(self._dir + ".new"):
                 os.unlink(self._dir + ".new")
@@ -368,9 +370,9 @@ class _Directory:
         self._known: tuple[object, dict[bytes, Place]] = (None, {})
 
     def read(self) -> dict[bytes, Place]:
-        """Not to be changed.
+        """Return the places, which the caller must not change.
 
-        :raises ValueError: it has a line that cannot be.
+        :raises ValueError: a line is invalid.
         """
         known, places = self._known
         with open(self._path, encoding="latin-1", newline="\n") as file:
@@ -384,7 +386,7 @@ class _Directory:
 
     def _parse(self, text: str) -> dict[bytes, Place]:
         lines, size = text.split("\n"), _size(self._dat)
-        lines.pop()  # nothing; or a line whose writer was killed
+        lines.pop()  # empty; or an incomplete line, whose writer was killed
         places: dict[bytes, Place] = {}
         for line in lines:
             plain = _LINE.fullmatch(line)
@@ -397,7 +399,7 @@ class _Directory:
             except (ValueError, TypeError, SyntaxError, AttributeError, MemoryError, RecursionError):
                 sound = False
             if not sound:
-                raise ValueError(f"{self._path} has a line that cannot be: {line[:80]!r}")
+                raise ValueError(f"{self._path} has an invalid line: {line[:80]!r}")
         return places
 
 
@@ -406,9 +408,9 @@ _AGED = 100_000_000
 
 
 class _Gaps:
-    """Where a value can be written that no other lies.
+    """The gaps between the values, where a value can be written.
 
-    :raises ValueError: two of them lie in one place.
+    :raises ValueError: two values overlap.
     """
 
     def __init__(self, places: Any) -> None:
@@ -416,14 +418,14 @@ class _Gaps:
         end = 0
         for position, size in sorted(place for place in places if place[1]):
             if position < end:
-                raise ValueError(f"two values lie at {position}")
+                raise ValueError(f"two values overlap at {position}")
             if position > end:
                 self._free.append((end, position - end))
             end = position + _blocks(size)
         self.end = end
 
     def take(self, size: int) -> int:
-        """The position of the first gap that is large enough; it is taken now."""
+        """Take the first gap that is large enough; return its position."""
         if not size:
             return 0
         wanted = _blocks(size)

@@ -1,7 +1,7 @@
-"""The dbm store: values in a file that many processes read and one at a time writes.
+"""The dbm store: values in a file that many processes read and one process at a time writes.
 
-Leans on dbm, which sees to the file, on fills and the file mutex for those who create, and on codec for the epoch that
-a value is written with.
+Depends on dbm, which handles the file, on _fill_files and the file mutex for creations, and on codec for the epoch that
+a value is stored with.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import json
 import os
 import threading
 import time
@@ -17,8 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from mpcache import codec
 from mpcache._support.hints import warn_of_unknown
+from mpcache._wire import codec
 from mpcache.api import (
     NO_VALUE,
     BackendArguments,
@@ -29,14 +28,15 @@ from mpcache.api import (
     SerializedReturnType,
     guard_of,
 )
+from mpcache.backends._fill_files import Fill, Fills
+from mpcache.backends._fill_guard import BaseFillGuard
 from mpcache.backends.dbm import Damaged, DbmFile
-from mpcache.backends.fills import Fill, Fills
 from mpcache.exception import ValidationError
 from mpcache.invalidation import SharedInvalidation
-from mpcache.mutexes import files
+from mpcache.mutexes import lockfiles
 from mpcache.mutexes.file import FileMutex
-from mpcache.mutexes.fronted import POLL_FIRST, POLL_LAST
 from mpcache.mutexes.greenlets import sleep_of_hub
+from mpcache.mutexes.two_level import POLL_FIRST, POLL_LAST
 
 __all__ = ["AbstractFileLock", "DBMBackend", "FileLock"]
 
@@ -47,25 +47,25 @@ R = TypeVar("R")
 
 
 class AbstractFileLock:
-    """Many readers or one writer.  To be subclassed by those who bring a lock of their own (``lock_factory``).
+    """Many readers or one writer.  The base of locks that users bring (``lock_factory``).
 
-    :param filename: one that the lock may make use of.
+    :param filename: a file that the lock may use.
     """
 
     def __init__(self, filename: str) -> None:
         raise NotImplementedError
 
     def acquire(self, wait: bool = True) -> bool | None:
-        """The writer's."""
+        """Take the writer's lock."""
         return self.acquire_write_lock(wait)
 
     def release(self) -> None:
-        """The writer's."""
+        """Release the writer's lock."""
         self.release_write_lock()
 
     @contextmanager
     def read(self) -> Iterator[None]:
-        """Read along."""
+        """Hold the readers' lock."""
         self.acquire_read_lock(True)
         try:
             yield
@@ -74,7 +74,7 @@ class AbstractFileLock:
 
     @contextmanager
     def write(self) -> Iterator[None]:
-        """Write alone."""
+        """Hold the writer's lock."""
         self.acquire_write_lock(True)
         try:
             yield
@@ -83,30 +83,30 @@ class AbstractFileLock:
 
     @property
     def is_open(self) -> bool:
-        """Whether this thread has it.  Optional."""
+        """Whether this thread holds the lock.  Optional."""
         raise NotImplementedError
 
     def acquire_read_lock(self, wait: bool) -> bool | None:
-        """Without waiting: whether one may."""
+        """Take the readers' lock; with ``wait=False`` return False if a writer holds it."""
         raise NotImplementedError
 
     def acquire_write_lock(self, wait: bool) -> bool | None:
-        """Without waiting: whether one may."""
+        """Take the writer's lock; with ``wait=False`` return False if another holds it."""
         raise NotImplementedError
 
     def release_read_lock(self) -> None:
-        """The reader leaves."""
+        """Release the readers' lock."""
         raise NotImplementedError
 
     def release_write_lock(self) -> None:
-        """The writer leaves."""
+        """Release the writer's lock."""
         raise NotImplementedError
 
 
 class FileLock(AbstractFileLock):
-    """With flock(2): among threads and processes, freed by the kernel when its holder dies.  Not reentrant.
+    """A lock of flock(2), among threads and processes; the kernel releases it when its holder dies.  Not reentrant.
 
-    A forked child holds nothing, and keeps nothing alive.
+    A forked child holds no lock, and keeps no lock of its parent held.
     """
 
     def __init__(self, filename: str) -> None:
@@ -131,7 +131,7 @@ class FileLock(AbstractFileLock):
 
     def _acquire(self, wait: bool, how: int) -> bool:
         try:
-            file = files.own_shared(self.filename)
+            file = lockfiles.own_shared(self.filename)
         except OSError as error:
             text = f"the lock file cannot be opened: {error.strerror}; rw_lockfile names another place"
             raise OSError(error.errno, text, self.filename) from error
@@ -156,10 +156,10 @@ class FileLock(AbstractFileLock):
         file.forget()
 
 
-def _flock(file: files.OwnFile, how: int, wait: bool) -> bool:
+def _flock(file: lockfiles.OwnFile, how: int, wait: bool) -> bool:
     pause = POLL_FIRST
     sleep = sleep_of_hub(cooperates=False)
-    polls = not wait or sleep is not None  # to wait in C would stop every greenlet
+    polls = not wait or sleep is not None  # waiting in C would stop every greenlet
     while True:
         try:
             fcntl.flock(file.fileno(), how | fcntl.LOCK_NB if polls else how)
@@ -179,13 +179,13 @@ _Three = tuple[int, int, int]
 
 
 class Epochs:
-    """Invalidation that all who share the file see: three numbers in a file beside it, replaced as a whole.
+    """Invalidation for all processes that share the file: three numbers in a file beside it, replaced as a whole.
 
     ::
 
         epoch hard soft    the present epoch; values of epochs before the second one are hidden, before the third stale
 
-    A file that vanishes while we look on has hidden something, and nobody knows what: all is hidden, then.
+    If the file vanishes while a process uses it, what it hid is unknown: then all values are hidden.
     """
 
     def __init__(self, path: str) -> None:
@@ -193,7 +193,7 @@ class Epochs:
         self._were_there = False
 
     def now(self) -> _Three:
-        """(epoch, hard, soft); all are 0 as long as nothing was invalidated."""
+        """Return (epoch, hard, soft); all are 0 until the first invalidation."""
         try:
             with open(self._path, "rb") as file:
                 epoch, hard, soft = map(int, file.read(200).split())
@@ -208,21 +208,21 @@ class Epochs:
         return self._write(lambda epoch, hard, soft: (epoch, epoch, soft), (0, 0, 0))
 
     def invalidate(self, hard: bool) -> None:
-        """Begin a new epoch.  By one at a time."""
+        """Begin a new epoch.  The caller holds the write lock."""
         if hard:
             self._write(lambda epoch, _, soft: (epoch, epoch, soft), self.now())
         else:
             self._write(lambda epoch, hard, _: (epoch, hard, epoch), self.now())
 
     def _write(self, change: Callable[[int, int, int], _Three], now: _Three) -> _Three:
-        # Greater than any before it, also if those are lost.
+        # Greater than any epoch before it, also if those are lost.
         new = change(max(now[0] + 1, time.time_ns() // 1000), now[1], now[2])
         fresh = f"{self._path}.{os.getpid()}.{threading.get_ident()}"
         try:
             with open(fresh, "w") as file:
                 file.write("{} {} {}\n".format(*new))
             os.replace(fresh, self._path)
-        except OSError as error:  # of a full disk, say, which names no file
+        except OSError as error:  # for instance of a full disk, which names no file
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(fresh)
             text = f"mpcache.dbm cannot note an invalidation: {error.strerror}"
@@ -231,16 +231,15 @@ class Epochs:
         return new
 
 
-class _Guard:
+class _Guard(BaseFillGuard):
     """A fill belongs to the epoch in which its creation began.
 
-    :param fill: None: nobody is told of it, and nobody can void it.
+    :param fill: None: no file says that it began, and no change can void it.
     """
 
     def __init__(self, epoch: int, fill: Fill | None) -> None:
+        super().__init__()
         self.epoch, self._fill = epoch, fill
-        self.outcome: bool | None = None
-        self.live = True
 
     @property
     def wanted(self) -> bool:
@@ -249,23 +248,12 @@ class _Guard:
     def close(self) -> None:
         if self.live and self._fill is not None:
             self._fill.end()
-        self.live = False
+        super().close()
 
 
 def _with_epoch(wire: bytes, epoch: int) -> bytes:
-    """Note in a value's metadata in which epoch it was begun; nothing, as long as there was only one."""
-    if not epoch:
-        return wire
-    head, bar, payload = wire.partition(b"|")
-    if not bar or not head.endswith(b"}") or not head.startswith(b'{"'):
-        return wire  # not what a region writes
-    if b'"e": ' in head:
-        try:
-            head = json.dumps({**codec.json_object(head), "e": epoch}).encode()
-        except ValueError:
-            return wire
-        return b"%b|%b" % (head, payload)
-    return b'%b, "e": %d}|%b' % (head[:-1], epoch, payload)
+    """Return the value with its epoch; as it is, until the first invalidation of the file."""
+    return codec.with_epoch(wire, epoch) if epoch else wire
 
 
 # -- the store --------------------------------------------------------------------------------------------------
@@ -308,7 +296,7 @@ class DBMBackend(BytesBackend):
             self._write(lambda values: None)
 
     def _is_there(self) -> bool:
-        """Seen without a lock, which may be more than a reader can have: only a yes is to be believed."""
+        """Return whether the file exists, read without a lock, which a reader may not have: only True is reliable."""
         try:
             return self._file.kind is not None
         except (Damaged, ValidationError):
@@ -327,7 +315,7 @@ class DBMBackend(BytesBackend):
                 return self._file.read(act)
         except Damaged as damage:
             with self._locked(writes=True):
-                self._file.begin_anew(damage)
+                self._file.discard(damage)
         return act({})
 
     def _write(self, act: Callable[[Any], R]) -> R:
@@ -335,7 +323,7 @@ class DBMBackend(BytesBackend):
             try:
                 return self._file.write(act)
             except Damaged as damage:
-                self._file.begin_anew(damage)
+                self._file.discard(damage)
             return self._file.write(act)
 
     def get_serialized(self, key: KeyType) -> SerializedReturnType:
@@ -373,7 +361,7 @@ class DBMBackend(BytesBackend):
         if self._fills is not None:
             self._fills.void(names)
 
-    # -- what is shared -------------------------------------------------------------------------------
+    # -- creation and invalidation -------------------------------------------------------------------------------
 
     def get_mutex(self, key: KeyType) -> CacheMutex | None:
         return None if self._locks is None else FileMutex(key, directory=self._locks)
@@ -385,7 +373,7 @@ class DBMBackend(BytesBackend):
         return SharedInvalidation(self)
 
     def epochs(self) -> tuple[int, int, int]:
-        """(epoch, hard_at, soft_at) of the file."""
+        """Return (epoch, hard_at, soft_at) of the file."""
         return self._epochs.now()
 
     def invalidate(self, hard: bool = True) -> None:
@@ -396,7 +384,7 @@ class DBMBackend(BytesBackend):
     # -- the whole ------------------------------------------------------------------------------------
 
     def stats(self) -> dict[str, Any]:
-        """The module that reads the file, how many values there are, and the bytes that they take."""
+        """Return the module that reads the file, the number of values, and the bytes of the files."""
         with self._locked(writes=False):
             kind, items = self._file.kind, self._file.read(len)
             return {"module": kind, "items": items, "bytes": self._file.size}
@@ -414,7 +402,7 @@ def _bytes(key: Any) -> bytes:
 
 
 def _put(ready: Mapping[KeyType, tuple[bytes, bytes]], guards: Mapping[KeyType, _Guard], values: Any) -> list[KeyType]:
-    """Store what is wanted; the keys of what is not."""
+    """Store the values that are wanted; return the keys of the others."""
     refused = [key for key, guard in guards.items() if not guard.wanted]
     for key, (name, wire) in ready.items():
         if key not in refused:

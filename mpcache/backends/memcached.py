@@ -1,10 +1,10 @@
 """Memcached servers as a store, by four client libraries: python-memcached, pylibmc, bmemcached, pymemcache.
 
-Leans on memcaching, which speaks to the servers; on its mutex, and on codec for what is stored::
+Depends on _servers.memcached for the connections, and on the memcached mutex.  What the servers keep under a key::
 
     {"ct": ..., "v": 2}|<payload>              bytes, whichever library writes them: they read each other's
     {"ct": ..., "v": 2, "e": ...}|<payload>    with a namespace: the generation in which the creation began
-    mpcache:pending <random>                   somebody creates the value: a change meanwhile refuses his fill
+    mpcache:pending <random>                   a process is creating the value: a change of the key refuses its fill
 
 The last is the lease of R. Nishtala and others, "Scaling Memcache at Facebook", 2013, kept in the item itself.
 """
@@ -12,31 +12,33 @@ The last is the lease of R. Nishtala and others, "Scaling Memcache at Facebook",
 from __future__ import annotations
 
 import math
-import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from mpcache import codec
+from mpcache._servers.generation import judged
+from mpcache._servers.memcached import MONTH, OVER, TIMEOUT, expiry, plain_name, server_list
+from mpcache._servers.memcached.generation import MemcachedGeneration
+from mpcache._servers.memcached.pool import Pool, Servers
+from mpcache._servers.outage import OutagePolicy
 from mpcache._support.hints import warn
+from mpcache._wire import codec
 from mpcache.api import (
     NO_VALUE,
     BytesBackend,
     CacheMutex,
-    Freshness,
     Keeping,
     KeyType,
     SerializedReturnType,
     guard_of,
 )
 from mpcache.backends import warn_of_unknown
+from mpcache.backends._fill_guard import BaseFillGuard
+from mpcache.backends._generation_strategy import GenerationStrategy
 from mpcache.backends.own_client import OwnClient
-from mpcache.backends.trouble import Trouble
 from mpcache.exception import ValidationError, ValueTooLarge
-from mpcache.invalidation import SharedInvalidation, kept_for, limit
-from mpcache.memcaching import MONTH, OVER, TIMEOUT, expiry, plain_name, server_list
-from mpcache.memcaching.pool import Pool, Servers
+from mpcache.invalidation import kept_for, limit
 from mpcache.mutexes.base import incarnation
 from mpcache.mutexes.leased import DEFAULT_LEASE
 from mpcache.mutexes.memcached import MemcachedMutex
@@ -46,14 +48,9 @@ _PENDING = b"mpcache:pending"
 _COMMON = ("url", "distributed_lock", "lock_timeout", "memcached_expire_time")
 _OURS = ("socket_timeout", "namespace", "on_error")
 
-_EPOCH = re.compile(rb', "e": (\d{1,20})\b')
-
-_GONE, _STALE = 0, 1
-"""What a value that is not of the present generation is handed out with, for its own."""
-
 
 class GenericMemcachedBackend(OwnClient, BytesBackend):
-    """What the four have in common.
+    """The base of the four memcached stores.
 
     :param arguments: ``url``, ``host:port`` or the path of a unix socket, or a list of them; ``memcached_expire_time``,
         seconds after which the server forgets a value; ``lock_timeout``, the mutex's lease, 0 for the default;
@@ -67,11 +64,11 @@ class GenericMemcachedBackend(OwnClient, BytesBackend):
 
     library: ClassVar[str]
     takes: ClassVar[tuple[str, ...]] = ()
-    """Arguments of this one."""
+    """The arguments that only this store takes."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         self._prepare_client(arguments)
-        if not self.brings_client:  # else the others may be for that
+        if not self.brings_client:  # otherwise further arguments may be for that client
             warn_of_unknown(self, arguments, (*_COMMON, *_OURS, *self.takes))
         if arguments.get("url") is None:
             raise ValidationError(f"{type(self).__name__} needs the argument url, such as '127.0.0.1:11211'")
@@ -87,11 +84,13 @@ class GenericMemcachedBackend(OwnClient, BytesBackend):
         self._distributed = arguments.get("distributed_lock", True)
         self._lease = max(1.0, limit(arguments.get("lock_timeout") or DEFAULT_LEASE, "lock_timeout") or 0.0)
         namespace = arguments.get("namespace")
-        self._generation = None if namespace is None else Generation(namespace, self._pool)
-        self._trouble = Trouble(self, arguments.get("on_error", "raise"), self._pool.errors, (OSError,))
+        self._outage = OutagePolicy(self, arguments.get("on_error", "raise"), self._pool.errors, (OSError,))
+        self._generation: MemcachedGeneration | None = None
+        if namespace is not None:
+            self._generation = MemcachedGeneration(namespace, self._outage, self._pool)
 
     def _set_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """What dogpile.cache gives to the client with each value."""
+        """Return what dogpile.cache passes to the client with each value."""
         given = {"time": expiry(self._lifetime) or None, "min_compress_len": arguments.get("min_compress_len")}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -100,7 +99,7 @@ class GenericMemcachedBackend(OwnClient, BytesBackend):
     def get_serialized(self, key: KeyType) -> SerializedReturnType:
         if self.brings_client:
             return self.get(key)  # type: ignore[return-value]
-        if self._generation is not None or self._trouble.forgives:
+        if self._generation is not None or self._outage.tolerates:
             return self.get_serialized_multi((key,))[0]
         wire = self._pool.get(plain_name(key))
         return NO_VALUE if wire is None or wire.startswith(_PENDING) else wire
@@ -112,16 +111,16 @@ class GenericMemcachedBackend(OwnClient, BytesBackend):
             return self.get_multi(keys)  # type: ignore[return-value]
         names = [plain_name(key) for key in keys]
         nothing: dict[str, bytes] = {}
-        found = self._trouble.forgive(lambda: self._found(names), nothing)
+        found = self._outage.or_default(lambda: self._found(names), nothing)
         wires = [found.get(name) for name in names]
         return [NO_VALUE if wire is None or wire.startswith(_PENDING) else wire for wire in wires]
 
     def _found(self, names: list[str]) -> dict[str, bytes]:
         if self._generation is None:
             return self._pool.get_many(names)
-        found = self._pool.get_many([*names, self._generation.name])
-        now = self._generation.noted(found.pop(self._generation.name, None))
-        return {name: _judged(wire, now) for name, wire in found.items()}
+        found = self._pool.get_many([*names, self._generation.key])
+        now = self._generation.note(found.pop(self._generation.key, None))
+        return {name: judged(wire, now) for name, wire in found.items()}
 
     # -- writing ---------------------------------------------------------------------------------------
 
@@ -153,7 +152,7 @@ class GenericMemcachedBackend(OwnClient, BytesBackend):
                 plain[key] = wire
         if plain:
             self._set(plain, refused)
-        for key, first in refused.items():  # all that fit are stored; it speaks for those that do not
+        for key, first in refused.items():  # all values that fit are stored; the first error carries the others
             raise ValueTooLarge(str(first), key=key, refused=refused)
 
     def _set(self, mapping: Mapping[KeyType, bytes], refused: dict[KeyType, ValueTooLarge]) -> None:
@@ -163,7 +162,7 @@ class GenericMemcachedBackend(OwnClient, BytesBackend):
         for name, key in keys.items():
             batches.setdefault(self._seconds(mapping[key]), {})[name] = _stamped(mapping[key], epoch)
         for lifetime, batch in batches.items():
-            # One by one, those of a batch that were not stored say why.
+            # Storing the refused values of a batch one by one raises the reason of each.
             for name in self._pool.set_many(batch, lifetime) if len(batch) > 1 else batch:
                 try:
                     self._pool.set(name, batch[name], lifetime)
@@ -171,14 +170,12 @@ class GenericMemcachedBackend(OwnClient, BytesBackend):
                     refused[keys[name]] = error
 
     def _seconds(self, wire: bytes) -> int:
-        """For how long the server keeps it: until its time to live has ended, or for what was configured."""
+        """Return for how long the server keeps a value: until its time to live ends, at most as long as configured."""
         longest = expiry(self._lifetime)
-        if wire.find(b'"x": ', 0, wire.find(b"|") + 1) < 0:
+        expires = codec.expires_at(wire)
+        if expires is None or expires == math.inf:
             return longest
-        try:
-            left = math.ceil((codec.split(wire)[4] or math.inf) - time.time()) + 1
-        except (ValueError, OverflowError):
-            return longest
+        left = math.ceil(expires - time.time()) + 1
         now = int(time.time())
         bound = longest - now if longest > MONTH else longest or left
         return expiry(max(1, min(left, bound)))
@@ -197,39 +194,36 @@ class GenericMemcachedBackend(OwnClient, BytesBackend):
     # -- what is shared --------------------------------------------------------------------------------
 
     def get_mutex(self, key: KeyType) -> CacheMutex | None:
-        """One for all processes; with ``distributed_lock=False`` None, for threads are enough then."""
+        """Return a mutex for all processes; None, with ``distributed_lock=False``: then threads are enough."""
         if self.brings_client:
             return super().get_mutex(key)
         if not self._distributed:
             return None
-        forgive = self._trouble.forgive if self._trouble.forgives else None
-        return MemcachedMutex(key, client=self._servers, lease=self._lease, forgive=forgive)
+        return MemcachedMutex(key, client=self._servers, lease=self._lease, outage=self._outage)
 
     def begin_fill(self, key: KeyType) -> Guard | None:
         if self.brings_client:
             return None
-        guard = Guard(self._pool, plain_name(key), self._trouble)
-        self._trouble.forgive(lambda: guard.begin(self._generation), None)
+        guard = Guard(self._pool, plain_name(key), self._outage)
+        self._outage.or_default(lambda: guard.begin(self._generation), None)
         return guard
 
-    def invalidation(self) -> Generations | None:
-        if self.brings_client or self._generation is None:
-            return None
-        return Generations(self._generation, self._trouble)
+    def invalidation(self) -> GenerationStrategy | None:
+        return None if self.brings_client or self._generation is None else GenerationStrategy(self._generation)
 
     @property
     def errors(self) -> Mapping[str, int]:
-        """How often ``on_error="miss"`` has forgiven what, in this process."""
-        return self._trouble.counts
+        """How often which error counted as a miss (``on_error="miss"``), in this process."""
+        return self._outage.counts
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {', '.join(map(str, self.url))}>"
 
 
 class MemcachedBackend(GenericMemcachedBackend):
-    """``mpcache.memcached``, by python-memcached.
+    """``mpcache.memcached``, through python-memcached.
 
-    :param arguments: besides, ``dead_retry``, seconds for which a server that failed is left alone (30), and
+    :param arguments: besides, ``dead_retry``, seconds for which a server that failed is not asked (30), and
         ``min_compress_len``, bytes from which on values are compressed (0: never).
     """
 
@@ -238,7 +232,7 @@ class MemcachedBackend(GenericMemcachedBackend):
 
 
 class PylibmcBackend(GenericMemcachedBackend):
-    """``mpcache.pylibmc``, by pylibmc.
+    """``mpcache.pylibmc``, through pylibmc.
 
     :param arguments: besides, ``binary``, the protocol; ``behaviors``, a dict for libmemcached; ``min_compress_len``.
     """
@@ -248,7 +242,7 @@ class PylibmcBackend(GenericMemcachedBackend):
 
 
 class BMemcachedBackend(GenericMemcachedBackend):
-    """``mpcache.bmemcached``, by python-binary-memcached.
+    """``mpcache.bmemcached``, through python-binary-memcached.
 
     :param arguments: besides, ``username``, ``password`` and ``tls_context``.
     """
@@ -261,9 +255,9 @@ _RETRYING = ("do_not_retry_for", "retry_attempts", "retry_delay", "retry_for")
 
 
 class PyMemcacheBackend(GenericMemcachedBackend):
-    """``mpcache.pymemcache``, by pymemcache.
+    """``mpcache.pymemcache``, through pymemcache.
 
-    :param arguments: besides, ``serde``, which is given bytes; ``default_noreply``; ``tls_context``;
+    :param arguments: besides, ``serde``, which gets bytes; ``default_noreply``; ``tls_context``;
         ``socket_keepalive``; ``enable_retry_client``, with ``retry_attempts``, ``retry_delay``, ``retry_for`` and
         ``do_not_retry_for``; ``hashclient_retry_attempts`` (2), ``hashclient_retry_timeout`` (1) and
         ``hashclient_dead_timeout`` (60), seconds.
@@ -289,140 +283,52 @@ class PyMemcacheBackend(GenericMemcachedBackend):
 # -- fills -----------------------------------------------------------------------------------------------------
 
 
-class Guard:
-    """The item itself, as it was when the creation began: the fill replaces that one, or nothing."""
+class Guard(BaseFillGuard):
+    """The item itself, as it was when the creation began: the fill replaces that item, or nothing."""
 
-    def __init__(self, pool: Pool, name: str, trouble: Trouble) -> None:
-        self.outcome: bool | None = None
-        self._pool, self._name, self._trouble = pool, name, trouble
+    def __init__(self, pool: Pool, name: str, outage: OutagePolicy) -> None:
+        super().__init__()
+        self._pool, self._name, self._outage = pool, name, outage
         self._epoch: int | None = None
         self._seen: tuple[bytes, Any] | None = None
         self._mark = _PENDING + b" " + secrets.token_hex(8).encode()
         self._pending = False
         self._living = incarnation()
 
-    @property
-    def live(self) -> bool:
-        return self.outcome is None
-
-    def begin(self, generation: Generation | None) -> None:
-        self._epoch = None if generation is None else generation.now()
+    def begin(self, generation: MemcachedGeneration | None) -> None:
+        """Note the item, and in the place of none a mark.  Raises the library's errors."""
+        self._epoch = None if generation is None else generation.recent()
         if self._pool.guards:
             self._pending = self._pool.add(self._name, self._mark, MONTH)
             self._seen = self._pool.gets(self._name)
 
     def fill(self, wire: bytes, seconds: int) -> None:
         """Store it, unless the key was set or deleted meanwhile.  Raises ValueTooLarge."""
-        self.outcome = False  # also if it is too large
+        self.finish(False)  # also if it is too large
         wire = _stamped(wire, self._epoch)
-        self.outcome = bool(self._trouble.forgive(lambda: self._replace(wire, seconds), False))
+        self.finish(self._outage.or_default(lambda: self._replace(wire, seconds), False))
 
     def _replace(self, wire: bytes, seconds: int) -> bool:
         if not self._pool.guards:
             self._pool.set(self._name, wire, seconds)
             return True
-        # A server that was restarted counts anew, and may have come to the same number with another's value.
+        # A server that was restarted counts again from 1, and may have reached the same number with another value.
         if self._seen is None or self._pool.gets(self._name) != self._seen:
             return False
         return self._pool.cas(self._name, wire, seconds, self._seen[1])
 
     def close(self) -> None:
-        if self._pending and not self.outcome and self._living is incarnation():  # nothing came of it
+        if self._pending and not self.outcome and self._living is incarnation():  # nothing was stored
             self._pending = False
-            self._trouble.spare(self._unmark)  # if the mark stays, whoever creates next takes it over
-        self.outcome = bool(self.outcome)
+            self._outage.best_effort(self._unmark)  # if the mark stays, the next creation takes it over
+        super().close()
 
     def _unmark(self) -> None:
-        """Only what is mine still, by its text: see _replace."""
+        """Remove the mark, if it is still this guard's, by its text: see _replace."""
         found = self._pool.gets(self._name)
         if found is not None and found[0] == self._mark:
             self._pool.cas(self._name, b"", OVER, found[1])
 
 
-# -- generations -----------------------------------------------------------------------------------------------
-
-
-class Generation:
-    """A number under one key, drawn anew by each invalidation, that values carry: hard << 32 | soft.
-
-    It is compared for equality only.  One that was evicted, or lost with its server, is replaced by another, to which
-    nothing belongs yet: whatever was stored before counts as invalidated.
-    """
-
-    def __init__(self, namespace: str, pool: Pool) -> None:
-        self.name = plain_name(f"mpcache:generation:{namespace}")
-        self._pool = pool
-
-    def now(self) -> int:
-        """Ask for it."""
-        return self.noted(self._pool.get_many([self.name]).get(self.name))
-
-    def noted(self, found: bytes | None) -> int:
-        """What was found of it; if that is nothing, or no number, it is drawn for the first time."""
-        while found is None:
-            drawn = b"%d" % (_draw() << 32)
-            found = drawn if self._pool.add(self.name, drawn, 0) else self._pool.get_many([self.name]).get(self.name)
-        if not found.isdigit():
-            self.invalidate(hard=True)
-            return self.now()
-        return int(found)
-
-    def invalidate(self, hard: bool) -> None:
-        """Draw anew; a soft one keeps what the last hard one drew."""
-        if hard:
-            self._pool.set(self.name, b"%d" % (_draw() << 32), 0)
-            return
-        while True:
-            self.now()
-            found = self._pool.gets(self.name)
-            if found is not None and self._pool.cas(self.name, _softened(found[0]), 0, found[1]):
-                return
-
-
-def _softened(found: bytes) -> bytes:
-    return b"%d" % (int(found) >> 32 << 32 | _draw())
-
-
-def _draw() -> int:
-    return secrets.randbelow(2**32 - 1) + 1
-
-
-class Generations(SharedInvalidation):
-    """The strategy: the store has compared a value with the generation that came in the same answer."""
-
-    def __init__(self, generation: Generation, trouble: Trouble) -> None:
-        super().__init__(generation)
-        self._generation, self._trouble = generation, trouble
-
-    def judge(self, created: float, epoch: int | None) -> Freshness:
-        if epoch is None:
-            return Freshness.FRESH
-        return Freshness.STALE if epoch == _STALE else Freshness.ABSENT
-
-    def was_soft_invalidated(self) -> bool:
-        return bool(self._trouble.forgive(self._generation.now, 0) & 0xFFFFFFFF)
-
-    def was_hard_invalidated(self) -> bool:
-        """What is older than the present generation is hidden, whatever that one began with."""
-        return True
-
-
 def _stamped(wire: bytes, epoch: int | None) -> bytes:
-    """The bytes of a value with its generation; those that are nobody's wire format are left alone."""
-    if epoch is None:
-        return wire
-    end = wire.find(b"|")
-    if end < 0 or wire[:1] != b"{" or wire[end - 1 : end] != b"}":
-        return wire
-    return b'%b, "e": %d}%b' % (_EPOCH.sub(b"", wire[: end - 1]), epoch, wire[end:])
-
-
-def _judged(wire: bytes, now: int) -> bytes:
-    """Without its generation if that is the present one; else with what it is worth."""
-    end = wire.find(b"|")
-    match = _EPOCH.search(wire, 0, max(end, 0))
-    if match is None:
-        return _stamped(wire, _GONE)
-    epoch = int(match[1])
-    bare = wire[: match.start()] + wire[match.end() :]
-    return bare if epoch == now else _stamped(bare, _STALE if epoch >> 32 == now >> 32 else _GONE)
+    return wire if epoch is None else codec.with_epoch(wire, epoch)

@@ -1,6 +1,6 @@
 """A dict of this process as a store.
 
-Leans on api and sizes, on memory_fills, and on bounded for those who set a bound.
+Depends on api and sizes, on memory_fills, and on bounded for stores with a bound.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from mpcache.exception import ValidationError
 
 
 class MemoryBackend(CacheBackend):
-    """Keeps references: who changes a value that was returned changes the cached one.
+    """Keeps references: code that changes a returned value changes the cached value.
 
-    Not shared; a forked child goes on with a copy.  What is being created when its key is set or deleted is
-    not stored.  Unbounded, unless there is a bound: then what is used
-    least is forgotten, see :mod:`mpcache._support.s3fifo`.
+    Not shared; a forked child goes on with a copy.  A value that is being created when its key is set or deleted is not
+    stored.  Unbounded, unless there is a bound: then the values that are used least are evicted, see
+    :mod:`mpcache._support.s3fifo`.
 
     :param arguments: ``cache_dict``, the dict to keep the values in; or ``max_entries``; or ``max_bytes``, a number
         or a text such as ``"64MB"``; or both bounds.  Bytes are those of the stored values, without the keys and
         without Python's own overhead, some hundred bytes an entry.
-    :raises ValidationError: a bound is no positive number, or is to be set to a ``cache_dict``; and from ``set``,
-        when there is a ``max_bytes`` and the value is an object, whose size nobody knows.
+    :raises ValidationError: a bound is not a positive number, or comes with a ``cache_dict``; and from ``set``,
+        when there is a ``max_bytes`` and the value is an object, whose size is unknown.
     """
 
     keeping = Keeping("threads", "nothing", "nothing, or ``max_entries``", "a look-up in a dict", "thread")
@@ -57,7 +57,7 @@ class MemoryBackend(CacheBackend):
 
     @functools.cached_property
     def _fills(self) -> MemoryFills:
-        """Found when it is used: a subclass may make its own ``_cache``."""
+        """Return the creations under way; looked up late, since a subclass may make its own ``_cache``."""
         return fills_of(self._cache)
 
     def get(self, key: KeyType) -> BackendFormatted:
@@ -96,13 +96,13 @@ class MemoryBackend(CacheBackend):
 
 
 class MemoryPickleBackend(DefaultSerialization, MemoryBackend):
-    """Keeps pickles: every look-up makes the value anew, so that nobody can change the cached one."""
+    """Keeps pickles: every look-up returns a new object, so that no code can change the cached value."""
 
     keeping = Keeping("threads", "nothing", "nothing, or ``max_entries``, ``max_bytes``", "unpickling", "thread")
 
 
 def _length(value: Any) -> int:
-    """Bytes of a stored value: what a serializer made, or a payload that is bytes itself."""
+    """Return the bytes of a stored value: of a serializer's result, or of a payload that is bytes itself."""
     payload = value.payload if isinstance(value, CachedValue) else value
     if isinstance(payload, (bytes, bytearray)):
         return len(payload)

@@ -14,10 +14,11 @@ from weakref import WeakValueDictionary
 
 from mpcache._support.s3fifo import in_process_lock
 from mpcache.api import KeyType
+from mpcache.backends._fill_guard import BaseFillGuard
 
 
 class MemoryFills:
-    """Those of one dict of values.
+    """The creations under way in one dict of values.
 
     A writer without a guard voids the fill first and writes then.  It needs the lock only where a creation is under
     way: a fill keeps its entry until it has written, so that a writer that finds no entry writes after it.
@@ -38,27 +39,23 @@ class MemoryFills:
                     self.under_way.pop(key, None)
 
 
-class MemoryGuard:
+class MemoryGuard(BaseFillGuard):
     """The right to store one value that is being created."""
 
     def __init__(self, fills: MemoryFills, key: KeyType) -> None:
+        super().__init__()
         self._fills, self._key = fills, key
-        self.outcome: bool | None = None
         self._token = object()
         fills.under_way[key] = self._token
-
-    @property
-    def live(self) -> bool:
-        """Whether a write of the key would be the fill."""
-        return self.outcome is None
 
     def fill(self, values: MutableMapping[KeyType, Any], key: KeyType, value: Any) -> None:
         """Store the value, unless the key was changed since.  Raises what the dict raises."""
         with in_process_lock():
-            wanted, self.outcome = self._wanted, False
+            wanted = self._wanted
+            self.finish(False)
             if wanted:
                 values[key] = value
-                self.outcome = True
+                self.finish(True)
         self.close()
 
     def close(self) -> None:
@@ -66,6 +63,7 @@ class MemoryGuard:
         with in_process_lock():
             if self._wanted:
                 del self._fills.under_way[self._key]
+        super().close()
 
     @property
     def _wanted(self) -> bool:

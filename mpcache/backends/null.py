@@ -1,6 +1,6 @@
 """A store that keeps nothing: caching switched off by configuration.
 
-Leans on api and the null mutex.
+Depends on api and on the null mutex.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mpcache.mutexes.null import NullMutex
 
 
 class NullLock(NullMutex):
-    """The mutex of this store, by the name that it has in dogpile.cache, and without a key."""
+    """The mutex of this store, under the name that it has in dogpile.cache, and without a key."""
 
     def __init__(self) -> None:
         super().__init__(None)

@@ -1,11 +1,11 @@
-"""A memcached store whose subclass brings its client, as subclasses for dogpile.cache do: it is asked through that.
+"""A memcached store whose subclass brings its own client, as subclasses for dogpile.cache do.
 
-Depends on api.  A pool, TLS or SASL of the subclass must never be passed by over a connection of ours.  The client has
-the verbs of python-memcached, and is handed CachedValues, which it serializes, as in dogpile.cache::
+Depends on api.  The store uses only that client, so that a pool, TLS or SASL of the subclass is never bypassed.  The
+client has the methods of python-memcached, and gets CachedValues, which it serializes, as in dogpile.cache::
 
     client             a property, and what it returns is asked
     _create_client()   called once for each thread of each process
-    _imports()         called before; alone it cannot be obeyed, and is refused
+    _imports()         called before; a subclass that overrides only this is refused
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class OwnClient(CacheBackend):
         if hasattr(kind, "_imports"):
             if not self.brings_client:
                 raise TypeError(
-                    f"{kind.__name__} overrides '_imports', by which mpcache does not come to its client; override"
+                    f"{kind.__name__} overrides '_imports', which gives mpcache no client; override"
                     " _create_client(), which returns one"
                 )
             kind._imports(self)
@@ -56,7 +56,7 @@ class OwnClient(CacheBackend):
         if not self.brings_client:
             raise AttributeError(f"{type(self).__name__} has no client: mpcache keeps a pool of its own for a server")
         mine = self._clients
-        if getattr(mine, "living", None) is not incarnation():  # what the parent has connected is never used here
+        if getattr(mine, "living", None) is not incarnation():  # a child never uses its parent's connections
             mine.client, mine.living = self._create_client(), incarnation()
         return mine.client
 
@@ -94,7 +94,7 @@ class OwnClient(CacheBackend):
 
 
 class ClientMutex(CacheMutex):
-    """A mutex of the client's verbs ``add``, ``get`` and ``delete``.  It ends with its holder only by its time-out."""
+    """A mutex of the client's ``add``, ``get`` and ``delete``.  If its holder dies, only its time-out ends it."""
 
     def __init__(self, store: OwnClient, key: KeyType) -> None:
         self.key, self._store, self._token = key, store, secrets.token_hex(8)
@@ -114,7 +114,7 @@ class ClientMutex(CacheMutex):
         return True
 
     def release(self) -> None:
-        """Give it back, unless it has lapsed and another has it."""
+        """Release it, unless it has lapsed and another process holds it."""
         if self._store.client.get(self._name) == self._token:
             self._store.client.delete(self._name)
 

@@ -1,40 +1,36 @@
-"""The redis and valkey stores: one server, one that sentinels guard, or a cluster.
+"""The redis and valkey stores: one server, a server that sentinels watch, or a cluster.
 
-Leans on the redis mutex, which has the clients, the names and the scripts, and on invalidation.  What the server
-keeps of a key is what dogpile.cache keeps there; with a ``namespace`` its metadata also has the generation.
+Depends on _servers.redis for clients, names and scripts, and on the redis mutex.  What the server keeps under a key is
+what dogpile.cache keeps there; with a ``namespace`` its header also has the generation.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
-import math
 import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from mpcache import codec
+from mpcache._servers.generation import judged
+from mpcache._servers.names import key_bytes
+from mpcache._servers.outage import OutagePolicy
+from mpcache._servers.redis.client import MANY, TIMEOUT, careful, driver, retry_once
+from mpcache._servers.redis.generation import RedisGeneration
+from mpcache._servers.redis.holds import held_here
+from mpcache._servers.redis.names import names_of, place_of
+from mpcache._wire import codec
 from mpcache.api import NO_VALUE, BytesBackend, Keeping, KeyType, SerializedReturnType, guard_of
 from mpcache.backends import warn_of_unknown
-from mpcache.backends.generations import Generation, Generations
-from mpcache.backends.trouble import Trouble
+from mpcache.backends._generation_strategy import GenerationStrategy
+from mpcache.backends._redis_commands import DELETE, FILL, SET, Command, Guard, client_key, milliseconds, run_all
 from mpcache.exception import ValidationError
 from mpcache.invalidation import kept_for, limit, seconds
 from mpcache.mutexes.base import Incarnation, incarnation
-from mpcache.mutexes.clients import MANY, TIMEOUT, careful, driver, retry_once
-from mpcache.mutexes.leased import DEFAULT_LEASE, plain
-from mpcache.mutexes.redis import (
-    POLL,
-    ForgivingMutex,
-    RedisBid,
-    RedisMutex,
-    Script,
-    held_here,
-    names_of,
-    place_of,
-)
+from mpcache.mutexes.leased import DEFAULT_LEASE
+from mpcache.mutexes.redis import POLL, RedisMutex
 
 log = logging.getLogger(__name__)
 
@@ -49,50 +45,16 @@ _EVERYWHERE = (
     *("lock_timeout", "lock_sleep", "lock_blocking", "lock_blocking_timeout"),
 )
 
-# The drivers' own word, as for DUMP: whatever the client makes of other replies, these stay as they are.
-# It spares them a call for each value, too.
+# The drivers' own option, as for DUMP: the client decodes other replies or does not, these stay bytes.
+# It also saves the drivers a call for each value.
 _AS_BYTES = {"NEVER_DECODE": True}
-
-_KEEP = """
-local function keep(value, milliseconds)
-    if milliseconds then
-        redis.call('SET', KEYS[1], value, 'PX', milliseconds)
-    else
-        redis.call('SET', KEYS[1], value)
-    end
-end
-"""
-
-# Whoever is creating a value for the key must not store it any more: what he read for it may be older than this.
-_VOID = """
-if string.sub(redis.call('GET', KEYS[2]) or '', 1, 10) == 'mpcache 0 ' then
-    redis.call('SETRANGE', KEYS[2], 8, '1')
-end
-"""
-
-_SET = Script(_KEEP + "keep(ARGV[1], ARGV[2])" + _VOID + "return 1")
-_DELETE = Script("redis.call('DEL', KEYS[1])" + _VOID)
-
-_FILL = Script(
-    _KEEP
-    + """
-local there = redis.call('GET', KEYS[2]) or ''
-if string.sub(there, 11, 42) ~= ARGV[1] then
-    return -1
-elseif string.sub(there, 9, 9) ~= '0' then
-    return 0
-end
-keep(ARGV[2], ARGV[3])
-return 1
-"""
-)
 
 
 class RedisBackend(BytesBackend):
-    """``mpcache.redis``: one server.  The arguments stand in docs/backends.rst; those of dogpile.cache mean the same.
+    """``mpcache.redis``: one server.  docs/backends.rst lists the arguments; those of dogpile.cache mean the same.
 
     :raises ImportError: the driver is not installed.
-    :raises ValueError, ValidationError: an argument cannot be.  A server that is down is no error here.
+    :raises ValueError, ValidationError: an argument is wrong.  A server that is down is no error here.
     """
 
     shared = True
@@ -100,10 +62,10 @@ class RedisBackend(BytesBackend):
 
     driver: ClassVar[str] = "redis"
     brand: ClassVar[str] = "Redis"
-    """How the driver's classes begin."""
+    """The prefix of the driver's class names."""
     clustered: ClassVar[bool] = False
     more: ClassVar[tuple[str, ...]] = ("url", "host", "port", "db", "ssl", "connection_pool")
-    """The arguments that only some of these stores have."""
+    """The arguments that only some of these stores take."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         self._module = driver(self.driver)
@@ -112,15 +74,15 @@ class RedisBackend(BytesBackend):
         warn_of_unknown(self, arguments, (expiration, *self.more, *_EVERYWHERE))
         self._given |= {name: limit(arguments[name], name) for name in _TIMEOUTS if name in arguments}
         expires = kept_for(arguments.get(expiration), expiration)
-        self._milliseconds = 0 if expires is None else _milliseconds(expires)
+        self._milliseconds = 0 if expires is None else milliseconds(expires)
         self._distributed: bool = arguments.get("distributed_lock", True)
         self._lock = _lock_arguments(arguments)
         self._prefix: bytes = self._lock["prefix"].encode()
         namespace = arguments.get("namespace")
-        self._trouble = Trouble(self, arguments.get("on_error", "raise"), *self._errors())
-        self._generation: Generation | None = None
+        self._outage = OutagePolicy(self, arguments.get("on_error", "raise"), *self._errors())
+        self._generation: RedisGeneration | None = None
         if namespace is not None:
-            self._generation = Generation(namespace, lambda: self.writer_client, self._trouble.forgive)
+            self._generation = RedisGeneration(namespace, self._outage, lambda: self.writer_client)
         self._living: Incarnation | None = None
         self._clients: tuple[Any, Any] = (None, None)
         self._prepare_subclass(arguments)
@@ -129,7 +91,7 @@ class RedisBackend(BytesBackend):
 
     @property
     def writer_client(self) -> Any:
-        """The driver's client, of this process."""
+        """Return the driver's client for writing, of this process."""
         return self._connected()[0]
 
     @writer_client.setter
@@ -138,7 +100,7 @@ class RedisBackend(BytesBackend):
 
     @property
     def reader_client(self) -> Any:
-        """The same, or one of a replica."""
+        """Return the driver's client for reading: the same, or that of a replica."""
         return self._connected()[1]
 
     @reader_client.setter
@@ -146,7 +108,7 @@ class RedisBackend(BytesBackend):
         self._clients = self._clients[0], client
 
     def _connected(self) -> tuple[Any, Any]:
-        if self._living is not incarnation():  # what the parent has connected is never used by its child
+        if self._living is not incarnation():  # a child never uses its parent's connections
             if self._has_own("writer_client") or self._has_own("reader_client"):
                 return self.writer_client, self.reader_client
             self._create_client()
@@ -154,20 +116,20 @@ class RedisBackend(BytesBackend):
         return self._clients
 
     def _create_client(self) -> None:
-        """Set ``writer_client`` and ``reader_client``; a subclass may make its own."""
+        """Set ``writer_client`` and ``reader_client``; a subclass may override this."""
         self.writer_client, self.reader_client = self._connect()
 
     def _has_own(self, name: str) -> bool:
-        """Whether a subclass has overridden it."""
+        """Return whether a subclass has overridden an attribute."""
         return getattr(type(self), name, None) is not getattr(RedisBackend, name, None)
 
     def _prepare_subclass(self, arguments: Mapping[str, Any]) -> None:
-        """Give a subclass that makes its client what it has in dogpile.cache; refuse one that we could not obey."""
+        """Give a subclass that makes its client the attributes of dogpile.cache; refuse one that gives mpcache none."""
         makes = any(self._has_own(name) for name in ("_create_client", "writer_client", "reader_client"))
         for name in ("client", "_imports"):
             if self._has_own(name) and not makes:
                 raise TypeError(
-                    f"{type(self).__name__} overrides {name!r}, by which mpcache does not come to its client; override"
+                    f"{type(self).__name__} overrides {name!r}, which gives mpcache no client; override"
                     " _create_client(), which sets self.writer_client and self.reader_client"
                 )
         if makes:
@@ -179,7 +141,7 @@ class RedisBackend(BytesBackend):
                 self._imports()  # type: ignore[attr-defined]  # the subclass has it
 
     def _connect(self) -> tuple[Any, Any]:
-        """Clients for writing and for reading; of one that is up or down."""
+        """Return the clients for writing and for reading; the server may be down."""
         kind, given = getattr(self._module, self.brand), self._given
         if given.get("connection_pool") is not None:
             client = kind(connection_pool=given["connection_pool"])
@@ -187,14 +149,14 @@ class RedisBackend(BytesBackend):
         if given.get("url") is not None:
             how, url = self._how("ssl"), given["url"]
             if how.pop("ssl", False):
-                url = re.sub("^(redis|valkey)://", r"\1s://", url)  # from_url knows no other way to say it
+                url = re.sub("^(redis|valkey)://", r"\1s://", url)  # from_url has no argument for it
             client = kind.from_url(url, **how)
         else:
             client = kind(**self._how("host", "port", "db", "username", "password", "ssl"))
         return careful(client), client
 
     def _how(self, *names: str) -> dict[str, Any]:
-        """What a client is made with: ours, over it ``connection_kwargs``, over it the arguments of their own."""
+        """Return the arguments of a client: our defaults, then ``connection_kwargs``, then arguments given by name."""
         ours = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT, "max_connections": MANY}
         how = {**ours, "retry": retry_once(self.driver), **(self._given.get("connection_kwargs") or {})}
         for name in (*_TIMEOUTS, *names):
@@ -206,7 +168,10 @@ class RedisBackend(BytesBackend):
         return how
 
     def _reader(self, *keys: KeyType) -> Any:
-        """Who holds a key looks at it where it is written: a replica may not know yet what another has just stored."""
+        """Return the client for reading: of the master, if this process holds one of the keys.
+
+        A replica may not know yet what the previous holder has just stored.
+        """
         writer, reader = self._clients if self._living is incarnation() else self._connected()
         if reader is writer or not any(held_here(place_of(writer), self._lock_name(key)) for key in keys):
             return reader
@@ -215,26 +180,30 @@ class RedisBackend(BytesBackend):
     # -- reading ---------------------------------------------------------------------------------------
 
     def get_serialized(self, key: KeyType) -> SerializedReturnType:
-        forgiving = self._trouble.forgives
-        value = self._trouble.forgive(lambda: self._read(key), None) if forgiving else self._read(key)
+        tolerates = self._outage.tolerates
+        value = self._outage.or_default(lambda: self._read(key), None) if tolerates else self._read(key)
         return NO_VALUE if value is None else value
 
     def _read(self, key: KeyType) -> Any:
-        client, generation, key = self._reader(key), self._generation, _sent(key)
-        if generation is not None:
-            return self._with_generation(client, [key], generation)[0]
-        return client.execute_command("GET", key, keys=[key], **_AS_BYTES)
+        if self._generation is not None:
+            return self._read_all([key])[0]
+        client, name = self._reader(key), client_key(key)
+        return client.execute_command("GET", name, keys=[name], **_AS_BYTES)
 
     def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
         if not keys:
             return []
         nothing: list[Any] = [None] * len(keys)
-        values = self._trouble.forgive(lambda: self._read_all(keys), nothing)
+        values = self._outage.or_default(lambda: self._read_all(keys), nothing)
         return [NO_VALUE if value is None else value for value in values]
 
     def _read_all(self, keys: Sequence[KeyType]) -> list[Any]:
-        client, generation, keys = self._reader(*keys), self._generation, list(map(_sent, keys))
-        return self._get_all(client, keys) if generation is None else self._with_generation(client, keys, generation)
+        client, names = self._reader(*keys), list(map(client_key, keys))
+        if self._generation is None:
+            return self._get_all(client, names)
+        *values, found = self._get_all(client, [*names, self._generation.key])
+        now = self._generation.note(found)
+        return [value and judged(value, now) for value in values]
 
     def _get_all(self, client: Any, keys: Sequence[Any]) -> list[Any]:
         values = list(client.execute_command("MGET", *keys, keys=keys, **_AS_BYTES))
@@ -245,98 +214,92 @@ class RedisBackend(BytesBackend):
     # -- writing ---------------------------------------------------------------------------------------
 
     def set_serialized(self, key: KeyType, value: bytes) -> None:
-        if guard_of(self, key) is not None:
-            self.set_serialized_multi({key: value})
-            return
-        epoch = None if self._generation is None else self._generation.now()
-        _act(self._connected()[0], *self._set(key, value, epoch))
+        guard = guard_of(self, key)
+        if guard is None:
+            self._set(key, value, self._epoch()).run(self._connected()[0])
+        else:
+            self._fill_all({key: (value, guard)})
 
     def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
-        fills = {key: guard for key in mapping if (guard := guard_of(self, key)) is not None}
-        plain = [key for key in mapping if key not in fills]
-        if plain:
-            epoch = None if self._generation is None else self._generation.now()
-            self._do([self._set(key, mapping[key], epoch) for key in plain])
+        guards = {key: guard_of(self, key) for key in mapping}
+        if any(guard is None for guard in guards.values()):
+            epoch = self._epoch()
+            self._run([self._set(key, mapping[key], epoch) for key, guard in guards.items() if guard is None])
+        fills = {key: (mapping[key], guard) for key, guard in guards.items() if guard is not None}
         if fills:
-            steps = [self._fill(key, mapping[key], guard) for key, guard in fills.items()]
-            outcomes = self._trouble.forgive(lambda: self._do(steps), [None] * len(steps))
-            for (key, guard), outcome in zip(fills.items(), outcomes, strict=True):
-                guard.end(key, outcome)  # type: ignore[attr-defined]
+            self._fill_all(fills)
 
     def delete(self, key: KeyType) -> None:
         self.delete_multi([key])
 
     def delete_multi(self, keys: Sequence[KeyType]) -> None:
         if self._distributed:
-            self._do([(_DELETE, [_sent(key), self._lock_name(key)], ()) for key in keys])
+            self._run([Command(DELETE, [client_key(key), self._lock_name(key)]) for key in keys])
         elif keys:
-            self._delete_all(list(map(_sent, keys)))
+            self._delete_all(list(map(client_key, keys)))
 
     def _delete_all(self, keys: Sequence[KeyType]) -> None:
         self.writer_client.delete(*keys)
 
-    def _set(self, key: KeyType, value: bytes, epoch: int | None) -> Step:
-        ready = self._ready(value, epoch)
-        name = _sent(key)
-        return (_SET, [name, self._lock_name(key)], ready) if self._distributed else (None, [name], ready)
+    def _epoch(self) -> int | None:
+        return None if self._generation is None else self._generation.now()
 
-    def _fill(self, key: KeyType, value: bytes, guard: Any) -> Step:
-        if guard.bid is None:
+    def _fill_all(self, fills: Mapping[KeyType, tuple[bytes, Any]]) -> None:
+        commands = [self._fill(key, value, guard) for key, (value, guard) in fills.items()]
+        replies = self._outage.or_default(lambda: self._run(commands), [None] * len(commands))
+        for (key, (_, guard)), reply in zip(fills.items(), replies, strict=True):
+            guard.end(key, reply)
+
+    def _set(self, key: KeyType, value: bytes, epoch: int | None) -> Command:
+        ready, name = self._ready(value, epoch), client_key(key)
+        return Command(SET, [name, self._lock_name(key)], ready) if self._distributed else Command(None, [name], ready)
+
+    def _fill(self, key: KeyType, value: bytes, guard: Any) -> Command:
+        if guard.lock is None:
             return self._set(key, value, guard.epoch)
-        return _FILL, [_sent(key), self._lock_name(key)], (guard.bid.token, *self._ready(value, guard.epoch))
+        return Command(
+            FILL, [client_key(key), self._lock_name(key)], (guard.lock.token, *self._ready(value, guard.epoch))
+        )
 
     def _ready(self, value: bytes, epoch: int | None) -> tuple[bytes] | tuple[bytes, int]:
-        """The bytes as they are kept, and for how many milliseconds, unless that is for ever."""
-        end, milliseconds = value.find(b"|", 0, 400), self._milliseconds
-        if end > 0 and value.find(b'"x": ', 0, end) >= 0:
-            left = _milliseconds(_end_of(value) - time.time())
-            milliseconds = min(milliseconds or left, left)
-        if epoch is not None and value[end - 1 : end] == b"}" and value.find(b'"e": ', 0, end) < 0:
-            value = b'%b, "e": %d}%b' % (value[: end - 1], epoch, value[end:])
-        return (value, milliseconds) if milliseconds else (value,)
+        """Return the bytes as they are kept, and for how many milliseconds; the bytes alone: for ever."""
+        lifetime, expires = self._milliseconds, codec.expires_at(value)
+        if expires is not None:
+            left = milliseconds(expires - time.time())
+            lifetime = min(lifetime or left, left)
+        if epoch is not None:
+            value = codec.with_epoch(value, epoch)
+        return (value, lifetime) if lifetime else (value,)
 
-    def _do(self, steps: Sequence[Step]) -> list[Any]:
-        """All of them, in one go; each is atomic, together they are not."""
-        if len(steps) < 2:
-            return [_act(self.writer_client, *step) for step in steps]
-        client = self.writer_client
-        pipe = client.pipeline() if self.clustered else client.pipeline(transaction=False)
-        for script, keys, values in steps:
-            if script is None:
-                pipe.set(keys[0], values[0], px=values[1] if values[1:] else None)
-            else:
-                # Not by its digest, which might not be known there; and a pipeline of a cluster has no eval().
-                pipe.execute_command("EVAL", script.text, len(keys), *keys, *values)
-        return list(pipe.execute())
+    def _run(self, commands: Sequence[Command]) -> list[Any]:
+        return run_all(self.writer_client, commands, self.clustered)
 
-    # -- who creates -----------------------------------------------------------------------------------
+    # -- creation -----------------------------------------------------------------------------------
 
     def get_mutex(self, key: KeyType) -> RedisMutex | None:
         if not self._distributed:
             return None
         connected = self._living is incarnation()
-        client = self.writer_client if connected else self._trouble.forgive(lambda: self.writer_client, None)
-        if client is None:  # a cluster none of whose nodes can be reached
+        client = self.writer_client if connected else self._outage.or_default(lambda: self.writer_client, None)
+        if client is None:  # a cluster, and none of its nodes can be reached
             return None
-        if self._trouble.forgives:
-            return ForgivingMutex(key, client=client, forgive=self._trouble.forgive, **self._lock)
-        return RedisMutex(key, client=client, **self._lock)
+        return RedisMutex(key, client=client, outage=self._outage, **self._lock)
 
     def begin_fill(self, key: KeyType) -> Guard:
-        bid = None
+        lock = None
         if self._distributed and self._living is incarnation():
-            bid = held_here(place_of(self.writer_client), self._lock_name(key))
-        return Guard(bid, None if self._generation is None else self._generation.recent())
+            lock = held_here(place_of(self.writer_client), self._lock_name(key))
+        return Guard(lock, None if self._generation is None else self._generation.recent())
 
     def _lock_name(self, key: KeyType) -> bytes:
         if self.clustered:
             return names_of(key, self._lock["prefix"], "", True)[0]
-        return self._prefix + plain(key)
+        return self._prefix + key_bytes(key)
 
     # -- shared invalidation ---------------------------------------------------------------------------
 
-    def invalidation(self) -> Generations | None:
-        return None if self._generation is None else Generations(self, self._generation)
+    def invalidation(self) -> GenerationStrategy | None:
+        return None if self._generation is None else GenerationStrategy(self._generation)
 
     def invalidate(self, hard: bool = True) -> None:
         """Hide what was begun before, or make it stale, in all processes.
@@ -347,23 +310,18 @@ class RedisBackend(BytesBackend):
             raise ValidationError(f"{self!r} has no namespace, and therefore no invalidation of its own")
         self._generation.invalidate(hard)
 
-    def _with_generation(self, client: Any, keys: Sequence[KeyType], generation: Generation) -> list[Any]:
-        *values, said = self._get_all(client, [*keys, generation.key])
-        generation.note(said)
-        return values
-
     # -- the whole -------------------------------------------------------------------------------------
 
     def _errors(self) -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]:
-        """What the driver raises; and what of it says that the server cannot be reached."""
+        """Return the driver's exceptions, and those that say that the server cannot be reached."""
         known = importlib.import_module(f"{self.driver}.exceptions")
         every, of_cluster = (getattr(known, f"{self.brand}{kind}") for kind in ("Error", "ClusterException"))
         return (every,), (known.ConnectionError, known.TimeoutError, of_cluster, OSError)
 
     @property
     def errors(self) -> Counter[str]:
-        """How often ``on_error="miss"`` has forgiven what, in this process."""
-        return self._trouble.counts
+        """How often which error counted as a miss (``on_error="miss"``), in this process."""
+        return self._outage.counts
 
     def __repr__(self) -> str:
         identifying = ("host", "port", "db", "service_name")
@@ -373,73 +331,8 @@ class RedisBackend(BytesBackend):
         return f"<{type(self).__name__} {' '.join(f'{name}={value!r}' for name, value in where.items())}>"
 
 
-def _end_of(wire: bytes) -> float:
-    """When a value's time to live ends; never, if these bytes are another program's and do not say."""
-    try:
-        return codec.split(wire)[4] or 0.0
-    except ValueError:
-        return math.inf
-
-
-def _sent(key: Any) -> Any:
-    """Return the key as the client takes it: text that is no UTF-8 by its bytes."""
-    if isinstance(key, str) and not key.isascii():
-        try:
-            key.encode()
-        except UnicodeEncodeError:
-            return key.encode("utf-8", "surrogatepass")
-    return key
-
-
-def _milliseconds(seconds: float) -> int:
-    """As the server counts them; it refuses what is more than some 64 bits."""
-    return max(1, round(min(float(seconds), _AGES) * 1000))
-
-
-_AGES = 1e12
-"""Seconds; thirty thousand years."""
-
-
-Step = tuple["Script | None", list[Any], tuple[Any, ...]]
-"""A script, or None for a plain SET; its keys; its arguments."""
-
-
-def _act(client: Any, script: Script | None, keys: list[Any], values: tuple[Any, ...]) -> Any:
-    if script is None:
-        return client.set(keys[0], values[0], px=values[1] if values[1:] else None)
-    return script(client, keys, *values)
-
-
-class Guard:
-    """The right to store what is about to be created.
-
-    :ivar bid: the hold under which it is created; None: another kind of mutex, which nobody can ask here.
-    :ivar epoch: the generation in which the creation begins.
-    """
-
-    def __init__(self, bid: RedisBid | None, epoch: int | None) -> None:
-        self.bid, self.epoch = bid, epoch
-        self.outcome: bool | None = None
-        self.live = True
-
-    def end(self, key: KeyType, said: Any) -> None:
-        """What came of it.
-
-        :param said: 1: stored; -1: the hold was lost; 0: the key was changed; None: no answer came.
-        """
-        self.outcome, self.live = said == 1, False
-        if said == -1:
-            log.warning("the value created for key %r was not stored: its mutex was lost meanwhile", key)
-        elif said == 0:
-            log.debug("the value created for key %r was not stored: the key was changed meanwhile", key)
-
-    def close(self) -> None:
-        """See FillGuard."""
-        self.live = False
-
-
 def _lock_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A mutex's, from those that dogpile.cache has for it."""
+    """Return the mutex's arguments, from dogpile.cache's arguments for it."""
     prefix = given.get("lock_prefix") or "_lock"
     if not (isinstance(prefix, str) and _PREFIX.fullmatch(prefix)):
         raise ValueError(
@@ -458,7 +351,7 @@ def _lock_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class RedisSentinelBackend(RedisBackend):
-    """``mpcache.redis_sentinel``: the server that sentinels call the master."""
+    """``mpcache.redis_sentinel``: the server that the sentinels name as master."""
 
     more = ("sentinels", "service_name", "sentinel_kwargs", "db", "read_from_replicas")
 
@@ -478,7 +371,7 @@ class RedisSentinelBackend(RedisBackend):
 
 
 class RedisClusterBackend(RedisBackend):
-    """``mpcache.redis_cluster``: keys are spread over the nodes, each with its lock."""
+    """``mpcache.redis_cluster``: the keys are spread over the nodes, each key with its lock."""
 
     more = ("startup_nodes", "url", "host", "port", "ssl", "read_from_replicas")
     clustered = True
@@ -494,7 +387,7 @@ class RedisClusterBackend(RedisBackend):
         client = careful(kind(**how))
         if not replicas:
             return client, client
-        strategies = getattr(known, "LoadBalancingStrategy", None)  # redis-py's newer way to say it
+        strategies = getattr(known, "LoadBalancingStrategy", None)  # of newer versions of redis-py
         if strategies is not None:
             return client, careful(kind(**how, load_balancing_strategy=strategies.ROUND_ROBIN))
         return client, careful(kind(**how, read_from_replicas=True))

@@ -1,29 +1,22 @@
 """The shared-memory store: one cache for all processes of a machine.
 
-Leans on shm, on its mutex, and on codec for the wire format that proxies and foreign readers see.
+Depends on shm, on the shm mutex, and on _shm_values for the forms in which it keeps values.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import pickle
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from mpcache import codec
 from mpcache._support.hints import warn, warn_of_unknown
+from mpcache._wire.pickling import Payload, pickled, pickling
 from mpcache.api import (
-    BYTES,
-    INT,
     NO_VALUE,
     PAYLOAD,
-    TEXT,
-    WIRE,
     BytesBackend,
     Keeping,
     KeyType,
@@ -32,10 +25,10 @@ from mpcache.api import (
     current_fill,
     guard_of,
 )
+from mpcache.backends._shm_values import Fetched, count, engine_end, fetched, row_of, row_of_wire, touch, wire_of
 from mpcache.backends.shm_outage import EVERYTHING_HIDDEN, NO_FILL, NoFill, Outage
-from mpcache.codec import Payload
 from mpcache.exception import SegmentError, SegmentRetired, ValueTooLarge
-from mpcache.invalidation import SharedInvalidation, end_of, is_over
+from mpcache.invalidation import SharedInvalidation, end_of
 from mpcache.mutexes.shm import ShmMutex
 from mpcache.shm._engine import FastPath, Guard, Namespace
 from mpcache.shm.handle import NamespaceHandle
@@ -49,21 +42,23 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
-Fetched: TypeAlias = "tuple[bytes | None, float, int]"
-
 TimeToLive: TypeAlias = "float | timedelta | str | None"
 
 _ARGUMENTS = {"name", "size", "mode", "shards", "namespace", "strict_size", "segment", "on_error"}
 
 SUCCESSORS = 8
-"""How often a segment may be removed while one operation looks for the next one."""
+"""How often a segment may be removed while one operation looks for its successor."""
+
+
+def _say_dropped(key: KeyType) -> None:
+    log.warning("the shard of key %r stayed busy for 100 ms; its value was dropped", key)
 
 
 class ShmBackend(BytesBackend):
     """``mpcache.shm``.
 
     Arguments: ``name`` (None: an anonymous segment, for forked children), ``size`` (bytes or a text; left out: that of
-    the segment that is there, else ``"64MB"``), ``mode`` (0o600), ``shards`` (None: by cores and size), ``namespace``
+    an existing segment, otherwise ``"64MB"``), ``mode`` (0o600), ``shards`` (None: by cores and size), ``namespace``
     (keeps the keys of programs apart that share a segment), ``strict_size`` (refuse a segment of another size),
     ``segment`` (an attached one, instead of a name), ``on_error`` (``"miss"``: while the segment is out of reach reads
     miss, sets are dropped and counted in ``errors``, and creators run; ``"raise"``: SegmentError).  Whatever
@@ -90,38 +85,38 @@ class ShmBackend(BytesBackend):
 
     @property
     def segment(self) -> Segment:
-        """The segment that this store is in now."""
+        """Return the segment that this store uses now."""
         return self._place.segment
 
     def portable_arguments(self) -> Mapping[str, Any]:
-        """The arguments that bring another process to the same store."""
+        """Return the arguments with which another process gets the same store."""
         return self._arguments if self.segment.name else self._arguments | {"segment": self.segment}
 
     def _here(self, act: Callable[[Namespace], R]) -> R:
-        """Do it; in the segment's successor, if it was removed."""
+        """Do it in the segment; in its successor, if it was removed."""
         for _ in range(SUCCESSORS):
             try:
                 return act(self._place.namespace)
             except SegmentRetired:
-                pass  # and it is forgotten before the next line: its traceback keeps the old mapping alive
+                pass  # its traceback, which keeps the old mapping alive, is dropped before the next line
             self._place.move()
         return act(self._place.namespace)
 
-    # -- for regions with nothing in between ----------------------------------------------------------
+    # -- for regions without a proxy or serializer ----------------------------------------------------------
 
     def fetch(self, key: KeyType) -> Fetched | None:
-        """(payload, created, epoch) of a key, or None; the payload is None if its bytes are damaged."""
+        """Return (payload, created, epoch) of a key, or None; the payload is None if its bytes are damaged."""
         found = self._get(key)
-        return None if found is None else _fetched(found)
+        return None if found is None else fetched(found)
 
     def _get(self, key: KeyType) -> Record | None:
-        try:  # as _read(), without its price
+        try:  # as _read(), which costs more
             return self._place.namespace.get(stored_name(key))
         except SegmentError:
             return self._read(lambda space: space.get(stored_name(key)), None)
 
     def _read(self, act: Callable[[Namespace], R], nothing: R) -> R:
-        """Do what may be missed; return nothing while the segment is out of reach."""
+        """Do what may be missed; return ``nothing`` while the segment is out of reach."""
         return self._outage.or_default(lambda: self._here(act), nothing)
 
     def _change(self, act: Callable[[Namespace], R], dropped: R) -> R:
@@ -131,54 +126,54 @@ class ShmBackend(BytesBackend):
     def store(
         self, key: KeyType, payload: Payload, created: float, expires: float | None = None, kept: int = PAYLOAD
     ) -> None:
-        """Keep a payload that was made at ``created``, and until ``expires`` (seconds since the Unix epoch)."""
-        self._write(key, *_kept(payload, created, expires, kept))
+        """Store a payload, created at ``created``, until ``expires`` (seconds since the Unix epoch)."""
+        self._write(key, *row_of(payload, created, expires, kept))
 
     def fetch_multi(self, keys: Sequence[KeyType]) -> list[Fetched | None]:
-        """The same for many keys, in their order."""
+        """Do the same for many keys, in their order."""
         found = self._get_multi(keys)
-        return [None if record is None else _fetched(record) for record in found]
+        return [None if record is None else fetched(record) for record in found]
 
     def _get_multi(self, keys: Sequence[KeyType]) -> list[Record | None]:
         nothing: list[Record | None] = [None] * len(keys)
         return self._read(lambda space: space.get_multi(list(map(stored_name, keys))), nothing)
 
     def fast_path(self, serializer: Any, deserializer: Any, mangler: Any, lifetime: Any) -> FastPath | None:
-        """What gets and sets in one call each, for a region with these; None: there is only the long way."""
+        """Return what gets and sets in one C call each, for a region with these; None: the store has no such calls."""
         mine = type(self)
         if mine is not ShmBackend or serializer is not mine.serializer or deserializer is not mine.deserializer:
             return None  # a subclass may have its own fetch and store
-        return FastPath(self._place, NO_VALUE, current_fill, deserializer, codec.pickling, mangler or None, lifetime)
+        return FastPath(self._place, NO_VALUE, current_fill, deserializer, pickling, mangler or None, lifetime)
 
-    # -- for everybody else -----------------------------------------------------------------------------
+    # -- for all other regions -----------------------------------------------------------------------------
 
     def get_serialized(self, key: KeyType) -> SerializedReturnType:
         found = self._get(key)
-        return NO_VALUE if found is None else _wire(found)
+        return NO_VALUE if found is None else wire_of(found)
 
     def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
         found = self._get_multi(keys)
-        return [NO_VALUE if record is None else _wire(record) for record in found]
+        return [NO_VALUE if record is None else wire_of(record) for record in found]
 
     def set_serialized(self, key: KeyType, value: bytes) -> None:
-        self._write(key, *_parts(value))
+        self._write(key, *row_of_wire(value))
 
     def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
         refused: dict[KeyType, ValueTooLarge] = {}
         rows: dict[KeyType, tuple[Any, ...]] = {}
         for key, value in mapping.items():
             if guard_of(self, key) is None:
-                rows[key] = (stored_name(key), *_parts(value))
+                rows[key] = (stored_name(key), *row_of_wire(value))
             else:
                 self._unless_too_large(key, value, refused)
         ready = list(rows.values())
-        told: list[bool | None] = [True] * len(ready)  # of those that an outage dropped there is nothing more to say
+        told: list[bool | None] = [True] * len(ready)  # in an outage: the values were dropped, and the outage is logged
         for key, stored in zip(rows, self._change(lambda space: space.set_multi(ready), told), strict=True):
             if stored is None:
                 self._unless_too_large(key, mapping[key], refused)
             elif not stored:
                 _say_dropped(key)
-        for key, first in refused.items():  # all that fit are stored; it speaks for those that do not
+        for key, first in refused.items():  # all values that fit are stored; the first error carries the others
             raise ValueTooLarge(str(first), key=key, refused=refused)
 
     def _unless_too_large(self, key: KeyType, value: bytes, refused: dict[KeyType, ValueTooLarge]) -> None:
@@ -206,7 +201,7 @@ class ShmBackend(BytesBackend):
         try:
             stored = self._place.namespace.fill(guard, stored_name(key), payload, created, end, kept)
         except SegmentRetired:
-            stored = False  # begun in a segment that is no more: nothing says what happened to the key since
+            stored = False  # begun in a removed segment: whether the key was changed since is unknown
         except SegmentError as error:
             if not self._outage.tolerated:
                 raise
@@ -218,7 +213,7 @@ class ShmBackend(BytesBackend):
     # -- what depends on the value that is there ---------------------------------------------------------
 
     def add(self, key: KeyType, value: Any, ttl: TimeToLive = None) -> bool:
-        """Store a value unless the key has one that is not invalidated; whether it was stored.
+        """Store a value unless the key has one that is not invalidated; return whether it was stored.
 
         Values are kept as a region without a serializer of its own keeps them, and both read what the other stored.
 
@@ -230,14 +225,14 @@ class ShmBackend(BytesBackend):
         return self._here(lambda space: space.add(stored_name(key), *row))
 
     def version(self, key: KeyType) -> int | None:
-        """What tells the key's present value from every other that it had or will have; None: it has none.
+        """Return what identifies the key's present value among all that it had or will have; None: it has none.
 
-        To move in memory or to be touched changes no version.
+        Moving a value in memory and touching it do not change its version.
         """
         return self._here(lambda space: space.version(stored_name(key)))
 
     def compare_and_set(self, key: KeyType, version: int, value: Any, ttl: TimeToLive = None) -> bool:
-        """Store a value if the key's is still of this version; whether it was stored.
+        """Store a value if the key's value still has this version; return whether it was stored.
 
         Ask for the version first and then for the value: if that changed in between, it is not stored.
 
@@ -248,43 +243,45 @@ class ShmBackend(BytesBackend):
         return self._here(lambda space: space.compare_and_set(stored_name(key), version, *row))
 
     def incr(self, key: KeyType, delta: int = 1, initial: int | None = None, ttl: TimeToLive = None) -> int | None:
-        """Add to an integer, exactly, whoever else does; the sum.  ``region.get`` reads it as an int.
+        """Add to an integer, exactly, also when other processes do; return the sum.  ``region.get`` reads it as an int.
 
-        The value stays as old as it is and ends when it would have: a count of a minute is over when its minute is.
+        The value keeps its age and its expiry: a count of one minute ends with its minute.
 
         :param delta: may be negative.
         :param initial: what a key without a value gets, and what is returned then, as in memcached's protocol; None:
-            nothing is stored, and the answer is None.
+            nothing is stored, and None is returned.
         :param ttl: the time to live of a count that begins.
-        :raises TypeError: the value is no int of 64 bits, or a region stored it by a serializer of its own.
+        :raises TypeError: the value is not an int of 64 bits, or a region with its own serializer stored it.
         :raises OverflowError: the sum has more than 64 bits.
         :raises ShardBusy: as :meth:`add`.
         """
-        end = 0.0 if ttl is None else _end(end_of(ttl))
-        before = None if initial is None else initial - delta  # the engine adds to what a count begins from
+        end = 0.0 if ttl is None else engine_end(end_of(ttl))
+        before = (
+            None if initial is None else initial - delta
+        )  # the engine adds delta to the value with which a count begins
         try:
             return self._place.namespace.incr(stored_name(key), delta, before, end)
         except SegmentRetired:
             return self._here(lambda space: space.incr(stored_name(key), delta, before, end))
         except TypeError:
-            total = self._here(lambda space: _counted(space, stored_name(key), delta))
+            total = self._here(lambda space: count(space, stored_name(key), delta))
             if total is None:
                 raise
             return total
 
     def touch(self, key: KeyType, ttl: TimeToLive) -> bool:
-        """Let the key's value end after this time, or never (None); whether it has one.
+        """Let the key's value end after this time, or never (None); return whether it has a value.
 
         :raises ShardBusy: as :meth:`add`.
         """
         expires = end_of(ttl)
-        return self._here(lambda space: _touched(space, stored_name(key), expires))
+        return self._here(lambda space: touch(space, stored_name(key), expires))
 
     def _row(self, value: Any, ttl: TimeToLive) -> tuple[Any, ...]:
-        payload, kept = as_it_is(value) or (codec.pickled(value), PAYLOAD)
-        return _kept(payload, time.time(), end_of(ttl), kept)
+        payload, kept = as_it_is(value) or (pickled(value), PAYLOAD)
+        return row_of(payload, time.time(), end_of(ttl), kept)
 
-    # -- what is shared ---------------------------------------------------------------------------------
+    # -- creation and invalidation ---------------------------------------------------------------------------------
 
     def get_mutex(self, key: KeyType) -> ShmMutex:
         return ShmMutex(key, place=self._place, tolerate=self._outage.note if self._outage.tolerated else None)
@@ -297,12 +294,12 @@ class ShmBackend(BytesBackend):
         return SharedInvalidation(self)
 
     def epochs(self) -> tuple[int, int, int]:
-        """(epoch, hard_at, soft_at) of the namespace.
+        """Return (epoch, hard_at, soft_at) of the namespace.
 
-        The caller has read a value.  Where its segment was removed meanwhile the successor's epochs say nothing about
-        it: then it counts as invalidated.
+        The caller has read a value.  If its segment was removed since, the successor's epochs say nothing about it:
+        then it counts as invalidated.
         """
-        try:  # every hit asks: no closure, no loop
+        try:  # each hit comes here: no closure, no loop
             return self._place.namespace.epochs()
         except SegmentRetired:
             self._read(lambda space: space.epochs(), EVERYTHING_HIDDEN)
@@ -316,11 +313,11 @@ class ShmBackend(BytesBackend):
 
     @property
     def errors(self) -> Counter[str]:
-        """How often ``on_error="miss"`` has tolerated what, in this process."""
+        """How often which error counted as a miss (``on_error="miss"``), in this process."""
         return self._outage.counts
 
     def keys(self) -> list[str | bytes]:
-        """The keys, in no order; those that come or go meanwhile may be in it or not."""
+        """Return the keys, in no order; keys that come or go meanwhile may be in it or not."""
         return self._here(lambda space: space.keys())
 
     def clear(self) -> None:
@@ -328,17 +325,17 @@ class ShmBackend(BytesBackend):
         self._here(lambda space: space.clear())
 
     def stats(self) -> dict[str, int]:
-        """Counts over all processes that ever were attached, and what the segment holds now."""
+        """Return counts over all processes that ever were attached, and what the segment holds now."""
         return self._here(lambda _: self.segment.engine.stats())
 
     def check(self) -> None:
-        """Walk the whole segment; SegmentDamaged names the first thing that cannot be."""
+        """Check the whole segment; SegmentDamaged names the first inconsistency."""
         self._here(lambda _: self.segment.engine.check())
 
     def unlink(self) -> None:
-        """Remove the segment, and give its memory back; the processes that use it go on in a new one of its name.
+        """Remove the segment, and free its memory; the processes that use it go on in a new one of its name.
 
-        Where other processes are attached it takes a quarter of a second.
+        If other processes are attached, it takes a quarter of a second.
 
         :raises SegmentError: this process may not remove it; nothing was changed.
         """
@@ -346,148 +343,3 @@ class ShmBackend(BytesBackend):
 
     def __repr__(self) -> str:
         return f"<ShmBackend {self.segment!r}>"
-
-
-def _a_time(given: Any) -> float | None:
-    """Seconds since the Unix epoch; None: it is no number, or not one of a time."""
-    return float(given) if isinstance(given, (int, float)) and 0 <= given <= sys.float_info.max else None
-
-
-def _by_the_kernels_clock(expires: float) -> float:
-    """A time to live ends for the engine when it ends for Python, whose time.time() a program may have frozen."""
-    return max(1.0, expires - time.time() + time.clock_gettime(time.CLOCK_REALTIME))
-
-
-def _end(expires: float | None) -> float:
-    return 0.0 if expires is None else _by_the_kernels_clock(expires)
-
-
-def _kept(payload: Payload, created: float, expires: float | None, kept: int) -> tuple[Any, ...]:
-    """Return what follows the key in :meth:`Namespace.set`.
-
-    The expiry is also stored in the bytes, because Python checks it.
-    """
-    if expires is None:
-        return payload, created, -1, 0.0, kept
-    if kept == INT:  # incr() goes on with it
-        return payload, created, -1, _end(expires), kept
-    if isinstance(payload, tuple):
-        wire: Payload = (codec.join(b"", created, expires), *payload)
-    else:
-        raw = payload if kept == PAYLOAD else _pickled(payload, kept)
-        assert raw is not None  # it comes from as_it_is()
-        wire = codec.join(raw, created, expires)
-    return wire, created, -1, _by_the_kernels_clock(expires), WIRE
-
-
-def _parts(wire: bytes) -> tuple[Any, ...]:
-    """The same of bytes in the wire format, and of bytes in none."""
-    wire = bytes(wire)  # what is looked at is what is stored
-    found = _split(wire)
-    if found is None:
-        return wire, time.time(), -1, 0.0, WIRE
-    payload, metadata = found
-    created, expires = (_a_time(metadata.get(name)) for name in ("ct", "x"))
-    epoch = metadata.get("e")
-    sound = metadata.keys() - {"e"} == {"ct", "v"} and metadata["v"] == 2 and created is not None
-    sound = sound and isinstance(epoch, int | None)
-    epoch = epoch if isinstance(epoch, int) and -1 <= epoch < 1 << 63 else -1
-    if sound:
-        return payload, created, epoch, 0.0, PAYLOAD
-    return wire, created or time.time(), epoch, _end(expires), WIRE
-
-
-def _touched(space: Namespace, key: KeyType, expires: float | None) -> bool:
-    """Bytes in the wire format say themselves when they end, so that others take their place."""
-    end = _end(expires)
-    while (touched := space.touch(key, end)) is NotImplemented:
-        found = space.get(stored_name(key))
-        if found is None:
-            return False
-        wire, created, epoch, kept, _, version = found
-        parts = _split(wire)
-        if parts is not None:
-            metadata = {name: known for name, known in parts[1].items() if name != "x"}
-            more = {} if expires is None else {"x": expires}
-            wire = json.dumps(metadata | more).encode() + b"|" + parts[0]
-        if kept == WIRE and space.compare_and_set(key, version, wire, created, epoch, end, WIRE):
-            return True
-    return touched
-
-
-def _counted(space: Namespace, key: KeyType, delta: int) -> int | None:
-    """What a region stored with a time to live: bytes in the wire format, which others take the place of.
-
-    :return: the sum; None: it is no integer.
-    """
-    while (found := space.get(key)) is not None:
-        wire, created, epoch, kept, end, version = found
-        parts = _split(wire) if kept == WIRE else None
-        if parts is None or not isinstance(delta, int):
-            return None
-        try:
-            value = pickle.loads(parts[0])
-        except Exception:  # another serializer made it
-            return None
-        if type(value) is not int:
-            return None
-        if as_it_is(value + delta) is None:
-            raise OverflowError(f"the sum of {value} and {delta} has more than 64 bits; key {key!r} stays what it was")
-        total = json.dumps(parts[1]).encode() + b"|" + pickle.dumps(value + delta)
-        if space.compare_and_set(key, version, total, created, epoch, end, WIRE):
-            return int(value + delta)
-    return None
-
-
-def _say_dropped(key: KeyType) -> None:
-    log.warning("the shard of key %r stayed busy for 100 ms; its value was dropped", key)
-
-
-def _pickled(raw: bytes, kept: int) -> bytes | None:
-    """What pickle would have made of the value; None: these bytes cannot be what they are kept as."""
-    try:
-        if kept == INT and len(raw) == 8:
-            return pickle.dumps(int.from_bytes(raw, sys.byteorder, signed=True))
-        if kept == TEXT:
-            return pickle.dumps(raw.decode())
-    except UnicodeDecodeError:
-        return None
-    return pickle.dumps(raw) if kept == BYTES else None
-
-
-def _fetched(found: Record) -> Fetched | None:
-    payload, created, epoch, kept, _, _ = found
-    if kept == PAYLOAD:
-        return payload, created, epoch
-    return _unpacked(payload, created, epoch) if kept == WIRE else (_pickled(payload, kept), created, epoch)
-
-
-def _wire(found: Record) -> SerializedReturnType:
-    raw, created, epoch, kept, _, _ = found
-    payload = raw if kept in (PAYLOAD, WIRE) else _pickled(raw, kept)
-    if payload is None:
-        return NO_VALUE
-    if kept != WIRE:
-        return b'{"ct": %s, "v": 2, "e": %d}|' % (repr(created).encode(), epoch) + payload
-    try:
-        metadata, value = codec.metadata_and_payload(payload)
-    except ValueError:
-        return payload
-    return json.dumps({**metadata, "e": epoch}).encode() + b"|" + value
-
-
-def _unpacked(wire: bytes, created: float, epoch: int) -> Fetched | None:
-    """What :meth:`ShmBackend.fetch` returns of bytes as somebody handed them."""
-    try:
-        payload, created, _, _, expires = codec.split(wire)
-    except ValueError:
-        return None, created, epoch
-    return None if is_over(expires) else (payload, created, epoch)
-
-
-def _split(wire: bytes) -> tuple[bytes, dict[str, Any]] | None:
-    head, bar, payload = bytes(wire).partition(b"|")
-    try:
-        return (payload, codec.json_object(head)) if bar else None
-    except ValueError:
-        return None

@@ -1,6 +1,6 @@
-"""The valkey stores, by the name that dogpile.cache has for their module.
+"""The valkey stores, under dogpile.cache's name for their module.
 
-Leans on redis: server and driver differ in nothing but their names.
+Depends on redis: server and driver differ only in their names.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``python -m mpcache.cli``: the command, where its script is not on the PATH.
+"""``python -m mpcache.cli``: the command, if its script is not on the PATH.
 
 Leans on the package.
 """

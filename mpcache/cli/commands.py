@@ -1,6 +1,6 @@
-"""The commands: what each takes, what it prints, and with which status it ends.
+"""The commands: their options, their output, and their exit statuses.
 
-Leans on click; the work is done by the demo, the doctor, and shm.
+Leans on click and _console; demo, doctor, stress and shm do the work.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from collections.abc import Sequence
 import click
 
 import mpcache
-from mpcache import codec
+from mpcache import _console
+from mpcache._console import columns, open_console, out, out_bytes
+from mpcache._wire import codec
 from mpcache.api import BYTES, INT, TEXT, WIRE
-from mpcache.cli.guest import ANY_MODE, user_name
-from mpcache.cli.screen import columns
+from mpcache.cli.temp_segment import ANY_MODE, user_name
 from mpcache.exception import DogpileCacheException, SegmentError
 from mpcache.shm import segment
 from mpcache.shm._engine import Namespace
@@ -26,11 +27,11 @@ from mpcache.shm.segment import Segment
 
 DONE, FAILED = 0, 1
 
-_NAMESPACE = click.option("--namespace", default="", metavar="NAME", help="Default: the one without a name.")
+_NAMESPACE = click.option("--namespace", default="", metavar="NAME", help="Default: the namespace without a name.")
 
 
 class Refused(click.ClickException):
-    """What was asked for cannot be done; the text says what to do instead."""
+    """The command cannot do what was asked; the text says what to do instead."""
 
     exit_code = FAILED
 
@@ -39,15 +40,15 @@ class Refused(click.ClickException):
 
 
 def complain(text: str) -> None:
-    """One line."""
-    print(f"mpcache: {text}", file=sys.stderr)
+    """Print an error, in one line."""
+    _console.error("mpcache", text)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; the exit status."""
+    """Run a command line; return the exit status."""
     try:
         status = group.main(arguments, prog_name="mpcache", standalone_mode=False)
-        sys.stdout.flush()
+        _console.flush()
         return int(status or DONE)
     except click.ClickException as error:
         error.show()
@@ -55,7 +56,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.Abort:
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes
+        _console.discard_output()
         return FAILED
     except (DogpileCacheException, OSError) as error:
         complain(str(error))
@@ -77,35 +78,31 @@ def group() -> None:
     type=click.Choice(["shm", "dbm", "redis", "memcached"]),
     default="shm",
     show_default=True,
-    help="The store; a server is started for it, and ended.",
+    help="The store; its server is started for the demo, and ended after it.",
 )
-@click.option("--workers", type=click.IntRange(2, 64), default=4, show_default=True, help="How many processes.")
-@click.option(
-    "--seconds", type=click.FloatRange(0.2, 60), default=3.0, show_default=True, help="How long the load lasts."
-)
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the order in which keys are asked for.")
-@click.option("--plain", is_flag=True, help="No colours, nothing that moves.")
+@click.option("--workers", type=click.IntRange(2, 64), default=4, show_default=True, help="Number of processes.")
+@click.option("--seconds", type=click.FloatRange(0.2, 60), default=3.0, show_default=True, help="Duration of the load.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the order in which keys are requested.")
+@click.option("--plain", is_flag=True, help="No colours, no lines that change.")
 def demo(backend: str, workers: int, seconds: float, seed: int, plain: bool) -> int:
-    """See workers share a region, and judge it.
+    """Watch workers share a region, and check the promises.
 
-    Some of them are killed while they create.  The status is 1 if any promise did not hold.
+    Some workers are killed while they create.  The status is 1 if any promise did not hold.
     """
-    from mpcache.cli import demo as stage
-    from mpcache.cli.screen import screen
+    from mpcache.cli import demo as environment
 
-    return stage.run(backend, workers, seconds, seed, screen(plain))
+    return environment.run(backend, workers, seconds, seed, open_console(plain))
 
 
 @group.command()
 def doctor() -> int:
     """Find what keeps mpcache from working here.
 
-    Each finding comes with what to do about it.  The status is 1 if there is anything that stops mpcache.
+    Each finding says what to do about it.  The status is 1 if a finding stops mpcache.
     """
     from mpcache.cli import doctor as practice
-    from mpcache.cli.screen import screen
 
-    return practice.run(screen())
+    return practice.run(open_console())
 
 
 @group.command(
@@ -113,9 +110,9 @@ def doctor() -> int:
 )
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def stress(words: tuple[str, ...]) -> int:
-    """Find out whether a lock is to be trusted here.
+    """Find out whether a lock can be trusted here.
 
-    'mpcache stress --help' tells more.  The status is 0 if it held, 1 if it was violated, 2 if it could not be run.
+    'mpcache stress --help' says more.  The status is 0 if it held, 1 if it was violated, 2 if it could not be run.
     """
     from mpcache.stress.commands import main
 
@@ -129,7 +126,7 @@ def stress(words: tuple[str, ...]) -> int:
 def list_() -> int:
     """List your segments.
 
-    Other users who have segments here are named.  The status is 1 if there is a segment that cannot be used.
+    Other users with segments here are named.  The status is 1 if there is a segment that cannot be used.
     """
     rows, refused = [], []
     for name in segment.names():
@@ -141,7 +138,7 @@ def list_() -> int:
             if found is not None:
                 rows.append(_row(found))
     for line in columns([("NAME", "SIZE", "ITEMS", "USED", "PROCESSES", "AGE"), *rows]) if rows else ():
-        print(line)
+        out(line)
     for why in refused:
         complain(why)
     _name_others(nothing=not rows and not refused)
@@ -149,7 +146,7 @@ def list_() -> int:
 
 
 def _name_others(nothing: bool) -> None:
-    """Tell a user who looks for a service's segments whose they are."""
+    """Name the other users with segments, for a user that looks for the segments of a service."""
     others = segment.other_users()
     if others:
         mine = f"{user_name(os.geteuid())} has no segments here; " if nothing else ""
@@ -164,7 +161,7 @@ def _row(found: Segment) -> tuple[str, ...]:
 
 
 def _age(seconds: float) -> str:
-    """In the largest unit of which there are two."""
+    """Write an age in the largest unit of which it has two at least."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
@@ -172,7 +169,7 @@ def _age(seconds: float) -> str:
 
 
 def _counts(found: Segment) -> dict[str, int]:
-    """Its statistics, as if this process were not looking."""
+    """Return the statistics of a segment without this process."""
     counts = found.engine.stats()
     counts["processes"] -= found.engine.owner != 0
     return counts
@@ -188,12 +185,12 @@ def _find(name: str) -> Segment:
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if found is None:
-        raise Refused(f"there is no segment {name!r} in {segment.directory()}; 'mpcache ls' lists those that are")
+        raise Refused(f"there is no segment {name!r} in {segment.directory()}; 'mpcache ls' lists the segments")
     return found
 
 
 def _space(found: Segment, namespace: str) -> Namespace:
-    """To open a namespace is to make it, and nobody who only looks should."""
+    """Open a namespace that exists.  Raises Refused: opening it would create it."""
     if namespace not in found.engine.namespaces():
         there = ", ".join(map(repr, sorted(found.engine.namespaces())))
         raise Refused(f"{found.name} has no namespace {namespace!r}; it has {there}")
@@ -202,54 +199,55 @@ def _space(found: Segment, namespace: str) -> Namespace:
 
 @group.command()
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="As one object, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def stats(name: str, as_json: bool) -> None:
-    """Print what a segment counts and holds.
+    """Print the statistics of a segment.
 
-    The counts are over all processes that ever used it.
+    The counts include all processes that ever used it.
     """
     counts = _counts(_find(name))
     if as_json:
         import json
 
-        print(json.dumps(counts))
+        out(json.dumps(counts))
         return
     asked = counts["hits"] + counts["misses"]
     rows = [(what.replace("_", " "), f"{count:,}") for what, count in counts.items()]
     rows.insert(2, ("hit ratio", f"{counts['hits'] / asked:.1%}" if asked else "-"))
-    print("\n".join(columns(rows)))
+    out("\n".join(columns(rows)))
 
 
 @group.command()
 @click.argument("name")
 def check(name: str) -> None:
-    """Walk through a whole segment.
+    """Check every structure of a segment.
 
-    The status is 1, and the first broken invariant is named, if it is damaged.
+    If it is damaged, the first broken invariant is named and the status is 1.
     """
     found = _find(name)
     try:
         found.engine.check()
     except SegmentError as error:
         raise Refused(f"{name}: {error}") from error
-    print(f"{name}: sound, {found.engine.stats()['items']} items in {found.engine.shards} shards")
+    out(f"{name}: sound, {found.engine.stats()['items']} items in {found.engine.shards} shards")
 
 
 @group.command()
 @click.argument("names", nargs=-1, metavar="NAME...")
-@click.option("--force", is_flag=True, help="Do not ask, also if living processes hold keys.")
+@click.option("--force", is_flag=True, help="Do not ask, even if living processes hold keys.")
 @click.option("--size", metavar="SIZE", help="Create it again with this size, such as 256MB.")
-@click.option("--locks", is_flag=True, help="Also what mutexes have left: lock files and bells; not what is held.")
+@click.option("--locks", is_flag=True, help="Also remove lock files and semaphores that no process holds.")
 def rm(names: Sequence[str], force: bool, size: str | None, locks: bool) -> int:
-    """Remove segments, also damaged ones.
+    """Remove segments, including damaged ones.
 
-    Processes that use one go on in a new one of its name, and most of its memory is free at once.  Keys that processes
-    hold in it, as creators or by a mutex, are not held in the new one: so this asks, or wants --force.
+    Processes that use a removed segment continue in a new one of the same name, and most of the old one's memory is
+    free at once.  Keys that processes hold in it, as creators or by a mutex, are not held in the new one: so this
+    command asks first, or needs --force.
     """
     if not names and not locks:
         raise click.UsageError("Missing argument 'NAME...'.")
     if size is not None and not names:
-        raise click.UsageError("--size is for a segment that is named.")
+        raise click.UsageError("--size needs the NAME of a segment.")
     status = _remove_locks() if locks else DONE
     for name in names:
         status = max(status, _remove(name, force, size))
@@ -261,10 +259,10 @@ def _remove(name: str, force: bool, size: str | None) -> int:
         if not force:
             _ask(name)
         if size is not None:
-            print(f"replaced {name}: {_mib(segment.replace(name, size).size)}")
+            out(f"replaced {name}: {_mib(segment.replace(name, size).size)}")
             return DONE
         if segment.unlink(name):
-            print(f"removed {name}")
+            out(f"removed {name}")
             return DONE
         complain(f"there is no segment {name!r} in {segment.directory()}")
     except (SegmentError, Refused) as error:
@@ -272,16 +270,16 @@ def _remove(name: str, force: bool, size: str | None) -> int:
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     except OSError as error:
-        complain(f"{name!r} is not removed: {error.strerror}; whatever it is, it is not of mpcache")
+        complain(f"{name!r} is not removed: {error.strerror}; it is not a segment of mpcache")
     return FAILED
 
 
 def _ask(name: str) -> None:
-    """Ask whether to end the exclusion of living holders, or refuse where no answer can be had."""
+    """Ask whether to end the exclusion of living holders.  Raises Refused: standard input is not a terminal."""
     try:
         found = segment.find(name, ANY_MODE)
     except SegmentError:
-        return  # it cannot be used, so nothing is held in it
+        return  # it cannot be used, so no key is held in it
     held = found.engine.leases_of_others() if found is not None else 0
     if held == 0:
         return
@@ -296,11 +294,11 @@ def _remove_locks() -> int:
     from mpcache.mutexes.file import FileMutex
     from mpcache.mutexes.semaphore import SemaphoreMutex
 
-    print(f"removed {FileMutex.unlink()} lock files of killed processes")
+    out(f"removed {FileMutex.unlink()} lock files of killed processes")
     if SemaphoreMutex.unlink():
-        print("removed the file and the bells of the semaphore mutex")
+        out("removed the file and the semaphores of the semaphore mutex")
         return DONE
-    complain("the semaphore mutex is in use: its file and its bells are not removed")
+    complain("the semaphore mutex is in use: its file and its semaphores are not removed")
     return FAILED
 
 
@@ -308,12 +306,12 @@ def _remove_locks() -> int:
 @click.argument("name")
 @_NAMESPACE
 def keys(name: str, namespace: str) -> None:
-    """Print the keys of a segment.
+    """Print the keys of a segment, one a line.
 
-    One a line; those that are not plain text as Python writes them.
+    Keys that are not printable text are printed as Python writes them.
     """
     for key in sorted(_space(_find(name), namespace).keys(), key=str):
-        print(key if isinstance(key, str) and key.isprintable() else repr(key))
+        out(key if isinstance(key, str) and key.isprintable() else repr(key))
 
 
 def _value(stored: bytes, kept: int) -> object:
@@ -321,7 +319,7 @@ def _value(stored: bytes, kept: int) -> object:
         return stored
     if kept == INT:
         return int.from_bytes(stored, sys.byteorder, signed=True)
-    if kept == WIRE:  # with a time to live, or through a proxy: what is known of it stands before the pickle
+    if kept == WIRE:  # stored with a ttl, or through a proxy: a header precedes the pickle
         stored = codec.split(stored)[0]
     return stored.decode() if kept == TEXT else pickle.loads(stored)
 
@@ -330,7 +328,7 @@ def _value(stored: bytes, kept: int) -> object:
 @click.argument("name")
 @click.argument("key")
 @_NAMESPACE
-@click.option("--raw", is_flag=True, help="The bytes as they are stored, instead of what they unpickle to.")
+@click.option("--raw", is_flag=True, help="Print the stored bytes without unpickling them.")
 def get(name: str, key: str, namespace: str, raw: bool) -> None:
     """Print one value, as Python writes it."""
     there = _find(name)
@@ -339,14 +337,16 @@ def get(name: str, key: str, namespace: str, raw: bool) -> None:
     if found is None or found[2] < hard_at:
         raise Refused(f"{name} has no key {key!r}{f' in namespace {namespace!r}' if namespace else ''}")
     if raw:
-        sys.stdout.buffer.write(found[0])
+        out_bytes(found[0])
         return
     if os.fstat(there.engine.fd).st_mode & 0o022:
-        raise Refused(f"{name}: others may write to it, so nothing from it is unpickled here; --raw prints the bytes")
+        raise Refused(
+            f"{name}: other users may write to it, so its values are not unpickled here; --raw prints the bytes"
+        )
     try:
-        print(repr(_value(found[0], found[3])))
+        out(repr(_value(found[0], found[3])))
     except Exception as error:
         raise Refused(
-            f"{name}: the value of {key!r} cannot be unpickled here ({type(error).__name__}: {error}); PYTHONPATH may"
-            " lead to its classes, and --raw prints its bytes"
+            f"{name}: the value of {key!r} cannot be unpickled here ({type(error).__name__}: {error}); set PYTHONPATH"
+            " to find its classes, or print its bytes with --raw"
         ) from error

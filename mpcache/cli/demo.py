@@ -1,7 +1,7 @@
-"""The demo: worker processes share a region, creators are killed, an invalidation goes round; then the verdict.
+"""The demo: worker processes share a region, creators are killed, all invalidate; then the promises are checked.
 
-Leans on demo_crew for the processes, demo_stages for the store, demo_facts for the
-judgement, demo_view for what one sees of it.
+Leans on demo_workers for the processes, demo_environments for the store, demo_checks for the verdicts, and demo_view
+for the output.
 """
 
 from __future__ import annotations
@@ -16,81 +16,81 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from mpcache.cli.demo_crew import Crew, Event, Worker, WorkerFailed
-from mpcache.cli.demo_facts import Facts, Invalidation, Kill, Load, Moment, Watch, verdicts
-from mpcache.cli.demo_stages import STAGES, Stage
+from mpcache._console import Console
+from mpcache.cli.demo_checks import Facts, Invalidation, Kill, Load, Moment, Watch, verdicts
+from mpcache.cli.demo_environments import ENVIRONMENTS, Environment
 from mpcache.cli.demo_view import View
-from mpcache.cli.screen import Screen
+from mpcache.cli.demo_workers import Event, Worker, WorkerFailed, WorkerPool
 
 KEYS = 60
 SLOW_MS = (20, 50)
-"""How long a value takes to create, from and to."""
+"""Range of the milliseconds that a creation takes."""
 KILLS = 4
 NEVER = 60.0
-"""Seconds that the creator which will be killed would take."""
+"""Seconds of a creation whose creator will be killed."""
 SHORTLY = 0.04
-"""Seconds that its successor takes."""
+"""Seconds of the creation that follows it."""
 BEFORE_THE_KILL = 0.3
-"""Seconds in which the others have come to wait, and the creator to the middle of its work."""
+"""Seconds after which the others are waiting, and the creator is in the middle of its work."""
 PATIENCE = 10.0
-"""Seconds until a worker that does not answer counts as failed."""
+"""Seconds after which a worker that does not answer counts as failed."""
 
-clock = time.perf_counter_ns  # the workers' own
+clock = time.perf_counter_ns  # the same clock as the workers'
 
 
 class Demo:
-    """The three acts, and the facts that come of them."""
+    """The three parts of the demo, and the facts that they yield."""
 
-    def __init__(self, crew: Crew, facts: Facts, view: View) -> None:
-        self.crew, self.facts, self.view = crew, facts, view
+    def __init__(self, pool: WorkerPool, facts: Facts, view: View) -> None:
+        self.pool, self.facts, self.view = pool, facts, view
 
     def play(self, seconds: float, seed: int) -> None:
-        """All of it; raises WorkerFailed."""
+        """Run all parts.  Raises WorkerFailed."""
         for number in range(1, self.facts.workers + 1):
-            self.crew.hire(number)
-        self.crew.listen("ready", self.crew.members, PATIENCE)
+            self.pool.start(number)
+        self.pool.wait_for("ready", self.pool.members, PATIENCE)
         self.load(seconds, seed)
         self.view.kills_begin()
         for number in range(1, KILLS + 1):
             self.kill(f"report:{number}")
         self.view.invalidations_begin()
-        for number, caller in enumerate(self.crew.members, 1):
+        for number, caller in enumerate(self.pool.members, 1):
             self.invalidate(caller, f"news:{number}")
 
     # -- 1 ----------------------------------------------------------------------------------------------
 
     def load(self, seconds: float, seed: int) -> None:
-        """All ask for the same keys, beginning at the same time."""
-        crew, start = self.crew, clock() + 50_000_000
+        """Have all workers request the same keys, from the same moment on."""
+        pool, start = self.pool, clock() + 50_000_000
         how = {"keys": KEYS, "slow_ms": SLOW_MS, "seconds": seconds, "start": start}
-        for worker in crew.members:
+        for worker in pool.members:
             worker.tell("load", **how, seed=seed * 1000 + worker.number)
         with self.view.load([f"page:{number}" for number in range(KEYS)], SLOW_MS) as show:
-            seen = {worker.pid: _load(worker, {}) for worker in crew.members}
+            seen = {worker.pid: _load(worker, {}) for worker in pool.members}
 
             def progress(worker: Worker, event: Event) -> None:
                 seen[worker.pid] = _load(worker, event)
                 show([*seen.values()], clock() - start)
 
-            ends = crew.listen("load", crew.members, seconds + PATIENCE, progress)
-            self.facts.loads = [_load(worker, event) for worker, event in zip(crew.members, ends, strict=True)]
+            ends = pool.wait_for("load", pool.members, seconds + PATIENCE, progress)
+            self.facts.loads = [_load(worker, event) for worker, event in zip(pool.members, ends, strict=True)]
             show(self.facts.loads)
 
     # -- 2 ----------------------------------------------------------------------------------------------
 
     def kill(self, key: str) -> None:
-        """The first worker creates, the others wait for it, it is killed; a new worker takes its place."""
-        crew = self.crew
-        victim, others = crew.members[0], crew.members[1:]
+        """Kill the first worker in a creation for which the others wait; start a new worker in its place."""
+        pool = self.pool
+        victim, others = pool.members[0], pool.members[1:]
         victim.tell("create", key=key, seconds=NEVER)
-        (begun,) = crew.listen("begun", [victim], PATIENCE)
+        (begun,) = pool.wait_for("begun", [victim], PATIENCE)
         for worker in others:
             worker.tell("create", key=key, seconds=SHORTLY)
-        crew.listen("asks", others, PATIENCE)
-        crew.pause(BEFORE_THE_KILL)
+        pool.wait_for("asks", others, PATIENCE)
+        pool.pause(BEFORE_THE_KILL)
         killed_at = clock()
-        crew.kill(victim)
-        answers = crew.listen("has", others, PATIENCE)
+        pool.kill(victim)
+        answers = pool.wait_for("has", others, PATIENCE)
         successors, ends = _said(others, "begun"), _said([victim, *others], "ended")
         fact = Kill(
             victim=victim.pid,
@@ -103,20 +103,20 @@ class Demo:
             ],
         )
         self.facts.kills.append(fact)
-        self.view.kill(fact, crew.hire(victim.number).pid)
-        crew.listen("ready", crew.members[-1:], PATIENCE)
+        self.view.kill(fact, pool.start(victim.number).pid)
+        pool.wait_for("ready", pool.members[-1:], PATIENCE)
 
     # -- 3 ----------------------------------------------------------------------------------------------
 
     def invalidate(self, caller: Worker, key: str) -> None:
-        """One calls invalidate() while the others look for a value that was there before."""
-        watchers = [worker for worker in self.crew.members if worker is not caller]
+        """Have one worker call invalidate() while the others look for a value that was stored before."""
+        watchers = [worker for worker in self.pool.members if worker is not caller]
         for worker in watchers:
             worker.tell("watch", key=key)
-        self.crew.listen("watches", watchers, PATIENCE)
+        self.pool.wait_for("watches", watchers, PATIENCE)
         caller.tell("invalidate")
-        (call,) = self.crew.listen("invalidated", [caller], PATIENCE)
-        saw = self.crew.listen("saw", watchers, PATIENCE)
+        (call,) = self.pool.wait_for("invalidated", [caller], PATIENCE)
+        saw = self.pool.wait_for("saw", watchers, PATIENCE)
         fact = Invalidation(
             by=caller.pid,
             began_at=call["began_at"],
@@ -135,7 +135,7 @@ def _load(worker: Worker, said: Event) -> Load:
 
 
 def _said(workers: list[Worker], event: str) -> list[Moment]:
-    """Who said it, each as often as he said it."""
+    """Take all events of this name from the workers' inboxes."""
     moments = []
     for worker in workers:
         while (said := worker.take(event)) is not None:
@@ -143,41 +143,41 @@ def _said(workers: list[Worker], event: str) -> list[Moment]:
     return moments
 
 
-# -- the stage ------------------------------------------------------------------------------------------------
+# -- a run ----------------------------------------------------------------------------------------------------
 
 
-def run(backend: str, workers: int, seconds: float, seed: int, screen: Screen) -> int:
-    """Play it, judge it; the exit status.
+def run(backend: str, workers: int, seconds: float, seed: int, console: Console) -> int:
+    """Run the demo and check its promises; return the exit status.
 
-    :param backend: one of STAGES.
-    :raises SegmentError: there is no shared memory to play in.
-    :raises NoServer: the server that was asked for is not installed.
-    :raises SystemExit: a signal ended it; everything is cleared away by then.
+    :param backend: a key of ENVIRONMENTS.
+    :raises SegmentError: shared memory is missing or full.
+    :raises NoServer: the server is not installed.
+    :raises SystemExit: a signal ended it; everything has been removed by then.
     """
     began, name = time.monotonic(), f"demo-{os.getpid()}"
     facts = Facts(workers, kills_planned=KILLS, invalidations_planned=workers)
-    view = View(screen)
-    with _signals_as_exits(), STAGES[backend](name) as stage, Crew(_to_workers(stage)) as crew:
-        view.title(name, workers, stage.where)
-        facts.take_over_within = stage.take_over_within
+    view = View(console)
+    with _signals_as_exits(), ENVIRONMENTS[backend](name) as environment, WorkerPool(_to_workers(environment)) as pool:
+        view.title(name, workers, environment.where)
+        facts.take_over_within = environment.take_over_within
         try:
-            Demo(crew, facts, view).play(seconds, seed)
-            facts.failures += crew.dismiss()
+            Demo(pool, facts, view).play(seconds, seed)
+            facts.failures += pool.end_all()
         except WorkerFailed as failure:
             facts.failures.append(str(failure))
-    facts.leftovers += stage.left()
-    judged = verdicts(facts)
-    view.verdicts(judged, time.monotonic() - began)
-    return 0 if all(verdict.held for verdict in judged) else 1
+    facts.leftovers += environment.left()
+    checked = verdicts(facts)
+    view.verdicts(checked, time.monotonic() - began)
+    return 0 if all(verdict.held for verdict in checked) else 1
 
 
-def _to_workers(stage: Stage) -> str:
-    return json.dumps({"backend": stage.backend, "arguments": stage.arguments, "clear": stage.clear})
+def _to_workers(environment: Environment) -> str:
+    return json.dumps({"backend": environment.backend, "arguments": environment.arguments, "clear": environment.clear})
 
 
 @contextmanager
 def _signals_as_exits() -> Iterator[None]:
-    """A signal that ends programs unwinds this one, once: a second Ctrl-C does not disturb the clearing away."""
+    """Turn the first signal that ends programs into SystemExit; ignore later ones, which would disturb the clean-up."""
     caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def leave(number: int, frame: FrameType | None) -> None:

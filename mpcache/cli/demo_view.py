@@ -1,6 +1,6 @@
-"""What one sees of a demo: tables that grow while it runs, and the verdict.
+"""The output of a demo: tables that grow while it runs, and the verdicts.
 
-Leans on demo_facts and screen.
+Leans on demo_checks and _console.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from itertools import groupby
 from typing import Protocol
 
 import mpcache
-from mpcache.cli.demo_facts import (
+from mpcache._console import Console, Line, Span
+from mpcache.cli.demo_checks import (
     Invalidation,
     Kill,
     Load,
@@ -20,7 +21,6 @@ from mpcache.cli.demo_facts import (
     in_ms,
     in_us,
 )
-from mpcache.cli.screen import Line, Screen, Span
 
 DIM, STRONG, GOOD, BAD = "dim", "bold", "green", "bold red"
 
@@ -28,7 +28,7 @@ SHOW_EVERY, SAY_EVERY = 100_000_000, 1_000_000_000
 
 
 class Show(Protocol):
-    """Shows the loads so far, and after how many nanoseconds that is; None at the end."""
+    """Shows the loads after so many nanoseconds; None: at the end."""
 
     def __call__(self, loads: list[Load], elapsed: int | None = None, /) -> None: ...
 
@@ -40,37 +40,37 @@ _CALL_ROW = "  {:>9}   {:>10}   {:>17}   {:>10}"
 
 
 class View:
-    """Writes on a screen."""
+    """Print the demo on a console."""
 
-    def __init__(self, screen: Screen) -> None:
-        self._screen = screen
+    def __init__(self, console: Console) -> None:
+        self._console = console
 
     def title(self, name: str, workers: int, where: str) -> None:
-        """Who shares what."""
+        """Print the title: which processes share which region."""
         region = f"   {workers} processes share the region "
-        self._screen.line((f"mpcache {mpcache.__version__}", STRONG), region, (name, STRONG), (f" ({where})", DIM))
+        self._console.line((f"mpcache {mpcache.__version__}", STRONG), region, (name, STRONG), (f" ({where})", DIM))
 
     def _act(self, number: int, title: str) -> None:
-        self._screen.line()
-        self._screen.line((f"{number}  {title}", STRONG))
+        self._console.line()
+        self._console.line((f"{number}  {title}", STRONG))
 
     # -- 1 ----------------------------------------------------------------------------------------------
 
     @contextmanager
     def load(self, keys: Sequence[str], slow_ms: tuple[int, int]) -> Iterator[Show]:
-        """The table of loads, as it grows."""
-        self._act(1, f"All ask for the same {len(keys)} values; each takes {slow_ms[0]} to {slow_ms[1]} ms to create")
-        self._screen.line()
+        """Yield a function that shows the table of loads."""
+        self._act(1, f"All request the same {len(keys)} values; each takes {slow_ms[0]} to {slow_ms[1]} ms to create")
+        self._console.line()
         shown_at = 0
-        with self._screen.changing() as change:
+        with self._console.changing() as change:
 
             def show(loads: list[Load], elapsed: int | None = None) -> None:
                 nonlocal shown_at
-                if elapsed is None or (self._screen.live and elapsed >= shown_at + SHOW_EVERY):
+                if elapsed is None or (self._console.live and elapsed >= shown_at + SHOW_EVERY):
                     change(_load_lines(loads, keys))
-                elif not self._screen.live and elapsed >= shown_at + SAY_EVERY:
+                elif not self._console.live and elapsed >= shown_at + SAY_EVERY:
                     asked = sum(load.requests for load in loads)
-                    self._screen.line(f"  {elapsed / 1e9:.0f} s: {asked:,} requests; {_summary(loads, keys)}")
+                    self._console.line(f"  {elapsed / 1e9:.0f} s: {asked:,} requests; {_summary(loads, keys)}")
                 else:
                     return
                 shown_at = elapsed or 0
@@ -80,36 +80,36 @@ class View:
     # -- 2 ----------------------------------------------------------------------------------------------
 
     def kills_begin(self) -> None:
-        """The head of the table."""
+        """Print the head of the table."""
         self._act(2, "A creator is killed in the middle of its work; the others wait for its value")
-        self._screen.line()
+        self._console.line()
         head = ("SIGKILL", "taken over by", "after", "value made after", "last waiter has it")
-        self._screen.line((_KILL_ROW.format(*head), DIM))
+        self._console.line((_KILL_ROW.format(*head), DIM))
 
     def kill(self, kill: Kill, replacement: int) -> None:
-        """One of them."""
+        """Print a row of the table."""
         made = min((one.at for one in kill.ended), default=None)
         last = max((one.at for one in kill.answers), default=None)
         cells = (
             str(kill.victim),
-            str(kill.successors[0].pid) if kill.successors else "nobody",
+            str(kill.successors[0].pid) if kill.successors else "none",
             in_ms(kill.take_over) if kill.take_over is not None else "",
             in_ms(made - kill.killed_at) if made is not None else "never",
             f"+ {in_us(last - made)}" if made is not None and last is not None else "never",
         )
-        self._screen.line(_KILL_ROW.format(*cells))
+        self._console.line(_KILL_ROW.format(*cells))
 
     # -- 3 ----------------------------------------------------------------------------------------------
 
     def invalidations_begin(self) -> None:
-        """The head of the table."""
-        self._act(3, "Each calls invalidate() once, while the others look for an old value")
-        self._screen.line()
+        """Print the head of the table."""
+        self._act(3, "Each calls invalidate() once, while the others poll an old value")
+        self._console.line()
         head = ("called by", "which took", "first other knows", "last knows")
-        self._screen.line((_CALL_ROW.format(*head), DIM))
+        self._console.line((_CALL_ROW.format(*head), DIM))
 
     def invalidation(self, one: Invalidation) -> None:
-        """One of them."""
+        """Print a row of the table."""
         known = [watch.gone_at - one.began_at for watch in one.watches if watch.gone_at is not None]
         cells = (
             str(one.by),
@@ -117,24 +117,24 @@ class View:
             in_us(min(known)) if known else "never",
             in_us(one.last_after) if one.last_after is not None else "never",
         )
-        self._screen.line(_CALL_ROW.format(*cells))
+        self._console.line(_CALL_ROW.format(*cells))
 
     # -- the end ------------------------------------------------------------------------------------------
 
-    def verdicts(self, judged: Sequence[Verdict], seconds: float) -> None:
-        """Each promise with its figures."""
-        self._screen.line()
-        self._screen.line((f"What is promised, and what was seen in {seconds:.1f} s", STRONG))
-        self._screen.line()
-        width = max(len(verdict.promise) for verdict in judged)
-        for verdict in judged:
+    def verdicts(self, checked: Sequence[Verdict], seconds: float) -> None:
+        """Print each promise with its figures."""
+        self._console.line()
+        self._console.line((f"What is promised, and what was seen in {seconds:.1f} s", STRONG))
+        self._console.line()
+        width = max(len(verdict.promise) for verdict in checked)
+        for verdict in checked:
             sign = (" ✓ ", GOOD) if verdict.held else (" ✗ ", BAD)
             figures = (verdict.figures, "" if verdict.held else BAD)
-            self._screen.line(sign, verdict.promise.ljust(width + 3), figures)
-        broken = sum(not verdict.held for verdict in judged)
+            self._console.line(sign, verdict.promise.ljust(width + 3), figures)
+        broken = sum(not verdict.held for verdict in checked)
         if broken:
-            self._screen.line()
-            self._screen.line((f"{broken} of {len(judged)} promises did not hold.", BAD))
+            self._console.line()
+            self._console.line((f"{broken} of {len(checked)} promises did not hold.", BAD))
 
 
 def _load_lines(loads: Sequence[Load], keys: Sequence[str]) -> list[Line]:
@@ -147,7 +147,12 @@ def _load_lines(loads: Sequence[Load], keys: Sequence[str]) -> list[Line]:
         [],
         [("  per key  ", DIM), *_signs(made[key] for key in keys)],
         [f"  {_summary(loads, keys)}"],
-        [(f"  A hit: get_or_create returns a dict of 1 KiB; {in_us(clock)} of it are the clock's.", DIM)],
+        [
+            (
+                f"  A hit: get_or_create returns a dict of 1 KiB; {in_us(clock)} of its time is the cost of the clock.",
+                DIM,
+            )
+        ],
     ]
 
 
@@ -163,7 +168,7 @@ def _total_row(loads: Sequence[Load]) -> str:
 
 
 def _signs(creations: Iterable[int]) -> Iterator[Span]:
-    """A digit for each, neighbours of one style being one span."""
+    """Yield a digit for each count; neighbours of one style are one span."""
     for style, run in groupby(map(_sign, creations), key=lambda sign: sign[1]):
         yield "".join(sign for sign, _ in run), style
 

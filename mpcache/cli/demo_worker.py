@@ -1,8 +1,8 @@
-"""One worker of the demo: a process of its own that knows of the others only by where their store is.
+"""A worker of the demo: a process that shares nothing with the others but the store.
 
-Leans on the package as any user does, on nothing else of the demo.  Orders come as lines of JSON on standard input,
-what happens goes out likewise on standard output.  When its input ends without an order to end, so has the demo: the
-worker clears the store away and is gone, whatever it was doing.
+Leans on the public package alone.  Orders come as lines of JSON on standard input, events go out as lines of JSON on
+standard output.  When its input ends without the order ``end``, the demo has died: the worker then removes the store
+and exits at once.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ from typing import Any
 import mpcache
 
 PAGE = "The quick brown fox jumps over the lazy dog. " * 21
-"""What makes a value about 1 KiB."""
+"""A text that makes a value about 1 KiB."""
 
 REPORT_EVERY = 100_000_000
 LOOK_EVERY = 0.0002
 GIVE_UP_LOOKING = 1_000_000_000
 
-# CLOCK_MONOTONIC on Linux, one for all processes of a machine: times of different workers can be compared.
+# CLOCK_MONOTONIC on Linux, which all processes of a machine share: times of different workers can be compared.
 clock = time.perf_counter_ns
 
 
 def tell(event: str, **facts: Any) -> None:
-    """Let the demo know; one write, so that a kill leaves no half line behind."""
+    """Send an event to the demo, in one write, so that a kill leaves no partial line."""
     try:
         os.write(1, json.dumps({"event": event, **facts}).encode() + b"\n")
     except BrokenPipeError:
-        time.sleep(3600)  # the demo is dead: leave the rest to the thread that is about to see it, too
+        time.sleep(3600)  # the demo is dead: the thread that reads the orders is about to end this process
 
 
 def orders(clear: list[str]) -> queue.SimpleQueue[dict[str, Any]]:
-    """The orders as they come, read in a thread, which also sees that the demo is dead."""
+    """Return the queue of orders; a thread fills it, and ends this process if the demo is dead."""
     coming: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 
     def read() -> None:
-        with open(0, "rb", buffering=0, closefd=False) as lines:  # no buffer, no lock that an exit would wait for
+        with open(0, "rb", buffering=0, closefd=False) as lines:  # without a buffer, whose lock an exit waits for
             for line in lines:
                 order = json.loads(line)
                 coming.put(order)
                 if order["do"] == "end":
                     return
-        # exec ends the other threads first: none of them brings the segment back to life after this.
+        # exec ends the other threads first: none of them can create the segment again after this.
         os.execv(sys.executable, [sys.executable, *(clear or ["-c", ""])])
 
     threading.Thread(target=read, daemon=True).start()
@@ -59,7 +59,7 @@ def orders(clear: list[str]) -> queue.SimpleQueue[dict[str, Any]]:
 
 
 class Worker:
-    """Carries out the orders, each a method of its name."""
+    """Executes the orders; each is the method of its name."""
 
     def __init__(self, backend: str, arguments: dict[str, Any]) -> None:
         self.cache = mpcache.make_region().configure(backend, arguments=arguments)
@@ -74,7 +74,7 @@ class Worker:
     # -- 1: load ----------------------------------------------------------------------------------------
 
     def load(self, keys: int, slow_ms: tuple[int, int], seconds: float, seed: int, start: int) -> None:
-        """Ask for keys, few of them often and many seldom, as fast as can be."""
+        """Request keys as fast as possible, few of them often and many seldom."""
         rng = random.Random(seed)
         names = [f"page:{number}" for number in range(keys)]
         makers = [self._maker(name, rng.uniform(*slow_ms) / 1000) for name in names]
@@ -110,7 +110,7 @@ class Worker:
     # -- 2: one is killed -------------------------------------------------------------------------------
 
     def create(self, key: str, seconds: float) -> None:
-        """Ask for a key; say when its creation begins and ends, should it fall to this worker."""
+        """Request a key; if this worker creates its value, report the beginning and the end."""
 
         def creator() -> dict[str, Any]:
             tell("begun", at=clock())
@@ -125,7 +125,7 @@ class Worker:
     # -- 3: invalidate() --------------------------------------------------------------------------------
 
     def watch(self, key: str) -> None:
-        """Look for a value until it is gone."""
+        """Poll a value until it is gone."""
         old_at = clock()
         self.cache.get_or_create(key, lambda: "old")
         tell("watches")
@@ -138,14 +138,14 @@ class Worker:
         tell("saw", old_at=old_at, gone_at=clock() if began < give_up_at else None)
 
     def invalidate(self) -> None:
-        """Let nothing that was made until now count any more, anywhere."""
+        """Invalidate the region."""
         began = clock()
         self.cache.invalidate()
         tell("invalidated", began_at=began, returned_at=clock())
 
 
 class _Tally:
-    """Counts of one load."""
+    """Counts of one worker under load."""
 
     def __init__(self, names: list[str], creations: Counter[str]) -> None:
         self.creations = creations
@@ -157,20 +157,20 @@ class _Tally:
         self.serials: dict[str, list[str]] = {}
 
     def note(self, key: str, value: dict[str, Any]) -> None:
-        """Not the value that was seen last under this key: the first, or one that there must not be."""
+        """Record a value that differs from the last one of its key: the first, or a violation."""
         self.wrong += value["key"] != key
         self.last[key] = value["serial"]
         self.serials.setdefault(key, []).append(value["serial"])
 
     def so_far(self) -> dict[str, Any]:
-        """The counts; the percentiles are those since the last time."""
+        """Return the counts, and the percentiles since the last call."""
         window = sorted(self.window)
         self.took += window
         self.window.clear()
         return self._counts() | _percentiles(window)
 
     def total(self) -> dict[str, Any]:
-        """The counts, and the percentiles of all hits."""
+        """Return the counts, and the percentiles of all hits."""
         self.so_far()
         return self._counts() | _percentiles(sorted(self.took)) | {"serials": self.serials, "wrong": self.wrong}
 
@@ -181,22 +181,22 @@ class _Tally:
 
 
 def _percentiles(times: list[int]) -> dict[str, int | None]:
-    """Of a sorted list."""
+    """Return the percentiles of a sorted list."""
     last = len(times) - 1
     return {"p50": times[last // 2] if times else None, "p99": times[last * 99 // 100] if times else None}
 
 
 def _cost_of_the_clock() -> int:
-    """What of each measured time is the clock's own."""
+    """Return the nanoseconds of each measured time that the clock itself takes."""
     return sorted(-clock() + clock() for _ in range(1001))[500]
 
 
 def main() -> None:
-    """Do as told until the end."""
-    stage = json.loads(sys.argv[1])
-    coming = orders(stage["clear"])
+    """Execute orders until the order ``end``."""
+    environment = json.loads(sys.argv[1])
+    coming = orders(environment["clear"])
     try:
-        worker = Worker(stage["backend"], stage["arguments"])
+        worker = Worker(environment["backend"], environment["arguments"])
         tell("ready")
         while (order := coming.get())["do"] != "end":
             getattr(worker, order.pop("do"))(**order)

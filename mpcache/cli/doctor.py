@@ -1,6 +1,6 @@
-"""What would keep mpcache from working on this machine, and what to do about it.
+"""The doctor: checks what would keep mpcache from working on this machine, and says what to do about it.
 
-Leans on shm, and on what Linux tells in files.  Each check looks at one thing and is given where to look.
+Leans on shm, and on files of Linux.  Each function checks one thing; tests pass it other paths.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from mpcache.cli.guest import ANY_MODE, a_segment, user_name
-from mpcache.cli.screen import Screen
+from mpcache._console import Console
+from mpcache.cli.temp_segment import ANY_MODE, temp_segment, user_name
 from mpcache.exception import DogpileCacheException, NoRoom, SegmentError
 from mpcache.shm import capacity, segment
 
 DEFAULT_SIZE = 64 << 20
 DESCRIPTORS = 512 + 128
-"""mpcache keeps its descriptors above 512, away from those that programs close or replace by number."""
+"""Descriptors that a process needs: mpcache's are above 512, because programs close or replace low numbers."""
 
 
 class Level(Enum):
-    """How bad it is; the value is the sign and its style."""
+    """The level of a finding; its value is the sign and the style of the sign."""
 
     GOOD = (" ✓ ", "green")
     DOUBTFUL = (" ! ", "yellow")
@@ -39,26 +39,26 @@ GOOD, DOUBTFUL, BAD = Level.GOOD, Level.DOUBTFUL, Level.BAD
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found, and what to do unless it is good."""
+    """What was found, and what to do about it."""
 
     level: Level
     what: str
     remedy: str = ""
 
 
-def run(screen: Screen) -> int:
-    """Print all findings; the exit status."""
+def run(console: Console) -> int:
+    """Print all findings; return the exit status."""
     worst = 0
     for finding in examine():
         worst |= finding.level is BAD
-        screen.line(finding.level.value, finding.what)
+        console.line(finding.level.value, finding.what)
         if finding.remedy:
-            screen.line("   ", (finding.remedy, "dim"))
+            console.line("   ", (finding.remedy, "dim"))
     return worst
 
 
 def examine() -> Iterator[Finding]:
-    """All findings for this process."""
+    """Yield all findings for this process."""
     yield system(platform.system(), platform.python_implementation(), platform.python_version())
     try:
         folder = os.path.dirname(segment.directory())
@@ -79,7 +79,7 @@ def examine() -> Iterator[Finding]:
 
 
 def system(name: str, python: str, version: str) -> Finding:
-    """Linux and CPython are what the engine is written for."""
+    """Check that this is Linux and CPython, for which the engine is written."""
     what = f"{name}, {python} {version}"
     if name == "Linux" and python == "CPython":
         return Finding(GOOD, what)
@@ -87,7 +87,7 @@ def system(name: str, python: str, version: str) -> Finding:
 
 
 def memory_file_system(folder: str) -> Finding:
-    """Where segments are to be."""
+    """Check the directory of segments."""
     if not os.path.isdir(folder):
         return Finding(BAD, f"{folder} does not exist", f"mount -t tmpfs tmpfs {folder}, or set MPCACHE_SHM to a tmpfs")
     there = os.statvfs(folder)
@@ -96,27 +96,27 @@ def memory_file_system(folder: str) -> Finding:
     if not os.access(folder, os.W_OK | os.X_OK):
         return Finding(BAD, f"{folder} cannot be written to", f"chmod 1777 {folder}, or set MPCACHE_SHM to a tmpfs")
     if there.f_blocks == 0:
-        return Finding(GOOD, f"{folder}: without a limit of its own")
+        return Finding(GOOD, f"{folder}: without a size limit")
     total, free = (blocks * there.f_frsize >> 20 for blocks in (there.f_blocks, there.f_bavail))
     return Finding(GOOD, f"{folder}: {total:,} MiB, {free:,} MiB of them free")
 
 
 def mounted(folder: str, mounts: str = "/proc/self/mounts") -> Finding:
-    """A file system in memory, that may be written to."""
+    """Check that the file system is in memory and writable."""
     found = _mount_of(os.path.realpath(folder), mounts)
     if found is None:
-        return Finding(DOUBTFUL, f"{mounts} does not tell how {folder} is mounted", "see that it is a tmpfs")
+        return Finding(DOUBTFUL, f"{mounts} does not say how {folder} is mounted", "check that it is a tmpfs")
     kind, options = found
     what = f"{folder} is a {kind} ({options})"
     if "ro" in options.split(","):
         return Finding(BAD, what, f"mount -o remount,rw {folder}")
     if kind not in ("tmpfs", "ramfs", "hugetlbfs"):
-        return Finding(DOUBTFUL, what, "on a disk the kernel writes every change of the cache back: use a tmpfs")
+        return Finding(DOUBTFUL, what, "the kernel writes every change of the cache back to the disk: use a tmpfs")
     return Finding(GOOD, what)
 
 
 def _mount_of(folder: str, mounts: str) -> tuple[str, str] | None:
-    """(type, options) of the file system that a folder is in: the last mount over its longest prefix."""
+    """Return type and options of the file system of a folder: the last mount over its longest prefix."""
     best, found = "", None
     try:
         with open(mounts) as file:
@@ -130,7 +130,7 @@ def _mount_of(folder: str, mounts: str) -> tuple[str, str] | None:
 
 
 def space(folder: str) -> Finding:
-    """Whether segments fit into the file system and this process's memory cgroup."""
+    """Check that segments fit into the file system and the memory cgroup of this process."""
     if not os.path.isdir(folder):
         return Finding(BAD, "there is no room for a segment", "see above")
     for size, level in ((segment.smallest(), BAD), (DEFAULT_SIZE, DOUBTFUL)):
@@ -150,14 +150,14 @@ def space(folder: str) -> Finding:
 
 
 def inodes(folder: str) -> Finding:
-    """Whether the file system has room for another file."""
+    """Check that the file system has room for another file."""
     if capacity.lacks_inodes(folder):
         return Finding(BAD, *_remedied(f"{folder}: {capacity.INODES}".replace(": remove", "; remove")))
     return Finding(GOOD, "there is room for another file")
 
 
 def proc(path: str = "/proc/self/fd") -> Finding:
-    """Segments get their names through /proc."""
+    """Check /proc, through which segments get their names."""
     if os.path.exists(path):
         return Finding(GOOD, "/proc is mounted")
     return Finding(BAD, "/proc is not mounted: no segment can be created", "mount -t proc proc /proc")
@@ -169,43 +169,43 @@ def _remedied(text: str) -> tuple[str, str]:
 
 
 def pages(large: bool) -> Finding:
-    """What a segment is made of; it works with either."""
+    """Check the page size of segments; mpcache works with either."""
     if large:
         return Finding(GOOD, "segments get pages of 2 MiB")
     return Finding(
         DOUBTFUL,
-        "segments get small pages: keys that are not hot take longer to find",
+        "segments get small pages: looking up cold keys takes longer",
         "Linux 6.1 and later have large ones, unless /sys/kernel/mm/transparent_hugepage/shmem_enabled is 'deny'",
     )
 
 
 def own_directory(path: str, user: int) -> Finding:
-    """The directory of this user's segments is his alone."""
+    """Check that the directory of this user's segments belongs to this user alone."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
         return Finding(GOOD, f"{path} is not there yet; it will be made with the first segment")
     except OSError as error:
-        return Finding(BAD, f"{path}: {error.strerror}", "see to the directory above it")
+        return Finding(BAD, f"{path}: {error.strerror}", "check the permissions of the directory above it")
     mode = stat.filemode(found.st_mode)
     what = f"{path}: {mode}, owned by uid {found.st_uid}"
     if not stat.S_ISDIR(found.st_mode):
-        return Finding(BAD, f"{what}, is no directory", "remove it")
+        return Finding(BAD, f"{what}, is not a directory", "remove it")
     if found.st_uid != user:
         return Finding(BAD, f"{what}, and this is uid {user}", "have its owner remove it, or set MPCACHE_SHM")
     if found.st_mode & 0o077:
-        return Finding(BAD, f"{what}: others may use it", f"find out who opened it and why; then chmod 700 {path}")
+        return Finding(BAD, f"{what}: other users may use it", f"find out who opened it and why; then chmod 700 {path}")
     return Finding(GOOD, what)
 
 
 def logout(user: int, name: str, root: str = "/") -> Finding:
-    """systemd removes a user's shared memory when his last session ends, unless it is told not to."""
+    """Check whether systemd removes the user's shared memory when the user's last session ends."""
     if not os.path.isdir(os.path.join(root, "run/systemd/seats")):
         return Finding(GOOD, "no systemd-logind runs here, which could remove segments at logout")
     if user < 1000:
         return Finding(GOOD, f"systemd-logind leaves the shared memory of uid {user} alone: a system user")
     if os.path.exists(os.path.join(root, "var/lib/systemd/linger", name)):
-        return Finding(GOOD, f"systemd-logind leaves the shared memory of {name} alone, who lingers")
+        return Finding(GOOD, f"systemd-logind leaves the shared memory of {name} alone: lingering is enabled")
     if not _remove_ipc(root):
         return Finding(GOOD, "systemd-logind leaves shared memory alone (RemoveIPC=no)")
     return Finding(
@@ -216,7 +216,7 @@ def logout(user: int, name: str, root: str = "/") -> Finding:
 
 
 def _remove_ipc(root: str) -> bool:
-    """What logind is configured to do; the last one who says something is right, and the default is yes."""
+    """Return logind's RemoveIPC: the last setting counts, and the default is yes."""
     main = glob.glob(os.path.join(root, "etc/systemd/logind.conf"))
     folders = [os.path.join(root, place, "systemd/logind.conf.d/*.conf") for place in ("usr/lib", "run", "etc")]
     drop_ins = [path for folder in folders for path in glob.glob(folder)]
@@ -229,18 +229,18 @@ def _remove_ipc(root: str) -> bool:
 
 
 def descriptors(limit: int) -> Finding:
-    """A descriptor low in the table is one that daemons close."""
+    """Check the limit of descriptors: daemons close low numbers."""
     if limit == resource.RLIM_INFINITY or limit >= DESCRIPTORS:
         return Finding(GOOD, f"{limit:,} descriptors a process" if limit >= 0 else "descriptors without limit")
     return Finding(
         DOUBTFUL,
-        f"{limit} descriptors a process: too few to keep mpcache's away from those that programs close by number",
+        f"{limit} descriptors a process: too few to keep mpcache's apart from those that programs close by number",
         "ulimit -n 1024, or LimitNOFILE=1024 in the unit",
     )
 
 
 def segments() -> Iterator[Finding]:
-    """What is there can be used."""
+    """Check that this user's segments can be used."""
     try:
         names = segment.names()
     except OSError as error:
@@ -256,13 +256,15 @@ def segments() -> Iterator[Finding]:
 
 
 def trial() -> Finding:
-    """The proof: a segment is made, used, checked and removed."""
+    """Make a segment, use it, check it and remove it."""
     name, began = f"doctor-{os.getpid()}", time.perf_counter()
     try:
-        with a_segment(name, segment.smallest()) as tried:
+        with temp_segment(name, segment.smallest()) as tried:
             here = tried.engine.namespace("")
             if not here.set("key", b"value") or (here.get("key") or [b""])[0] != b"value":
-                return Finding(BAD, "a segment was made, but it does not keep what it is given", "please report this")
+                return Finding(
+                    BAD, "a segment was made, but it does not return the value that was stored", "please report this"
+                )
             tried.engine.check()
     except (DogpileCacheException, OSError) as error:
         what, remedy = _remedied(str(error))

@@ -1,6 +1,6 @@
-"""The mutexes by name: one primitive a file, all of one abstraction.
+"""The mutexes by name: one primitive a file, all with one interface.
 
-Leans on exception; a primitive is imported when it is asked for.
+Depends on exception; a primitive is imported when its name is first used.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ def register_mutex(name: str, modulepath: str, objname: str) -> None:
 
 
 def names() -> list[str]:
-    """The names that can be asked for without entry points, sorted."""
+    """Return the names that need no entry point, sorted."""
     return sorted(_table)
 
 
 def resolve(mutex: str | Callable[..., Any]) -> Callable[..., Any]:
-    """What makes a mutex of a key: ``factory(key, **mutex_arguments)``.
+    """Return what makes a mutex of a key: ``factory(key, **mutex_arguments)``.
 
     :param mutex: a name (``"thread"``, ``"shm"``, ...), or a factory, which is returned as it is.
-    :raises PluginNotFound: nobody registered the name.
+    :raises PluginNotFound: the name is not registered.
     """
     if callable(mutex):
         return mutex

@@ -1,6 +1,7 @@
-"""What every mutex owes its user: deadlines, ownership, re-entrance, repr and errors.
+"""What every mutex gives its user: deadlines, ownership, re-entrance, repr and errors.
 
-Leans on api, exception and greenlets; a primitive adds two verbs, ``_take`` and ``_give``, and knows nothing else.
+Depends on api, exception and greenlets.  A primitive adds two methods, ``_acquire`` and ``_release``, and knows nothing
+of these.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _loaded = sys.modules.get
 
 
 class Incarnation:
-    """One life of one process.  A pid is no identity: it is reused, and a fork keeps every Python object."""
+    """One life of one process.  A pid does not identify it: pids are reused, and a fork keeps every Python object."""
 
     __slots__ = ("pid",)
 
@@ -43,24 +44,24 @@ class Incarnation:
 _now_living = Incarnation()
 
 
-def _born_again() -> None:
+def _begin_incarnation() -> None:
     global _now_living
     _now_living = Incarnation()
 
 
-os.register_at_fork(after_in_child=_born_again)
+os.register_at_fork(after_in_child=_begin_incarnation)
 
 
 def incarnation() -> Incarnation:
-    """The present one: another object after a fork."""
+    """Return the present one: another object after a fork."""
     return _now_living
 
 
-class Asker:
-    """Who asks: a thread, and in it the task or the greenlet that runs.  One object, from its first question on.
+class Owner:
+    """The task, greenlet or thread that holds mutexes.  One object from its first acquisition on.
 
-    :ivar holds: what it holds, weakly, for a hold that nobody has any more must end.  Others take things out of it at
-        any moment: the thread that releases, the garbage collector.
+    :ivar holds: its holds, weakly, for a hold that is referenced nowhere must end.  Other threads remove items at any
+        moment: a thread that releases, the garbage collector.
     """
 
     __slots__ = ("greenlet", "holds", "incarnation", "task", "thread")
@@ -73,97 +74,97 @@ class Asker:
         self.holds: set[ref[Hold]] = set()
 
 
-_asker: ContextVar[Asker | None] = ContextVar("mpcache_asker", default=None)
-"""A context is inherited by tasks and copied into threads, therefore its asker need not be the one who runs."""
+_owner: ContextVar[Owner | None] = ContextVar("mpcache_owner", default=None)
+"""Tasks inherit a context and threads get copies of it, so its owner need not be the task or thread that runs."""
 
 
-def who_asks() -> Asker:
-    """The task, thread or greenlet that runs."""
-    # Asyncio's part in C is whole once it is there; asyncio itself may be half imported, by another thread.
-    loops, greenlets, asker = _loaded("_asyncio"), _loaded("greenlet"), _asker.get()
+def current_owner() -> Owner:
+    """Return the owner for the task, greenlet or thread that runs."""
+    # _asyncio, the part in C, is complete once it is loaded; another thread may be in the middle of importing asyncio.
+    loops, greenlets, owner = _loaded("_asyncio"), _loaded("greenlet"), _owner.get()
     task = None if loops is None or loops._get_running_loop() is None else sys.modules["asyncio"].current_task()
     greenlet = None if greenlets is None else greenlets.getcurrent()
     if (
-        asker is None
-        or asker.thread != get_ident()
-        or asker.incarnation is not _now_living
-        or (asker.task and asker.task()) is not task
-        or (asker.greenlet and asker.greenlet()) is not greenlet
+        owner is None
+        or owner.thread != get_ident()
+        or owner.incarnation is not _now_living
+        or (owner.task and owner.task()) is not task
+        or (owner.greenlet and owner.greenlet()) is not greenlet
     ):
-        asker = Asker(task, greenlet)
-        _asker.set(asker)
-    return asker
+        owner = Owner(task, greenlet)
+        _owner.set(owner)
+    return owner
 
 
 class Hold:
     """One acquisition of one key.
 
-    It exists before the take and is filled by it, so that an exception that arrives in between (a signal
-    handler's, a greenlet's death) finds an owner that gives the key back.
+    It exists before the key is taken, and the primitive fills it, so that an exception that arrives in between (from a
+    signal handler, or by a greenlet's death) finds an object that releases the key.
     """
 
-    __slots__ = ("__weakref__", "asker", "give", "key", "subject", "token", "weak")
+    __slots__ = ("__weakref__", "_release", "key", "owner", "subject", "token", "weak")
 
     def __init__(self, mutex: Mutex) -> None:
         self.token: Any = None
         self.key = mutex.key
         self.subject = mutex._subject()
-        self.give = mutex._give
-        self.asker = who_asks()
+        self._release = mutex._release
+        self.owner = current_owner()
         self.weak = ref(self)
 
     @property
     def live(self) -> bool:
-        """Whether there is something to give back."""
+        """Return whether there is something to release."""
         return self.token is not None
 
     @property
     def pid(self) -> int:
-        """The process that it belongs to."""
-        return self.asker.incarnation.pid
+        """Return the process that the hold belongs to."""
+        return self.owner.incarnation.pid
 
     @property
     def foreign(self) -> bool:
-        """Whether this hold belongs to the process that this one was forked from."""
-        return self.asker.incarnation is not _now_living
+        """Return whether this hold belongs to the process that this process was forked from."""
+        return self.owner.incarnation is not _now_living
 
     def leave(self) -> None:
-        """Its asker may wait for it from now on; another thread will end it."""
-        self.asker.holds.discard(self.weak)
+        """Let the owner wait for this key from now on: another thread will release it."""
+        self.owner.holds.discard(self.weak)
 
-    def end(self, stored: bool) -> None:
-        """Give the key back, whatever signal's exception arrives meanwhile: ``give`` may be called again."""
+    def release(self, stored: bool) -> None:
+        """Release the key, also if a signal handler raises meanwhile: the primitive's release may be called again."""
         try:
-            self.give(self, stored)
+            self._release(self, stored)
         except NotHeld:
             raise
         except BaseException:
             try:
-                self.give(self, stored)
+                self._release(self, stored)
             except NotHeld:
-                pass  # for the first time had given it back; what came after that is to be told
+                pass  # the first call had released it; the exception that came after that is raised
             raise
         finally:
             self.token = None
-            self.asker.holds.discard(self.weak)
+            self.owner.holds.discard(self.weak)
 
     def __del__(self) -> None:
-        if getattr(self, "token", None) is not None and not self.foreign:  # none, if it was interrupted while made
-            self.end(True)  # who waits asks anew, as after a creator that raised; else all would create at once
+        if getattr(self, "token", None) is not None and not self.foreign:  # no token: interrupted in __init__
+            self.release(True)  # the waiters contend, as after a creator that raised; otherwise all would create
             text = f"the mutex of key {self.key!r} was dropped while held; it has been released"
             warnings.warn(text, ResourceWarning, 2)
 
 
-def held_by_me() -> tuple[Hold, ...]:
-    """The live holds that were taken by the task, thread or greenlet that asks."""
-    holds = who_asks().holds.copy()  # in one step, while others take things out
+def current_holds() -> tuple[Hold, ...]:
+    """Return the live holds that the running task, greenlet or thread has acquired."""
+    holds = current_owner().holds.copy()  # in one step, while other threads remove items
     return tuple(hold for known in holds if (hold := known()) is not None and hold.live)
 
 
 class Mutex(CacheMutex):
-    """A mutex for one key; a new object for each use, excluding every other one of an equal key.
+    """A mutex for one key.  Make a new object for each use; objects of equal keys exclude each other.
 
-    Owned by the process, not by the thread: any thread may release.  A forked child owns nothing.
+    The process owns it, not the thread: any thread may release it.  A forked child owns nothing.
 
     :param key: what is to be guarded: str, or bytes where the primitive says so.
     """
@@ -171,8 +172,8 @@ class Mutex(CacheMutex):
     guarantees: ClassVar[Guarantees]
 
     cooperates: ClassVar[bool] = False
-    """Whether its waiting is Python's all through, so that other greenlets run where ``threading`` is patched; else,
-    and where it is not patched, greenlets wait by polling."""
+    """Whether it waits in Python only, so that other greenlets run where ``threading`` is patched; otherwise, and where
+    it is not patched, greenlets wait by polling."""
 
     def __init__(self, key: Any) -> None:
         self.key = key
@@ -180,13 +181,13 @@ class Mutex(CacheMutex):
 
     @classmethod
     def for_region(cls, namespace: str, /, **arguments: Any) -> Callable[[Any], Mutex]:
-        """A factory of mutexes for one region.
+        """Return a factory of mutexes for one region.
 
         :param namespace: names the region's store, in all processes alike.  A primitive that takes an argument of
-            this name gets it, so that equal keys of different stores have nothing to do with each other.
+            this name gets it, so that equal keys of different stores do not exclude each other.
         :param arguments: the user's; a namespace among them is preferred.
         """
-        import inspect  # milliseconds of `import mpcache`; only who names a mutex comes here
+        import inspect  # milliseconds of `import mpcache`; needed only where a mutex is configured by name
 
         if "namespace" in inspect.signature(cls).parameters:
             arguments.setdefault("namespace", namespace)
@@ -194,38 +195,35 @@ class Mutex(CacheMutex):
 
     # -- what a primitive supplies -------------------------------------------------------------------
 
-    def _take(self, hold: Hold, timeout: float | None) -> bool:
-        """Take the key for ``hold`` and fill ``hold.token``: 0 tries, None waits for ever, else seconds."""
+    def _acquire(self, hold: Hold, timeout: float | None) -> bool:
+        """Take the key for ``hold`` and set ``hold.token``.
+
+        :param timeout: seconds to wait; 0: try once; None: no limit.
+        """
         raise NotImplementedError
 
     @staticmethod
-    def _give(hold: Hold, stored: bool) -> None:
-        """Give back what ``hold.token`` names.  Raises NotHeld when the primitive says that it was lost.
+    def _release(hold: Hold, stored: bool) -> None:
+        """Release what ``hold.token`` names.  May be called again for one hold, if a signal interrupted it.
 
-        May be called again for one hold, if a signal interrupted it.
+        :raises NotHeld: the primitive says that it was lost.
         """
         raise NotImplementedError
 
     def _locked(self) -> bool:
-        """Whether anybody holds the key."""
+        """Return whether any process holds the key."""
         raise NotImplementedError
 
     def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
-        """Like ``_take``, but may return early, when the holder let go."""
-        return ACQUIRED if self._take(hold, timeout) else TIMEOUT
-
-    def _compete(self, hold: Hold, timeout: float | None, early: bool) -> Outcome:
-        """``_take`` and ``_contend`` in one, for those to whom they are one."""
-        if early:
-            return self._contend(hold, timeout)
-        return ACQUIRED if self._take(hold, timeout) else TIMEOUT
+        """Do the same as ``_acquire``, but return as soon as another holder has released the key."""
+        return ACQUIRED if self._acquire(hold, timeout) else TIMEOUT
 
     def _owned(self, hold: Hold) -> bool:
-        """Whether the primitive has not lost it, for one whose hold may lapse."""
+        """Return whether the primitive still has it; for primitives whose holds may lapse."""
         return True
 
     def _subject(self) -> Any:
-        """What this mutex excludes others from, comparable: two objects of one subject exclude each other."""
+        """Return what this mutex excludes others from, comparable: two objects of one subject exclude each other."""
         return (type(self), self.key)
 
     # -- what a user calls ---------------------------------------------------------------------------
@@ -238,56 +236,56 @@ class Mutex(CacheMutex):
         :return: whether it is held now.
         :raises DeadlockError: the same task holds this key already and would wait for itself.
         """
-        return self._enter(wait, timeout, False) is ACQUIRED
+        return self._enter(wait, timeout, self._acquire_outcome) is ACQUIRED
 
     def contend(self, timeout: float | None = None) -> Outcome:
-        """Take the key, or learn that its holder let go, so that what it made can be looked at.
+        """Take the key, or return when its holder has released it, so that the caller can look for the value.
 
         Waiters for a cached value want the value, not the key: all of them may go on at once.
 
         :param timeout: seconds, as in :meth:`acquire`.
         :raises DeadlockError: as in :meth:`acquire`.
         """
-        return self._enter(True, timeout, True)
+        return self._enter(True, timeout, self._contend)
 
     def release(self, stored: bool = True) -> None:
-        """Give the key back; any thread of the process may.
+        """Release the key; any thread of the process may.
 
-        :param stored: False tells those who wait that no value was stored, so that they need not queue.
+        :param stored: False says to the waiters that no value was stored, so that they need not queue.
         :raises NotHeld: this object does not hold the key in this process (any more).
         """
         hold = self._hold
         if hold is None or hold.token is None:
             raise NotHeld(f"{self!r} is not held by pid {os.getpid()}; acquire it before releasing it", key=self.key)
-        if hold.asker.incarnation is not _now_living:
+        if hold.owner.incarnation is not _now_living:
             raise NotHeld(
                 f"{self!r}: pid {os.getpid()} cannot release it; pid {hold.pid} acquired it before fork()",
                 key=self.key,
                 holder=hold.pid,
             )
-        hold.end(stored)
+        hold.release(stored)
         self._hold = None  # not before: an exception that arrived on the way would leave nothing to release
 
     def abandon(self, handed_over: bool = False) -> None:
-        """Release what an exception has left held, which is being raised now; nothing, if there is nothing left.
+        """Release what an exception has left held; do nothing, if nothing is left.  Called while it is being raised.
 
-        :param handed_over: whether the caller is the one that the hold was handed over to.
+        :param handed_over: whether the caller is the background runner that the hold was handed over to.
         """
         hold = self._hold
-        if hold is None or not hold.live or hold.foreign or not (handed_over or hold.weak in hold.asker.holds):
+        if hold is None or not hold.live or hold.foreign or not (handed_over or hold.weak in hold.owner.holds):
             return
         try:
-            hold.end(True)
-        except Exception as error:  # the one that led here is to be raised
+            hold.release(True)
+        except Exception as error:  # the exception that led here is to be raised
             log.debug("%r could not be released: %s", self, error)
         self._hold = None
 
     def locked(self) -> bool:
-        """Whether anybody, in any process, holds the key.  Never takes it."""
+        """Return whether any process holds the key.  Never takes it."""
         return self._locked()
 
     def owned(self) -> bool:
-        """Whether this object holds the key, in this process, and has not lost it."""
+        """Return whether this object holds the key, in this process, and has not lost it."""
         hold = self._hold
         return hold is not None and hold.live and not hold.foreign and self._owned(hold)
 
@@ -314,39 +312,42 @@ class Mutex(CacheMutex):
     def _state(self) -> str:
         try:
             return "held elsewhere" if self._locked() else "free"
-        except Exception as error:  # it stands in messages about just that
+        except Exception as error:  # a message about this very error may contain the repr
             if raised_by_signal_handler(error):
                 raise
             return f"in a state that cannot be told: {type(error).__name__}"
 
-    # -- the way in ----------------------------------------------------------------------------------
+    # -- from the user to the primitive --------------------------------------------------------------
 
-    def _enter(self, wait: bool, timeout: float | None, early: bool) -> Outcome:
+    def _acquire_outcome(self, hold: Hold, timeout: float | None) -> Outcome:
+        return ACQUIRED if self._acquire(hold, timeout) else TIMEOUT
+
+    def _enter(self, wait: bool, timeout: float | None, acquire: Attempt) -> Outcome:
         if timeout is not None and not timeout >= 0:  # nan, too
             raise ValueError(f"timeout is {timeout!r} seconds; it must be 0 or more, or None for no limit")
         hold = Hold(self)
         try:
-            outcome = self._compete(hold, 0, early) if not wait else self._wait(hold, timeout, early)
+            outcome = acquire(hold, 0) if not wait else self._wait(hold, timeout, acquire)
             if outcome is ACQUIRED:
                 self._hold = hold
-                hold.asker.holds.add(hold.weak)
+                hold.owner.holds.add(hold.weak)
         except BaseException:
-            if hold.live:  # the exception arrived after the take
-                hold.end(True)
+            if hold.live:  # the exception arrived after the key was taken
+                hold.release(True)
             raise
         return outcome
 
-    def _wait(self, hold: Hold, timeout: float | None, early: bool) -> Outcome:
-        asker = hold.asker
-        if asker.holds:
+    def _wait(self, hold: Hold, timeout: float | None, acquire: Attempt) -> Outcome:
+        owner = hold.owner
+        if owner.holds:
             self._refuse_to_wait_for_myself(hold)
-        sleep = None if asker.greenlet is None else sleep_of_hub(self.cooperates)
-        return self._compete(hold, timeout, early) if sleep is None else self._poll(hold, timeout, sleep)
+        sleep = None if owner.greenlet is None else sleep_of_hub(self.cooperates)
+        return acquire(hold, timeout) if sleep is None else self._poll(hold, timeout, sleep)
 
     def _poll(self, hold: Hold, timeout: float | None, sleep: Callable[[float], Any]) -> Outcome:
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = _POLL_FIRST
-        while self._compete(hold, 0, False) is not ACQUIRED:
+        while not self._acquire(hold, 0):
             if deadline is not None and time.monotonic() >= deadline:
                 return TIMEOUT
             sleep(pause)
@@ -354,10 +355,14 @@ class Mutex(CacheMutex):
         return ACQUIRED
 
     def _refuse_to_wait_for_myself(self, hold: Hold) -> None:
-        if any(mine.subject == hold.subject for mine in held_by_me()):
+        if any(mine.subject == hold.subject for mine in current_holds()):
             raise DeadlockError(
                 f"{type(self).__name__} of key {self.key!r}: this task holds it already and would wait for itself;"
                 " a creator must not ask for its own key",
                 key=self.key,
                 pid=os.getpid(),
             )
+
+
+Attempt = Callable[[Hold, "float | None"], Outcome]
+"""``_acquire`` or ``_contend`` of a mutex, the former with an outcome."""

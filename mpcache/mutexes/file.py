@@ -1,6 +1,6 @@
 """The file mutex: a locked file for each key that is held, freed by the kernel when its holder dies.
 
-Leans on files, and on the filelock library for the lock itself.
+Depends on lockfiles, and on the filelock library for the lock itself.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from typing import Any
 
 from mpcache.api import Guarantees, Outcome
 from mpcache.exception import MutexError, NotHeld
-from mpcache.mutexes import files
-from mpcache.mutexes.fronted import Bid, FrontedMutex
+from mpcache.mutexes import lockfiles
+from mpcache.mutexes.two_level import ProcessLock, TwoLevelMutex
 
 _SUFFIX = ".lock"
 _MARK = 0
-"""The byte that a holder locks besides: whether the other lock is taken can only be asked by taking it."""
+"""The byte that a holder also locks: the other lock has no query, only an attempt to take it."""
 
 
-class FileMutex(FrontedMutex):
+class FileMutex(TwoLevelMutex):
     """A mutex among all processes of this user that can reach a directory.
 
     ::
 
         no file           the key is free
         a locked file     it is held
-        a file, unlocked  its holder was killed: whoever locks it next has it
+        a file, unlocked  its holder was killed: the next process that locks it has the key
 
-    The holder removes the file before it unlocks it.  So whoever then gets the lock of a file without a name knows
-    that the holder he waited for let go; the length of that file, 0 or 1, tells whether a value was stored.
+    The holder removes the file before it unlocks it.  So a waiter that then locks a file without a name knows that the
+    holder has released the key; the length of that file, 0 or 1, says whether a value was stored.
 
     :param key: str or bytes.
     :param directory: of this user alone, made if it is not there; None: beside the segments of shared memory.
@@ -41,54 +41,54 @@ class FileMutex(FrontedMutex):
 
     def __init__(self, key: str | bytes, *, directory: str | None = None, namespace: str = "") -> None:
         super().__init__(key)
-        self.path = os.path.join(files.folder_of(directory), files.digest(namespace, key).hex() + _SUFFIX)
+        self.path = os.path.join(lockfiles.folder_of(directory), lockfiles.digest(namespace, key).hex() + _SUFFIX)
 
     @classmethod
     def unlink(cls, directory: str | None = None) -> int:
-        """Remove the files that killed holders left in a directory; those of living ones stay.
+        """Remove the files that killed holders left in a directory; files of living holders stay.
 
         :return: how many have been removed.
         """
-        folder = files.folder_of(directory)
+        folder = lockfiles.folder_of(directory)
         try:
             names = [name for name in os.listdir(folder) if name.endswith(_SUFFIX) and len(name) == 32 + len(_SUFFIX)]
         except FileNotFoundError:
             return 0
         return sum(_remove(os.path.join(folder, name)) for name in names)
 
-    def _bid(self) -> Bid:
-        return _FileBid(self.path)
+    def _process_lock(self) -> ProcessLock:
+        return _FileLock(self.path)
 
     def _subject(self) -> Any:
         return (FileMutex, self.path)
 
     def _locked(self) -> bool:
-        return files.bytes_are_locked(self.path, _MARK)
+        return lockfiles.bytes_are_locked(self.path, _MARK)
 
 
 def _remove(path: str) -> bool:
-    bid = _FileBid(path)
-    free = bid.take()
-    bid.free(True)
+    lock = _FileLock(path)
+    free = lock.acquire()
+    lock.release(True)
     return free
 
 
-class _FileBid(Bid):
-    """One process's way to one file."""
+class _FileLock(ProcessLock):
+    """The lock of one file."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
         self._path = path
-        self._file: files.OwnFile | None = None
+        self._file: lockfiles.OwnFile | None = None
         self._asked = self._taken = self._waits = False
         self._lost: bool | None = None
         self._heard: Outcome | None = None
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
         while True:
             if self._file is None:
-                self._file = files.own_or_make(self._path)
-            file, self._asked = self._file, True  # until it is certain, free() has to look
+                self._file = lockfiles.own_or_make(self._path)
+            file, self._asked = self._file, True  # until it is certain, release() has to look
             try:
                 got = _lock(file)
             except MutexError:
@@ -111,7 +111,7 @@ class _FileBid(Bid):
         heard, self._heard = self._heard, None
         return heard or super().wait(most)
 
-    def free(self, stored: bool) -> None:
+    def release(self, stored: bool) -> None:
         file = self._file
         if file is None:
             return
@@ -123,33 +123,33 @@ class _FileBid(Bid):
         self._close(file)
         if self._lost:
             raise NotHeld(
-                f"FileMutex: pid {os.getpid()} has lost {self._path}; somebody removed or replaced it, or closed its"
-                " descriptor, while it was held, and another may hold the key now",
+                f"FileMutex: pid {os.getpid()} has lost {self._path}; another program removed or replaced it, or"
+                " this one closed its descriptor, while it was held, and another may hold the key now",
                 path=self._path,
                 pid=os.getpid(),
             )
 
-    def rest(self) -> None:
+    def stop_waiting(self) -> None:
         if not self._taken:
-            self.free(True)
+            self.release(True)
 
     def owned(self) -> bool:
         return self._taken and self._file is not None and self._file.named
 
-    def _remove(self, file: files.OwnFile, stored: bool) -> None:
+    def _remove(self, file: lockfiles.OwnFile, stored: bool) -> None:
         try:
-            # A length needs no room, also where the disk is full.  It may be 1: of one who was killed just here.
+            # A length needs no space, also on a full disk.  It may already be 1, if a holder was killed just here.
             os.ftruncate(file.fileno(), 0 if stored else 1)
             os.unlink(self._path)
         except OSError:
-            pass  # the directory cannot be written to any more: the file stays, and is free
+            pass  # the directory is not writable any more: the file stays, and is unlocked
 
-    def _close(self, file: files.OwnFile) -> None:
+    def _close(self, file: lockfiles.OwnFile) -> None:
         try:
             if file.intact:
-                _filelock().unlock_descriptor(file.fileno())  # should C code have forked, the child has it, too
+                _filelock().unlock_descriptor(file.fileno())  # if C code has forked, the child has the descriptor, too
         except OSError:
-            pass  # to close it is to unlock it
+            pass  # closing the file unlocks it
         file.forget()
         self._file, self._asked, self._taken = None, False, False
 
@@ -161,15 +161,15 @@ def _filelock() -> Any:
     return filelock
 
 
-def _lock(file: files.OwnFile) -> bool:
+def _lock(file: lockfiles.OwnFile) -> bool:
     try:
         return bool(_filelock().lock_descriptor(file.fileno(), blocking=False))
     except OSError as error:
-        raise files.trouble_with_locks(error, file.path) from error
+        raise lockfiles.trouble_with_locks(error, file.path) from error
 
 
-def _mark(file: files.OwnFile) -> None:
+def _mark(file: lockfiles.OwnFile) -> None:
     try:
-        files.lock_bytes(file, _MARK)
+        lockfiles.lock_bytes(file, _MARK)
     except OSError as error:
-        raise files.trouble_with_locks(error, file.path) from error
+        raise lockfiles.trouble_with_locks(error, file.path) from error

@@ -1,4 +1,4 @@
-"""How a greenlet sleeps: so that the hub of its thread, and with it the other greenlets, goes on.
+"""How a greenlet sleeps, so that the hub of its thread and the other greenlets run.
 
 Depends on nothing; gevent and eventlet are looked for among the loaded modules, whatever they have patched::
 

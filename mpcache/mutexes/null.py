@@ -1,6 +1,6 @@
-"""A mutex that excludes nobody.
+"""A mutex that excludes nothing.
 
-Leans on base.
+Depends on base.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from mpcache.mutexes.base import Hold, Mutex
 
 
 class NullMutex(Mutex):
-    """For caches that are switched off, and where to create a value twice costs less than to wait for it."""
+    """For caches that are switched off, and where creating a value twice costs less than waiting for it."""
 
     guarantees = Guarantees(processes=False, hosts=False, survives_death=True, fair=True, takeover=0.0, threads=False)
 
-    def _take(self, hold: Hold, timeout: float | None) -> bool:
+    def _acquire(self, hold: Hold, timeout: float | None) -> bool:
         hold.token = True  # anything but None, and not self: that would be a cycle
         return True
 
     @staticmethod
-    def _give(hold: Hold, stored: bool) -> None:
+    def _release(hold: Hold, stored: bool) -> None:
         pass
 
     def _locked(self) -> bool:
         return False
 
     def _subject(self) -> Any:
-        return object()  # equal to no other: who excludes nobody cannot wait for itself
+        return object()  # equal to no other: a mutex that excludes nothing cannot wait for itself

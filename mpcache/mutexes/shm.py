@@ -1,6 +1,6 @@
 """The shared-memory mutex: a lease in a segment, given back by the dead within milliseconds.
 
-Leans on the abstraction and on shm; the protocol is the engine's (core/lease.c).
+Depends on base and on shm; the protocol is the engine's (core/lease.c).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from mpcache.api import Guarantees, Outcome
 from mpcache.exception import DeadlockError, NotHeld, SegmentError, SegmentRetired
-from mpcache.mutexes.base import ACQUIRED, Hold, Mutex, held_by_me
+from mpcache.mutexes.base import ACQUIRED, Hold, Mutex, current_holds
 from mpcache.shm._engine import Lease
 from mpcache.shm.handle import NamespaceHandle
 from mpcache.shm.names import stored_name
@@ -34,12 +34,12 @@ def _place(segment: str, namespace: str, size: int | str | None) -> NamespaceHan
 
 
 def _leases() -> tuple[Lease, ...]:
-    """What my task holds, as the engine knows it."""
-    return tuple(hold.token for hold in held_by_me() if isinstance(hold.token, Lease))
+    """Return what the running task holds, as the engine knows it."""
+    return tuple(hold.token for hold in current_holds() if isinstance(hold.token, Lease))
 
 
 class _NoLease:
-    """The token of a hold that excludes no other: the segment is out of reach, and each process goes on by itself."""
+    """The token of a hold that excludes no other: the segment is out of reach, and each process goes on alone."""
 
     fence, took_over = 0, False
 
@@ -51,15 +51,15 @@ class _NoLease:
 class ShmMutex(Mutex):
     """A mutex among all processes of this user on this machine.
 
-    When its holder dies, in whichever way, one who waits has it some 20 ms later.
+    When its holder dies, in whichever way, a waiter has it some 20 ms later.
 
     :param key: str or bytes; over 65,535 bytes a digest stands for it.
-    :param segment: the segment that it lives in; all who use this name and key exclude each other.
+    :param segment: the segment that it is in; all mutexes of this segment and key exclude each other.
     :param namespace: keeps equal keys of different programs apart.
-    :param size: of the segment; None takes the one that is there as it is, or makes one of 4 MiB.
-    :param place: for stores: the place whose records' keys are meant.
-    :param tolerate: for stores: is told a SegmentError, and the mutex is then acquired without excluding others; None:
-        it is raised.
+    :param size: of the segment; None: use the existing segment as it is, or make one of 4 MiB.
+    :param place: for stores: the namespace whose keys are meant.
+    :param tolerate: for stores: called with a SegmentError, after which the mutex is acquired without excluding others;
+        None: the error is raised.
     """
 
     guarantees = Guarantees(processes=True, hosts=False, survives_death=True, fair=False, takeover=0.1)
@@ -94,9 +94,15 @@ class ShmMutex(Mutex):
     def _subject(self) -> Any:
         return self._what
 
-    def _compete(self, hold: Hold, timeout: float | None, early: bool) -> Outcome:
+    def _acquire(self, hold: Hold, timeout: float | None) -> bool:
+        return self._acquire_lease(hold, timeout, False) is ACQUIRED
+
+    def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
+        return self._acquire_lease(hold, timeout, True)
+
+    def _acquire_lease(self, hold: Hold, timeout: float | None, early: bool) -> Outcome:
         try:
-            return self._compete_for_lease(hold, timeout, early)
+            return self._acquire_in_segment(hold, timeout, early)
         except SegmentError as error:
             if self._tolerate is None:
                 raise
@@ -104,8 +110,8 @@ class ShmMutex(Mutex):
             hold.token = _NoLease()
             return ACQUIRED
 
-    def _compete_for_lease(self, hold: Hold, timeout: float | None, early: bool) -> Outcome:
-        held = _leases() if hold.asker.holds and timeout != 0 else ()
+    def _acquire_in_segment(self, hold: Hold, timeout: float | None, early: bool) -> Outcome:
+        held = _leases() if hold.owner.holds and timeout != 0 else ()
         while True:
             try:
                 lease = self._place.namespace.lease(stored_name(self.key), self._record)
@@ -121,7 +127,7 @@ class ShmMutex(Mutex):
             return _OUTCOMES[outcome]
 
     def _deadlock(self) -> DeadlockError:
-        mine = tuple(hold.key for hold in held_by_me())
+        mine = tuple(hold.key for hold in current_holds())
         return DeadlockError(
             f"ShmMutex of key {self.key!r}: its holder, pid {self._holder()}, waits in turn for what this task holds:"
             f" {', '.join(map(repr, mine))}; take keys in one order, or outside of each other's creators",
@@ -132,7 +138,7 @@ class ShmMutex(Mutex):
         )
 
     @staticmethod
-    def _give(hold: Hold, stored: bool) -> None:
+    def _release(hold: Hold, stored: bool) -> None:
         if not hold.token.release(stored):
             raise NotHeld(
                 f"ShmMutex of key {hold.key!r}: pid {os.getpid()} has lost it; this process has left the segment"
@@ -142,7 +148,7 @@ class ShmMutex(Mutex):
             )
 
     def _holder(self) -> int | None:
-        """The holder's pid, for messages; None also of a segment that was removed."""
+        """Return the holder's pid, for messages; None also if the segment was removed."""
         try:
             return self._place.namespace.holder(stored_name(self.key), self._record)
         except SegmentRetired:

@@ -1,6 +1,6 @@
 """A mutex among the threads of one process.
 
-Leans on turns.
+Depends on local.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any
 
 from mpcache.api import Guarantees, Outcome
 from mpcache.mutexes.base import Hold, Mutex
-from mpcache.mutexes.turns import Scope, Turn
+from mpcache.mutexes.local import LocalHold, Scope
 
 _everywhere = Scope()
 
 
 class ThreadMutex(Mutex):
-    """Excludes threads and greenlets of this process, and nobody else.
+    """Excludes threads and greenlets of this process, and no other process.
 
     :param key: anything hashable.
     :param scope: the keys that it belongs to; by default all bare mutexes of this process share one scope.
@@ -33,11 +33,11 @@ class ThreadMutex(Mutex):
 
     @classmethod
     def for_region(cls, namespace: str, /, **arguments: Any) -> Callable[[Any], ThreadMutex]:
-        """A factory whose keys meet no other region's, whatever the store's name is."""
+        """Return a factory whose keys exclude those of no other region, whatever the store's name is."""
         scope = Scope()
         return lambda key: cls(key, scope, **arguments)
 
-    def _take(self, hold: Hold, timeout: float | None) -> bool:
+    def _acquire(self, hold: Hold, timeout: float | None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout
         while (outcome := self._contend(hold, timeout)) is not Outcome.ACQUIRED:
             if outcome is Outcome.TIMEOUT:
@@ -49,20 +49,20 @@ class ThreadMutex(Mutex):
         other = self._try(hold)
         return Outcome.ACQUIRED if other is None else other.wait(timeout)
 
-    def _try(self, hold: Hold) -> Turn | None:
-        """Take the key; or return the turn of the one who has it."""
-        hold.token = turn = Turn(self._scope, self.key)
-        other = turn.claim()
+    def _try(self, hold: Hold) -> LocalHold | None:
+        """Take the key and return None; or return the hold of the thread that has the key."""
+        hold.token = local = LocalHold(self._scope, self.key)
+        other = local.acquire()
         if other is not None:
             hold.token = None
         return other
 
     @staticmethod
-    def _give(hold: Hold, stored: bool) -> None:
-        hold.token.end(stored)
+    def _release(hold: Hold, stored: bool) -> None:
+        hold.token.release(stored)
 
     def _locked(self) -> bool:
-        return self._scope.busy(self.key)
+        return self._scope.is_held(self.key)
 
     def _subject(self) -> Any:
         return (ThreadMutex, self._scope, self.key)

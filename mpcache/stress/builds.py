@@ -1,7 +1,7 @@
-"""Engines of other builds: with a known bug, or with pauses at the shared stores, beside the one that is installed.
+"""Builds of the engine beside the installed one: with a seeded bug, or with pauses before stores to shared memory.
 
-Leans on arena.  A build is a copy of the whole package, so that a process which finds it first on its path has
-nothing of the other one.
+Leans on environment.  A build is a copy of the whole package, so that a process that finds it first on its path
+imports nothing of the installed one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import mpcache
-from mpcache.stress.arena import Unplayable
+from mpcache.stress.errors import CannotRun
 
 PACKAGE = Path(mpcache.__file__).parent
 _BESIDE = ("setup.py", "setup.cfg", "pyproject.toml", "README.rst", "LICENSE")
@@ -24,10 +24,10 @@ _NOT_COPIED = ("*.so", "__pycache__")
 
 
 class Build(NamedTuple):
-    """What sets a build apart from the ordinary one.
+    """How a build differs from the ordinary one.
 
-    :ivar flag: the bug, MPC_FAULT_flag in the sources; empty: none.
-    :ivar delays: whether it pauses at its shared stores.
+    :ivar flag: the seeded bug, MPC_FAULT_flag in the sources; empty: none.
+    :ivar delays: whether it pauses before it stores to shared memory.
     """
 
     flag: str = ""
@@ -35,7 +35,7 @@ class Build(NamedTuple):
 
     @property
     def ordinary(self) -> bool:
-        """Whether it is the one that is there already."""
+        """Whether it is the installed one."""
         return self == Build()
 
     def __str__(self) -> str:
@@ -43,14 +43,14 @@ class Build(NamedTuple):
 
 
 def engine(build: Build, folder: Path) -> Path:
-    """Build it there, which takes seconds; the path that is to stand first on PYTHONPATH.
+    """Compile a build, which takes seconds; return the path to put first on PYTHONPATH.
 
-    :param folder: an empty one.
-    :raises Unplayable: the sources are not there, or cannot be compiled.
+    :param folder: empty.
+    :raises CannotRun: the sources are missing, or cannot be compiled.
     """
     root = PACKAGE.parent
     if not (root / "setup.py").exists() or not list(PACKAGE.glob("shm/core/*.c")):
-        raise Unplayable(
+        raise CannotRun(
             f"{PACKAGE} has no C sources, which an engine with {'a known bug' if build.flag else 'delays'} is built"
             " from; run it from a checkout, or an unpacked sdist"
         )
@@ -64,16 +64,16 @@ def engine(build: Build, folder: Path) -> Path:
     done = subprocess.run(command, cwd=folder, env=wanted, capture_output=True, text=True)
     if done.returncode:
         said = (done.stdout + done.stderr).strip()[-2000:]
-        raise Unplayable(
+        raise CannotRun(
             f"the engine {build} cannot be built; it takes a C compiler, Python's headers and setuptools:\n{said}"
         )
     return folder
 
 
 def engines(builds: Iterable[Build], folder: Path) -> dict[Build, Path]:
-    """Build them all, each in a folder of its own, as many at a time as there are cores.
+    """Compile builds, each in a folder of its own, as many at a time as there are cores.
 
-    :raises Unplayable: as :func:`engine`.
+    :raises CannotRun: as :func:`engine`.
     """
 
     def one(build: Build) -> Path:

@@ -1,6 +1,7 @@
-"""How long things took, as distributions that keep their tails.
+"""Latencies, as histograms that keep their tails.
 
-Leans on hdrhistogram: G. Tene, "How NOT to Measure Latency", whose histograms have the same relative error everywhere.
+Leans on hdrhistogram: G. Tene, "How NOT to Measure Latency"; its histograms have the same relative error for all
+values.
 """
 
 from __future__ import annotations
@@ -9,19 +10,19 @@ from collections.abc import Iterable
 from typing import Any
 
 _MOST = 3_600_000_000_000
-"""ns: an hour.  What took longer counts as that."""
+"""The largest latency that is counted, in ns: an hour.  A longer one counts as an hour."""
 
 _DIGITS = 2
 
 
 class Latencies:
-    """Distributions by name, in ns."""
+    """Histograms of latencies in ns, by name."""
 
     def __init__(self) -> None:
         self._of: dict[str, Any] = {}
 
     def add(self, name: str, durations: Iterable[int]) -> None:
-        """Count some more of one kind."""
+        """Count latencies of one kind."""
         from hdrh.histogram import HdrHistogram
 
         for ns in durations:
@@ -30,15 +31,15 @@ class Latencies:
             self._of[name].record_value(min(max(ns, 1), _MOST))
 
     def at(self, name: str, percentile: float) -> int:
-        """ns that so many per cent did not exceed; 0: none was counted."""
+        """Return a percentile in ns; 0 if none was counted."""
         return int(self._of[name].get_value_at_percentile(percentile)) if name in self._of else 0
 
     def count(self, name: str) -> int:
-        """How many were counted."""
+        """Return the number of latencies that were counted."""
         return int(self._of[name].get_total_count()) if name in self._of else 0
 
     def plain(self) -> dict[str, Any]:
-        """For JSON: of each its number, its percentiles as ``[percentile, ns]``, and the whole histogram, encoded."""
+        """Return data for JSON: of each name the count, percentiles as ``[percentile, ns]``, the encoded histogram."""
         return {name: _plain(histogram) for name, histogram in self._of.items()}
 
 
@@ -55,11 +56,3 @@ def _plain(histogram: Any) -> dict[str, Any]:
         "percentiles": steps,
         "hdr": histogram.encode().decode("ascii"),
     }
-
-
-def duration(ns: float) -> str:
-    """How long that is, in words: three digits and the unit that suits them."""
-    for unit, length in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
-        if ns >= length:
-            return f"{ns / length:.3g} {unit}" if ns < 1000 * length else f"{ns / length:,.0f} {unit}"
-    return f"{ns:.0f} ns"

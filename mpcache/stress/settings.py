@@ -1,4 +1,4 @@
-"""What a run is asked to do: all of it, so that a report can be played again.
+"""The settings of a run: all of them, so that a report can be replayed.
 
 Leans on nothing of mpcache.
 """
@@ -12,16 +12,21 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 ROUND = 5.0
-"""Seconds of a round, at most.  After each the histories are judged and forgotten, so that hours need no more room."""
+"""Maximum seconds of a round.  Each history is checked and removed after its round, so hours need no more room."""
 
 
 PROGRAM = "mpcache stress"
-"""The command, as it is installed."""
+"""The command as users type it."""
 
 
 def command(words: Sequence[str]) -> str:
-    """The command line that plays a run, see :meth:`Settings.words`, again."""
+    """Return the command line of a run, given its :meth:`Settings.words`."""
     return f"{PROGRAM} run {shlex.join(words)}"
+
+
+def plain_number(value: float) -> str:
+    """Write a number in full, without an exponent and without needless zeros: 10, 0.5, 1000000."""
+    return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 @dataclass(frozen=True)
@@ -29,17 +34,17 @@ class Settings:
     """One run of one scenario.
 
     :ivar scenario: its name.
-    :ivar backend: a store's name, with or without ``mpcache.``; or ``dogpile.cache.NAME``, a region of the original.
+    :ivar backend: a store's name, with or without ``mpcache.``; or ``dogpile.cache.NAME``, for a dogpile.cache region.
     :ivar mutex: a mutex' name; empty: the store's own.
-    :ivar backend_arguments, mutex_arguments: added to those that the arena has for names that it knows.
-    :ivar workers: processes.
-    :ivar threads: in each of them.
-    :ivar seconds: of play, in all rounds together.
+    :ivar backend_arguments, mutex_arguments: added to the arguments that the environment sets by itself.
+    :ivar workers: number of processes.
+    :ivar threads: number of threads in each process.
+    :ivar seconds: duration of all rounds together.
     :ivar kills: SIGKILLs a second.
     :ivar stops: SIGSTOPs a second; each is followed by a SIGCONT.
-    :ivar delays: whether the engine is one that pauses at its shared stores.
-    :ivar seed: of everything that is chosen at random.
-    :ivar fault: a known bug's name; empty: none.
+    :ivar delays: whether to use an engine that pauses before it stores to shared memory.
+    :ivar seed: of all random choices.
+    :ivar fault: name of the seeded bug; empty: none.
     """
 
     scenario: str
@@ -57,26 +62,26 @@ class Settings:
     fault: str = ""
 
     def but(self, **changes: Any) -> Settings:
-        """A copy with other values."""
+        """Return a copy with other values."""
         return replace(self, **changes)
 
     def json(self) -> str:
-        """Text from which :meth:`of` makes an equal one."""
+        """Return text from which :meth:`of` makes equal settings."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def of(cls, text: str) -> Settings:
-        """What :meth:`json` wrote.  Raises TypeError and ValueError for another text."""
+        """Read the text of :meth:`json`.  Raises TypeError and ValueError for another text."""
         return cls(**json.loads(text))
 
     def words(self) -> list[str]:
-        """The words after ``stress run`` that mean the same."""
+        """Return the arguments of ``stress run`` for these settings."""
         words = [self.scenario, "--backend", self.backend]
         words += ["--mutex", self.mutex] if self.mutex else []
         for option, given in (("backend", self.backend_arguments), ("mutex", self.mutex_arguments)):
             words += [f"--{option}-arguments", json.dumps(dict(given))] if given else []
         for option in ("workers", "threads", "seconds", "kills", "stops"):
-            words += [f"--{option}", f"{getattr(self, option):g}"]
+            words += [f"--{option}", plain_number(getattr(self, option))]
         words += ["--delays"] if self.delays else []
         words += ["--seed", self.seed]
         return [*words, "--fault", self.fault] if self.fault else words

@@ -1,7 +1,7 @@
-"""For those who write a store or a mutex: small assertions here, whole suites in rooms of their own.
+"""Test tools for authors of stores and mutexes: assertions here, whole suites in modules of their own.
 
-Leans on nothing of mpcache; the suites lean on its public names, and on pytest.  That of mutexes is loaded when it is
-asked for, those of stores are :mod:`mpcache.testing.fixtures`.
+Leans on nothing of mpcache; the suites lean on its public names, and on pytest.  The suite of mutexes is loaded at its
+first use, the suites of stores are in :mod:`mpcache.testing.fixtures`.
 """
 
 from __future__ import annotations

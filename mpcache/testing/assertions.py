@@ -1,4 +1,4 @@
-"""The assertions that suites written for dogpile.cache are made of.
+"""Assertions with the names that suites for dogpile.cache use.
 
 Leans on nothing of mpcache.
 """
@@ -13,24 +13,24 @@ from typing import Any
 
 
 def eq_(a: Any, b: Any, msg: str | None = None) -> None:
-    """The two are equal."""
+    """Assert that the two are equal."""
     assert a == b, msg or f"{a!r} is not equal to {b!r}"
 
 
 def ne_(a: Any, b: Any, msg: str | None = None) -> None:
-    """The two are not equal."""
+    """Assert that the two are not equal."""
     assert a != b, msg or f"{a!r} is equal to {b!r}"
 
 
 def is_(a: Any, b: Any, msg: str | None = None) -> None:
-    """The two are one."""
+    """Assert that the two are the same object."""
     assert a is b, msg or f"{a!r} is another object than {b!r}"
 
 
 def assert_raises_message(
     except_cls: type[BaseException], msg: str, callable_: Callable[..., Any], *args: Any, **kwargs: Any
 ) -> None:
-    """The call raises, and the regular expression ``msg`` is found in what the exception says."""
+    """Assert that the call raises, and that the regular expression ``msg`` matches in the exception's text."""
     try:
         callable_(*args, **kwargs)
     except except_cls as error:
@@ -41,6 +41,6 @@ def assert_raises_message(
 
 
 def winsleep() -> None:
-    """Wait until ``time.time()`` has gone on, where it goes in large steps."""
+    """Wait until ``time.time()`` has changed, on platforms where it has a coarse resolution."""
     if sys.platform.startswith("win"):
         time.sleep(0.001)

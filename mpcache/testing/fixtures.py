@@ -1,13 +1,13 @@
-"""What a store or a mutex must do, as suites to inherit from.
+"""The suites of stores and of their mutexes, to inherit from.
 
-Leans on rig.  Three lines for a store::
+Leans on helpers.  Three lines for a store::
 
     class TestMine(_GenericBackendTestSuite, _GenericMutexTestSuite):
         backend = "my.store"
         config_args = {"arguments": {"url": "127.0.0.1"}}
 
-The names are those of dogpile.cache's suites, so that what a subclass overrides is overridden.  No test waits for
-time to pass: the clock is set.
+The names are those of dogpile.cache's suites, so that overrides of a subclass have their effect.  No test waits for
+time to pass: the clock is patched.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mpcache.api import NO_VALUE, CacheMutex, CantDeserializeException
 from mpcache.backends import load_backend
 from mpcache.region import CacheRegion
 from mpcache.testing.assertions import assert_raises_message, eq_, is_
-from mpcache.testing.rig import (
+from mpcache.testing.helpers import (
     PATIENCE,
     Creator,
     MockBackend,
@@ -54,7 +54,7 @@ __all__ = [
 
 
 class _GenericBackendTestSuite(_GenericBackendFixture):
-    """A store, by itself and under a region."""
+    """Tests of a store, by itself and in a region."""
 
     # -- the store by itself -------------------------------------------------------------------------
 
@@ -119,7 +119,7 @@ class _GenericBackendTestSuite(_GenericBackendFixture):
 
     def test_exploding_value_fn(self) -> None:
         region, key = self._region(), gen_some_key()
-        for _ in range(2):  # the first one has let go of the key
+        for _ in range(2):  # the first call has released the key
             assert_raises_message(ZeroDivisionError, "", region.get_or_create, key, lambda: 1 / 0)
         eq_(region.get_or_create(key, lambda: "some value"), "some value")
 
@@ -129,7 +129,7 @@ class _GenericBackendTestSuite(_GenericBackendFixture):
         real = time.time
         monkeypatch.setattr(time, "time", lambda: real() + 11)
         is_(region.get(key), NO_VALUE)
-        assert region.get(key, ignore_expiration=True) in (1, NO_VALUE)  # a store may expire it by itself
+        assert region.get(key, ignore_expiration=True) in (1, NO_VALUE)  # a store may expire the value by itself
         eq_(region.get_or_create(key, lambda: next(count)), 2)
         eq_(region.get(key), 2)
 
@@ -187,7 +187,9 @@ class _GenericBackendTestSuite(_GenericBackendFixture):
         self._region().set_multi({})
 
     def test_region_set_zero_multiple_values_w_decorator(self) -> None:
-        eq_(self._region().get_or_create_multi([], lambda *keys: pytest.fail("there is nothing to create")), [])
+        eq_(
+            self._region().get_or_create_multi([], lambda *keys: pytest.fail("the creator was called without keys")), []
+        )
 
     def test_region_get_or_create_multi_w_should_cache_none(self) -> None:
         region, keys = self._region(), [gen_some_key() for _ in range(3)]
@@ -235,7 +237,7 @@ class _GenericBackendTestSuite(_GenericBackendFixture):
         real = time.time
         monkeypatch.setattr(time, "time", lambda: real() + 11)
         if region.get(key, ignore_expiration=True) is NO_VALUE:
-            pytest.skip("the store itself has let go of the stale value")
+            pytest.skip("the store itself has expired the stale value")
         inside, go_on = threading.Event(), threading.Event()
 
         def create() -> str:
@@ -268,7 +270,7 @@ class _GenericBackendTestSuite(_GenericBackendFixture):
 
 
 class _GenericSerializerTestSuite:
-    """To be mixed into a suite of a store: the same, with a serializer of the region's."""
+    """To be mixed into the suite of a store: tests with a serializer of the region."""
 
     region_args: ClassVar[Mapping[str, Any]] = {
         "serializer": lambda value: json.dumps(value).encode("ascii"),
@@ -301,7 +303,7 @@ class _GenericSerializerTestSuite:
 
 
 class _GenericMutexTestSuite(_GenericBackendFixture):
-    """The mutex that a store gives for a key."""
+    """Tests of the mutex that a store returns for a key."""
 
     def _mutex(self, key: str) -> Any:
         return self._backend().get_mutex(key)

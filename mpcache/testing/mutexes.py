@@ -1,6 +1,6 @@
-"""What a mutex must do, as a suite to inherit from: with threads, processes, greenlets and tasks.
+"""The suite of mutexes, to inherit from: threads, processes, greenlets and tasks.
 
-Leans on mutex_processes for what takes several of them; on scenes, and on rig.
+Leans on mutex_processes for what takes several of them; on inprocess_cases, and on helpers.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import pytest
 from mpcache.api import CacheMutex, Guarantees, Outcome
 from mpcache.exception import DeadlockError, NotHeld
 from mpcache.mutexes.base import Mutex
-from mpcache.testing import scenes
+from mpcache.testing import inprocess_cases
+from mpcache.testing.helpers import at_once, gen_some_key
+from mpcache.testing.mutex_base import IN_VAIN, SOON, asks, needs_gevent
 from mpcache.testing.mutex_processes import _AmongProcesses
-from mpcache.testing.mutex_rig import IN_VAIN, SOON, asks, needs_gevent
-from mpcache.testing.puppets import Tally
-from mpcache.testing.rig import at_once, gen_some_key
+from mpcache.testing.process_actors import Tally
 
 KEYS: tuple[Any, ...] = (
     *("", " ", "a b", " a b", "a\nb", "a\r\nb", "a\0b", "a\0", "ä ß 漢字 🐍", "*?[]{}", "../a/b", "%s", "0" * 10_000),
     *(b"bytes", b"\0\xff\n", b"1" * 10_000),
 )
-"""Each is another key."""
+"""Keys that are all different."""
 
 
 class MutexConformance(_AmongProcesses):
-    """One kind of mutex against its ``guarantees``: what it does not promise is not among the tests.
+    """Tests one kind of mutex against its ``guarantees``; cases of guarantees that it does not give are left out.
 
     ::
 
@@ -39,14 +39,14 @@ class MutexConformance(_AmongProcesses):
             mutex = "mine"
             arguments = {"directory": "locks"}
 
-    :cvar mutex: its name, or what makes one of a key: something that can be pickled by its name, since other
-        processes are told of it.
-    :cvar arguments: keyword arguments of it.  Of a leased one with a ``lease`` of a second or so, or some tests
-        take many seconds.
-    :cvar patience: seconds until something that must come about counts as missing.
-    :cvar takeover: seconds from the death of a holder until another can have it; None: what the guarantees say,
-        or the lease and a second more.
-    :cvar tells_processes: whether those who contend for it in other processes are told what became of the value.
+    :cvar mutex: its name, or a factory that takes a key; the factory must be picklable by its name, since other
+        processes use it, too.
+    :cvar arguments: keyword arguments of the mutex.  Give a leased mutex a ``lease`` of about a second, or some
+        tests take many seconds.
+    :cvar patience: seconds after which an event that must happen counts as missing.
+    :cvar takeover: seconds from the death of a holder until another actor can acquire it; None: as in the guarantees,
+        or the lease and one second.
+    :cvar tells_processes: whether contenders in other processes learn whether the value was stored.
     """
 
     # -- one at a time -------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ class MutexConformance(_AmongProcesses):
 
     def test_whatever_is_a_key(self) -> None:
         held = [self._make(key) for key in KEYS]
-        assert [mutex.acquire(False) for mutex in held] == [True] * len(KEYS), "two of the keys are one"
+        assert [mutex.acquire(False) for mutex in held] == [True] * len(KEYS), "two of the keys are the same to it"
         if self._guarantees().threads:
             assert [self._make(key).acquire(False) for key in KEYS] == [False] * len(KEYS)
         for mutex in held:
@@ -102,7 +102,7 @@ class MutexConformance(_AmongProcesses):
         factory: Any = self._recipe().factory
         here, there = (factory.for_region(name, **arguments) for name in ("here", "there"))
         with here(self.key):
-            assert there(self.key).acquire(timeout=self.patience), "it has no namespace that counts"
+            assert there(self.key).acquire(timeout=self.patience), "its namespace has no effect"
             assert not here(self.key).acquire(False)
 
     # -- how long it takes ---------------------------------------------------------------------------
@@ -124,7 +124,7 @@ class MutexConformance(_AmongProcesses):
             took.append(time.monotonic() - began)
         assert outcomes == [False if verb == "acquire" else Outcome.TIMEOUT] * 3
         assert min(took) >= IN_VAIN, "it gave up too early"
-        assert min(took) < IN_VAIN + SOON, "it waited for longer than it was told"
+        assert min(took) < IN_VAIN + SOON, "it waited for longer than the timeout"
         assert held.owned()
         held.release()
 
@@ -193,7 +193,7 @@ class MutexConformance(_AmongProcesses):
 
     @asks(threads=True)
     def test_who_inherits_the_context_waits(self) -> None:
-        assert self._puppet().ask("play", scenes.contexts, self.key, self.patience) == []
+        assert self._process_actor().ask("play", inprocess_cases.contexts, self.key, self.patience) == []
 
     @asks(threads=True)
     def test_what_is_handed_over_is_not_mine(self) -> None:
@@ -216,16 +216,16 @@ class MutexConformance(_AmongProcesses):
 
     @asks(threads=True)
     def test_an_exception_while_waiting_leaves_nothing_taken(self) -> None:
-        assert self._puppet().ask("play", scenes.interrupted_while_waiting, self.key, 10) == []
+        assert self._process_actor().ask("play", inprocess_cases.interrupted_while_waiting, self.key, 10) == []
 
     def test_an_exception_at_any_moment_leaves_nothing_taken(self) -> None:
-        wrong = self._puppet().ask("play", scenes.interrupted_at_any_moment, self.key, 40)
+        wrong = self._process_actor().ask("play", inprocess_cases.interrupted_at_any_moment, self.key, 40)
         assert wrong == [], wrong
 
     @asks(threads=True)
     def test_signals_change_no_wait(self) -> None:
         told = (self.key, IN_VAIN, self.patience)
-        *in_vain, (got, _) = self._puppet().ask("play", scenes.waits_under_signals, *told)
+        *in_vain, (got, _) = self._process_actor().ask("play", inprocess_cases.waits_under_signals, *told)
         assert [outcome for outcome, _ in in_vain] == [False] * 3
         took = min(seconds for _, seconds in in_vain)
         assert IN_VAIN <= took < IN_VAIN + SOON
@@ -237,11 +237,11 @@ class MutexConformance(_AmongProcesses):
     def test_whether_it_is_locked_can_be_asked_from_everywhere(self) -> None:
         mine, everywhere = self._make(), [self._make().locked, lambda: self._in_thread(self._make().locked)]
         if self._guarantees().processes:
-            puppets = [self._puppet("fork"), self._puppet("spawn")]
-            everywhere += [functools.partial(puppet.ask, "locked", self.key) for puppet in puppets]
+            actors = [self._process_actor("fork"), self._process_actor("spawn")]
+            everywhere += [functools.partial(actor.ask, "locked", self.key) for actor in actors]
         for _ in range(2):
             assert not any(ask() for ask in [mine.locked, *everywhere])
-            assert mine.acquire(False), "to ask has taken it"
+            assert mine.acquire(False), "asking has acquired it"
             assert all(ask() for ask in [mine.locked, *everywhere])
             mine.release()
 
@@ -264,9 +264,8 @@ class MutexConformance(_AmongProcesses):
         outcomes = contend(self._held())
         assert set(outcomes) <= {told, Outcome.ACQUIRED}
         kind = self._recipe().factory
-        verbs = [getattr(kind, verb, None) for verb in ("_contend", "_compete")]
-        own_way = any(verb not in (None, Mutex._contend, Mutex._compete) for verb in verbs)
-        assert told in outcomes or not own_way, "they went on one after another"
+        own_way = getattr(kind, "_contend", None) not in (None, Mutex._contend)
+        assert told in outcomes or not own_way, "the contenders went on one after another"
         assert self._is_free()
 
     def test_who_contends_for_what_is_free_has_it(self) -> None:
@@ -285,7 +284,9 @@ class MutexConformance(_AmongProcesses):
 
     def test_its_guarantees_are_data(self) -> None:
         guarantees = getattr(self._recipe().factory, "guarantees", None)
-        assert isinstance(guarantees, Guarantees), "it has none: what it promises is tested, and the rest is not"
+        assert isinstance(guarantees, Guarantees), (
+            "it has no guarantees: the suite tests what they promise, and nothing else"
+        )
         takeover = guarantees.takeover
         assert {type(value) for value in guarantees._replace(takeover=True)} == {bool}
         assert takeover is None or (takeover >= 0 and guarantees.survives_death)
@@ -300,14 +301,14 @@ class MutexConformance(_AmongProcesses):
     @needs_gevent
     @asks(threads=True)
     def test_greenlets_exclude_each_other(self) -> None:
-        puppet = self._puppet("gevent")
-        told = (scenes.greenlets, self.key, self._tally(), 3, 8)
-        self._undisturbed(lambda: (None, puppet.ask("play", *told)))
+        actor = self._process_actor("gevent")
+        told = (inprocess_cases.greenlets, self.key, self._tally(), 3, 8)
+        self._undisturbed(lambda: (None, actor.ask("play", *told)))
         passages, overlaps = self._seen()
         assert [passages % 24, passages > 0, overlaps] == [0, True, 0]
 
     @asks(threads=True)
     def test_tasks_of_a_loop_create_a_value_once(self) -> None:
-        puppet = self._puppet("spawn")
-        created = self._undisturbed(lambda: puppet.ask("play", scenes.tasks, gen_some_key(), 5))
+        actor = self._process_actor("spawn")
+        created = self._undisturbed(lambda: actor.ask("play", inprocess_cases.tasks, gen_some_key(), 5))
         assert created == (1, {"value 1"})

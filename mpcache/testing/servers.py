@@ -1,4 +1,4 @@
-"""Real servers, redis and memcached, for tests and demonstrations: started, stopped, killed and started again.
+"""Real redis and memcached servers for tests and demos: they can be started, stopped, killed and restarted.
 
 Leans on exception, and on ``/bin/sh``; on no driver, and not on pytest.
 """
@@ -20,15 +20,15 @@ from typing import ClassVar, TypeVar
 from mpcache.exception import DogpileCacheException
 
 PATIENCE = 20.0
-"""Seconds until a server that does not answer counts as one that will not."""
+"""Seconds after which a server that does not answer counts as failed."""
 
 _PORTS = 5
-"""How many ports are tried: between the look for a free one and the server's bind, another may have it."""
+"""Number of ports to try: another process may bind a free port before the server does."""
 
-# Said before the program begins, so that no server is unknown to its watcher.
+# Prints the pid before the server starts, so that the watcher knows every server.
 _ANNOUNCE = 'echo $$; log=$1; shift; exec "$@" >>"$log" 2>&1 </dev/null'
 
-# Reads which server lives now, until nobody is left who could say so.
+# Reads the pid of the present server, until all writers have closed the pipe; then kills the server.
 _WATCH = """
 while read -r line; do server=$line; done
 [ -z "$server" ] || kill -9 "$server"
@@ -43,25 +43,25 @@ class NoServer(DogpileCacheException, OSError):
 
 
 class Server:
-    """One server on loopback, with a directory of its own that ends with it.
+    """A server on loopback, with a directory of its own that is removed with it.
 
     ::
 
         this process ---- line ----> watcher (sh) ---- kill -9, rm -r ----> server, directory
 
     The watcher ends both when the other end of the line is closed: by :meth:`end`, by the garbage collector, or
-    by the kernel when this process dies in whichever way.  A forked child closes its copy of the line, and
-    only its parent can end the server.
+    by the kernel when this process dies, however it dies.  A forked child closes its copy of the line, and only
+    its parent can end the server.
 
-    :param options: words for the server's command line, after those that it gets anyway.
-    :raises NoServer: it is not installed, or does not start; what it said is in the text.
+    :param options: arguments for the server's command line, after the usual ones.
+    :raises NoServer: it is not installed, or does not start; the text has the end of its log.
     """
 
     program: ClassVar[str]
     package: ClassVar[str]
-    """What Debian calls the package that has it."""
+    """Debian's package of the program."""
     hello: ClassVar[bytes]
-    """A request that every server answers, whatever it thinks of it."""
+    """A request that the server answers, even with an error."""
 
     def __init__(self, *options: str) -> None:
         self._options = options
@@ -81,31 +81,31 @@ class Server:
         self.end()
         raise NoServer(f"{found} does not start on 127.0.0.1; it said: {said}")
 
-    # -- what a kind of server supplies ----------------------------------------------------------------
+    # -- for subclasses ------------------------------------------------------------------------------
 
     def _words(self) -> list[str]:
-        """Its command line, without the program and the user's options."""
+        """Return its command line, without the program and the options."""
         raise NotImplementedError
 
     def _address(self) -> tuple[int, str | tuple[str, int]]:
-        """Family and address of the socket that is opened last, for whoever asks whether it is up."""
+        """Return family and address of the socket that the server opens last, to check whether it is up."""
         return socket.AF_INET, ("127.0.0.1", self.port)
 
     # -- its life --------------------------------------------------------------------------------------
 
     @property
     def pid(self) -> int:
-        """Of the server that lives now.  Raises NoServer: none does."""
+        """The pid of the present server.  Raises NoServer: there is none."""
         if self._process is None:
             raise NoServer(f"{self!r} has no process; start it again with restart()")
         return self._process.pid
 
     def ended(self) -> int | None:
-        """The status of a server that has ended by itself, or by another's hand; None: it has not."""
+        """Return the exit status of a server that has ended by itself, or was killed; None: it runs."""
         return None if self._process is None else self._process.poll()
 
     def kill(self) -> None:
-        """SIGKILL, also while it is paused; it is gone when this returns.  May be called again."""
+        """Send SIGKILL, even to a paused server, and reap it.  May be called again."""
         if self._process is not None and self._line >= 0:
             self._process.kill()
             self._process.wait()
@@ -113,16 +113,16 @@ class Server:
             os.write(self._line, b"\n")
 
     def pause(self) -> None:
-        """SIGSTOP: its port goes on to accept, and nobody answers.  It stands still when this returns."""
+        """Send SIGSTOP, and wait until it is stopped: its port still accepts connections, but nothing answers."""
         os.kill(self.pid, signal.SIGSTOP)
         os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         os.kill(self.pid, signal.SIGCONT)
 
     def restart(self) -> None:
-        """Kill it if it lives, and start it on the same ports; what it kept is gone."""
+        """Kill it if it runs, and start it again on the same ports, empty."""
         self.kill()
         if not self._began():
             raise NoServer(f"{self!r} does not start again; it said: {self._said()}")
@@ -149,7 +149,7 @@ class Server:
         state = "not running" if self._process is None else f"pid {self._process.pid}"
         return f"<{type(self).__name__} 127.0.0.1:{self.port} {state}>"
 
-    # -- how it begins ---------------------------------------------------------------------------------
+    # -- its start -------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
         ours, self._line = os.pipe()
@@ -159,7 +159,7 @@ class Server:
         os.close(ours)
 
     def _began(self) -> bool:
-        """Start it and wait until it answers; False: it has ended before."""
+        """Start it and wait until it answers; return False if it has ended before."""
         words = ["sh", "-c", _ANNOUNCE, "sh", str(self._log), self._found, *self._words(), *self._options]
         self._process = subprocess.Popen(words, stdout=self._line, cwd=self.directory, start_new_session=True)
         deadline = time.monotonic() + PATIENCE
@@ -195,7 +195,7 @@ class Server:
 
 
 class Redis(Server):
-    """redis-server, which writes nothing to the disk; on a port and on a socket of the file system.
+    """redis-server without persistence, on a port and on a unix socket.
 
     ::
 
@@ -214,12 +214,12 @@ class Redis(Server):
 
     @property
     def url(self) -> str:
-        """By which drivers find its port."""
+        """URL of its port, for drivers."""
         return f"redis://127.0.0.1:{self.port}"
 
     @property
     def unix_url(self) -> str:
-        """By which drivers find its socket."""
+        """URL of its unix socket, for drivers."""
         return f"unix://{self.socket}"
 
     def _words(self) -> list[str]:
@@ -231,9 +231,9 @@ class Redis(Server):
 
 
 class Memcached(Server):
-    """memcached, on a port, or on a socket of the file system: it can have one of the two.
+    """memcached, on a port or on a unix socket; it cannot have both.
 
-    :param unix: the socket.
+    :param unix: use a unix socket.
     """
 
     program = "memcached"
@@ -251,7 +251,7 @@ class Memcached(Server):
 
     @property
     def url(self) -> str:
-        """By which drivers find it: ``host:port``, or the socket's path."""
+        """Its address for drivers: ``host:port``, or the path of the socket."""
         return self.socket if self._unix else f"127.0.0.1:{self.port}"
 
     def _words(self) -> list[str]:
@@ -272,11 +272,11 @@ def _free_port() -> int:
 _ours: weakref.WeakSet[Server] = weakref.WeakSet()
 
 
-def _leave_them_to_the_parent() -> None:
+def _leave_to_the_parent() -> None:
     for server in list(_ours):
         if server._line >= 0:
             os.close(server._line)
             server._line = -1
 
 
-os.register_at_fork(after_in_child=_leave_them_to_the_parent)
+os.register_at_fork(after_in_child=_leave_to_the_parent)

@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 
-from mpcache.testing.rig import PATIENCE
+from mpcache.testing.helpers import PATIENCE
 from mpcache.testing.servers import Redis, _free_port
 
 

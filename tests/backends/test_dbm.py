@@ -507,7 +507,7 @@ def test_a_change_that_its_creator_cannot_be_told_of_is_refused(filename: str) -
         fill.unlink()
         fill.mkdir()  # stands for a directory of another user
         for change in (lambda: here.set("key", "newer"), lambda: here.delete("key")):
-            with pytest.raises(OSError, match=f"cannot tell a creator that his key is being changed: .*{fill.name}"):
+            with pytest.raises(OSError, match=f"cannot tell a creator that its key is being changed: .*{fill.name}"):
                 change()
         fill.rmdir()
         return "made"
@@ -629,9 +629,9 @@ def test_writers_are_killed(filename: str, kind: str, board: Board, caplog: pyte
                 proven(key, found)
         if lives:
             assert one.get_serialized_multi(list(kept)) == list(kept.values())
-    anew = [message for message in caplog.messages if "is begun anew" in message]
-    print(f"begun anew {len(anew)} times")
-    assert not (lives and anew)
+    replaced = [message for message in caplog.messages if "a new file replaces it" in message]
+    print(f"replaced {len(replaced)} times")
+    assert not (lives and replaced)
     one.set_serialized("key", b"value")
     assert store(filename).get_serialized("key") == b"value"
 
@@ -647,8 +647,8 @@ def test_a_marker_without_a_writer_ends_the_file(
     Path(f"{filename}.writing").touch()
     assert one.get_serialized("key") is NO_VALUE
     assert other.get_serialized("key") is NO_VALUE
-    (said,) = [message for message in caplog.messages if "begun anew" in message]
-    assert "a writer was killed while he wrote" in said
+    (said,) = [message for message in caplog.messages if "a new file replaces it" in message]
+    assert "a writer was killed while it wrote" in said
     other.set_serialized("key", b"again")
     assert one.get_serialized("key") == b"again"
 
@@ -707,7 +707,7 @@ def test_a_line_that_cannot_be_ends_the_file(
     with open(f"{filename}.dir", "a") as file:
         file.write(line + "\n")
     assert one.get_serialized("a") is NO_VALUE
-    assert "is damaged, and is begun anew" in caplog.text
+    assert "is damaged, and a new file replaces it" in caplog.text
     one.set_serialized("a", b"2")
     assert one.get_serialized("a") == b"2"
 
@@ -718,7 +718,7 @@ def test_two_values_in_one_place_end_the_file(filename: str, dumb: None, caplog:
     with open(f"{filename}.dir", "a") as file:
         file.write("'c', (512, 1)\n")
     one.set_serialized("d", b"4")
-    assert "two values lie at 512" in caplog.text
+    assert "two values overlap at 512" in caplog.text
     assert one.get_serialized_multi(["a", "d"]) == [NO_VALUE, b"4"]
 
 
@@ -729,7 +729,7 @@ def test_a_directory_lost_by_their_writer_ends_the_file(
     one.set_serialized("a", b"1")
     os.rename(f"{filename}.dir", f"{filename}.bak")  # Python's module does so before it writes the new one
     assert one.get_serialized("a") is NO_VALUE
-    assert "killed while he replaced its directory" in caplog.text
+    assert "killed while it replaced the directory" in caplog.text
     one.set_serialized("a", b"2")
     assert one.get_serialized("a") == b"2"
 

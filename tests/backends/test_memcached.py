@@ -24,7 +24,7 @@ from mpcache.backends import load_backend, memcached
 from mpcache.exception import ValidationError, ValueTooLarge
 from mpcache.mutexes.memcached import MemcachedMutex
 from mpcache.testing.fixtures import _GenericBackendTestSuite, _GenericMutexTestSuite, _GenericSerializerTestSuite
-from mpcache.testing.rig import PATIENCE, Pipe, at_once, child
+from mpcache.testing.helpers import PATIENCE, Pipe, at_once, child
 from mpcache.testing.servers import Memcached
 
 LIBRARIES = ("pymemcache", "pylibmc", "memcached", "bmemcached")
@@ -765,7 +765,7 @@ def test_without_its_library(make: Make, monkeypatch: pytest.MonkeyPatch) -> Non
     import sys
 
     monkeypatch.setitem(sys.modules, "bmemcached", None)
-    memcached_client = __import__("mpcache.memcaching.by_bmemcached", fromlist=["_bmemcached_client"])
+    memcached_client = __import__("mpcache._servers.memcached.bmemcached", fromlist=["_bmemcached_client"])
     memcached_client._bmemcached_client.cache_clear()
     with pytest.raises(ImportError, match=r"pip install 'mpcache\[bmemcached\]'"):
         make("bmemcached")

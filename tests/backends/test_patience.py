@@ -17,7 +17,7 @@ import mpcache
 from mpcache._region import creation_multi as multi
 from mpcache.api import NO_VALUE
 from mpcache.exception import LockTimeout
-from mpcache.testing.rig import PATIENCE
+from mpcache.testing.helpers import PATIENCE
 from mpcache.testing.servers import Memcached, Redis, Server
 from tests.backends.impostors import late, nonsense
 

@@ -31,7 +31,7 @@ from mpcache.testing.fixtures import (
     _GenericMutexTestSuite,
     _GenericSerializerTestSuite,
 )
-from mpcache.testing.rig import PATIENCE, Pipe, child
+from mpcache.testing.helpers import PATIENCE, Pipe, child
 from mpcache.testing.servers import Redis
 from tests.conftest import in_time
 
@@ -268,8 +268,8 @@ def test_arguments_of_the_lock(region: Any, raw: Any, key: str) -> None:
     store = region(**how).backend
     with store.get_mutex(key):
         assert 70_000 < raw.pttl(f"mine-{key}") <= 77_000
-        bid = store.get_mutex(key)._bid()
-        assert (bid._poll, bid.lease) == (0.5, 77)
+        lock = store.get_mutex(key)._process_lock()
+        assert (lock._poll, lock.lease) == (0.5, 77)
         for impatient in ({"lock_blocking": False}, {"lock_blocking_timeout": 0.01}):
             waiting = region(**how, **impatient)
             with ThreadPoolExecutor(1) as threads, pytest.raises(LockTimeout):
@@ -399,7 +399,7 @@ def test_the_token_refuses_what_comes_after_the_last_question(region: Any, raw: 
     mutex.acquire()
     guard = store.begin_fill(key)
     raw.delete(f"_lock{key}")
-    guard.end(key, store._do([store._fill(key, b"late", guard)])[0])
+    guard.end(key, store._fill(key, b"late", guard).run(store.writer_client))
     with pytest.raises(NotHeld):
         mutex.release()
     assert guard.outcome is False
@@ -583,7 +583,7 @@ def test_trouble_that_counts_as_a_miss(frail: Redis, backend: str, what: str, ca
         with pytest.raises(unreachable(backend)):
             write()
     frail.restart() if what == "kill" else frail.resume()
-    monkeypatch.setattr(region.backend._trouble, "_asks_again", 0.0)  # as if a second had passed
+    monkeypatch.setattr(region.backend._outage, "_asks_again", 0.0)  # as if a second had passed
     assert region.get("k") in (NO_VALUE, "kept")
     assert region.get_or_create("l", lambda: "new") == "new"
     assert region.get("l") == "new"
@@ -611,7 +611,7 @@ def test_what_was_created_while_the_server_was_missed_is_not_stored(frail: Redis
 
     def create() -> str:
         frail.restart()
-        monkeypatch.setattr(region.backend._trouble, "_asks_again", 0.0)
+        monkeypatch.setattr(region.backend._outage, "_asks_again", 0.0)
         on(frail).set("k", "newer")
         return "made"
 

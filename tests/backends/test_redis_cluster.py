@@ -12,10 +12,10 @@ import redis.cluster
 import valkey.cluster
 
 import mpcache
+from mpcache._servers.redis.names import slot_of
 from mpcache.api import NO_VALUE, Outcome
-from mpcache.mutexes.redis import slot_of
 from mpcache.testing.fixtures import _GenericBackendTestSuite, _GenericMutexTestSuite
-from mpcache.testing.rig import PATIENCE, child
+from mpcache.testing.helpers import PATIENCE, child
 from tests.backends import farms
 from tests.backends.farms import Node
 
@@ -128,12 +128,12 @@ def test_who_waits_listens_on_the_cluster(nodes: list[Node], keys: list[str], dr
     for key in keys[::8]:
         mutex = store.get_mutex(key)
         mutex.acquire()
-        bid = store.get_mutex(key)._bid()
-        assert bid.take() is False
-        assert bid.wait(PATIENCE) is None
+        lock = store.get_mutex(key)._process_lock()
+        assert lock.acquire() is False
+        assert lock.wait(PATIENCE) is None
         mutex.release(stored=False)
-        assert bid.wait(PATIENCE) is Outcome.UNSTORED
-        bid.rest()
+        assert lock.wait(PATIENCE) is Outcome.UNSTORED
+        lock.stop_waiting()
 
 
 def test_forks_with_traffic_on_both_sides(nodes: list[Node], keys: list[str]) -> None:

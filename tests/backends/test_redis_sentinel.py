@@ -15,7 +15,7 @@ import mpcache
 from mpcache.api import Outcome
 from mpcache.backends import load_backend
 from mpcache.testing.fixtures import _GenericBackendTestSuite, _GenericMutexTestSuite
-from mpcache.testing.rig import PATIENCE
+from mpcache.testing.helpers import PATIENCE
 from tests.backends import farms
 from tests.backends.farms import Guarded
 
@@ -88,12 +88,12 @@ def test_who_waits_listens_on_the_master(guard: Guarded, driver: str) -> None:
     store = load_backend(f"mpcache.{driver}_sentinel")(arguments)
     mutex = store.get_mutex("k")
     mutex.acquire()
-    bid = store.get_mutex("k")._bid()
-    assert bid.take() is False
-    assert bid.wait(PATIENCE) is None
+    lock = store.get_mutex("k")._process_lock()
+    assert lock.acquire() is False
+    assert lock.wait(PATIENCE) is None
     mutex.release()
-    assert bid.wait(PATIENCE) is Outcome.RELEASED
-    bid.rest()
+    assert lock.wait(PATIENCE) is Outcome.RELEASED
+    lock.stop_waiting()
 
 
 def test_failing_over() -> None:

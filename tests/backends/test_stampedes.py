@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 import mpcache
-from mpcache.mutexes import leased
-from mpcache.testing.rig import PATIENCE, Pipe, at_once, child
+from mpcache._servers import outage
+from mpcache.testing.helpers import PATIENCE, Pipe, at_once, child
 from mpcache.testing.servers import Memcached, Redis, Server
 from tests.processes.stampede import ASKERS
 from tests.processes.support import note, notes, play
@@ -81,7 +81,7 @@ class Outage:
         )
 
     def live(self, asks: Pipe) -> None:
-        leased.SLOW = PATIENCE  # for on a busy machine a server that is there may seem not to be
+        outage.SLOW = PATIENCE  # for on a busy machine a server that is there may seem not to be
         region, keys = self._make(), random.Random(self._who).sample(KEYS, len(KEYS))
         told = threading.Barrier(len(keys), action=asks.tell)
         at_once(len(keys), lambda number: self._ask(region, keys[number], told))
@@ -93,7 +93,7 @@ class Outage:
             began, made = time.monotonic(), notes(self._shared / f"by {self._who}").count(key)
             try:
                 value = region.get_or_create(key, lambda: self._create(key))
-            except region.actual_backend._trouble._errors:  # and nothing else
+            except region.actual_backend._outage.errors:  # and nothing else
                 assert time.monotonic() < deadline, "the server is back, and errors go on"
                 if notes(self._shared / f"by {self._who}").count(key) > made:
                     note(self._shared / "not stored", key)

@@ -20,12 +20,12 @@ from typing import Any
 
 from mpcache.api import Guarantees, Outcome
 from mpcache.exception import DeadlockError
-from mpcache.mutexes.base import Hold, Mutex, held_by_me
-from mpcache.mutexes.fronted import FrontedMutex
-from mpcache.mutexes.leased import LeasedBid
+from mpcache.mutexes.base import Hold, Mutex, current_holds
+from mpcache.mutexes.leased import LeasedLock
+from mpcache.mutexes.local import LocalHold, Scope
 from mpcache.mutexes.null import NullMutex
 from mpcache.mutexes.thread import ThreadMutex
-from mpcache.mutexes.turns import Scope, Turn
+from mpcache.mutexes.two_level import TwoLevelMutex
 
 AMONG_PROCESSES = Guarantees(processes=True, hosts=False, survives_death=True, fair=False, takeover=0.1)
 
@@ -52,7 +52,7 @@ class Flock(Mutex):
         super().__init__(key)
         self.path = _path((namespace, key))
 
-    def _take(self, hold: Hold, timeout: float | None) -> bool:
+    def _acquire(self, hold: Hold, timeout: float | None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._try(hold):
             if deadline is not None and time.monotonic() >= deadline:
@@ -75,7 +75,7 @@ class Flock(Mutex):
         time.sleep(0.002)
 
     @staticmethod
-    def _give(hold: Hold, stored: bool) -> None:
+    def _release(hold: Hold, stored: bool) -> None:
         fcntl.flock(hold.token, fcntl.LOCK_UN)
         Flock._held.discard(hold.token)
         os.close(hold.token)
@@ -84,7 +84,7 @@ class Flock(Mutex):
         probe = Hold(self)
         if not Flock._try(self, probe):
             return True
-        probe.end(True)
+        probe.release(True)
         return False
 
 
@@ -96,7 +96,7 @@ def _close_those_of_the_parent() -> None:
 os.register_at_fork(after_in_child=_close_those_of_the_parent)
 
 
-class Lease(FrontedMutex):
+class Lease(TwoLevelMutex):
     """A lease that is written into a file, under a lock of the file."""
 
     guarantees = AMONG_PROCESSES._replace(leased=True, takeover=None)
@@ -105,19 +105,19 @@ class Lease(FrontedMutex):
         super().__init__(key)
         self.path, self.lease = _path((namespace, key)), lease
 
-    def _bid(self) -> Any:
-        return self.bid(self.path, self.lease)
+    def _process_lock(self) -> Any:
+        return self.lock(self.path, self.lease)
 
     def _locked(self) -> bool:
         with _page(self.path) as page:
             return bool(page)
 
-    class bid(LeasedBid):
+    class lock(LeasedLock):
         def __init__(self, path: str, lease: float) -> None:
             super().__init__(lease, "a lease in a file")
             self.path, self.token = path, os.urandom(8).hex()
 
-        def _ask(self) -> bool:
+        def _acquire_at_server(self) -> bool:
             with _page(self.path) as page:
                 return not page and self._write(page)
 
@@ -129,14 +129,14 @@ class Lease(FrontedMutex):
             with _page(self.path) as page:
                 return page.get("token") == self.token and self._write(page)
 
-        def _return(self, stored: bool) -> bool:
+        def _release_at_server(self, stored: bool) -> bool:
             with _page(self.path) as page:
                 mine = page.get("token") == self.token
                 if mine:
                     page.clear()
                 return mine
 
-        def _mine(self) -> bool:
+        def _is_mine(self) -> bool:
             with _page(self.path) as page:
                 return page.get("token") == self.token
 
@@ -161,9 +161,9 @@ class Ownerless(ThreadMutex):
     """Whoever releases it frees it."""
 
     def release(self, stored: bool = True) -> None:
-        turn = next((turn for (_, key), turn in self._scope.turns.items() if key == self.key), None)
+        turn = next((turn for (_, key), turn in self._scope.holds.items() if key == self.key), None)
         if turn is not None:
-            turn.end(stored)
+            turn.release(stored)
             if self._hold is not None:
                 self._hold.token = None
 
@@ -179,10 +179,10 @@ class Lenient(ThreadMutex):
 class Reentrant(ThreadMutex):
     """Who has it may have it again."""
 
-    def _enter(self, wait: bool, timeout: float | None, early: bool) -> Outcome:
-        if any(hold.key == self.key for hold in held_by_me()):
+    def _enter(self, wait: bool, timeout: float | None, acquire: Any) -> Outcome:
+        if any(hold.key == self.key for hold in current_holds()):
             return Outcome.ACQUIRED
-        return super()._enter(wait, timeout, early)
+        return super()._enter(wait, timeout, acquire)
 
 
 class ThreadBound(ThreadMutex):
@@ -203,10 +203,10 @@ _keys: ContextVar[tuple[Any, ...]] = ContextVar("keys", default=())
 class Contextual(ThreadMutex):
     """Takes whoever has inherited a context for the one whose it was."""
 
-    def _enter(self, wait: bool, timeout: float | None, early: bool) -> Outcome:
+    def _enter(self, wait: bool, timeout: float | None, acquire: Any) -> Outcome:
         if wait and self.key in _keys.get():
             raise DeadlockError("held in this context", key=self.key)
-        outcome = super()._enter(wait, timeout, early)
+        outcome = super()._enter(wait, timeout, acquire)
         if outcome is Outcome.ACQUIRED:
             _keys.set((*_keys.get(), self.key))
         return outcome
@@ -224,9 +224,9 @@ class Clinging(ThreadMutex):
 
     _kept: list[Hold] = []
 
-    def _take(self, hold: Hold, timeout: float | None) -> bool:
+    def _acquire(self, hold: Hold, timeout: float | None) -> bool:
         self._kept.append(hold)
-        return super()._take(hold, timeout)
+        return super()._acquire(hold, timeout)
 
 
 class ChildReleases(Flock):
@@ -262,11 +262,11 @@ class ThreadsOnly(ThreadMutex):
 class NoSecondLook(ThreadMutex):
     """Who was woken believes that it is his."""
 
-    def _take(self, hold: Hold, timeout: float | None) -> bool:
+    def _acquire(self, hold: Hold, timeout: float | None) -> bool:
         other = self._try(hold)
         if other is not None and other.wait(timeout) is Outcome.TIMEOUT:
             return False
-        hold.token = hold.token or Turn(self._scope, self.key)
+        hold.token = hold.token or LocalHold(self._scope, self.key)
         return True
 
 
@@ -317,9 +317,9 @@ class Unhad(ThreadMutex):
 class Slow(ThreadMutex):
     """A try waits for a moment."""
 
-    def _take(self, hold: Hold, timeout: float | None) -> bool:
+    def _acquire(self, hold: Hold, timeout: float | None) -> bool:
         time.sleep(0.1)
-        return super()._take(hold, timeout)
+        return super()._acquire(hold, timeout)
 
     def contend(self, timeout: float | None = None) -> Outcome:
         return Outcome.ACQUIRED if self.acquire(timeout=timeout) else Outcome.TIMEOUT
@@ -328,8 +328,8 @@ class Slow(ThreadMutex):
 class Deaf(ThreadMutex):
     """A limit is not heard of."""
 
-    def _take(self, hold: Hold, timeout: float | None) -> bool:
-        return super()._take(hold, None)
+    def _acquire(self, hold: Hold, timeout: float | None) -> bool:
+        return super()._acquire(hold, None)
 
     def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
         return super()._contend(hold, None)
@@ -338,8 +338,8 @@ class Deaf(ThreadMutex):
 class Hasty(ThreadMutex):
     """Gives up at half time."""
 
-    def _take(self, hold: Hold, timeout: float | None) -> bool:
-        return super()._take(hold, timeout and timeout / 2)
+    def _acquire(self, hold: Hold, timeout: float | None) -> bool:
+        return super()._acquire(hold, timeout and timeout / 2)
 
     def contend(self, timeout: float | None = None) -> Outcome:
         return super().contend(timeout and timeout / 2)
@@ -348,14 +348,14 @@ class Hasty(ThreadMutex):
 class Unchecked(ThreadMutex):
     """A limit below nothing is nothing."""
 
-    def _enter(self, wait: bool, timeout: float | None, early: bool) -> Outcome:
-        return super()._enter(wait, timeout and max(0.0, timeout), early)
+    def _enter(self, wait: bool, timeout: float | None, acquire: Any) -> Outcome:
+        return super()._enter(wait, timeout and max(0.0, timeout), acquire)
 
 
 class Sleeper(ThreadMutex):
     """Nobody wakes who waits, nor does he look for himself before his time is up."""
 
-    def _take(self, hold: Hold, timeout: float | None) -> bool:
+    def _acquire(self, hold: Hold, timeout: float | None) -> bool:
         if self._try(hold) is None:
             return True
         time.sleep(timeout or 0)
@@ -365,7 +365,7 @@ class Sleeper(ThreadMutex):
 class SleeperAmongProcesses(Flock):
     """The same, and the others are processes."""
 
-    def _take(self, hold: Hold, timeout: float | None) -> bool:
+    def _acquire(self, hold: Hold, timeout: float | None) -> bool:
         if self._try(hold):
             return True
         time.sleep(10 if timeout is None else timeout)
@@ -384,7 +384,9 @@ class Queueing(ThreadMutex):
     """Who waits for the value waits for the key."""
 
     def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
-        return Outcome.ACQUIRED if ThreadMutex._take(_Plain(self.key, self._scope), hold, timeout) else Outcome.TIMEOUT
+        return (
+            Outcome.ACQUIRED if ThreadMutex._acquire(_Plain(self.key, self._scope), hold, timeout) else Outcome.TIMEOUT
+        )
 
 
 class _Plain(ThreadMutex):
@@ -404,8 +406,8 @@ class Rash(Flock):
 class Careless(ThreadMutex):
     """Takes first, and notes it a moment later."""
 
-    def _take(self, hold: Hold, timeout: float | None) -> bool:
-        got = super()._take(hold, timeout)
+    def _acquire(self, hold: Hold, timeout: float | None) -> bool:
+        got = super()._acquire(hold, timeout)
         turn, hold.token = hold.token, None
         time.sleep(0.0002)
         hold.token = turn
@@ -422,15 +424,15 @@ class CarelessWaiter(ThreadMutex):
         try:
             return other.wait(timeout)
         except BaseException:
-            other.end(True)
-            Turn(self._scope, self.key).claim()
+            other.release(True)
+            LocalHold(self._scope, self.key).acquire()
             raise
 
 
 class Starting(ThreadMutex):
     """Begins anew with its time after every signal, as one does who waits in C and does not read the clock."""
 
-    def _take(self, hold: Hold, timeout: float | None) -> bool:
+    def _acquire(self, hold: Hold, timeout: float | None) -> bool:
         while self._try(hold) is not None:
             if not timeout or _C.poll(None, 0, int(timeout * 1000)) == 0:
                 return False
@@ -457,7 +459,7 @@ class Immortal(Mutex):
         super().__init__(key)
         self.path = _path((namespace, key)) + ".d"
 
-    def _take(self, hold: Hold, timeout: float | None) -> bool:
+    def _acquire(self, hold: Hold, timeout: float | None) -> bool:
         deadline = time.monotonic() + (60 if timeout is None else timeout)
         while not self._try():
             if time.monotonic() >= deadline:
@@ -474,7 +476,7 @@ class Immortal(Mutex):
         return True
 
     @staticmethod
-    def _give(hold: Hold, stored: bool) -> None:
+    def _release(hold: Hold, stored: bool) -> None:
         os.unlink(hold.token)
 
     def _locked(self) -> bool:
@@ -505,18 +507,18 @@ class Inherited(Flock):
 class Impatient(Flock):
     """Takes it from one who has been at work for too long, as if he had promised to be quick."""
 
-    def _take(self, hold: Hold, timeout: float | None) -> bool:
-        if not super()._take(hold, None if timeout is None else min(timeout, 0.15)):
+    def _acquire(self, hold: Hold, timeout: float | None) -> bool:
+        if not super()._acquire(hold, None if timeout is None else min(timeout, 0.15)):
             if timeout is not None and timeout < 0.15:
                 return False
             os.unlink(self.path)
-        return hold.token is not None or super()._take(hold, timeout)
+        return hold.token is not None or super()._acquire(hold, timeout)
 
 
 class Lapsing(Lease):
     """Nobody renews it."""
 
-    class bid(Lease.bid):
+    class lock(Lease.lock):
         def _extend(self) -> bool:
             return True
 
@@ -524,8 +526,8 @@ class Lapsing(Lease):
 class Overwriting(Lease):
     """Returns what it has lost meanwhile."""
 
-    class bid(Lease.bid):
-        def _return(self, stored: bool) -> bool:
+    class lock(Lease.lock):
+        def _release_at_server(self, stored: bool) -> bool:
             with _page(self.path) as page:
                 page.clear()
             return True
@@ -575,8 +577,8 @@ class Grabbing(Flock):
 class SlowToTry(Flock):
     """A try that is in vain takes a while."""
 
-    def _take(self, hold: Hold, timeout: float | None) -> bool:
-        got = super()._take(hold, timeout)
+    def _acquire(self, hold: Hold, timeout: float | None) -> bool:
+        got = super()._acquire(hold, timeout)
         if not got:
             time.sleep(0.12)
         return got
@@ -593,7 +595,7 @@ class SlowToTryAmongThreads(ThreadMutex):
 class Unpatched(ThreadMutex):
     """Greenlets are not excluded, for they are one thread."""
 
-    def _take(self, hold: Hold, timeout: float | None) -> bool:
-        hold.token = turn = Turn(self._scope, (self.key, threading.current_thread().native_id))
-        turn.claim()
+    def _acquire(self, hold: Hold, timeout: float | None) -> bool:
+        hold.token = turn = LocalHold(self._scope, (self.key, threading.current_thread().native_id))
+        turn.acquire()
         return True

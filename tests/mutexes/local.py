@@ -438,7 +438,7 @@ class LocalMutexSuite:
             first.release()
 
         assert Child(two_of_them).wait() == 0
-        with pytest.raises(NotHeld, match="somebody removed"):
+        with pytest.raises(NotHeld, match="another program removed"):
             robbed.release()
         with late:
             assert late.owned()

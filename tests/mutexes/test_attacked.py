@@ -16,14 +16,14 @@ import pytest
 import mpcache
 from mpcache.api import Outcome
 from mpcache.exception import MutexError
-from mpcache.mutexes import fronted
+from mpcache.mutexes import two_level
 from mpcache.mutexes.file import FileMutex
-from mpcache.mutexes.fronted import Bid, FrontedMutex
+from mpcache.mutexes.local import Scope
 from mpcache.mutexes.memcached import MemcachedMutex
 from mpcache.mutexes.redis import RedisMutex
 from mpcache.mutexes.semaphore import SemaphoreMutex
 from mpcache.mutexes.thread import ThreadMutex
-from mpcache.mutexes.turns import Scope
+from mpcache.mutexes.two_level import ProcessLock, TwoLevelMutex
 from tests.mutexes.local import few_descriptors, open_files
 from tests.processes.support import PATIENCE, wait_until
 
@@ -79,16 +79,16 @@ class Outside:
         self.trouble: Exception | None = None
 
 
-class OutsideBid(Bid):
+class OutsideLock(ProcessLock):
     def __init__(self, outside: Outside) -> None:
         super().__init__()
         self.outside = outside
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
         self.outside.holder = self.outside.holder or self
         return self.outside.holder is self
 
-    def free(self, stored: bool) -> None:
+    def release(self, stored: bool) -> None:
         if self.outside.holder is self:
             self.outside.holder = None
 
@@ -100,13 +100,13 @@ class OutsideBid(Bid):
         return None
 
 
-class OutsideMutex(FrontedMutex):
+class OutsideMutex(TwoLevelMutex):
     def __init__(self, key: Any, outside: Outside) -> None:
         super().__init__(key)
         self.outside = outside
 
-    def _bid(self) -> Bid:
-        return OutsideBid(self.outside)
+    def _process_lock(self) -> ProcessLock:
+        return OutsideLock(self.outside)
 
     def _locked(self) -> bool:
         return self.outside.holder is not None
@@ -125,7 +125,7 @@ class TestInterrupted:
         outside.holder = "another process"
 
         def look() -> None:
-            assert not [place for place in fronted._inside.turns if place[1][:2] == (OutsideMutex, id(outside))]
+            assert not [place for place in two_level._threads.holds if place[1][:2] == (OutsideMutex, id(outside))]
 
         assert interrupt_everywhere(lambda: OutsideMutex("k", outside).acquire(False), look) > 50
         assert outside.holder == "another process"
@@ -162,7 +162,7 @@ def test_one_who_stops_waiting_outside_is_no_word_of_the_holder() -> None:
 def _waits(thread: threading.Thread) -> bool:
     frame = sys._current_frames().get(thread.ident or 0)
     while frame is not None:
-        if frame.f_code.co_name == "wait" and frame.f_code.co_filename.endswith("turns.py"):
+        if frame.f_code.co_name == "wait" and frame.f_code.co_filename.endswith("local.py"):
             return True
         frame = frame.f_back
     return False

@@ -10,12 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from mpcache._servers import outage
+from mpcache._servers.names import namespaced
 from mpcache.mutexes import leased
 
 PATIENCE = 20.0
 
 
-class Kept(leased.LeasedBid):
+class Kept(leased.LeasedLock):
     """A lease without a server, which counts its renewals.
 
     :param answers: what its server does, when it is asked.
@@ -27,7 +29,7 @@ class Kept(leased.LeasedBid):
         self.renewals = 0
         self.renewed = threading.Semaphore(0)
 
-    def _ask(self) -> bool:
+    def _acquire_at_server(self) -> bool:
         return True
 
     def _extend(self) -> bool:
@@ -36,14 +38,14 @@ class Kept(leased.LeasedBid):
         self.renewed.release()
         return True
 
-    def _return(self, stored: bool) -> bool:
+    def _release_at_server(self, stored: bool) -> bool:
         return True
 
 
 def test_no_two_pairs_of_namespace_and_key_read_the_same() -> None:
     pairs = [("a:b", "c"), ("a", "b:c"), ("a", "b,1:c"), ("1:a,b", "c"), ("1:a", "b"), ("a,1:b", "c"), ("ü", "c")]
-    assert len({leased.spaced(*pair) for pair in pairs}) == len(pairs)
-    assert leased.spaced("", "a:b") == b"a:b"  # as dogpile.cache has it
+    assert len({namespaced(*pair) for pair in pairs}) == len(pairs)
+    assert namespaced("", "a:b") == b"a:b"  # as dogpile.cache has it
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -55,26 +57,26 @@ def until(condition: Callable[[], bool]) -> None:
 
 def test_a_short_lease_is_renewed_though_a_long_one_came_first() -> None:
     long, short = Kept(3600), Kept(0.06)
-    assert long.take()
+    assert long.acquire()
     until(lambda: leased._renewer._sleeps_until <= long.next_renewal)
-    assert short.take()
+    assert short.acquire()
     for _ in range(3):
         assert short.renewed.acquire(timeout=PATIENCE)
-    short.free(True)
-    long.free(True)
+    short.release(True)
+    long.release(True)
     assert long.renewals == 0
 
 
 def test_who_takes_and_gives_back_again_and_again_wakes_nobody() -> None:
     kept = Kept(3600)
-    assert kept.take()
+    assert kept.acquire()
     until(lambda: leased._renewer._sleeps_until <= kept.next_renewal)
     for _ in range(100):
         another = Kept(3600)
-        assert another.take()
+        assert another.acquire()
         assert leased._renewer._news.empty()
-        another.free(True)
-    kept.free(True)
+        another.release(True)
+    kept.release(True)
 
 
 @pytest.mark.parametrize(("took", "times"), [(0.1, 4), (0.5, 1), (3.0, 1)])
@@ -90,24 +92,25 @@ def test_a_server_that_does_not_answer_is_waited_for_once_and_not_once_for_each_
         raise ConnectionError
 
     for kept in (*held, other):
-        assert kept.take()
+        assert kept.acquire()
     for kept in held:
-        monkeypatch.setattr(kept, "_return", no_answer)
-        monkeypatch.setattr(kept, "_mine", no_answer)
+        monkeypatch.setattr(kept, "_release_at_server", no_answer)
+        monkeypatch.setattr(kept, "_is_mine", no_answer)
     monkeypatch.setattr(leased, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(leased, "_renewer", SimpleNamespace(forget=leased._renewer.forget))
-    monkeypatch.setattr(leased, "_silent", {})
+    monkeypatch.setattr(outage, "time", leased.time)
+    monkeypatch.setattr(leased, "silent_servers", outage.SilentServers())
     for kept in held:
         with pytest.raises(OSError):
             kept.owned()
         with pytest.raises(OSError):
-            kept.free(True)
+            kept.release(True)
     assert len(asked) == times
-    other.free(True)
-    clock[0] += leased.REST
+    other.release(True)
+    clock[0] += outage.REST
     monkeypatch.undo()
     for kept in held:
-        kept.free(True)
+        kept.release(True)
 
 
 def test_one_thread_renews_whoever_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +121,7 @@ def test_one_thread_renews_whoever_comes_first(monkeypatch: pytest.MonkeyPatch) 
 
     def take(one: Kept) -> None:
         together.wait()
-        assert one.take()
+        assert one.acquire()
 
     threads = [threading.Thread(target=take, args=(one,)) for one in kept]
     for thread in threads:
@@ -128,7 +131,7 @@ def test_one_thread_renews_whoever_comes_first(monkeypatch: pytest.MonkeyPatch) 
     assert [thread.name for thread in set(threading.enumerate()) - before] == ["mpcache-leases"]
     mine = leased._renewer
     for one in kept:
-        one.free(True)
+        one.release(True)
     monkeypatch.undo()
     mine._news.put(None)  # it sees that it is no longer the one, and ends
     assert mine._thread is not None

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from mpcache import mutexes
+from mpcache._servers.memcached.pool import Pool, Servers
+from mpcache._servers.outage import OutagePolicy
 from mpcache.api import Outcome
 from mpcache.exception import DeadlockError, NotHeld, ValidationError
-from mpcache.memcaching.pool import Pool, Servers
-from mpcache.mutexes.memcached import MemcachedBid, MemcachedMutex
-from mpcache.testing.rig import PATIENCE, Pipe, at_once, child
+from mpcache.mutexes.memcached import MemcachedLock, MemcachedMutex
+from mpcache.testing.helpers import PATIENCE, Pipe, at_once, child
 from mpcache.testing.servers import Memcached
 from tests.conftest import in_time
 
@@ -49,14 +50,14 @@ def frail() -> Iterator[Memcached]:
 
 def tell_of_waiting(waits: Pipe) -> None:
     """In a child: when it has seen who holds the key, and from now on waits for that one."""
-    wait = MemcachedBid.wait
+    wait = MemcachedLock.wait
 
-    def told(bid: MemcachedBid, most: float | None) -> Outcome | None:
-        bid._seen = bid._server.get_many([bid._name])[bid._name]
+    def told(lock: MemcachedLock, most: float | None) -> Outcome | None:
+        lock._seen = lock._server.get_many([lock._key])[lock._key]
         waits.tell()
-        return wait(bid, most)
+        return wait(lock, most)
 
-    MemcachedBid.wait = told  # type: ignore[method-assign]
+    MemcachedLock.wait = told  # type: ignore[method-assign]
 
 
 # -- losing it -----------------------------------------------------------------------------------------
@@ -64,26 +65,26 @@ def tell_of_waiting(waits: Pipe) -> None:
 
 def test_who_has_lost_it_says_nothing_to_those_who_wait(mutex: Any, raw: Pool) -> None:
     """That he has stored nothing is no word of the heir's, who may be about to: nobody is to create beside him."""
-    loser, waiter, heir = (mutex()._bid() for _ in range(3))
-    assert loser.take()
-    assert not waiter.take()
+    loser, waiter, heir = (mutex()._process_lock() for _ in range(3))
+    assert loser.acquire()
+    assert not waiter.acquire()
     assert waiter.wait(0) is None
-    raw.delete_many([loser._name])
-    assert heir.take()
+    raw.delete_many([loser._key])
+    assert heir.acquire()
     with pytest.raises(NotHeld):
-        loser.free(False)
+        loser.release(False)
     assert waiter.wait(PATIENCE) is Outcome.RELEASED
-    heir.free(True)
+    heir.release(True)
 
 
 def test_who_has_lost_it_says_nothing_inside_either(mutex: Any, raw: Pool) -> None:
     loser = mutex()
     loser.acquire()
-    turn = loser._hold.token.turn
+    local = loser._hold.token.local
     raw.delete_many([loser._name])
     with pytest.raises(NotHeld):
         loser.release(stored=False)
-    assert turn.wait(0) is Outcome.RELEASED
+    assert local.wait(0) is Outcome.RELEASED
 
 
 # -- holding -------------------------------------------------------------------------------------------
@@ -98,7 +99,7 @@ def test_it_excludes_whichever_library_is_used(mutex: Any, library: str, other_l
     assert repr(other).endswith(f"held by pid {os.getpid()} on {os.uname().nodename}>")
     assert one.owned()
     assert not other.owned()
-    assert one._hold.token.bid._extend()
+    assert one._hold.token.lock._extend()
     one.release()
     assert [one.locked(), other.locked()] == [False, False]
     assert repr(other).endswith("free>")
@@ -124,9 +125,9 @@ def test_fences_grow_and_a_renewal_takes_nothing_back(mutex: Any) -> None:
     seen = []
     for _ in range(3):
         with mutex() as held:
-            held._hold.token.bid._extend()
+            held._hold.token.lock._extend()
             seen.append(held.fence)
-            held._hold.token.bid._extend()
+            held._hold.token.lock._extend()
             assert held.fence == seen[-1]
     assert seen == sorted(set(seen))
 
@@ -225,23 +226,23 @@ def test_who_waits_elsewhere_hears_what_came_of_it(mutex: Any, library: str, sto
 def test_that_another_holds_it_by_now_is_a_release_of_the_first(mutex: Any) -> None:
     first, second = mutex(), mutex()
     first.acquire()
-    bid = mutex()._bid()
-    assert bid.take() is False
-    assert bid.wait(0) is None  # by now it has seen the first
+    lock = mutex()._process_lock()
+    assert lock.acquire() is False
+    assert lock.wait(0) is None  # by now it has seen the first
     first.release(stored=False)
     with second:
-        assert bid.wait(PATIENCE) is Outcome.UNSTORED
-        assert bid.take() is False
-        assert bid.wait(0) is None
-    assert bid.wait(PATIENCE) is Outcome.RELEASED
-    assert bid.take() is True
-    bid.free(True)
+        assert lock.wait(PATIENCE) is Outcome.UNSTORED
+        assert lock.acquire() is False
+        assert lock.wait(0) is None
+    assert lock.wait(PATIENCE) is Outcome.RELEASED
+    assert lock.acquire() is True
+    lock.release(True)
 
 
 def test_a_poll_is_one_request(mutex: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with mutex():
-        bid = mutex()._bid()
-        bid.take()
+        lock = mutex()._process_lock()
+        lock.acquire()
         asked = []
         do = Pool._do
         monkeypatch.setattr(Pool, "_do", lambda pool, *args, **kw: asked.append(args[0]) or do(pool, *args, **kw))
@@ -249,7 +250,7 @@ def test_a_poll_is_one_request(mutex: Any, monkeypatch: pytest.MonkeyPatch) -> N
         pauses: list[float] = []
         began = time.monotonic()
         while time.monotonic() < began + 0.05:
-            bid.wait(0.05)
+            lock.wait(0.05)
         assert set(asked) == {"get_many"}
         assert len(asked) <= len(pauses) + 1
         assert all(0 < pause <= 0.1 for pause in pauses)
@@ -289,9 +290,9 @@ def test_hand_off_to_another_process(mutex: Any) -> None:
 def test_a_lease_is_renewed_as_long_as_its_holder_lives(mutex: Any) -> None:
     held = mutex(lease=1)
     held.acquire()
-    bid = held._hold.token.bid
-    first = bid.ends
-    assert in_time(lambda: bid.ends > first + 3)
+    lock = held._hold.token.lock
+    first = lock.ends
+    assert in_time(lambda: lock.ends > first + 3)
     assert held.owned()
     assert not mutex().acquire(False)
     held.release()
@@ -437,11 +438,11 @@ def test_a_server_that_pauses_is_waited_for_within_the_lease(frail: Memcached, k
     held = MemcachedMutex(key, url=frail.url, timeout=BRIEF, lease=PATIENCE)
     held.acquire()
     frail.pause()
-    bid = held._hold.token.bid
-    bid.renew()
-    assert bid.next_renewal < bid.ends
+    lock = held._hold.token.lock
+    lock.renew()
+    assert lock.next_renewal < lock.ends
     frail.resume()
-    bid.renew()
+    lock.renew()
     assert held.owned()
     held.release()
 
@@ -454,7 +455,7 @@ def test_flush_and_eviction_are_noticed(mutex: Any, raw: Pool, key: str) -> None
         if verb == "owned":
             assert not held.owned()
         elif verb == "renew":
-            assert not held._hold.token.bid._extend()
+            assert not held._hold.token.lock._extend()
         lost_to_another(held)
 
 
@@ -477,33 +478,29 @@ def test_an_answer_that_is_lost(frail: Memcached, key: str, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_who_forgives_trouble_goes_on_alone(frail: Memcached, key: str, library: str) -> None:
-    troubles: list[Exception] = []
-
-    def forgive(act: Callable[[], Any], otherwise: Any) -> Any:
-        try:
-            return act()
-        except NotHeld:
-            raise
-        except Exception as error:
-            troubles.append(error)
-            return otherwise
+def test_in_a_tolerated_outage_each_process_goes_on_alone(
+    frail: Memcached, key: str, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers = Servers([frail.url], library, {"socket_timeout": BRIEF})
+    outage = OutagePolicy("a store", "miss", Pool([frail.url], library, {}).errors, (OSError,))
 
     def mutex() -> MemcachedMutex:
-        return MemcachedMutex(key, url=frail.url, library=library, timeout=BRIEF, forgive=forgive)
+        return MemcachedMutex(key, client=servers, outage=outage)
 
     with mutex() as held:
         assert held.owned()
         assert not mutex().acquire(False)
         frail.kill()
         assert not held.owned()
-    assert troubles
-    troubles.clear()
+    assert outage.counts
+    outage.counts.clear()
     with mutex() as alone:
-        assert troubles
+        assert outage.counts
         assert not alone.owned()
+        assert alone.fence is None
         assert not mutex().acquire(False)  # threads of this process exclude each other still
         assert mutex().locked() is False
     frail.restart()
+    monkeypatch.setattr(outage, "_asks_again", 0.0)  # as if a second had passed
     with mutex() as held:
         assert held.owned()

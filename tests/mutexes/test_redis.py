@@ -19,12 +19,12 @@ import valkey
 from redis.crc import key_slot
 
 from mpcache import mutexes
+from mpcache._servers.redis import client as clients
+from mpcache._servers.redis import names as names_of_redis
 from mpcache.api import Outcome
 from mpcache.exception import DeadlockError, NotHeld
-from mpcache.mutexes import clients
-from mpcache.mutexes import redis as room
-from mpcache.mutexes.redis import RedisBid, RedisMutex, ValkeyMutex
-from mpcache.testing.rig import PATIENCE, Pipe, child
+from mpcache.mutexes.redis import RedisLock, RedisMutex, ValkeyMutex
+from mpcache.testing.helpers import PATIENCE, Pipe, child
 from mpcache.testing.servers import Redis
 from tests.conftest import in_time
 
@@ -60,13 +60,13 @@ def waits(raw: Any, key: str, number: int = 1) -> bool:
 
 def tell_of_listening(listens: Pipe) -> None:
     """In a child: each time that it listens, and has looked since it listens."""
-    hear = RedisBid._hear
+    hear = RedisLock._hear
 
-    def told(bid: RedisBid, most: float) -> Outcome | None:
+    def told(lock: RedisLock, most: float) -> Outcome | None:
         listens.tell()
-        return hear(bid, most)
+        return hear(lock, most)
 
-    RedisBid._hear = told  # type: ignore[method-assign]
+    RedisLock._hear = told  # type: ignore[method-assign]
 
 
 # -- holding -------------------------------------------------------------------------------------------
@@ -175,10 +175,10 @@ def test_a_server_that_forgets_its_scripts(mutex: Any, raw: Any) -> None:
 
 
 def test_a_step_that_is_repeated_since_no_answer_came(mutex: Any) -> None:
-    bid = mutex()._bid()
-    assert [bid._ask(), bid._ask()] == [True, True]
-    assert mutex()._bid()._ask() is False
-    assert bid._return(True)
+    lock = mutex()._process_lock()
+    assert [lock._acquire_at_server(), lock._acquire_at_server()] == [True, True]
+    assert mutex()._process_lock()._acquire_at_server() is False
+    assert lock._release_at_server(True)
 
 
 def test_a_user_who_may_not_publish(redis_server: Redis, mutex: Any, raw: Any) -> None:
@@ -186,12 +186,12 @@ def test_a_user_who_may_not_publish(redis_server: Redis, mutex: Any, raw: Any) -
     mute = redis_server.url.replace("//", "//mute@")
     held, waiter = mutex(url=mute), mutex(kind=ValkeyMutex, url=mute, poll=0.02)
     held.acquire()
-    bid = waiter._bid()
-    assert bid.take() is False
-    assert [bid.wait(1.0), bid._bell] == [None, False]  # it may not listen either, and polls
+    lock = waiter._process_lock()
+    assert lock.acquire() is False
+    assert [lock.wait(1.0), lock._bell] == [None, False]  # it may not listen either, and polls
     held.release()
-    assert bid.take() is True
-    bid.free(True)
+    assert lock.acquire() is True
+    lock.release(True)
 
 
 def test_ten_thousand_keys_leave_nothing_that_stays() -> None:
@@ -230,12 +230,12 @@ def test_who_waits_elsewhere_hears_what_came_of_it(mutex: Any, raw: Any, key: st
 
 def test_a_release_that_was_another_ones_is_no_news(mutex: Any, raw: Any, key: str) -> None:
     with mutex():
-        bid = mutex(poll=PATIENCE)._bid()
-        assert bid.take() is False
-        assert bid.wait(PATIENCE) is None  # now it listens
+        lock = mutex(poll=PATIENCE)._process_lock()
+        assert lock.acquire() is False
+        assert lock.wait(PATIENCE) is None  # now it listens
         raw.publish(f"_lock{key}", uuid.uuid4().hex + "0")
-        assert bid.wait(PATIENCE) is None
-        bid.rest()
+        assert lock.wait(PATIENCE) is None
+        lock.stop_waiting()
 
 
 def test_hand_off_to_another_process(mutex: Any, raw: Any, key: str) -> None:
@@ -279,9 +279,9 @@ def test_no_wait_is_longer_than_its_bound(mutex: Any) -> None:
 def test_a_lease_is_renewed_as_long_as_its_holder_lives(mutex: Any, raw: Any, key: str) -> None:
     held = mutex(lease=SHORT)
     held.acquire()
-    bid = held._hold.token.bid
-    first = bid.ends
-    assert in_time(lambda: bid.ends > first + 3 * SHORT)
+    lock = held._hold.token.lock
+    first = lock.ends
+    assert in_time(lambda: lock.ends > first + 3 * SHORT)
     assert held.owned()
     assert not mutex().acquire(False)
     assert 0 < raw.pttl(f"_lock{key}") <= SHORT * 1000
@@ -475,14 +475,14 @@ def test_silence_is_no_release_whatever_the_lock_holds(mutex: Any, raw: Any, key
 def test_names_in_a_cluster_lie_in_the_slot_of_the_value() -> None:
     keys = ["k", "", "{tag}k", "{}k", "a}b{c", "{a}{b}", "{", "é{ü}", "{{a}}", "x" * 300, "_lockk"]
     for key in keys:
-        slot = room.slot_of(key.encode())
+        slot = names_of_redis.slot_of(key.encode())
         assert slot == key_slot(key.encode())
         for namespace in ("", "n{}", "{x}"):
-            names = room.names_of(key, "_lock", namespace, clustered=True)
+            names = names_of_redis.names_of(key, "_lock", namespace, clustered=True)
             assert [key_slot(name) for name in names] == [slot, slot]
-    locks = {room.names_of(key, "_lock", "", clustered=True)[0] for key in keys}
+    locks = {names_of_redis.names_of(key, "_lock", "", clustered=True)[0] for key in keys}
     assert len(locks) == len(keys)
-    assert room.names_of(b"k", "_lock", "", clustered=False)[0] == b"_lockk"
+    assert names_of_redis.names_of(b"k", "_lock", "", clustered=False)[0] == b"_lockk"
 
 
 GEVENT = """

@@ -14,7 +14,7 @@ import pytest
 
 from mpcache import mutexes
 from mpcache.exception import MutexError
-from mpcache.mutexes import files, semaphore
+from mpcache.mutexes import lockfiles, semaphore
 from mpcache.mutexes.semaphore import BELLS, SemaphoreMutex
 from tests.mutexes.local import LocalMutexSuite, few_descriptors, open_files
 from tests.processes.support import PATIENCE, Child, wait_until
@@ -44,8 +44,8 @@ class TestSemaphoreMutex(LocalMutexSuite):
     def test_bells_and_descriptors_are_bounded(self, folder: str) -> None:
         """One who holds every byte lets a waiter for each of many keys come to its bell."""
         path = SemaphoreMutex("key", directory=folder).path
-        stranger = files.own_or_make(path)
-        assert files.lock_bytes(stranger, *files.WHOLE)
+        stranger = lockfiles.own_or_make(path)
+        assert lockfiles.lock_bytes(stranger, *lockfiles.WHOLE)
         before = open_files()
         for number in range(1500):
             assert not SemaphoreMutex(str(number), directory=folder).acquire(timeout=1e-4)
@@ -148,7 +148,7 @@ class TestSemaphoreMutex(LocalMutexSuite):
     def test_a_bell_that_always_rings_makes_nobody_spin(self, folder: str, board: Any) -> None:
         with self.held_by_a_child(folder, board, lambda mutex: None):
             mutex = SemaphoreMutex("key", directory=folder)
-            name = semaphore._bell_name(mutex.path, mutex._bid()._bell)  # type: ignore[attr-defined]
+            name = semaphore._bell_name(mutex.path, mutex._process_lock()._bell)  # type: ignore[attr-defined]
             bell = posix_ipc.Semaphore(name, posix_ipc.O_CREAT, mode=0o600)
             for _ in range(10_000):
                 bell.release()
@@ -210,25 +210,25 @@ class TestSemaphoreMutex(LocalMutexSuite):
         def refuse(*args: Any) -> bool:
             raise OSError(22, "Invalid argument")
 
-        monkeypatch.setattr(files, "lock_bytes", refuse)
+        monkeypatch.setattr(lockfiles, "lock_bytes", refuse)
         with pytest.raises(MutexError, match=r"the file system of /.* \(\w+\) has no locks that end with their holder"):
             SemaphoreMutex("key", directory=folder).acquire()
 
     @pytest.mark.parametrize("unstored", [True, False])
     def test_a_word_of_another_key_is_no_message(self, folder: str, unstored: bool) -> None:
         mutex = SemaphoreMutex("key", directory=folder)
-        bid, other = mutex._bid(), SemaphoreMutex("key", directory=folder)._bid()
+        lock, other = mutex._process_lock(), SemaphoreMutex("key", directory=folder)._process_lock()
         other._tag ^= 1  # type: ignore[attr-defined]
         file = semaphore._opened(mutex.path)
-        assert bid._hear(file) is None  # type: ignore[attr-defined]
+        assert lock._hear(file) is None  # type: ignore[attr-defined]
         other._note(file, not unstored)  # type: ignore[attr-defined]
-        assert bid._hear(file) is None  # type: ignore[attr-defined]
-        bid._note(file, not unstored)  # type: ignore[attr-defined]
-        assert bid._hear(file) is not None  # type: ignore[attr-defined]
-        assert bid._hear(file) is None  # type: ignore[attr-defined]
+        assert lock._hear(file) is None  # type: ignore[attr-defined]
+        lock._note(file, not unstored)  # type: ignore[attr-defined]
+        assert lock._hear(file) is not None  # type: ignore[attr-defined]
+        assert lock._hear(file) is None  # type: ignore[attr-defined]
 
 
 def listening(where: str, key: str) -> bool:
     mutex = SemaphoreMutex(key, directory=where)
-    bid: Any = mutex._bid()
-    return semaphore._read(semaphore._opened(mutex.path), bid._bell) > time.monotonic_ns()
+    lock: Any = mutex._process_lock()
+    return semaphore._read(semaphore._opened(mutex.path), lock._bell) > time.monotonic_ns()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import mpcache
-from mpcache import _wire, codec
+from mpcache._wire import _wire, codec
 from mpcache.api import BYTES, NO_VALUE
 
 pytestmark = pytest.mark.engine

@@ -44,7 +44,7 @@ assert cache.get_multi(["a", "b"]) == [b"a", [2]]
 
 REFUSED = """
 import mpcache
-from mpcache import _wire, codec  # which has no state
+from mpcache._wire import _wire, codec  # which has no state
 
 region = mpcache.make_region().configure("mpcache.memory_pickle")
 region.set("k", [1])

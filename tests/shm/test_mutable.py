@@ -15,7 +15,7 @@ import numpy
 import pytest
 
 import mpcache
-from mpcache import codec
+from mpcache._wire import pickling
 from mpcache.api import BYTES
 from tests.processes.support import Anatomy
 
@@ -240,7 +240,7 @@ def test_what_only_the_pickler_has_is_whole(region: Any, both_ways: dict[str, An
 
 def test_an_array_is_kept_alive_by_its_pieces() -> None:
     value: Any = numpy.full(SIZE, 7, numpy.uint8)
-    pieces = codec.pickled(value)
+    pieces = pickling.pickled(value)
     value = [numpy.full(SIZE, 8, numpy.uint8) for _ in range(5)]
     assert b"".join(pieces).count(7) >= SIZE
 

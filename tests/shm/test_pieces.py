@@ -12,7 +12,7 @@ import numpy
 import pytest
 
 import mpcache
-from mpcache import codec
+from mpcache._wire import pickling
 from mpcache.api import NO_VALUE, PAYLOAD, current_fill
 from mpcache.exception import CantSerializeException, ValueTooLarge
 from tests.shm.test_shortcut import long_way
@@ -70,7 +70,7 @@ def same(a: Any, b: Any) -> bool:
 
 @pytest.mark.parametrize("name", VALUES)
 def test_the_pieces_are_the_pickle(name: str) -> None:
-    pieces = codec.pickled(VALUES[name]())
+    pieces = pickling.pickled(VALUES[name]())
     assert b"".join(pieces if isinstance(pieces, tuple) else [pieces]) == pickle.dumps(VALUES[name](), 5)
 
 

@@ -1,21 +1,21 @@
-"""Histories made by hand, for tests of what is judged.
+"""Histories written by hand, for tests of the checks.
 
-Leans on judge.  Times are in seconds here, and begin at nought.
+Leans on checker.  Times are in seconds here, and begin at nought.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from mpcache.stress.diary import NEVER, Entry, Kind, Outcome
-from mpcache.stress.judge import Check, Signal, Story
+from mpcache.stress.checker import Check
+from mpcache.stress.history import NEVER, Entry, History, Kind, Outcome, Signal
 
 A, B, C = 1 << 8, 2 << 8, 3 << 8
 """Actors: the only threads of three lives."""
 
 
 def ns(seconds: float) -> int:
-    """The same, as diaries have it, after a beginning that is not 0, which would mean never."""
+    """Return the same time as logs have it: counted from a beginning that is not 0, which would mean never."""
     return 1 + int(seconds * 1e9)
 
 
@@ -68,8 +68,8 @@ def stopped(who: int, at: float, until: float) -> Signal:
     return Signal("stop", who >> 8, ns(at), ns(until))
 
 
-def story(*parts: Entry | Signal, **more: Any) -> Story:
-    told = Story(**more)
+def history(*parts: Entry | Signal, **more: Any) -> History:
+    told = History(**more)
     for part in parts:
         if isinstance(part, Entry):
             told.entries.setdefault(part.kind, []).append(part)
@@ -79,4 +79,4 @@ def story(*parts: Entry | Signal, **more: Any) -> Story:
 
 
 def found(check: Check, *parts: Entry | Signal, **more: Any) -> list[str]:
-    return [violation.check for violation in check(story(*parts, **more))]
+    return [violation.check for violation in check(history(*parts, **more))]

@@ -19,12 +19,14 @@ from typing import Any
 
 import pytest
 
-from mpcache.cli.screen import Screen
-from mpcache.stress import assay, faults, scenarios
-from mpcache.stress.commands import _signals_as_ctrl_c, main, settings_for
+from mpcache._console import Console
+from mpcache.stress import faults, scenarios
+from mpcache.stress.commands import main, settings_for
+from mpcache.stress.console import StressConsole
+from mpcache.stress.faults import fault_check
+from mpcache.stress.interrupts import signals_as_ctrl_c
+from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED
 from mpcache.stress.settings import Settings
-from mpcache.stress.trial import COULD_NOT_RUN, HELD, VIOLATED
-from mpcache.stress.view import View
 from tests.processes.support import PATIENCE, ROOT
 
 WORKING = ["--seconds", "0.8", "--plain"]
@@ -131,7 +133,7 @@ def test_an_error_of_the_tool_is_no_violation(
 @pytest.mark.parametrize(("option", "value"), [("--seconds", "nan"), ("--seconds", "inf"), ("--kills", "nan")])
 def test_what_is_no_number(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "exclusion", option, value]) == COULD_NOT_RUN
-    assert "is no number of that kind" in capsys.readouterr().err
+    assert "is not a finite number" in capsys.readouterr().err
 
 
 def test_nobody_reads_what_it_says() -> None:
@@ -146,7 +148,7 @@ def test_nobody_reads_what_it_says() -> None:
 def test_what_nohup_ignores_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with _signals_as_ctrl_c():
+        with signals_as_ctrl_c():
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
             assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
     finally:
@@ -158,13 +160,13 @@ def test_ctrl_c_ends_a_replay(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main(["run", "exclusion", "--report", str(folder), *WORKING]) == HELD
     (report,) = json.loads((folder / "report.json").read_text())
     interrupted = {**report, "interrupted": True}
-    monkeypatch.setattr("mpcache.stress.commands._play", lambda settings, view, reports: reports.append(interrupted))
+    monkeypatch.setattr("mpcache.stress.commands._play", lambda settings, console, reports: reports.append(interrupted))
     assert main(["replay", str(folder), "--times", "9"]) == HELD
     assert "0 of 1 violated" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", ["view.View.verdict", "report.write"])
+@pytest.mark.parametrize("moment", ["console.StressConsole.verdict", "report.write"])
 def test_what_was_found_is_told_if_a_signal_comes_meanwhile(
     moment: str, number: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
@@ -221,18 +223,18 @@ def test_known_bugs_are_listed_and_caught(capsys: pytest.CaptureFixture[str]) ->
 
 def test_a_bug_that_is_not_caught_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     settings = faults.ALL["keys-collide"].settings
-    missed = assay.Caught("keys-collide", faults.DOGPILE, "keys collide", settings, HELD, "", "", 40.0)
+    missed = fault_check.FaultResult("keys-collide", faults.DOGPILE, "keys collide", settings, HELD, "", "", 40.0)
     caught = missed._replace(status=VIOLATED, check="two values", seconds=2.0)
-    view = View(Screen())
+    console = StressConsole(Console())
     for one in (missed, caught):
-        view.caught(one)
-    view.assay([missed, caught])
+        console.caught(one)
+    console.summary([missed, caught])
     said = capsys.readouterr().out
     assert "✗ keys-collide" in said
     assert "held, 40.0 s" in said
     assert "two values, 2.0 s" in said
     assert "1 of 2 caught; the slowest took 40.0 s" in said
-    assert (assay.status([missed, caught]), assay.status([caught])) == (VIOLATED, HELD)
+    assert (fault_check.status([missed, caught]), fault_check.status([caught])) == (VIOLATED, HELD)
 
 
 @pytest.mark.slow
@@ -279,7 +281,7 @@ def test_mpcache_stress_is_the_same(capfd: pytest.CaptureFixture[str]) -> None:
     from mpcache.cli import main as mpcache
 
     assert mpcache(["stress", "list"]) == HELD
-    assert "Can two hold one mutex at the same time?" in capfd.readouterr().out
+    assert "Can two actors hold one mutex at the same time?" in capfd.readouterr().out
     assert mpcache(["stress", "run", "exlusion"]) == COULD_NOT_RUN
     assert mpcache(["stress", "--help"]) == HELD
-    assert "Is this lock to be trusted" in capfd.readouterr().out
+    assert "Can this lock be trusted" in capfd.readouterr().out

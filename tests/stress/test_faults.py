@@ -1,6 +1,6 @@
 """Known bugs are caught, and locks that are not mpcache's found wanting; a selection, the whole is ``stress faults``.
 
-Leans on assay, and on histories for the one check that came with it.
+Leans on fault_check, and on histories for the one check that came with it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from mpcache.shm import segment
-from mpcache.stress import arena, assay, builds, faults, scenarios
-from mpcache.stress.arena import Unplayable
-from mpcache.stress.assay import CONTROL, Caught, play_all, status
+from mpcache.stress import builds, faults, run_folder, scenarios
 from mpcache.stress.builds import Build, engine
-from mpcache.stress.judge import kept
+from mpcache.stress.checker import holds_are_kept
+from mpcache.stress.errors import CannotRun
+from mpcache.stress.faults.fault_check import CONTROL, FaultResult, check_faults, status
+from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED, Run
 from mpcache.stress.settings import Settings
-from mpcache.stress.trial import COULD_NOT_RUN, HELD, VIOLATED, Trial
 from tests.stress.histories import A, B, Outcome, found, hold, stopped
 
 LOST = Outcome.LOST
@@ -33,7 +33,7 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(tempfile, "tempdir", None)
     before = _semaphores()
     yield
-    assert list(arena.base().iterdir()) == []
+    assert list(run_folder.base().iterdir()) == []
     assert [name for name in segment.names() if name.startswith(f"stress-{os.getpid()}-")] == []
     assert _semaphores() - before == set()
 
@@ -49,7 +49,7 @@ def test_there_are_enough_of_them_everywhere() -> None:
     seeded = list(faults.TABLE.values())
     assert len(seeded) >= 15
     assert {fault.where for fault in seeded} == {faults.ENGINE, faults.MUTEX, faults.DOGPILE}
-    foreign = {fault.name for fault in faults.ALL.values() if fault.where == faults.FOREIGN}
+    foreign = {fault.name for fault in faults.ALL.values() if fault.where == faults.THIRD_PARTY}
     assert foreign >= {"multiprocessing.Lock", "posix_ipc.Semaphore", "dogpile.cache.memory", "dogpile.cache.dbm"}
 
 
@@ -60,7 +60,7 @@ def test_each_says_what_it_is_and_how_it_is_found(name: str) -> None:
     assert fault.settings.scenario in scenarios.names()
     assert fault.settings.seconds <= 60
     assert fault.settings.fault == (name if name in faults.TABLE else "")
-    assert (fault.spoil is not None) + bool(fault.flag) + (fault.where == faults.FOREIGN) == 1
+    assert (fault.install is not None) + bool(fault.flag) + (fault.where == faults.THIRD_PARTY) == 1
 
 
 def test_flags_stand_in_the_sources() -> None:
@@ -94,8 +94,8 @@ def test_rows_for_tables() -> None:
     ],
 )
 def test_it_is_caught(name: str, checks: set[str]) -> None:
-    heard: list[Caught] = []
-    (caught,) = play_all([name], on_result=heard.append)
+    heard: list[FaultResult] = []
+    (caught,) = check_faults([name], on_result=heard.append)
     assert caught.status == VIOLATED, caught
     assert caught.check in checks, caught
     assert (caught.right, heard, status([caught])) == (True, [caught], HELD)
@@ -103,15 +103,15 @@ def test_it_is_caught(name: str, checks: set[str]) -> None:
 
 @pytest.mark.slow
 def test_without_it_nothing_is_found() -> None:
-    caught, control = play_all(["threads-unasked"], controls=True)
+    caught, control = check_faults(["threads-unasked"], controls=True)
     assert (caught.where, caught.status) == (faults.MUTEX, VIOLATED)
     assert (control.where, control.name) == (CONTROL, "exclusion --mutex semaphore --workers 3 --threads 3")
     assert control.status == HELD, control
 
 
 def test_the_exit_status() -> None:
-    def came_to(where: str, outcome: int) -> Caught:
-        return Caught("x", where, "", Settings("exclusion"), outcome, "", "", 0.0)
+    def came_to(where: str, outcome: int) -> FaultResult:
+        return FaultResult("x", where, "", Settings("exclusion"), outcome, "", "", 0.0)
 
     found, missed = came_to(faults.MUTEX, VIOLATED), came_to(faults.MUTEX, HELD)
     sound, accused = came_to(CONTROL, HELD), came_to(CONTROL, VIOLATED)
@@ -122,43 +122,43 @@ def test_the_exit_status() -> None:
 
 
 def test_ctrl_c_between_two_leaves_what_came_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = Caught("x", faults.MUTEX, "", Settings("exclusion"), VIOLATED, "", "", 0.0)
+    first = FaultResult("x", faults.MUTEX, "", Settings("exclusion"), VIOLATED, "", "", 0.0)
     before = iter([first])
 
-    def play(*whatever: Any) -> tuple[Caught, bool]:
+    def play(*whatever: Any) -> tuple[FaultResult, bool]:
         for one in before:
             return one, False
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(assay, "_play", play)
-    assert play_all(["inherited", "keys-collide"]) == [first]
+    monkeypatch.setattr(faults.fault_check, "_play", play)
+    assert check_faults(["inherited", "keys-collide"]) == [first]
     with pytest.raises(KeyboardInterrupt):  # nothing was played
-        play_all(["inherited", "keys-collide"])
+        check_faults(["inherited", "keys-collide"])
 
 
 # -- what cannot be played -----------------------------------------------------------------------------------------
 
 
 def test_a_name_that_there_is_not() -> None:
-    with pytest.raises(Unplayable, match=r"no known bug 'nonsense'; there are head-first, "):
-        play_all(["nonsense"])
+    with pytest.raises(CannotRun, match=r"no known bug 'nonsense'; there are head-first, "):
+        check_faults(["nonsense"])
 
 
 def test_an_engine_cannot_be_built_without_its_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builds, "PACKAGE", tmp_path / "site-packages" / "mpcache")
-    (caught,) = play_all(["head-first"])
+    (caught,) = check_faults(["head-first"])
     assert (caught.status, caught.right) == (COULD_NOT_RUN, False)
     assert "from a checkout, or an unpacked sdist" in caught.said
 
 
 def test_nor_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "/nowhere/cc")
-    with pytest.raises(Unplayable, match=r"(?s)head_first-delays cannot be built; it takes a C compiler.*nowhere"):
+    with pytest.raises(CannotRun, match=r"(?s)head_first-delays cannot be built; it takes a C compiler.*nowhere"):
         engine(Build("HEAD_FIRST", delays=True), tmp_path)
 
 
 def test_programs_of_their_own_cannot_have_what_is_inherited() -> None:
-    report = Trial(Settings("fork_and_exec", mutex="multiprocessing.Lock", seconds=1.0)).run()
+    report = Run(Settings("fork_and_exec", mutex="multiprocessing.Lock", seconds=1.0)).run()
     assert (report["status"], report["rounds"]) == (COULD_NOT_RUN, 0)
     assert "it is made before the fork" in report["unfit"]
 
@@ -167,15 +167,15 @@ def test_programs_of_their_own_cannot_have_what_is_inherited() -> None:
 
 
 def test_what_cannot_lapse_is_not_lost() -> None:
-    assert found(kept, hold(A, 0, 0, 1), hold(B, 1, 1, 2)) == []
-    assert found(kept, hold(A, 0, 0, 1, outcome=LOST)) == ["not kept"]
-    assert found(kept, hold(A, 0, 0, 3, outcome=LOST), stopped(A, 1, 2)) == ["not kept"]
+    assert found(holds_are_kept, hold(A, 0, 0, 1), hold(B, 1, 1, 2)) == []
+    assert found(holds_are_kept, hold(A, 0, 0, 1, outcome=LOST)) == ["not kept"]
+    assert found(holds_are_kept, hold(A, 0, 0, 3, outcome=LOST), stopped(A, 1, 2)) == ["not kept"]
 
 
 def test_a_lease_is_renewed_while_its_holder_runs() -> None:
     first, second = hold(A, 0, 0, 2, outcome=LOST), hold(B, 2, 2, 4, outcome=LOST)
-    assert found(kept, first, second, leased=True) == ["not kept", "not kept"]
-    assert found(kept, first, leased=True) == []  # a machine may be too busy once
-    assert found(kept, first, second, stopped(A, 0.5, 1.9), leased=True) == []
-    assert found(kept, first, second, hold(A, 4, 4, 5), leased=True) == ["not kept", "not kept"]
-    assert found(kept, first, second, hold(A, 4, 4, 7), leased=True) == []  # as long, and kept
+    assert found(holds_are_kept, first, second, leased=True) == ["not kept", "not kept"]
+    assert found(holds_are_kept, first, leased=True) == []  # a machine may be too busy once
+    assert found(holds_are_kept, first, second, stopped(A, 0.5, 1.9), leased=True) == []
+    assert found(holds_are_kept, first, second, hold(A, 4, 4, 5), leased=True) == ["not kept", "not kept"]
+    assert found(holds_are_kept, first, second, hold(A, 4, 4, 7), leased=True) == []  # as long, and kept

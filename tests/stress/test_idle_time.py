@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from mpcache.stress import idle_time
-from mpcache.stress.board import SINCE, Board
-from mpcache.stress.diary import now
+from mpcache.stress.history import now
 from mpcache.stress.idle_time import IdleTime
-from mpcache.stress.play import Play, Worker
-from mpcache.stress.worker import LIMIT
+from mpcache.stress.round_plan import LIMIT
+from mpcache.stress.round_runner import RoundRunner
+from mpcache.stress.scoreboard import SINCE, Scoreboard
+from mpcache.stress.signal_injector import Worker
 from tests.processes.support import Child, state_of, wait_until
 
 MOMENT = 100_000_000  # ns
@@ -42,7 +43,7 @@ def asleep() -> Iterator[Child]:
 
 def worker(child: Child, folder: Path) -> Worker:
     """A worker whose operation begins now."""
-    row = Board(folder / "board", 1, 1).row(0, 0)
+    row = Scoreboard(folder / "scoreboard", 1, 1).row(0, 0)
     row[SINCE] = now()
     return Worker(0, 1, child.pid, [row])
 
@@ -86,8 +87,8 @@ def test_a_new_operation_begins_with_new_patience(asleep: Child, tmp_path: Path)
 @pytest.mark.parametrize("child", ["asleep", "busy"])
 def test_after_the_round_the_same_rule(child: str, tmp_path: Path, request: Any) -> None:
     """A sleeper is given up after once the patience, one that is always busy after LIMIT times that."""
-    play: Any = Play.__new__(Play)
-    play.part, play.signals, play._beat, play.patience = type("P", (), {"folder": tmp_path}), [], now(), MOMENT
+    play: Any = RoundRunner.__new__(RoundRunner)
+    play.plan, play.signals, play._beat, play.patience = type("P", (), {"folder": tmp_path}), [], now(), MOMENT
     play.workers = {(pid := request.getfixturevalue(child).pid): Worker(0, 1, pid, [])}
     began = now()
     assert not play._all_end()

@@ -1,6 +1,6 @@
 """The report: what it says of a run, what a browser makes of it, and what is read from it for a replay.
 
-Leans on charts, report and trial, and on a browser.
+Leans on charts, report and run, and on a browser.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
-from mpcache.stress import charts, report
-from mpcache.stress.arena import Unplayable
-from mpcache.stress.latency import Latencies, duration
+from mpcache._console import duration
+from mpcache.stress import report
+from mpcache.stress.errors import CannotRun
+from mpcache.stress.latency import Latencies
+from mpcache.stress.report import charts, page
+from mpcache.stress.run import Run
 from mpcache.stress.settings import Settings
-from mpcache.stress.trial import Trial
 from tests.stress.browser import Element, look, tree
 
 CHARTS = ("latency", "timeline", "pulse")
@@ -55,7 +57,7 @@ def violation(check: str = "two holders", text: str = "key 1: two", **more: Any)
 def run(**changes: Any) -> dict[str, Any]:
     """What a trial reports that found nothing, and had no time to."""
     settings = Settings("exclusion", mutex="file", seed="x")
-    told = Trial(settings).report(0.0)
+    told = Run(settings).report(0.0)
     told |= {"verdict": "held", "status": 0, "operations": 1000, "rounds": 1, "seconds": 2.0}
     return told | changes
 
@@ -65,8 +67,8 @@ def violated(*violations: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return run(**found, found=len(violations), **changes)
 
 
-def page(*runs: dict[str, Any]) -> Element:
-    return tree(report.render(runs))
+def rendered(*runs: dict[str, Any]) -> Element:
+    return tree(page.render(runs))
 
 
 def table(shown: Element) -> list[list[str]]:
@@ -81,7 +83,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The pages of a run of a sound mutex, and of one of none."""
     folder = tmp_path_factory.mktemp("reports")
     settings = Settings("exclusion", seconds=2.0, kills=8.0)
-    runs = {name: Trial(settings.but(mutex=mutex)).run() for name, mutex in (("held", "file"), ("violated", "null"))}
+    runs = {name: Run(settings.but(mutex=mutex)).run() for name, mutex in (("held", "file"), ("violated", "null"))}
     return {name: report.write([told], folder / name) for name, told in runs.items()}
 
 
@@ -175,6 +177,30 @@ def test_what_was_played_is_read_back(real: dict[str, Path]) -> None:
     assert {path.name for path in real["violated"].parent.iterdir()} == {"report.html", "report.json"}
 
 
+STORED = {
+    "": "began entries figures found guarantees interrupted kills latencies lives machine mutex operations pulse"
+    " question rounds scenario seconds settings status stops store timeline took unfit verdict violations words",
+    "settings": "backend backend_arguments delays fault kills mutex mutex_arguments scenario seconds seed stops threads"
+    " workers",
+    "violations": "at check evidence key text",
+    "evidence": "began did ended extra got key outcome times value who",
+    "timeline": "lanes seconds signals violation",
+    "lanes": "holds key",
+    "acquire": "count hdr max median p99 p99.9 percentiles",
+}
+"""The keys of a stored report, which later versions read."""
+
+
+@pytest.mark.slow
+def test_the_keys_of_a_stored_report_stay(real: dict[str, Path]) -> None:
+    (told,) = report.load(real["violated"].parent)
+    parts = told | {"": told, "evidence": told["violations"][0]["evidence"], "lanes": told["timeline"]["lanes"]}
+    parts["acquire"] = told["latencies"]["acquire"]
+    for name, keys in STORED.items():
+        part = parts[name][0] if isinstance(parts[name], list) else parts[name]
+        assert sorted(part) == keys.split(), name
+
+
 @pytest.mark.slow
 def test_a_page_is_small(real: dict[str, Path]) -> None:
     assert all(20_000 < path.stat().st_size < 600_000 for path in real.values())
@@ -196,7 +222,7 @@ def test_a_page_is_small(real: dict[str, Path]) -> None:
     ],
 )
 def test_the_verdict_is_one_line(told: dict[str, Any], line: str) -> None:
-    banner = page(told).one(id="verdict")
+    banner = rendered(told).one(id="verdict")
     assert banner.one("h1").words() == line
     assert banner.attributes["class"] == f"verdict {told['verdict'].replace(' ', '-')}"
 
@@ -204,7 +230,7 @@ def test_the_verdict_is_one_line(told: dict[str, Any], line: str) -> None:
 def test_several_runs_have_one_verdict_and_a_matrix() -> None:
     other = Settings("one_creator", mutex="shm")
     made = run(scenario="one_creator", mutex="shm", words=other.words())
-    shown = page(run(mutex="file"), violated(violation(), mutex="null"), made, run(mutex="file"))
+    shown = rendered(run(mutex="file"), violated(violation(), mutex="null"), made, run(mutex="file"))
     assert shown.one(id="verdict").one("h1").words() == "Violated: of 4 runs 1 violated, 3 held."
     assert table(shown.one(id="matrix")) == [
         ["scenario", "file", "null", "shm"],
@@ -227,14 +253,14 @@ def test_several_runs_have_one_verdict_and_a_matrix() -> None:
 )
 def test_the_verdict_on_all(verdicts: tuple[int, ...], word: str) -> None:
     words = {0: "held", 1: "violated", 2: "could not run"}
-    told = report.verdict([run(status=one, verdict=words[one]) for one in verdicts])
+    told = page.verdict([run(status=one, verdict=words[one]) for one in verdicts])
     assert told["word"] == word
     assert ("all 2 runs." in told["line"]) is (len(set(verdicts)) == 1)
 
 
 def test_it_says_how_to_play_it_again() -> None:
     told = run(words=["exclusion", "--mutex-arguments", '{"lease": 2}', "--seed", "x"])
-    said = [one.words() for one in page(told).all("code")]
+    said = [one.words() for one in rendered(told).all("code")]
     assert said == [
         "mpcache stress replay report.json",
         "mpcache stress run exclusion --mutex-arguments '{\"lease\": 2}' --seed x",
@@ -242,7 +268,7 @@ def test_it_says_how_to_play_it_again() -> None:
 
 
 def test_evidence_is_told_from_its_first_moment_on() -> None:
-    shown = page(violated(violation())).one("table", class_="evidence")
+    shown = rendered(violated(violation())).one("table", class_="evidence")
     assert [row[:5] for row in table(shown)[1:]] == [
         ["worker 1", "hold, key 1", "0.000", "0.500", "4.000"],
         ["worker 2", "hold, key 1", "1.000", "2.000", "never"],
@@ -262,18 +288,18 @@ def test_evidence_is_told_from_its_first_moment_on() -> None:
     ],
 )
 def test_a_value_is_told_by_its_kind(told: dict[str, Any], said: str) -> None:
-    assert report.value(told) == said
+    assert page.value(told) == said
 
 
 def test_other_figures_are_told() -> None:
-    shown = page(run(figures={"longest wait, s": 1.23456, "<b>": 7})).words()
+    shown = rendered(run(figures={"longest wait, s": 1.23456, "<b>": 7})).words()
     assert "longest wait, s 1.23" in shown
     assert "<b> 7" in shown
 
 
 def test_a_hundred_violations_stay_readable() -> None:
     many = [violation(check, f"number {number}") for number in range(50) for check in ("two holders", "fence")]
-    shown = page(violated(*many, kills=3) | {"found": 240})
+    shown = rendered(violated(*many, kills=3) | {"found": 240})
     open_ones = [one for one in shown.all("details", class_="violation") if "open" in one.attributes]
     assert len(open_ones) == 2
     assert "open" not in shown.all("details", class_="more")[0].attributes
@@ -281,7 +307,7 @@ def test_a_hundred_violations_stay_readable() -> None:
     assert all(f"number {number}" in words for number in range(50))
     assert "two holders , 50 times" in words
     assert "100 of 240 violations are kept" in words
-    assert len(report.render([violated(*many)])) < 400_000
+    assert len(page.render([violated(*many)])) < 400_000
 
 
 def test_a_violation_may_say_anything() -> None:
@@ -289,7 +315,7 @@ def test_a_violation_may_say_anything() -> None:
     evidence = [entry(1, 1, 2, 3) | {"who": nasty, "outcome": nasty}]
     told = violated(violation(nasty, nasty, evidence=evidence), question=nasty, unfit=nasty)
     told["timeline"] = timeline([[nasty, 0.0, 0.1, True]], violation=0.05)
-    text = report.render([told])
+    text = page.render([told])
     assert "<script" not in text
     assert text.count("&lt;script&gt;") > 4
 
@@ -306,20 +332,20 @@ def test_what_says_anything_can_be_written_and_read(tmp_path: Path) -> None:
 
 
 def test_nothing_was_played() -> None:
-    shown = page(run(status=2, verdict="could not run", rounds=0, operations=0, seconds=0.0))
+    shown = rendered(run(status=2, verdict="could not run", rounds=0, operations=0, seconds=0.0))
     words = shown.words()
-    for said in ("Nothing was measured.", "No mutex was held", "Nothing was played."):
+    for said in ("Nothing was measured.", "No mutex was held", "No round ran."):
         assert said in words
     assert not [one for one in shown.all("svg") if one.attributes.get("role") == "img"]
 
 
 def test_nobody_was_killed_and_nobody_waited() -> None:
     told = run(latencies=measured(acquire=[1000]), timeline=timeline([hold(1, 0.1, 0.2)]), pulse=[[0.1, 5, 0, 0]])
-    shown = page(told)
+    shown = rendered(told)
     for name in CHARTS:
         assert shown.one("svg", id=f"run-1-{name}").all("path")
     assert "take-over" not in shown.one(id="run-1-latency").words()
-    assert "Acquire: from the call until it was held." in shown.words()
+    assert "Acquire: from the call of acquire() until the mutex was held." in shown.words()
     assert "Take-over" not in shown.words()
     assert "killed" not in shown.one(id="run-1-timeline").words()
 
@@ -330,7 +356,7 @@ def test_a_lane_may_be_empty() -> None:
 
 
 def test_an_error_without_entries() -> None:
-    assert "No entries" in page(violated(violation("hang", "pid 7 hangs", key=None, at=0, evidence=[]))).words()
+    assert "No entries" in rendered(violated(violation("hang", "pid 7 hangs", key=None, at=0, evidence=[]))).words()
 
 
 # -- the pictures --------------------------------------------------------------------------------------------------
@@ -342,7 +368,7 @@ def test_ids_are_no_other_pictures() -> None:
         timeline=timeline([hold(1, 0.1, 0.2, False)], violation=0.15, signals=[[0.2, "kill", "worker 1"]]),
         pulse=[[0.1, 5, 0, 0], [0.2, 7, 1, 1]],
     )
-    text = report.render([told, told])
+    text = page.render([told, told])
     ids = Counter(re.findall(r'\sid="([^"]*)"', text))
     assert [name for name, count in ids.items() if count > 1] == []
     assert set(re.findall(r'(?:url\(|href=")#([^)"]*)', text)) <= set(ids)
@@ -355,7 +381,7 @@ def test_pictures_have_titles_and_the_colours_of_the_page() -> None:
     assert told[0] == "How long it took"
     assert "acquire: 2 times, median 1 µs" in told[1]
     assert re.findall(r"#[0-9a-f]{3,8}\b", svg) == []
-    assert set(re.findall(r"var\(--([\w-]+)\)", svg)) <= {*colours(report.render([run()])), "face"}
+    assert set(re.findall(r"var\(--([\w-]+)\)", svg)) <= {*colours(page.render([run()])), "face"}
     assert [text.words() for text in top.all("text")].count("acquire, at most 1 µs") == 1
     assert "font-family" not in svg
 
@@ -472,7 +498,11 @@ def test_an_hour_has_no_more_columns_than_a_minute() -> None:
 
 @pytest.mark.parametrize(
     ("ns", "said"),
-    [(0, "0 ns"), (999, "999 ns"), (1500, "1.5 µs"), (2_345_678, "2.35 ms"), (9e9, "9 s"), (3_600e9, "3,600 s")],
+    [
+        *((0, "0 ns"), (0.25, "0.25 ns"), (180, "180 ns"), (999, "999 ns"), (1500, "1.5 µs"), (2_345_678, "2.35 ms")),
+        *((999_499, "999 µs"), (999_900, "1 ms"), (999.9e6, "1 s"), (9e9, "9 s"), (999.9e9, "1,000 s")),
+        *((3_600e9, "3,600 s"), (1e17, "100,000,000 s")),
+    ],
 )
 def test_a_duration_has_three_digits(ns: float, said: str) -> None:
     assert duration(ns) == said
@@ -484,7 +514,7 @@ def test_a_duration_has_three_digits(ns: float, said: str) -> None:
 def test_what_is_no_report_is_refused_by_name(tmp_path: Path) -> None:
     data = tmp_path / "report.json"
     for path in (tmp_path, data, tmp_path / "elsewhere"):
-        with pytest.raises(Unplayable, match=r"cannot be read: No such file.*stress run --report"):
+        with pytest.raises(CannotRun, match=r"cannot be read: No such file.*stress run --report"):
             report.load(path)
     wrong = [
         (b"[{", "damaged"),
@@ -492,15 +522,15 @@ def test_what_is_no_report_is_refused_by_name(tmp_path: Path) -> None:
         (b"[" * 100_000, "damaged"),
         (b"{}", "a list of runs"),
         (b"[]", "a list of runs"),
-        (b"[7]", "run 1 is no object"),
+        (b"[7]", "run 1 is not an object"),
         (b'[{"verdict": "held"}]', "run 1 has no 'scenario'"),
-        (json.dumps([run(), run(pulse="")]).encode(), "run 2 has a strange 'pulse'"),
+        (json.dumps([run(), run(pulse="")]).encode(), "run 2 has a wrong 'pulse'"),
         (json.dumps([run(settings={"moon": "full"})]).encode(), "does not know .*moon"),
         (json.dumps([run(settings={"scenario": "exclusion", "kills": "x"})]).encode(), "kills is 'x'"),
-        (json.dumps([run(settings={"scenario": "exclusion", "workers": -1})]).encode(), "cannot be played"),
+        (json.dumps([run(settings={"scenario": "exclusion", "workers": -1})]).encode(), "cannot be run"),
         (json.dumps([run()]).encode()[:-40], "damaged"),
     ]
     for text, match in wrong:
         data.write_bytes(text)
-        with pytest.raises(Unplayable, match=f"report.json .*{match}"):
+        with pytest.raises(CannotRun, match=f"report.json .*{match}"):
             report.load(tmp_path)

@@ -1,6 +1,6 @@
 """Each scenario, for a second or two: a sound mutex holds, and one that is wrong in what it asks is found.
 
-Leans on trial, and on wrong for what is found.
+Leans on run, and on wrong for what is found.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from mpcache.shm import segment
-from mpcache.stress import arena, scenarios
+from mpcache.stress import environment, run_folder, scenarios
+from mpcache.stress.run import HELD, VIOLATED, Run
 from mpcache.stress.settings import Settings
-from mpcache.stress.trial import HELD, VIOLATED, Trial
 
 pytestmark = pytest.mark.slow
 
@@ -43,15 +43,15 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     yield
-    assert list(arena.base().iterdir()) == []
+    assert list(run_folder.base().iterdir()) == []
     assert [name for name in segment.names() if name.startswith(f"stress-{os.getpid()}-")] == []
 
 
 def played(scenario: str, seconds: float, **settings: Any) -> dict[str, Any]:
     """A report.  Whoever plays several rounds ends with the first one in which something is found."""
     kind = scenarios.load(scenario)
-    suits = {"workers": kind.workers, **kind.trouble(arena.PROMISED)}
-    return Trial(Settings(scenario, seconds=seconds, **{**suits, **settings})).run()
+    suits = {"workers": kind.workers, **kind.signal_rates(environment.PROMISED)}
+    return Run(Settings(scenario, seconds=seconds, **{**suits, **settings})).run()
 
 
 @pytest.mark.parametrize("scenario", scenarios.names())
@@ -100,7 +100,7 @@ def test_others_hold(scenario: str, settings: dict[str, Any]) -> None:
 def test_what_is_wrong_is_found(
     scenario: str, settings: dict[str, Any], checks: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mpcache.stress.trial.ROUND", settings.get("seconds", 0.7))
+    monkeypatch.setattr("mpcache.stress.run.ROUND", settings.get("seconds", 0.7))
     report = played(scenario, **{**settings, "seconds": 20.0})
     assert report["status"] == VIOLATED
     assert checks & {violation["check"] for violation in report["violations"]}, report["violations"]
@@ -111,9 +111,9 @@ def test_what_is_wrong_is_found(
     [
         ("eviction", {"backend": "dbm"}, "evicts nothing"),
         ("invalidate", {"backend": "dogpile.cache.dbm"}, "own process only"),
-        ("frozen_holder", {"workers": 1}, "play two"),
-        ("one_creator", {"backend": "memory"}, "play --workers 1 --kills 0"),
-        ("one_creator", {"backend": "null", "workers": 1, "kills": 0.0}, "keeps nothing"),
+        ("frozen_holder", {"workers": 1}, "use two workers"),
+        ("one_creator", {"backend": "memory"}, "use --workers 1 --kills 0"),
+        ("one_creator", {"backend": "null", "workers": 1, "kills": 0.0}, "stores nothing"),
     ],
 )
 def test_what_would_prove_nothing_is_not_played(scenario: str, settings: dict[str, Any], why: str) -> None:

@@ -1,6 +1,6 @@
 """The scenarios by name: one question a file.
 
-Leans on nothing; a scenario is imported when it is asked for.
+Leans on nothing; a scenario is imported when it is loaded.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _table: dict[str, tuple[str, str]] = {
 
 
 def names() -> list[str]:
-    """All of them, in the order in which ``run all`` plays them."""
+    """Return all names, in the order in which ``run all`` plays them."""
     return list(_table)
 
 
 def load(name: str) -> Any:
-    """The scenario's class.  Raises KeyError: there is none of that name."""
+    """Return the class of a scenario.  Raises KeyError: there is no scenario of that name."""
     module, kind = _table[name]
     return getattr(importlib.import_module(f"{__name__}.{module}"), kind)

@@ -1,24 +1,25 @@
-"""Is what a full store still has right, and is the newest there?
+"""Does a full store return right values, and the newest ones?
 
-Leans on scenario and acts.
+Leans on scenario, actor and operations.
 """
 
 from __future__ import annotations
 
-from mpcache.stress.acts import write
-from mpcache.stress.arena import EVICTS_NOTHING
-from mpcache.stress.diary import Kind
-from mpcache.stress.freshness import newest
-from mpcache.stress.judge import register
+from mpcache.stress.actor import Actor
+from mpcache.stress.environment import EVICTS_NOTHING
+from mpcache.stress.history import Kind
+from mpcache.stress.operations import write
+from mpcache.stress.register_checks import register
 from mpcache.stress.scenario import Scenario
-from mpcache.stress.worker import Actor
+from mpcache.stress.staleness_checks import newest
 
 
 class Eviction(Scenario):
-    """Is what a full store still has right, and is the newest there?
+    """Does a full store return right values, and the newest ones?
 
-    Far more values than there is room for, of very different sizes, are set and got by all; some are killed at it.
-    What is found is whole, the key's own and not older than what was there before; and what was just set is there.
+    All workers set and get far more values than the store has room for, of very different sizes; some workers are
+    killed in these operations.  A value that is found is complete, was written under its key and is not older than one
+    that was there before; and most values are found right after they were set.
     """
 
     store = True
@@ -29,12 +30,12 @@ class Eviction(Scenario):
     checks = (register, newest)
 
     def unfit(self) -> str:
-        name = self.arena.backend
-        return f"{name} has room for all that is set here, and evicts nothing" if name in EVICTS_NOTHING else ""
+        name = self.environment.backend
+        return f"{name} has room for all values of this scenario, and evicts nothing" if name in EVICTS_NOTHING else ""
 
     def act(self, actor: Actor) -> None:
         key = self.pick(actor)
-        name = actor.key(key)
+        name = actor.key_name(key)
         if actor.random.random() < 0.6:
             write(actor, key, name, self.largest)
         actor.read(Kind.READ, key, name, lambda: actor.region.get(name))

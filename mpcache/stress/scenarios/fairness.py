@@ -1,36 +1,37 @@
-"""Does each of those who want a key get its share?
+"""Do all actors that want a key get equal shares?
 
-Leans on scenario.
+Leans on scenario and actor.
 """
 
 from __future__ import annotations
 
-from mpcache.stress.arena import Arena
-from mpcache.stress.judge import EXCLUSION, Story
-from mpcache.stress.punctuality import in_turn, shares
+from mpcache.stress.actor import Actor
+from mpcache.stress.checker import EXCLUSION
+from mpcache.stress.environment import Environment
+from mpcache.stress.history import History
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.settings import Settings
-from mpcache.stress.worker import Actor
+from mpcache.stress.timing_checks import in_turn, shares
 
 
 class Fairness(Scenario):
-    """Does each of those who want a key get its share?
+    """Do all actors that want a key get equal shares?
 
-    All want one key, again and again.  How unequal their shares are, and how long the longest wait was, is reported.
-    A mutex that promises to be fair is judged: nobody has the key before one who had come a second earlier.
+    All actors acquire one key again and again.  The report shows how unequal their shares are, and the longest wait.
+    If the mutex promises fairness, no actor may get the key before an actor that had asked a second earlier.
     """
 
     keys = 1
     workers = 4
     kills = 0.0
 
-    def __init__(self, settings: Settings, arena: Arena) -> None:
-        super().__init__(settings, arena)
-        self.checks = (*EXCLUSION, in_turn) if arena.fair else EXCLUSION
+    def __init__(self, settings: Settings, environment: Environment) -> None:
+        super().__init__(settings, environment)
+        self.checks = (*EXCLUSION, in_turn) if environment.fair else EXCLUSION
 
     def act(self, actor: Actor) -> None:
         with actor.hold(self.pick(actor)):
             actor.work(0.001)
 
-    def figures(self, story: Story) -> dict[str, float]:
-        return shares(story)
+    def figures(self, history: History) -> dict[str, float]:
+        return shares(history)

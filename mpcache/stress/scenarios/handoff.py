@@ -1,23 +1,24 @@
-"""How soon do those who wait have what they wait for?
+"""How soon do waiters get what they wait for?
 
-Leans on scenario and acts.
+Leans on scenario, actor and operations.
 """
 
 from __future__ import annotations
 
-from mpcache.stress.acts import ask_for, move_on, numbered
-from mpcache.stress.board import GENERATION
-from mpcache.stress.judge import EXCLUSION, one_creator, one_value
+from mpcache.stress.actor import Actor
+from mpcache.stress.checker import EXCLUSION
+from mpcache.stress.creation_checks import one_creator, one_value
+from mpcache.stress.operations import advance, get_or_create, key_number
 from mpcache.stress.scenario import Scenario
-from mpcache.stress.worker import Actor
+from mpcache.stress.scoreboard import GENERATION
 
 
 class Handoff(Scenario):
-    """How soon do those who wait have what they wait for?
+    """How soon do waiters get what they wait for?
 
-    All want one mutex, or all want one value that one of them creates.  The figures are the times from a release to
-    the next holder, and from the creator's end until one who waited for the value has it; nobody is killed.  No limit
-    is set to them, but exclusion and creators are looked at as always.
+    All actors want one mutex, or one value that one of them creates.  The report shows the times from a release to the
+    next holder, and from the creator's end until a waiter has the value; no worker is killed.  These times have no
+    limit, but exclusion and creations are checked as in other scenarios.
     """
 
     store = True
@@ -27,9 +28,9 @@ class Handoff(Scenario):
 
     def act(self, actor: Actor) -> None:
         turn, value = self.first, self.first + 1
-        generation = actor.board.key(value)[GENERATION]
-        ask_for(actor, numbered(value, generation), actor.key(value, generation), 0.01)
-        move_on(actor, value, generation)
+        generation = actor.scoreboard.key(value)[GENERATION]
+        get_or_create(actor, key_number(value, generation), actor.key_name(value, generation), 0.01)
+        advance(actor, value, generation)
         for _ in range(3):
             with actor.hold(turn):
                 actor.work(0.001)

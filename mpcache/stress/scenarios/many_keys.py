@@ -1,22 +1,22 @@
-"""Is each of many keys that are asked for together created once, by one?
+"""Is each of many keys that are asked for together created once, by one actor?
 
-Leans on scenario and acts.
+Leans on scenario, actor and operations.
 """
 
 from __future__ import annotations
 
-from mpcache.stress.acts import ask_for_all, move_on, numbered
-from mpcache.stress.board import GENERATION
-from mpcache.stress.judge import one_creator, one_value
+from mpcache.stress.actor import Actor
+from mpcache.stress.creation_checks import one_creator, one_value
+from mpcache.stress.operations import advance, get_or_create_multi, key_number
 from mpcache.stress.scenario import Scenario
-from mpcache.stress.worker import Actor
+from mpcache.stress.scoreboard import GENERATION
 
 
 class ManyKeys(Scenario):
-    """Is each of many keys that are asked for together created once, by one?
+    """Is each of many keys that are asked for together created once, by one actor?
 
-    All ask for the present generations of several keys in one call, sets that overlap, in any order.  Creators are
-    killed with all the keys that they had claimed.  Each generation of a key has one creator, and nobody hangs.
+    Each call asks for the present generations of several keys, in any order; the sets of keys overlap.  Creators are
+    killed with all the keys that they had claimed.  Each generation of a key has one creator, and no call hangs.
     """
 
     store = True
@@ -26,8 +26,8 @@ class ManyKeys(Scenario):
 
     def act(self, actor: Actor) -> None:
         keys = actor.random.sample(range(self.first, self.first + self.keys), actor.random.randrange(2, 7))
-        generations = {key: actor.board.key(key)[GENERATION] for key in keys}
-        ask_for_all(actor, {actor.key(*pair): numbered(*pair) for pair in generations.items()})
+        generations = {key: actor.scoreboard.key(key)[GENERATION] for key in keys}
+        get_or_create_multi(actor, {actor.key_name(*pair): key_number(*pair) for pair in generations.items()})
         for key, generation in generations.items():
             if actor.random.random() < 0.1:
-                move_on(actor, key, generation)
+                advance(actor, key, generation)

@@ -1,22 +1,22 @@
-"""Is each value created once, by one?
+"""Is each value created once, by one actor?
 
-Leans on scenario and acts.
+Leans on scenario, actor and operations.
 """
 
 from __future__ import annotations
 
-from mpcache.stress.acts import ask_for, move_on, numbered
-from mpcache.stress.board import GENERATION
-from mpcache.stress.judge import one_creator, one_value
+from mpcache.stress.actor import Actor
+from mpcache.stress.creation_checks import one_creator, one_value
+from mpcache.stress.operations import advance, get_or_create, key_number
 from mpcache.stress.scenario import Scenario
-from mpcache.stress.worker import Actor
+from mpcache.stress.scoreboard import GENERATION
 
 
 class OneCreator(Scenario):
-    """Is each value created once, by one?
+    """Is each value created once, by one actor?
 
-    All ask for the present generation of a few keys; who has created it, or waited for it, may begin the next.
-    Creators are killed; then another takes over, and nobody else.
+    All actors ask for the present generation of a few keys; an actor that has the value may begin the next generation.
+    Creators are killed; then exactly one other actor takes over.
     """
 
     store = True
@@ -26,7 +26,7 @@ class OneCreator(Scenario):
 
     def act(self, actor: Actor) -> None:
         key = self.pick(actor)
-        generation = actor.board.key(key)[GENERATION]
-        ask_for(actor, numbered(key, generation), actor.key(key, generation))
+        generation = actor.scoreboard.key(key)[GENERATION]
+        get_or_create(actor, key_number(key, generation), actor.key_name(key, generation))
         if actor.random.random() < 0.2:
-            move_on(actor, key, generation)
+            advance(actor, key, generation)

@@ -1,4 +1,4 @@
-"""Does all of it hold at once, for hours?
+"""Do all guarantees hold at once, for hours?
 
 Leans on the other scenarios.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mpcache.stress.arena import Arena
-from mpcache.stress.judge import Check, Story, Violation
+from mpcache.stress.actor import Actor
+from mpcache.stress.checker import Check, Violation
+from mpcache.stress.environment import Environment
+from mpcache.stress.history import History
 from mpcache.stress.scenario import Scenario
 from mpcache.stress.scenarios.exclusion import Exclusion
 from mpcache.stress.scenarios.fork_and_exec import ForkAndExec
@@ -19,7 +21,6 @@ from mpcache.stress.scenarios.nested import Nested
 from mpcache.stress.scenarios.one_creator import OneCreator
 from mpcache.stress.scenarios.whole_values import WholeValues
 from mpcache.stress.settings import Settings
-from mpcache.stress.worker import Actor
 
 _PARTS: dict[type[Scenario], float] = {
     Exclusion: 20,
@@ -31,14 +32,15 @@ _PARTS: dict[type[Scenario], float] = {
     WholeValues: 20,
     Invalidate: 10,
 }
-"""What is done, and how often of all of them."""
+"""The scenarios, and their shares of all operations."""
 
 
 class Soak(Scenario):
-    """Does all of it hold at once, for hours?
+    """Do all guarantees hold at once, for hours?
 
-    Every worker does what the workers of the other scenarios do, each on keys of its own: it holds and nests, gets and
-    sets, creates one value or many, deletes and invalidates, forks inside of holds.  Some are killed, some stopped.
+    Every actor runs the operations of the other scenarios, each on keys of its own: it holds and nests mutexes, gets
+    and sets values, creates one or many, deletes and invalidates, and forks inside of holds.  Some workers are
+    killed, some are stopped.
     """
 
     store = True
@@ -47,11 +49,11 @@ class Soak(Scenario):
     size = "64MB"
     programs = True
 
-    def __init__(self, settings: Settings, arena: Arena) -> None:
-        super().__init__(settings, arena)
+    def __init__(self, settings: Settings, environment: Environment) -> None:
+        super().__init__(settings, environment)
         first, parts = 0, []
         for kind, often in _PARTS.items():
-            part = kind(settings, arena)
+            part = kind(settings, environment)
             if not part.unfit():
                 part.first = first
                 first += part.keys
@@ -65,10 +67,10 @@ class Soak(Scenario):
 
 
 def _of_its_keys(part: Scenario) -> Check:
-    """All checks of a scenario, over what concerns its keys."""
+    """Return a check that applies all checks of a scenario to the history of its keys."""
 
-    def check(story: Story) -> Iterator[Violation]:
-        own = story.only(range(part.first, part.first + part.keys))
+    def check(history: History) -> Iterator[Violation]:
+        own = history.only(range(part.first, part.first + part.keys))
         for each in part.checks:
             yield from each(own)
 

@@ -1,21 +1,21 @@
-"""Is a dead holder's mutex soon somebody else's?
+"""Is the mutex of a dead holder soon taken over?
 
-Leans on scenario.
+Leans on scenario and actor.
 """
 
 from __future__ import annotations
 
-from mpcache.stress.judge import EXCLUSION
-from mpcache.stress.punctuality import taken_over
+from mpcache.stress.actor import Actor
+from mpcache.stress.checker import EXCLUSION
 from mpcache.stress.scenario import Scenario
-from mpcache.stress.worker import Actor
+from mpcache.stress.timing_checks import taken_over
 
 
 class SurvivesKill(Scenario):
-    """Is a dead holder's mutex soon somebody else's?
+    """Is the mutex of a dead holder soon taken over?
 
-    Holders are killed, as many as the machine can bear anew.  Those who wait have the key within the time that the
-    mutex says, but for what a busy machine adds; and none waits for ever.
+    Holders are killed, as many as the machine can replace.  Waiters get the key within the time that the mutex
+    guarantees, plus an allowance for a busy machine; and no actor waits for ever.
     """
 
     kills = 120.0

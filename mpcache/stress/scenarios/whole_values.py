@@ -1,22 +1,22 @@
-"""Are values whole, their key's own, and never older than one that was there before?
+"""Are values complete, of their key, and never older than one that was read before?
 
-Leans on scenario and acts.
+Leans on scenario, actor and operations.
 """
 
 from __future__ import annotations
 
-from mpcache.stress.acts import delete, write
-from mpcache.stress.diary import Kind
-from mpcache.stress.judge import register
+from mpcache.stress.actor import Actor
+from mpcache.stress.history import Kind
+from mpcache.stress.operations import delete, write
+from mpcache.stress.register_checks import register
 from mpcache.stress.scenario import Scenario
-from mpcache.stress.worker import Actor
 
 
 class WholeValues(Scenario):
-    """Are values whole, their key's own, and never older than one that was there before?
+    """Are values complete, of their key, and never older than one that was read before?
 
-    Workers get, set and delete a few dozen keys, with values of very different sizes that prove themselves; some are
-    killed at it.  Each key must behave as an atomic register that may forget.
+    Workers get, set and delete a few dozen keys, with values of very different sizes that carry a digest; some workers
+    are killed in these operations.  Each key must behave as an atomic register that may forget its value.
     """
 
     store = True
@@ -27,7 +27,7 @@ class WholeValues(Scenario):
 
     def act(self, actor: Actor) -> None:
         key = self.pick(actor)
-        name, dice = actor.key(key), actor.random.random()
+        name, dice = actor.key_name(key), actor.random.random()
         if dice < 0.7:
             actor.read(Kind.READ, key, name, lambda: actor.region.get(name))
         elif dice < 0.95:

@@ -1,0 +1,10 @@
+"""The error of the stress tool.
+
+Leans on nothing of mpcache.
+"""
+
+from __future__ import annotations
+
+
+class CannotRun(Exception):
+    """A run is impossible here; the text says why, and what to do."""
