@@ -15,7 +15,7 @@ RECIPE  := setup.py setup.cfg pyproject.toml
 .PHONY: help demo test build lint format format-check docs bench stress test-asan fuzz long coverage mutants prove sdist wheel clean
 
 help: ## this list
-	@awk -F ' *## ' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ' *## ' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.demo-$(BACKEND) ## workers share a region, creators are killed; BACKEND=redis, memcached or dbm; ARGS go to `mpcache demo`
 	@$(if $(filter redis memcached,$(BACKEND)),tools/need.sh servers)
