@@ -407,7 +407,7 @@ def test_check_of_a_sound_segment(region: mpcache.CacheRegion) -> None:
 
 
 def _scribble(path: Path, over: bytes, what: bytes) -> None:
-    """Whoever does not use mpcache wrote into the segment."""
+    """Another program wrote into the segment."""
     with path.open("r+b") as file:
         at = file.read().index(over)
         file.seek(at)
@@ -424,7 +424,7 @@ def test_check_names_what_is_broken(region: mpcache.CacheRegion) -> None:
 
 @pytest.fixture
 def damaged(region: mpcache.CacheRegion) -> Path:
-    """A segment beside the good one that nobody would attach."""
+    """A segment beside the good one that no process would attach."""
     path = Path(segment.directory()) / "damaged"
     path.write_bytes(b"\x00" * 4096 + b"not a segment")
     path.chmod(0o600)
