@@ -407,7 +407,7 @@ def test_check_of_a_sound_segment(region: mpcache.CacheRegion) -> None:
 
 
 def _scribble(path: Path, over: bytes, what: bytes) -> None:
-    """Whoever does not use mpcache wrote into the segment."""
+    """Another program wrote into the segment."""
     with path.open("r+b") as file:
         at = file.read().index(over)
         file.seek(at)
@@ -424,7 +424,7 @@ def test_check_names_what_is_broken(region: mpcache.CacheRegion) -> None:
 
 @pytest.fixture
 def damaged(region: mpcache.CacheRegion) -> Path:
-    """A segment beside the good one that nobody would attach."""
+    """A segment beside the good one that no process would attach."""
     path = Path(segment.directory()) / "damaged"
     path.write_bytes(b"\x00" * 4096 + b"not a segment")
     path.chmod(0o600)
@@ -595,7 +595,7 @@ def test_get_says_what_it_cannot_unpickle(region: mpcache.CacheRegion, monkeypat
     region.set("thing", OfThisTest())
     found = cli("get", "pages", "thing")
     assert found.returncode == 1
-    assert re.fullmatch(r"mpcache: pages: .*ModuleNotFoundError: .*--raw prints its bytes\n", found.stderr)
+    assert re.fullmatch(r"mpcache: pages: .*ModuleNotFoundError: .*print its bytes with --raw\n", found.stderr)
 
 
 def test_nothing_is_unpickled_that_others_may_have_written(shm: Path) -> None:
@@ -603,7 +603,7 @@ def test_nothing_is_unpickled_that_others_may_have_written(shm: Path) -> None:
     assert cli("keys", "team").stdout == "news\n"
     found = cli("get", "team", "news")
     assert (found.returncode, found.stdout) == (1, "")
-    assert "others may write to it" in found.stderr
+    assert "other users may write to it" in found.stderr
 
 
 @pytest.mark.parametrize("look", ["stats", "check", "keys"])
@@ -803,7 +803,7 @@ def test_the_doctor_knows_that_the_default_takes_all_of_a_small_one(monkeypatch:
     monkeypatch.setattr(os, "statvfs", lambda path: of_size(1 << 20, f_flag=os.ST_RDONLY))
     assert "remount,rw" in doctor.memory_file_system("/").remedy
     monkeypatch.setattr(os, "statvfs", lambda path: of_size(0))
-    assert "without a limit" in doctor.memory_file_system("/").what
+    assert "without a size limit" in doctor.memory_file_system("/").what
 
 
 def test_the_doctor_misses_proc_and_refuses_a_relative_place(monkeypatch: pytest.MonkeyPatch) -> None:

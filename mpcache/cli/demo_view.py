@@ -147,12 +147,7 @@ def _load_lines(loads: Sequence[Load], keys: Sequence[str]) -> list[Line]:
         [],
         [("  per key  ", DIM), *_signs(made[key] for key in keys)],
         [f"  {_summary(loads, keys)}"],
-        [
-            (
-                f"  A hit: get_or_create returns a dict of 1 KiB; {in_us(clock)} of its time is the cost of the clock.",
-                DIM,
-            )
-        ],
+        [(f"  A hit: get_or_create returns a dict of 1 KiB; the clock takes {in_us(clock)} of it.", DIM)],
     ]
 
 

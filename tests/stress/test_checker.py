@@ -324,7 +324,7 @@ def test_a_fill_is_a_write() -> None:
 
 
 def linearizable(entries: Iterable[Entry]) -> bool:
-    """Too simple to be wrong: try every order that respects who ended before whom."""
+    """Try every order that respects which operation ended before another began: too simple to be wrong."""
 
     def extend(left: frozenset[Entry], value: int) -> bool:
         if not left:

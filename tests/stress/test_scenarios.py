@@ -48,7 +48,7 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def played(scenario: str, seconds: float, **settings: Any) -> dict[str, Any]:
-    """A report.  Whoever plays several rounds ends with the first one in which something is found."""
+    """Run a scenario; return the report.  A run ends with the first round in which a violation is found."""
     kind = scenarios.load(scenario)
     suits = {"workers": kind.workers, **kind.signal_rates(environment.PROMISED)}
     return Run(Settings(scenario, seconds=seconds, **{**suits, **settings})).run()

@@ -1,4 +1,4 @@
-"""Who waited too long, on histories made by hand.
+"""The timing checks, on histories written by hand.
 
 Leans on histories.
 """

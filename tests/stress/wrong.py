@@ -52,7 +52,7 @@ class Existing:
 
 
 class Impatient(Existing):
-    """The same, and whoever finds it a tenth of a second old believes that its holder is dead."""
+    """The same; a waiter that finds it a tenth of a second old takes its holder for dead."""
 
     def _try(self) -> bool:
         try:
@@ -134,7 +134,7 @@ class Aged(ShmBackend):
 
 
 class Alone(ShmBackend):
-    """Tells nobody else of an invalidation."""
+    """Keeps an invalidation within its process."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         super().__init__(arguments)
