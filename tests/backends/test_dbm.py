@@ -791,7 +791,7 @@ def test_random_damage_is_an_end_or_a_miss(filename: str, kind: str) -> None:
 @pytest.mark.parametrize("name", ["", ".dat", ".dir", ".db"])
 def test_a_foreign_file_is_refused_and_left_alone(filename: str, name: str) -> None:
     Path(filename + name).write_text("Dear diary,")
-    with pytest.raises(ValidationError, match=r"is no dbm file.*: remove it, or name another file"):
+    with pytest.raises(ValidationError, match=r"is not a dbm file.*: remove it, or name another file"):
         store(filename)
     assert Path(filename + name).read_text() == "Dear diary,"
 
@@ -799,7 +799,7 @@ def test_a_foreign_file_is_refused_and_left_alone(filename: str, name: str) -> N
 def test_the_file_of_another_module_is_refused(filename: str, monkeypatch: pytest.MonkeyPatch) -> None:
     Path(filename).write_bytes(Brittle.magic + bytes(1000))
     monkeypatch.setattr(room, "module", lambda name: dbm.dumb if name == "dbm.dumb" else None)
-    with pytest.raises(ValidationError, match=r"made by dbm\.gnu, which this Python has not"):
+    with pytest.raises(ValidationError, match=r"made by dbm\.gnu, which this Python does not have"):
         store(filename)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from mpcache.testing.rig import child
+from mpcache.testing.helpers import child
 
 import mpcache
 from mpcache._servers.outage import OutagePolicy, silent_servers

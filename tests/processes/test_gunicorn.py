@@ -383,7 +383,7 @@ def test_removed_under_load_where_two_do_not_fit(
 
 LATE_IMPORTS = """
 import importlib, inspect, difflib, pickle, traceback, encodings.idna
-for _name in ("backends.shm", "mutexes.shm", "decorators", "_wire._wire"):
+for _name in ("backends.shm", "mutexes.shm", "_region.decorators", "_wire._wire"):
     importlib.import_module("mpcache." + _name)
 """
 """What the workers need, from a Python that the other user may not be able to read."""
