@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from mpcache.testing.helpers import child
 
 import mpcache
 from mpcache._servers.outage import OutagePolicy, silent_servers
@@ -20,6 +19,7 @@ from mpcache.exception import NotHeld
 from mpcache.mutexes import leased
 from mpcache.mutexes.leased import LeasedLock
 from mpcache.mutexes.leased_mutex import OutageTolerantLock
+from mpcache.testing.helpers import child
 from mpcache.testing.servers import Memcached, Redis
 
 STORES = {
