@@ -42,7 +42,7 @@ class NoValue(enum.Enum):
         return NoValue.NO_VALUE
 
     def __repr__(self) -> str:
-        """A text that must never change: people have it in their keys."""
+        """Return a text that must never change: people have it in their keys."""
         return "<dogpile.cache.api.NoValue object>"
 
     def __bool__(self) -> Literal[False]:
@@ -72,7 +72,7 @@ class CachedValue(NamedTuple):
 
     @property
     def age(self) -> float:
-        """Seconds since it was made."""
+        """Return seconds since it was made."""
         return time.time() - self.cached_time
 
 
@@ -105,7 +105,7 @@ class Outcome(enum.Enum):
 
 
 class Guarantees(NamedTuple):
-    """What a mutex promises, as data: for tests, for the docs, and for configure(), which warns."""
+    """The promises of a mutex, as data: for tests, for the docs, and for configure(), which warns."""
 
     processes: bool
     """Excludes other processes of this machine."""
@@ -116,11 +116,11 @@ class Guarantees(NamedTuple):
     fair: bool
     """Serves waiters in the order of their coming."""
     takeover: float | None = None
-    """Seconds from the death of a holder until another can have it, at most; None: nobody can say."""
+    """Seconds from the death of a holder until another can have it, at most; None: not known."""
     leased: bool = False
     """May lapse while its holder lives, if that one is stopped, or cut off, for longer than a lease."""
     threads: bool = True
-    """Excludes other threads of its process.  What does not excludes nobody."""
+    """Excludes other threads of its process.  A mutex that does not excludes nothing."""
 
 
 class Keeping(NamedTuple):
@@ -154,7 +154,7 @@ class CacheMutex(abc.ABC):
 
     @abc.abstractmethod
     def locked(self) -> bool:
-        """Whether somebody has it.  Must not take it."""
+        """Return whether it is held.  Must not take it."""
 
     @classmethod
     def __subclasshook__(cls, other: type) -> bool:
@@ -167,7 +167,7 @@ it; and, where the serializer is pickle, bytes, text and integers of 64 bits as 
 
 
 def as_it_is(value: Any) -> tuple[bytes, int] | None:
-    """The bytes of a value that needs no serializer, and how it is kept: BYTES, TEXT or INT; None: it needs one."""
+    """Return the bytes of a value that needs no serializer, and BYTES, TEXT or INT; None: it needs one."""
     if type(value) is bytes:
         return value, BYTES
     if type(value) is str and value.isascii():
@@ -186,7 +186,7 @@ class FillGuard(Protocol):
 
     @property
     def live(self) -> bool:
-        """Whether a write under it would still be the fill."""
+        """Return whether a write under it would still be the fill."""
 
     def close(self) -> None:
         """Give it back, filled or not.  May be called again."""
@@ -203,7 +203,7 @@ about fills.
 
 
 def guard_of(backend: Any, key: KeyType) -> FillGuard | None:
-    """The guard under which a write of this key to this store is the fill; None: it is just a set."""
+    """Return the guard under which a write of this key to this store is the fill; None: it is just a set."""
     fill = current_fill.get()
     guard = fill[1].get(key) if fill is not None and fill[0] is backend else None
     return guard if guard is not None and guard.live else None
@@ -227,24 +227,24 @@ class CacheBackend:
 
     @classmethod
     def from_config_dict(cls: type[_B], config_dict: Mapping[str, Any], prefix: str) -> _B:
-        """A backend of those items whose name begins with ``prefix``, which is cut off."""
+        """Return a backend of those items whose name begins with ``prefix``, which is cut off."""
         cut = len(prefix)
         return cls({name[cut:]: value for name, value in config_dict.items() if name.startswith(prefix)})
 
     def has_lock_timeout(self) -> bool:
-        """Whether its mutex may lapse while it is held."""
+        """Return whether its mutex may lapse while it is held."""
         return False
 
     def get_mutex(self, key: KeyType) -> CacheMutex | None:
-        """A mutex that excludes every other one of an equal key; None: threads of this process are enough."""
+        """Return a mutex that excludes every other one of an equal key; None: threads of this process are enough."""
         return None
 
     def get(self, key: KeyType) -> BackendFormatted:
-        """The CachedValue of a key, or NO_VALUE."""
+        """Return the CachedValue of a key, or NO_VALUE."""
         raise NotImplementedError
 
     def get_multi(self, keys: Sequence[KeyType]) -> Sequence[BackendFormatted]:
-        """As :meth:`get`, in the order of the keys."""
+        """Do what :meth:`get` does, in the order of the keys."""
         raise NotImplementedError
 
     def set(self, key: KeyType, value: BackendSetType) -> None:
@@ -252,7 +252,7 @@ class CacheBackend:
         raise NotImplementedError
 
     def set_multi(self, mapping: Mapping[KeyType, BackendSetType]) -> None:
-        """As :meth:`set`; the mapping must not be changed.
+        """Do what :meth:`set` does; the mapping must not be changed.
 
         A store with a largest value keeps all that it can, and then raises ValueTooLarge with ``refused``, a
         dict from each key that was too large to what there is to say of it.
@@ -264,17 +264,17 @@ class CacheBackend:
         raise NotImplementedError
 
     def delete_multi(self, keys: Sequence[KeyType]) -> None:
-        """As :meth:`delete`; of no key at all too."""
+        """Do what :meth:`delete` does; of no key at all too."""
         raise NotImplementedError
 
     # Asked for instead of the plain ones when the region has a serializer, or a deserializer.
 
     def get_serialized(self, key: KeyType) -> SerializedReturnType:
-        """The bytes of a key, or NO_VALUE."""
+        """Return the bytes of a key, or NO_VALUE."""
         return self.get(key)  # type: ignore[return-value]
 
     def get_serialized_multi(self, keys: Sequence[KeyType]) -> Sequence[SerializedReturnType]:
-        """As :meth:`get_serialized`, in the order of the keys."""
+        """Do what :meth:`get_serialized` does, in the order of the keys."""
         return self.get_multi(keys)  # type: ignore[return-value]
 
     def set_serialized(self, key: KeyType, value: bytes) -> None:
@@ -282,7 +282,7 @@ class CacheBackend:
         self.set(key, value)
 
     def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
-        """As :meth:`set_serialized`; the mapping must not be changed."""
+        """Do what :meth:`set_serialized` does; the mapping must not be changed."""
         self.set_multi(mapping)
 
     # Optional.
@@ -309,7 +309,7 @@ class CacheBackend:
     value's own.  ``fetch`` returns bytes, as pickle would have made them."""
 
     def portable_arguments(self) -> BackendArguments | None:
-        """The arguments with which another process comes to this store; None: those that it was made with.
+        """Return the arguments with which another process comes to this store; None: those that it was made with.
 
         :raises TypeError: no other process can.
         """
@@ -320,7 +320,7 @@ class CacheBackend:
         return None
 
     def invalidation(self) -> Any:
-        """A RegionInvalidationStrategy that reaches all who share the store; None: it has none."""
+        """Return a RegionInvalidationStrategy that reaches all who share the store; None: it has none."""
         return None
 
 

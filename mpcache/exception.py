@@ -90,7 +90,7 @@ class SegmentDamaged(SegmentError):
 
 
 class SegmentRetired(SegmentError):
-    """The segment was unlinked; whoever asks again comes to its successor."""
+    """The segment was unlinked; the next call of a store uses its successor."""
 
 
 class ShardBusy(SegmentError):

@@ -16,7 +16,7 @@ _NOT_TO_CHOOSE = {"self", "name", "backend", "arguments", "replace_existing_back
 
 
 def shared(name: str | None, size: int | str | None = None, **region_arguments: Any) -> CacheRegion:
-    """A configured region on a segment of shared memory.
+    """Return a configured region on a segment of shared memory.
 
     ::
 

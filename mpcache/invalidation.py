@@ -21,7 +21,7 @@ Judge = Callable[[float, "int | None"], Freshness]
 
 
 def freshness(created: float, epoch: int | None, lifetime: float | None, judge: Judge) -> Freshness:
-    """What a value is worth now.
+    """Return what a value is worth now.
 
     :param created: when its creation ended, in seconds since the Unix epoch.
     :param epoch: the epoch in which its creation began, for stores that count epochs.
@@ -54,7 +54,7 @@ def seconds(given: Any, what: str = "expiration_time") -> float | None:
 
 
 def limit(given: Any, what: str) -> float | None:
-    """How long something may take at most, in seconds; None: it was not said.
+    """Return how long something may take at most, in seconds; None: it was not said.
 
     :param what: the option that it was given for.
     :raises ValidationError: it is no time, not more than 0, or not finite.
@@ -91,12 +91,12 @@ def end_of(ttl: Any) -> float | None:
 
 
 def is_over(expires: float | None) -> bool:
-    """Whether a time to live has ended: the value counts as absent, whoever asks."""
+    """Return whether a time to live has ended: the value counts as absent for every reader."""
     return expires is not None and time.time() >= expires
 
 
 def judge_of(invalidator: Any) -> Judge:
-    """The verdict of a strategy, also of one that was written for dogpile.cache and knows times only."""
+    """Return the verdict of a strategy, also of one that was written for dogpile.cache and knows times only."""
     judge: Judge | None = getattr(invalidator, "judge", None)
     return judge or (lambda created, epoch: RegionInvalidationStrategy.judge(invalidator, created, epoch))
 
@@ -108,15 +108,15 @@ class RegionInvalidationStrategy:
     """
 
     def invalidate(self, hard: bool = True) -> None:
-        """Whatever was made until now is not to be served any more; soft: only while it is made anew."""
+        """Serve nothing that was created until now; soft: serve it only while the next value is created."""
         raise NotImplementedError
 
     def is_hard_invalidated(self, timestamp: float) -> bool:
-        """Whether a value of that time must not be served."""
+        """Return whether a value of that time must not be served."""
         raise NotImplementedError
 
     def is_soft_invalidated(self, timestamp: float) -> bool:
-        """Whether a value of that time is stale."""
+        """Return whether a value of that time is stale."""
         raise NotImplementedError
 
     def is_invalidated(self, timestamp: float) -> bool:
@@ -124,11 +124,11 @@ class RegionInvalidationStrategy:
         raise NotImplementedError
 
     def was_soft_invalidated(self) -> bool:
-        """Whether a soft invalidation is in force."""
+        """Return whether a soft invalidation is in force."""
         raise NotImplementedError
 
     def was_hard_invalidated(self) -> bool:
-        """Whether a hard invalidation is in force."""
+        """Return whether a hard invalidation is in force."""
         raise NotImplementedError
 
     def judge(self, created: float, epoch: int | None) -> Freshness:
@@ -163,7 +163,7 @@ class DefaultInvalidationStrategy(RegionInvalidationStrategy):
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing was ever invalidated, what nearly every hit comes to; a subclass may ask more than these."""
+        """Return whether nothing was ever invalidated, as in nearly every hit; a subclass may have other rules."""
         return self._hard_at is self._soft_at is None and type(self) is DefaultInvalidationStrategy
 
     def judge(self, created: float, epoch: int | None) -> Freshness:
@@ -200,7 +200,7 @@ class SharedInvalidation(RegionInvalidationStrategy):
         self._counter = counter
 
     def counts_in(self, store: Any) -> bool:
-        """Whether this strategy, and no subclass of it, goes by the epochs of that store."""
+        """Return whether this strategy, and no subclass of it, goes by the epochs of that store."""
         return type(self) is SharedInvalidation and self._counter is store
 
     def invalidate(self, hard: bool = True) -> None:
@@ -214,11 +214,11 @@ class SharedInvalidation(RegionInvalidationStrategy):
         return Freshness.STALE if begun < soft_at else Freshness.FRESH
 
     def is_hard_invalidated(self, timestamp: float) -> bool:
-        """A time says nothing about an epoch: whatever is not known to be newer counts as older."""
+        """Return whether a value of unknown epoch must not be served: it counts as older than any invalidation."""
         return self.judge(timestamp, None) is Freshness.ABSENT
 
     def is_soft_invalidated(self, timestamp: float) -> bool:
-        """As :meth:`is_hard_invalidated`."""
+        """Do what :meth:`is_hard_invalidated` does."""
         return self.judge(timestamp, None) is Freshness.STALE
 
     def is_invalidated(self, timestamp: float) -> bool:
@@ -248,7 +248,7 @@ class Begin:
 
     @property
     def created(self) -> float:
-        """The time to store a value with that was created since: now, or just before the begin."""
+        """Return the time to store a value with that was created since: now, or just before the begin."""
         changed = getattr(self._strategy, "count", None) != self._count
         if changed or (self._fresh and not self._judgement):
             return math.nextafter(self._at, 0.0)
@@ -256,7 +256,7 @@ class Begin:
 
     @property
     def _judges_by_itself(self) -> bool:
-        """Whether it is a strategy of the user's, which need not call ours when it invalidates."""
+        """Return whether it is a strategy of the user's, which need not call ours when it invalidates."""
         return type(self._strategy) is not DefaultInvalidationStrategy and not isinstance(
             self._strategy, SharedInvalidation
         )

@@ -123,7 +123,7 @@ def sha1_mangle_key(key: str | bytes) -> str:
 
 
 def length_conditional_mangler(length: int, mangler: Callable[[str], str]) -> Callable[[str], str]:
-    """A mangler that leaves keys of fewer than ``length`` characters as they are."""
+    """Return a mangler that leaves keys of fewer than ``length`` characters as they are."""
 
     def mangle(key: str) -> str:
         return mangler(key) if len(key) >= length else key

@@ -77,7 +77,7 @@ class Work(Protocol):
 
     @property
     def background(self) -> Callable[[Any], Any] | None:
-        """The function that is given the held mutex and creates the value elsewhere; None: there is none."""
+        """Return the function that is given the held mutex and creates the value elsewhere; None: there is none."""
 
 
 def elect(work: Work, mutex: Any, wait: float | None, seen: Seen | None = None) -> Steps:

@@ -36,7 +36,7 @@ class ProxyBackend(CacheBackend):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the store: a region that arrives elsewhere puts its proxies before its own."""
+        """Return all but the store: a region that arrives elsewhere puts its proxies before its own."""
         return {name: value for name, value in self.__dict__.items() if name != "proxied"}
 
     def get(self, key: KeyType) -> BackendFormatted:
@@ -74,7 +74,7 @@ class ProxyBackend(CacheBackend):
 
 
 def layers_of(wrap: Any) -> list[ProxyBackend]:
-    """The proxies of ``wrap`` as objects, all of them checked before the first one is put before anything."""
+    """Return the proxies of ``wrap`` as objects, all of them checked before the first one is put before anything."""
     given = list(wrap) if isinstance(wrap, Iterable) else [wrap] if wrap else []
     layers = [one() if isinstance(one, type) and issubclass(one, ProxyBackend) else one for one in given]
     for layer in layers:
@@ -84,7 +84,7 @@ def layers_of(wrap: Any) -> list[ProxyBackend]:
 
 
 def chain_of(outermost: Any) -> list[Any]:
-    """The proxies, the outermost first, and last the store that they stand before."""
+    """Return the proxies, the outermost first, and last the store that they stand before."""
     chain = [outermost]
     while hasattr(chain[-1], "proxied"):
         chain.append(chain[-1].proxied)

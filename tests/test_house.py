@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import keeper
+from tests import keeper, words
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "mpcache"
@@ -368,6 +368,23 @@ def test_every_module_says_what_it_is_for() -> None:
 
 def test_every_c_file_says_what_it_is_for() -> None:
     assert [named(path) for path in c_files() if not path.read_text().startswith("/*")] == []
+
+
+def test_actors_have_names() -> None:
+    paths = [*python_files(), *c_files()]
+    assert [(named(path), place) for path in paths for place in words.nameless(path)] == []
+
+
+def test_docstrings_of_functions_begin_with_a_verb() -> None:
+    assert [(named(path), place) for path in python_files() for place in words.nouns(path)] == []
+
+
+def test_the_worst_habits_are_seen(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text('def f():\n    """What nobody says."""\n    return "fine", 1  # whoever asks\n')
+    (tmp_path / "a.c").write_text("/* made anew */\n")
+    assert list(words.nameless(tmp_path / "a.py")) == ["2: nobody", "3: whoever"]
+    assert list(words.nameless(tmp_path / "a.c")) == ["1: anew"]
+    assert list(words.nouns(tmp_path / "a.py")) == ["1: f: What ..."]
 
 
 def test_types_are_shipped() -> None:

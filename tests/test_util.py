@@ -169,7 +169,7 @@ class TestReadWriteMutex:
         assert self.mutex.acquire_read_lock(False) is True
 
     def test_release_is_for_holders(self, spawn: Callable[..., Future[Any]]) -> None:
-        with pytest.raises(util.LockError, match="nobody holds the read lock"):
+        with pytest.raises(util.LockError, match="the read lock is not held"):
             self.mutex.release_read_lock()
         self.mutex.acquire_write_lock()
         with pytest.raises(util.LockError, match="this thread does not hold the write lock"):

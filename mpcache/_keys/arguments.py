@@ -72,7 +72,7 @@ class Parameters:
 
     @property
     def names(self) -> list[str]:
-        """All of them."""
+        """Return all of them."""
         rest, others = ([name] if name else [] for name in (self.rest, self.others))
         return [*self.positional, *rest, *self.by_name, *others]
 

@@ -81,7 +81,7 @@ class ArrayEncoder:
         return self._joined(heads, [self._values(index.array, level)], level)
 
     def _values(self, array: Any, level: int) -> str | None:
-        """The values of a column: as numpy has them where it can, and one by one where it cannot."""
+        """Return the values of a column: as numpy has them where it can, and one by one where it cannot."""
         kind = tagged("s", repr(array.dtype))
         categories = getattr(array.dtype, "categories", None)
         if categories is not None:  # a categorical: the codes say which

@@ -100,7 +100,7 @@ def _decimal(value: Decimal) -> str:
 
 
 def _zoned(tag: str) -> _Encoder:
-    """A time of day, with or without a date: what the clock shows, which of two equal hours, and the zone."""
+    """Return the part of a time, with or without a date: what the clock shows, which of two equal hours, the zone."""
     return lambda value, level: joined(
         tag, [tagged("s", value.replace(tzinfo=None).isoformat()), f"i1:{value.fold}", part(value.tzinfo, level + 1)]
     )
@@ -168,7 +168,7 @@ def _enum(value: Any, level: int) -> str | None:
 
 
 def _record(value: Any, level: int) -> str | None:
-    """A dataclass, attrs class, named tuple or pydantic model whose class has no state but its fields."""
+    """Return the part of a dataclass, attrs class, named tuple or pydantic model that has no state but its fields."""
     fields = _fields(value)
     if fields is None or not _is_importable(type(value)):
         return None
@@ -266,7 +266,7 @@ _BASES = (str, int, float, complex, bytes, tuple, list, dict, set, frozenset)
 
 
 def _subclass(value: Any, level: int) -> str | None:
-    """An object of a class that derives from str, int, list ...: the class, the value that it derives, its state."""
+    """Return the part of an object whose class derives from str, int, list ...: class, derived value, state."""
     kind = type(value)
     base = next((base for base in kind.__mro__ if base in _BASES), None)
     own = [one for one in kind.__mro__ if one not in (base, object)]

@@ -44,7 +44,7 @@ class ExactKeys:
 
     @property
     def bound(self) -> ExactKeys:
-        """The same function as a method that is bound to its object, or its class."""
+        """Return these keys for the function as a method that is bound to its object, or its class."""
         return type(self)(*self._made_of, bound=True)
 
     @property
@@ -130,7 +130,7 @@ class ExactManyKeys(ExactKeys):
 
     @property
     def cut(self) -> int:
-        """How many of the first arguments are no things: a receiver, and what is left out by ``ignore=``."""
+        """Return how many of the first arguments are no things: a receiver, and what is left out by ``ignore=``."""
         return leading(self._parameters, self._ignore, self._bound)
 
     def of(self, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
@@ -155,7 +155,7 @@ class SaidKeys:
 
     @property
     def bound(self) -> SaidKeys:
-        """The same: a receiver is in the key if ``key=`` says so."""
+        """Return the same keys: a receiver is in the key if ``key=`` puts it there."""
         return self
 
     def __call__(self, /, *args: Any, **kw: Any) -> Any:
@@ -188,7 +188,7 @@ class SaidManyKeys(SaidKeys):
 
     @property
     def bound(self) -> SaidManyKeys:
-        """The same function as a method."""
+        """Return these keys for the function as a method."""
         return type(self)(*self._made_of, bound=True)
 
     def of(self, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:

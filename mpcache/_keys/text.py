@@ -58,7 +58,7 @@ def _is_cut(value: Any, text: str) -> bool:
 
 
 def _in_full(value: Any) -> tuple[str, ...]:
-    """The texts that an array or a frame may have if they show everything in it; none: that is not known."""
+    """Return the texts that an array or a frame may have if they show everything in it; none: that is not known."""
     numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
     if numpy and isinstance(value, (numpy.ndarray, numpy.generic)):
         with numpy.printoptions(threshold=sys.maxsize, floatmode="unique"):
@@ -117,7 +117,7 @@ class TextKeys:
 
     @property
     def bound(self) -> TextKeys:
-        """The same function as a method that is bound to its object, or its class."""
+        """Return these keys for the function as a method that is bound to its object, or its class."""
         return type(self)(*self._made_of, bound=True)
 
     @property
@@ -141,7 +141,7 @@ class TextKeys:
         return self(*args, **kw)
 
     def _given(self, args: tuple[Any, ...]) -> list[tuple[str, Any]]:
-        """The arguments that are in the key, with the names of their parameters."""
+        """Return the arguments that are in the key, with the names of their parameters."""
         name_at, ignore = self._parameters.name_at, self._ignore
         named = [(name_at(place), value) for place, value in enumerate(args)][self._skip :]
         return [(name, value) for name, value in named if name not in ignore] if ignore else named
@@ -171,7 +171,7 @@ class ManyTextKeys(TextKeys):
 
     @property
     def cut(self) -> int:
-        """How many of the first arguments are no things: a receiver, and what is left out by ``ignore=``."""
+        """Return how many of the first arguments are no things: a receiver, and what is left out by ``ignore=``."""
         cut = self._skip
         while cut < len(self._parameters.positional) and self._parameters.positional[cut] in self._ignore:
             cut += 1

@@ -34,7 +34,7 @@ KEY_GENERATORS = ("function_key_generator", "function_multi_key_generator")
 
 
 def coerce_string_conf(d: Mapping[str, Any]) -> dict[str, Any]:
-    """What the strings of a configuration file stand for: integers, decimals, true, false and None.
+    """Return what the strings of a configuration file stand for: integers, decimals, true, false and None.
 
     Whatever looks like a number becomes one, a password of digits too.
     """
@@ -42,7 +42,7 @@ def coerce_string_conf(d: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def configuration(config_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The keyword arguments for configure() that a mapping has under a prefix.
+    """Return the keyword arguments for configure() that a mapping has under a prefix.
 
     The store gets all of the mapping, with its strings coerced: its ``from_config_dict`` takes what it wants.
 

@@ -167,17 +167,17 @@ class Configurable:
 
     @property
     def is_configured(self) -> bool:
-        """Whether there is a store."""
+        """Return whether there is a store."""
         return "backend" in self.__dict__
 
     @property
     def binding(self) -> Binding:
-        """The parts that the region's calls use now.  Its attributes raise RegionNotConfigured where there are none."""
+        """Return the parts that the region's calls use now.  Raises RegionNotConfigured."""
         return self.access.binding
 
     @property
     def backend(self) -> Any:
-        """The store, or the outermost proxy before it.  Raises RegionNotConfigured."""
+        """Return the store, or the outermost proxy before it.  Raises RegionNotConfigured."""
         return self.binding.backend
 
     @backend.setter
@@ -198,12 +198,12 @@ class Configurable:
 
     @property
     def actual_backend(self) -> Any:
-        """The store itself, behind all proxies."""
+        """Return the store itself, behind all proxies."""
         return self.binding.store
 
     @property
     def region_invalidator(self) -> Any:
-        """The invalidation strategy that :meth:`invalidate` uses."""
+        """Return the invalidation strategy that :meth:`invalidate` uses."""
         return self._invalidator
 
     @region_invalidator.setter
@@ -213,7 +213,7 @@ class Configurable:
 
     @property
     def mishaps(self) -> Counters:
-        """The older name of :attr:`counters`."""
+        """Return :attr:`counters`, by its older name."""
         return self.counters
 
     def __repr__(self) -> str:

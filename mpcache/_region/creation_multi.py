@@ -4,7 +4,7 @@ Leans on lock and creation for what a single key needs; and sees the inner parts
 One round::
 
     look      at everything that has no value yet, once
-    claim     whatever of it nobody holds, without waiting: at most 256 keys
+    claim     those of its keys that are free, without waiting: at most 256
     create    look again at the claimed, since another may have been quicker; the rest in one call of the creator
     publish   in one write, and let go of all
     wait      holding nothing, for one that another creates; then begin again
@@ -32,7 +32,7 @@ MOST = 256
 """How many keys one round holds: the entries of all who hold, in all processes, lie in one table."""
 
 GRACE = 1.0
-"""Seconds beyond creation_wait for which keys that nobody holds are still looked for, if one can do without them."""
+"""Seconds beyond creation_wait for which free keys are still tried whose stale value would do."""
 
 
 class Claim:
@@ -100,7 +100,7 @@ class Claims:
         return Fills({self._mangled[key]: claim.guard for key, claim in claims.items()}, self._begun)
 
     def _left(self) -> float | None:
-        """Seconds until the deadline; None: there is none."""
+        """Return seconds until the deadline; None: there is none."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def _release_all(self) -> None:
@@ -145,7 +145,7 @@ class ManyCreation(Claims):
         self._values: dict[KeyType, Any] = {}
 
     def run(self) -> dict[KeyType, Any]:
-        """A value for each key."""
+        """Return a value for each key."""
         try:
             while True:
                 self._look(self._missing)

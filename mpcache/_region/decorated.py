@@ -201,14 +201,14 @@ class Decorated:
             self._take_keys(self._key)
 
     def _keys_for(self, args: tuple[Any, ...]) -> Keys:
-        """The keys of a call that is not bound: through the class it is given its object, or None, as an argument."""
+        """Return the keys of an unbound call: through the class it gets its object, or None, as an argument."""
         if not self._owners or not args:
             return self._free
         is_none = args[0] is None and self._none_is_receiver
         return self._bound if is_none or isinstance(args[0], self._owners) else self._free
 
     def _key_for(self, keys: Keys, given: Call) -> Any:
-        """The key of a call, or UNCACHED, which is warned of once for each parameter."""
+        """Return the key of a call, or UNCACHED, which is warned of once for each parameter."""
         try:
             return keys.of(*given)
         except TextCannotStand as reason:
@@ -218,14 +218,14 @@ class Decorated:
             return UNCACHED
 
     def _given(self, args: tuple[Any, ...], kw: dict[str, Any]) -> Call:
-        """The arguments of an attribute; those of a class method may lack the class, on Python 3.13."""
+        """Return the arguments of an attribute; those of a class method may lack the class, on Python 3.13."""
         if self._owners or not _lacks_class(self._arguments, args):
             return self._arguments.bind(args, kw)
         with_class = (None, *args)
         return self._arguments.bind(with_class if self._arguments.fit(with_class, kw) else args, kw)
 
     def _lifetime(self) -> Any:
-        """The expiration time at this call."""
+        """Return the expiration time at this call."""
         return self._expires() if callable(self._expires) else self._expires
 
     # What makes an object a function to inspect, and so to asyncio and to web frameworks, on every Python.

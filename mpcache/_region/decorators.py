@@ -63,7 +63,7 @@ class Cached(Decorated, Generic[P, R]):
     __slots__ = ()
 
     def get(self, /, *args: P.args, **kw: P.kwargs) -> R | NoValueType:
-        """The value that a call would return without creating one; NO_VALUE otherwise."""
+        """Return the value that a call would return without creating one; NO_VALUE otherwise."""
         given = self._given(args, kw)
         return self._get(self._keys_for(given[0]), given)
 
@@ -192,25 +192,25 @@ class BoundToObject(Bound, Generic[P, R]):
     __slots__ = ()
 
     def get(self, /, *args: P.args, **kw: P.kwargs) -> R | NoValueType:
-        """As :meth:`Cached.get`."""
+        """Do what :meth:`Cached.get` does."""
         value: R | NoValueType = self.__func__._get(self._bound, self._received(args, kw))
         return value
 
     def set(self, value: R, /, *args: P.args, **kw: P.kwargs) -> None:
-        """As :meth:`Cached.set`."""
+        """Do what :meth:`Cached.set` does."""
         self.__func__._set(self._bound, value, self._received(args, kw))
 
     def invalidate(self, /, *args: P.args, **kw: P.kwargs) -> None:
-        """As :meth:`Cached.invalidate`."""
+        """Do what :meth:`Cached.invalidate` does."""
         self.__func__._invalidate(self._bound, self._received(args, kw))
 
     def key(self, /, *args: P.args, **kw: P.kwargs) -> str:
-        """As :meth:`Cached.key`."""
+        """Do what :meth:`Cached.key` does."""
         key: str = self._bound.of(*self._received(args, kw))
         return key
 
     def _received(self, args: tuple[Any, ...], kw: dict[str, Any]) -> Call:
-        """The arguments, the object first.
+        """Return the arguments, the object first.
 
         Programs for dogpile.cache, which drops the first argument here, give something in the object's place.
         """
@@ -231,7 +231,7 @@ class CachedMethod(BoundToObject[P, R], Generic[P, R]):
         return value
 
     def refresh(self, /, *args: P.args, **kw: P.kwargs) -> R:
-        """As :meth:`CachedFunction.refresh`."""
+        """Do what :meth:`CachedFunction.refresh` does."""
         value: R = self.__func__._refresh(self._bound, self._received(args, kw))
         return value
 
@@ -250,7 +250,7 @@ class AsyncCachedFunction(Cached[P, T], Generic[P, T]):
 
     @property
     def _is_coroutine(self) -> Any:
-        """The mark of asyncio and asgiref."""
+        """Return the mark of asyncio and asgiref."""
         return getattr(sys.modules.get("asyncio.coroutines"), "_is_coroutine", None)
 
     async def __call__(self, /, *args: P.args, **kw: P.kwargs) -> T:
@@ -272,7 +272,7 @@ class AsyncCachedFunction(Cached[P, T], Generic[P, T]):
         return value
 
     async def refresh(self, /, *args: P.args, **kw: P.kwargs) -> T:
-        """As :meth:`CachedFunction.refresh`, without blocking the loop."""
+        """Do what :meth:`CachedFunction.refresh` does, without blocking the loop."""
         given = self._given(args, kw)
         return await self._refresh(self._keys_for(given[0]), given)
 
@@ -321,7 +321,7 @@ class AsyncCachedMethod(BoundToObject[P, T], Generic[P, T]):
         return value
 
     async def refresh(self, /, *args: P.args, **kw: P.kwargs) -> T:
-        """As :meth:`AsyncCachedFunction.refresh`."""
+        """Do what :meth:`AsyncCachedFunction.refresh` does."""
         value: T = await self.__func__._refresh(self._bound, self._received(args, kw))
         return value
 

@@ -134,7 +134,7 @@ class CachedManyFunction(Decorated, Generic[P, R, V]):
 
     @property
     def _placeholders(self) -> int:
-        """How many arguments of a call are no things: a mapping of things has none in their place."""
+        """Return how many arguments of a call are no things: a mapping of things has none in their place."""
         return max(_cut(self._free, self._arguments.first), _cut(self._bound, None) if self._owners else 0)
 
     def _call(self, args: tuple[Any, ...], kw: dict[str, Any], things: Iterable[Any] = ()) -> _Call:
@@ -189,7 +189,7 @@ class CachedManyFunction(Decorated, Generic[P, R, V]):
 
 
 def _cut(reading: Keys, first: str | None) -> int:
-    """How many of the first arguments are no things; a generator of the user's does not tell."""
+    """Return how many of the first arguments are no things; a generator of the user's does not tell."""
     known: int = (first in BOUND_NAMES) if reading.cut is None else reading.cut
     return int(known)
 
@@ -221,26 +221,26 @@ class CachedManyMethod(Bound, Generic[P, R, V]):
         return result
 
     def get(self, /, *args: P.args, **kw: P.kwargs) -> list[V | NoValueType]:
-        """As :meth:`CachedManyFunction.get`."""
+        """Do what :meth:`CachedManyFunction.get` does."""
         values: list[V | NoValueType] = self.__func__._get(self._call(args, kw))
         return values
 
     def set(self, mapping: Mapping[Any, V], /) -> None:
-        """As :meth:`CachedManyFunction.set`."""
+        """Do what :meth:`CachedManyFunction.set` does."""
         before = (None,) * (self.__func__._placeholders - 1)
         self.__func__._set(mapping, self._call((*before, *mapping), {}))
 
     def invalidate(self, /, *args: P.args, **kw: P.kwargs) -> None:
-        """As :meth:`CachedManyFunction.invalidate`."""
+        """Do what :meth:`CachedManyFunction.invalidate` does."""
         self.__func__._invalidate(self._call(args, kw))
 
     def key(self, /, *args: P.args, **kw: P.kwargs) -> list[str]:
-        """As :meth:`CachedManyFunction.key`."""
+        """Do what :meth:`CachedManyFunction.key` does."""
         given = self._arguments.bind((self.__self__, *args), kw)
         return list(self._bound.of(*given))
 
     def refresh(self, /, *args: P.args, **kw: P.kwargs) -> R:
-        """As :meth:`CachedManyFunction.refresh`."""
+        """Do what :meth:`CachedManyFunction.refresh` does."""
         result: R = self.__func__._refresh(self._call(args, kw))
         return result
 

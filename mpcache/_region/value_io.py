@@ -56,29 +56,29 @@ class ObjectValueIO:
         self._backend = backend
 
     def read(self, key: KeyType) -> Found | NoValueType:
-        """What is stored under a key, whatever its age."""
+        """Return what is stored under a key, whatever its age."""
         cached = self._backend.get(key)
         return _found(cached) if cached else NO_VALUE
 
     def read_multi(self, keys: Sequence[KeyType]) -> list[Found | NoValueType]:
-        """The same for many keys, in their order."""
+        """Do the same for many keys, in their order."""
         return [_found(cached) if cached else NO_VALUE for cached in self._backend.get_multi(keys)]
 
     def value(self, key: KeyType, lifetime: float | None) -> Any:
-        """The value alone; NO_VALUE if there is none, or it is older than so many seconds."""
+        """Return the value alone; NO_VALUE if there is none, or it is older than so many seconds."""
         return _values((self.read(key),), lifetime)[0]
 
     def values_multi(self, keys: Sequence[KeyType], lifetime: float | None) -> list[Any]:
-        """The same for many keys, in their order."""
+        """Do the same for many keys, in their order."""
         return _values(self.read_multi(keys), lifetime)
 
     def cached(self, key: KeyType) -> CachedValue | NoValueType:
-        """What is stored under a key, with all that is known of it."""
+        """Return what is stored under a key, with all that is known of it."""
         cached: CachedValue | NoValueType = self._backend.get(key) or NO_VALUE
         return NO_VALUE if not cached or is_over(cached.metadata.get(codec.EXPIRES)) else cached
 
     def pack(self, value: Any, created: float, expires: float | None) -> Any:
-        """What :meth:`write` will take.  Raises what the serializer raises."""
+        """Return what :meth:`write` will take.  Raises what the serializer raises."""
         return CachedValue(value, codec.new_metadata(created, expires))
 
     def write(self, key: KeyType, packed: Any) -> None:
@@ -114,7 +114,7 @@ class BytesValueIO:
         return self._values(keys, list(self._backend.get_serialized_multi(keys)), lifetime)
 
     def _values(self, keys: Sequence[KeyType], wires: list[Any], lifetime: float | None) -> list[Any]:
-        """What :meth:`_found` and :func:`_values` come to, in a third of the time where a value looks like most."""
+        """Return what :meth:`_found` and :func:`_values` return, in a third of the time for ordinary values."""
         if len(wires) != len(keys):
             raise ValueError(f"{self._backend!r} was asked for {len(keys)} keys, and answered with {len(wires)} values")
         longest = math.inf if lifetime is None else lifetime
@@ -222,7 +222,7 @@ ValueIO: TypeAlias = "ObjectValueIO | BytesValueIO | PayloadValueIO | _MixedValu
 def value_io_for(
     backend: Any, serializer: Serializer | None, deserializer: Deserializer | None, counters: Counters
 ) -> ValueIO:
-    """The way to and from a store, which may be a proxy."""
+    """Return the way to and from a store, which may be a proxy."""
     if serializer and deserializer and getattr(backend, "direct", False):
         return PayloadValueIO(backend, serializer, deserializer, counters)
     plain = ObjectValueIO(backend)
@@ -233,7 +233,7 @@ def value_io_for(
 
 
 def packed(value_io: ValueIO, key: KeyType, value: Any, created: float, expires: float | None = None) -> Any:
-    """A value as it will be written.
+    """Return a value as it will be written.
 
     :param key: the user's, for the error's text.
     :param created: now, in seconds since the Unix epoch.

@@ -74,7 +74,7 @@ class BoundedDict(MutableMapping[Any, Any]):
         self._ghosts: OrderedDict[Any, None] = OrderedDict()
 
     def get(self, key: Any, default: Any = None) -> Any:
-        """The value of a key; this is what makes it last."""
+        """Return the value of a key; this is what makes it last."""
         entry = self._entries.get(key)
         if entry is None:
             return default
@@ -144,7 +144,7 @@ class BoundedDict(MutableMapping[Any, Any]):
         )
 
     def _forget_one(self) -> None:
-        """One step towards it: forget the oldest of a queue, or give it another chance."""
+        """Take one step towards it: evict the oldest key of a queue, or give it another chance."""
         tenth = max(1, (len(self._small) + len(self._main)) // 10)
         if self._main and len(self._small) < tenth:
             key, _ = self._main.popitem(last=False)

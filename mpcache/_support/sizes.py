@@ -12,7 +12,7 @@ _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def parse_size(size: int | str) -> int:
-    """Bytes, from a number or a text such as ``"64MB"``; k, M, G and T are powers of 1024.
+    """Return bytes, from a number or a text such as ``"64MB"``; k, M, G and T are powers of 1024.
 
     :raises ValueError: it is neither.
     """

@@ -83,7 +83,7 @@ class AbstractFileLock:
 
     @property
     def is_open(self) -> bool:
-        """Whether this thread holds the lock.  Optional."""
+        """Return whether this thread holds the lock.  Optional."""
         raise NotImplementedError
 
     def acquire_read_lock(self, wait: bool) -> bool | None:

@@ -213,7 +213,7 @@ class GenericMemcachedBackend(OwnClient, BytesBackend):
 
     @property
     def errors(self) -> Mapping[str, int]:
-        """How often which error counted as a miss (``on_error="miss"``), in this process."""
+        """Return how often which error counted as a miss (``on_error="miss"``), in this process."""
         return self._outage.counts
 
     def __repr__(self) -> str:

@@ -52,7 +52,7 @@ class OwnClient(CacheBackend):
 
     @property
     def client(self) -> Any:
-        """The client that the subclass has made, of this thread.  Raises AttributeError: it makes none."""
+        """Return the client that the subclass has made, of this thread.  Raises AttributeError: it makes none."""
         if not self.brings_client:
             raise AttributeError(f"{type(self).__name__} has no client: mpcache keeps a pool of its own for a server")
         mine = self._clients

@@ -320,7 +320,7 @@ class RedisBackend(BytesBackend):
 
     @property
     def errors(self) -> Counter[str]:
-        """How often which error counted as a miss (``on_error="miss"``), in this process."""
+        """Return how often which error counted as a miss (``on_error="miss"``), in this process."""
         return self._outage.counts
 
     def __repr__(self) -> str:

@@ -313,7 +313,7 @@ class ShmBackend(BytesBackend):
 
     @property
     def errors(self) -> Counter[str]:
-        """How often which error counted as a miss (``on_error="miss"``), in this process."""
+        """Return how often which error counted as a miss (``on_error="miss"``), in this process."""
         return self._outage.counts
 
     def keys(self) -> list[str | bytes]:

@@ -71,7 +71,7 @@ class Kill:
 
     @property
     def successors(self) -> list[Moment]:
-        """The creations that other processes than the victim began, in the order of time."""
+        """Return the creations that other processes than the victim began, in the order of time."""
         return sorted((one for one in self.begun if one.pid != self.victim), key=lambda one: one.at)
 
     @property

@@ -60,7 +60,7 @@ class Worker:
 
     @property
     def output(self) -> int:
-        """The descriptor of its events."""
+        """Return the descriptor of its events."""
         assert self.process.stdout is not None
         return self.process.stdout.fileno()
 

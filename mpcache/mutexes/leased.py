@@ -154,7 +154,7 @@ class _Renewer:
             self._news.put(None)
 
     def forget(self, lease: LeasedLock) -> bool:
-        """Whether it was one of those that are renewed."""
+        """Return whether it was one of those that are renewed."""
         return self._leases.pop(id(lease), None) is not None
 
     def _lives(self) -> bool:
@@ -188,7 +188,7 @@ class _Renewer:
 
 
 def _renew_those_due(leases: list[LeasedLock]) -> None:
-    """One try for each server that does not answer: what else is due there would only wait as long, and comes next."""
+    """Try once each server that does not answer: what else is due there would wait as long, and comes next."""
     silent: set[Any] = set()
     for lease in leases:
         due = lease.next_renewal <= time.monotonic() and lease.server not in silent

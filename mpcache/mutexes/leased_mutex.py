@@ -93,7 +93,7 @@ class LeasedMutex(TwoLevelMutex):
 
     @property
     def fence(self) -> int | None:
-        """A number greater than that of every hold of the key before this one; None: not held, or lost."""
+        """Return a number greater than that of every hold of the key before this one; None: not held, or lost."""
         hold = self._hold
         found: int | None = None
         if hold is not None and hold.live and not hold.foreign:
@@ -102,7 +102,7 @@ class LeasedMutex(TwoLevelMutex):
 
     @property
     def unconfirmed(self) -> bool:
-        """Whether it was acquired while its server was out of reach, which the store has logged."""
+        """Return whether it was acquired while its server was out of reach, which the store has logged."""
         hold = self._hold
         return hold is not None and hold.live and not getattr(hold.token.lock, "confirmed", True)
 

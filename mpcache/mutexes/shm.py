@@ -81,13 +81,13 @@ class ShmMutex(Mutex):
 
     @property
     def fence(self) -> int | None:
-        """The number of this hold, greater than that of every hold of the segment before it; None: not held."""
+        """Return the number of this hold, greater than that of every hold of the segment before it; None: not held."""
         hold = self._hold
         return hold.token.fence if hold is not None and hold.live else None
 
     @property
     def took_over(self) -> bool:
-        """Whether it was taken from a holder that had died."""
+        """Return whether it was taken from a holder that had died."""
         hold = self._hold
         return bool(hold is not None and hold.live and hold.token.took_over)
 

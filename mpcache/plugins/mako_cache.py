@@ -40,7 +40,7 @@ class MakoPlugin(CacheImpl):  # type: ignore[misc]  # Mako carries no types
             ) from None
 
     def get_or_create(self, key: str, creation_function: Callable[[], Any], **kw: Any) -> Any:
-        """What is cached, or else what is rendered now; ``timeout`` is the expiration time in seconds."""
+        """Return what is cached, or else what is rendered now; ``timeout`` is the expiration time in seconds."""
         return self._region(kw).get_or_create(key, creation_function, expiration_time=_seconds(kw))
 
     get_and_replace = get_or_create  # the name that Mako had for it long ago
@@ -52,7 +52,7 @@ class MakoPlugin(CacheImpl):  # type: ignore[misc]  # Mako carries no types
     put = set
 
     def get(self, key: str, **kw: Any) -> Any:
-        """What is cached, or NO_VALUE."""
+        """Return what is cached, or NO_VALUE."""
         return self._region(kw).get(key, expiration_time=_seconds(kw))
 
     def invalidate(self, key: str, **kw: Any) -> None:

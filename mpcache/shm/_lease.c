@@ -40,12 +40,12 @@ static mpc_status mpc_lease_wait_once(mpc_ctx *ctx, mpc_status why, mpc_wait *wa
                                       u64 ns)
 {
     mpc_status status = MPC_AGAIN;
-    a32 nobody = 0;
+    a32 unused = 0;
     Py_BEGIN_ALLOW_THREADS
     if (why == MPC_HELD)
         status = mpc_lease_wait(ctx, wait, held, count, ns);
     else
-        mpc_futex_wait(&nobody, 0, ns < FULL_PAUSE_NS ? ns : FULL_PAUSE_NS);
+        mpc_futex_wait(&unused, 0, ns < FULL_PAUSE_NS ? ns : FULL_PAUSE_NS);
     Py_END_ALLOW_THREADS
     return status;
 }

@@ -65,7 +65,7 @@ class Segment:
 
     @property
     def size(self) -> int:
-        """The bytes of the segment."""
+        """Return the bytes of the segment."""
         return self.engine.size
 
     def unlink(self) -> int:

@@ -35,7 +35,7 @@ class Build(NamedTuple):
 
     @property
     def ordinary(self) -> bool:
-        """Whether it is the installed one."""
+        """Return whether it is the installed one."""
         return self == Build()
 
     def __str__(self) -> str:

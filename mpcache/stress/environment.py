@@ -70,17 +70,17 @@ class Environment:
 
     @property
     def original(self) -> bool:
-        """Whether the region is dogpile.cache's."""
+        """Return whether the region is dogpile.cache's."""
         return self.backend.startswith(ORIGINAL)
 
     @property
     def gives_up(self) -> bool:
-        """Whether the store drops a value that it cannot store in time; other stores wait, or raise."""
+        """Return whether the store drops a value that it cannot store in time; other stores wait, or raise."""
         return self.backend == "shm"
 
     @property
     def full(self) -> str:
-        """The store's name for configure()."""
+        """Return the store's name for configure()."""
         return full if (full := f"mpcache.{self.backend}") in backends.names() else self.backend
 
     def region(self) -> Any:
@@ -103,7 +103,7 @@ class Environment:
 
     @property
     def inherited(self) -> bool:
-        """Whether only processes that are forked after the mutex was made can have it."""
+        """Return whether only processes that are forked after the mutex was made can have it."""
         return self.mutex in third_party_locks.TABLE and third_party_locks.TABLE[self.mutex].inherited
 
     def prepare(self) -> None:

@@ -192,5 +192,5 @@ class History:
 
     @cached_property
     def halts(self) -> list[Signal]:
-        """The signals during which no progress can be expected."""
+        """Return the signals during which no progress can be expected."""
         return [signal for signal in self.signals if signal.kind in HALTS]

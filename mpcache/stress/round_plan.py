@@ -53,7 +53,7 @@ class RoundPlan(NamedTuple):
 
     @property
     def patience(self) -> float:
-        """Seconds that an operation may take: before it, all other workers may be killed one after the other."""
+        """Return seconds that an operation may take: before it, all other workers may be killed one after the other."""
         return 6 + 4 * self.environment.takeover * bool(self.settings.kills or self.settings.stops)
 
     def scoreboard(self) -> Scoreboard:

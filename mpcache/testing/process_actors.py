@@ -73,12 +73,12 @@ class Tally:
 
     @property
     def passages(self) -> int:
-        """The number of passages, less lost increments."""
+        """Return the number of passages, less lost increments."""
         return self._words[self._PASSAGES]
 
     @property
     def overlaps(self) -> int:
-        """How often an actor met another one when it entered or left."""
+        """Return how often an actor met another one when it entered or left."""
         return self._words[self._OVERLAPS]
 
 

@@ -95,7 +95,7 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """The pid of the present server.  Raises NoServer: there is none."""
+        """Return the pid of the present server.  Raises NoServer: there is none."""
         if self._process is None:
             raise NoServer(f"{self!r} has no process; start it again with restart()")
         return self._process.pid
@@ -251,7 +251,7 @@ class Memcached(Server):
 
     @property
     def url(self) -> str:
-        """Its address for drivers: ``host:port``, or the path of the socket."""
+        """Return its address for drivers: ``host:port``, or the path of the socket."""
         return self.socket if self._unix else f"127.0.0.1:{self.port}"
 
     def _words(self) -> list[str]:

@@ -23,7 +23,7 @@ class ArgSpec(NamedTuple):
 
 
 def inspect_getfullargspec(func: Callable[..., Any]) -> FullArgSpec:
-    """All parameters; of a method ``self`` too.
+    """Return all parameters; of a method ``self`` too.
 
     :raises TypeError: they cannot be known.
     """
@@ -31,5 +31,5 @@ def inspect_getfullargspec(func: Callable[..., Any]) -> FullArgSpec:
 
 
 def inspect_getargspec(func: Callable[..., Any]) -> ArgSpec:
-    """As :func:`inspect_getfullargspec`, without what may be given by keyword only."""
+    """Do what :func:`inspect_getfullargspec` does, without what may be given by keyword only."""
     return ArgSpec(*inspect_getfullargspec(func)[:4])

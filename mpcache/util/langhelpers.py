@@ -20,7 +20,7 @@ _Held: TypeAlias = MutableMapping[Any, MutableSet[str]]
 
 
 def to_list(x: Any, default: Any = None) -> Any:
-    """A list or tuple as it is, anything else as the one item of a list, None as the default."""
+    """Return a list or tuple as it is, anything else as the one item of a list, None as the default."""
     if x is None:
         return default
     return x if isinstance(x, (list, tuple)) else [x]
@@ -97,7 +97,7 @@ class KeyReentrantMutex:
             self.mutex.release()
 
     def locked(self) -> bool:
-        """Whether this thread holds this key."""
+        """Return whether this thread holds this key."""
         return self.key in self.keys.get(_me(), ())
 
 

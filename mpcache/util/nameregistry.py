@@ -12,7 +12,7 @@ from typing import Any
 
 
 class NameRegistry:
-    """One object for each name, for as long as somebody holds on to it.
+    """One object for each name, for as long as the program has a reference to it.
 
     :param creator: ``(identifier, *args, **kw) -> object``; what it makes must allow weak references.
     """
@@ -23,7 +23,7 @@ class NameRegistry:
         self._busy = threading.RLock()
 
     def get(self, identifier: Any, *args: Any, **kw: Any) -> Any:
-        """The living object of a name, or a new one."""
+        """Return the living object of a name, or a new one."""
         with self._busy:
             found = self._living.get(identifier)
             if found is None:

@@ -34,10 +34,10 @@ class ReadWriteMutex:
         return None if wait else True
 
     def release_read_lock(self) -> None:
-        """Raises LockError when nobody reads."""
+        """Release a read lock.  Raises LockError if there is none."""
         with self._changed:
             if not self._readers:
-                raise LockError("nobody holds the read lock; acquire it before releasing it")
+                raise LockError("the read lock is not held; acquire it before releasing it")
             self._readers -= 1
             log.debug("%r: read lock released", self)
             self._changed.notify_all()

@@ -42,12 +42,12 @@ class Fault:
 
     @property
     def build(self) -> Build:
-        """The build of the engine."""
+        """Return the build of the engine."""
         return Build(self.flag, self.settings.delays)
 
     @property
     def control(self) -> Settings:
-        """The settings of the same run without the bug, which must hold."""
+        """Return the settings of the same run without the bug, which must hold."""
         return self.settings.but(fault="")
 
 

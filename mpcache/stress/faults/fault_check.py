@@ -48,7 +48,7 @@ class FaultResult(NamedTuple):
 
     @property
     def right(self) -> bool:
-        """Whether a bug was caught, or a control held."""
+        """Return whether a bug was caught, or a control held."""
         return self.status == (HELD if self.where == CONTROL else VIOLATED)
 
 

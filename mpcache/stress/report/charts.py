@@ -177,7 +177,7 @@ class Bar(NamedTuple):
 
     @property
     def number(self) -> int:
-        """The number of the worker."""
+        """Return the number of the worker."""
         found = re.search(r"\d+", self.who)
         return int(found[0]) if found else 0
 
