@@ -371,7 +371,7 @@ def test_every_c_file_says_what_it_is_for() -> None:
 
 
 def test_actors_have_names() -> None:
-    paths = [*python_files(), *c_files()]
+    paths = [*python_files(), *c_files(), ROOT / "README.rst", *(ROOT / "docs").glob("*.rst")]
     assert [(named(path), place) for path in paths for place in words.nameless(path)] == []
 
 

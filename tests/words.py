@@ -17,9 +17,9 @@ NOUNS = {"The", "What", "Whether", "How", "A", "An", "As", "Those", "Who", "Wher
 
 
 def prose(path: Path) -> Iterator[tuple[int, str]]:
-    """The comments and strings of a Python module, all of a C file, with their lines."""
+    """The comments and strings of a Python module, all of another file, with their lines."""
     text = path.read_text()
-    if path.suffix in (".c", ".h"):
+    if path.suffix != ".py":
         yield from enumerate(text.splitlines(), 1)
         return
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
