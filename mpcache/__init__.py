@@ -28,3 +28,7 @@ __all__ = [
     "register_backend",
     "__version__",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

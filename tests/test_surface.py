@@ -195,3 +195,10 @@ def test_a_module_that_is_said_to_be_missing_is_missing(module: str) -> None:
 )
 def test_a_difference_is_seen(theirs: Any, ours: Any, found: list[str]) -> None:
     assert differences(inspect.signature(theirs), inspect.signature(ours)) == found
+
+
+def test_dir_shows_the_public_names_only() -> None:
+    import mpcache
+
+    assert dir(mpcache) == sorted(mpcache.__all__)
+    assert mpcache.util.sha1_mangle_key("k")  # programs write this below a bare import
