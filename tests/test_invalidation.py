@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mpcache.api import Freshness
 from mpcache.exception import ValidationError
 from mpcache.invalidation import (
+    Begin,
     DefaultInvalidationStrategy,
     RegionInvalidationStrategy,
     SharedInvalidation,
@@ -20,6 +21,8 @@ from mpcache.invalidation import (
     freshness,
     is_over,
     judge_of,
+    kept_for,
+    limit,
     seconds,
 )
 from tests.conftest import Clock
@@ -197,3 +200,86 @@ def test_a_time_to_live_that_is_none() -> None:
 def test_A6_an_expiration_time_is_named_as_one() -> None:
     with pytest.raises(ValidationError, match=r"^expiration_time is not a number or timedelta\."):
         seconds("soon")
+
+
+@pytest.mark.parametrize(("given", "most"), [(None, None), (5, 5.0), (0.001, 0.001), ("5m", 300.0), (Decimal(2), 2.0)])
+def test_a_limit(given: Any, most: float | None) -> None:
+    found = limit(given, "lock_timeout")
+    assert (found, type(found)) == (most, type(most))
+
+
+@pytest.mark.parametrize("given", [0, -1, float("inf")])
+def test_a_limit_is_positive_and_finite(given: float) -> None:
+    with pytest.raises(
+        ValidationError, match=rf"^lock_timeout is {given}; it must be more than 0 seconds, and f"
+    ):
+        limit(given, "lock_timeout")
+
+
+@pytest.mark.parametrize("function", [limit, kept_for])
+def test_what_is_no_time_is_named(function: Any) -> None:
+    with pytest.raises(ValidationError, match=r"^lock_timeout is not a number or timedelta"):
+        function("soon", "lock_timeout")
+
+
+@pytest.mark.parametrize(
+    ("given", "longest"), [(None, None), (0, None), (-1, None), (0.5, 0.5), (1, 1.0), ("1m", 60.0), (Decimal(2), 2.0)]
+)
+def test_how_long_a_server_keeps_a_value(given: Any, longest: float | None) -> None:
+    found = kept_for(given, "redis_expiration_time")
+    assert (found, type(found)) == (longest, type(longest))
+
+
+@pytest.mark.parametrize("given", [-2, -0.5])
+def test_a_server_keeps_no_value_for_less_than_no_time(given: float) -> None:
+    with pytest.raises(ValidationError, match=rf"^redis_expiration_time is {given}; it must be .*which are for ever$"):
+        kept_for(given, "redis_expiration_time")
+
+
+def test_invalidations_are_counted() -> None:
+    strategy = DefaultInvalidationStrategy()
+    counts = [strategy.count]
+    for hard in (True, False):
+        strategy.invalidate(hard)
+        counts.append(strategy.count)
+    assert counts == [0, 1, 2]
+
+
+def test_whose_epochs_a_strategy_uses() -> None:
+    class Theirs(SharedInvalidation):
+        pass
+
+    counter: Any = object()
+    assert SharedInvalidation(counter).counts_in(counter) is True
+    assert SharedInvalidation(counter).counts_in(object()) is False
+    assert Theirs(counter).counts_in(counter) is False
+
+
+class Clocked(RegionInvalidationStrategy):
+    """A strategy of the user's, which calls none of ours."""
+
+    forbidden = False
+
+    def is_hard_invalidated(self, timestamp: float) -> bool:
+        return self.forbidden
+
+    def is_soft_invalidated(self, timestamp: float) -> bool:
+        return False
+
+
+def test_a_users_strategy_that_changes_its_mind_ages_what_was_begun_before(clock: Clock) -> None:
+    strategy = Clocked()
+    begun, began = Begin(strategy), clock.now
+    clock.forward(7)
+    assert begun.created == clock.now
+    strategy.forbidden = True
+    assert begun.created < began
+    assert Begin(strategy).created == clock.now  # it was so at the begin: nothing has changed since
+
+
+def test_epochs_judge_by_themselves(clock: Clock) -> None:
+    counter = Counter()
+    begun = Begin(SharedInvalidation(counter))
+    counter.invalidate(True)
+    clock.forward(7)
+    assert begun.created == clock.now

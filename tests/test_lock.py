@@ -20,6 +20,7 @@ from mpcache.lock import (
     NeedRegenerationException,
     Steps,
     elect,
+    renew,
     run,
 )
 from mpcache.mutexes.base import Hold, Mutex
@@ -172,6 +173,102 @@ def test_B4_a_creator_that_raises_lets_go_and_those_who_wait_contend_anew() -> N
     with pytest.raises(KeyError, match="mine"):
         run(elect(script, script, 5), script)
     assert script.log[-3:] == ["create", "end", "release:True"]
+
+
+def test_F8_no_time_is_left() -> None:
+    """The holder released the mutex at the end of the time: the value is looked for, and not waited for again."""
+    script = Script([ABSENT, ABSENT], [LET_GO])
+    with pytest.raises(LockTimeout):
+        run(elect(script, script, 0), script)
+    assert run(elect(Script([ABSENT, FRESH]), Script([], [LET_GO]), 0), script) == "fresh"
+
+
+class Circle(Script):
+    """Its waits raise first."""
+
+    def __init__(self, error: DeadlockError, outcomes: list[Outcome]) -> None:
+        super().__init__([ABSENT], outcomes)
+        self.errors = [error]
+
+    def contend(self, timeout: float | None) -> Outcome:
+        if self.errors:
+            raise self.errors.pop()
+        return super().contend(timeout)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "log"),
+    [([GOT], f"wait:acquired {MAKE}"), ([LET_GO, UNSTORED, GOT], f"wait:released wait:unstored wait:acquired {MAKE}")],
+)
+def test_a_refresh_holds_the_mutex(outcomes: list[Outcome], log: str) -> None:
+    for wait in (5, None):
+        script = Script([ABSENT], outcomes)
+        assert run(renew(script, script, wait), script) == "made"
+        assert " ".join(script.log) == log
+
+
+@pytest.mark.parametrize(("outcome", "wait"), [(LATE, 5), (LET_GO, 0)])
+def test_a_refresh_in_vain(outcome: Outcome, wait: float) -> None:
+    script = Script([], [outcome])
+    with pytest.raises(LockTimeout, match=f"within {wait} s"):
+        run(renew(script, script, wait), script)
+    assert script.log == [f"wait:{outcome.value}"]
+
+
+def test_a_refresh_within_its_own_creation_releases_nothing() -> None:
+    script = Circle(DeadlockError("it holds the key itself"), [])
+    assert run(renew(script, script, 5), script) == "made"
+    assert script.log == ["begin", "look", "create", "store", "end"]
+
+
+def test_a_refresh_in_a_circle_of_tasks_fails() -> None:
+    error = DeadlockError("a circle")
+    error.cycle = ("a", "b")  # type: ignore[attr-defined]
+    with pytest.raises(DeadlockError, match="a circle"):
+        circle = Circle(error, [])
+        run(renew(circle, circle, 5), circle)
+
+
+def test_the_time_of_a_refresh_is_one_for_all_its_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, lefts = iter((100.0, 101.0, 104.5)), []
+
+    class Telling(Script):
+        def contend(self, timeout: float | None) -> Outcome:
+            lefts.append(timeout)
+            return super().contend(timeout)
+
+    monkeypatch.setattr("mpcache.lock.time.monotonic", lambda: next(now))
+    script = Telling([ABSENT], [LET_GO, GOT])
+    run(renew(script, script, 5), script)
+    assert lefts == [4.0, 0.5]
+
+
+class Abandoned(Script):
+    """Notes that it was given back."""
+
+    def abandon(self) -> None:
+        self.log.append("abandon")
+
+
+def test_what_an_exception_leaves_held_is_given_back() -> None:
+    script = Abandoned([ABSENT, ABSENT], [GOT], create=KeyError("mine"))
+    with pytest.raises(KeyError):
+        run(elect(script, script, 5), script)
+    assert script.log[-1] == "abandon"
+
+
+def test_a_lock_by_itself_gives_its_mutex_back() -> None:
+    script = Abandoned([], [GOT])
+
+    def creator() -> Any:
+        raise KeyError("mine")
+
+    def missing() -> Any:
+        raise NeedRegenerationException
+
+    with pytest.raises(KeyError), Lock(script, creator, missing, None):
+        pass
+    assert script.log[-1] == "abandon"
 
 
 def test_B4_a_creator_may_raise_stop_iteration() -> None:

@@ -1,6 +1,6 @@
 """Mutate the modules that decide, line by line, and print each mutant that no test notices.
 
-    python tools/mutants.py [MODULE ...]        default: lock, invalidation, _region.creation_multi
+    python tools/mutants.py [MODULE ...]        default: lock, invalidation, _region.holding, ...
 
 A module is named from below mpcache, such as ``stress.checker``.  mutmut runs in a copy of the checkout below build/,
 so that nothing here is touched.  A surviving mutant is accepted if RECORD explains its line; any other is printed, and
@@ -21,10 +21,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 COPY = ROOT / "build" / "mutants"
 RECORD = ROOT / "docs" / "decisions" / "0006-mutants.rst"
-MODULES = ("lock", "invalidation", "_region.creation_multi")
+MODULES = ("lock", "invalidation", "_region.holding", "_region.creation_multi")
 
 # Only fast tests that never wait for time to pass: each mutant runs all of them that touch its function.
 TESTS = ("test_lock.py", "test_invalidation.py", "test_multi.py", "test_region.py", "test_ttl.py")
+TESTS += ("test_binding.py", "test_values.py", "test_fills.py", "test_decorators.py", "test_decorators_multi.py")
 
 SETTINGS = """
 [tool.mutmut]

@@ -74,12 +74,14 @@ class Claim:
 class Claims:
     """The keys that one call holds at a time."""
 
+    _mangled: dict[KeyType, KeyType]
+    _begun: Begin
+    """Of the creation under way."""
+
     def __init__(self, binding: Binding) -> None:
         self._binding = binding
         self._deadline = None if binding.creation_wait is None else time.monotonic() + binding.creation_wait
-        self._mangled: dict[KeyType, KeyType] = {}
         self._claims: dict[KeyType, Claim] = {}
-        self._begun = Begin(binding.invalidator)
 
     def _begin(self, keys: Iterable[KeyType]) -> None:
         """Note that the creation of these keys, which are claimed, begins now."""
