@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import random
@@ -9,14 +10,14 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 import mpcache
-from mpcache._region.creation_multi import MOST
+from mpcache._region.creation_multi import MOST, Claim
 from mpcache._region.fast_path import Access
-from mpcache.api import NO_VALUE, Outcome
+from mpcache.api import NO_VALUE, Guarantees, Outcome
 from mpcache.backends.memory import MemoryBackend
 from mpcache.exception import (
     CantSerializeException,
@@ -899,3 +900,134 @@ def test_a_store_that_answers_for_fewer_keys_is_not_believed() -> None:
     region = mpcache.make_region().configure("test.short")
     with pytest.raises(ValueError):
         region.get_or_create_multi("ab", never)
+
+
+# -- when the time is over -------------------------------------------------------------------------------------------
+
+
+class Timed(Told):
+    """A mutex whose acquire takes ten seconds, and which another holds if its key is in ``busy``."""
+
+    tried: ClassVar[list[Any]] = []
+    busy: ClassVar[set[str]] = set()
+    now: ClassVar[list[float]] = [100.0]
+
+    def acquire(self, wait: bool = True) -> bool:
+        self.tried.append(self.key)
+        self.now[0] += 10
+        return self.key not in self.busy and super().acquire(wait)
+
+    def contend(self, timeout: float | None) -> Any:
+        self.tried.append(f"wait for {self.key} for {timeout}")
+        return Outcome.RELEASED
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Any:
+    """A region whose values "old" are stale, with those mutexes."""
+    for name, start in (("tried", []), ("busy", set()), ("now", [100.0])):
+        monkeypatch.setattr(Timed, name, start)
+    monkeypatch.setattr("time.monotonic", lambda: Timed.now[0])
+    region = mpcache.make_region("late").configure(
+        "mpcache.memory", expiration_time=60, mutex=lambda key: Timed({}, key), creation_wait=5
+    )
+    region.set_multi(dict.fromkeys("abc", "old"))
+    clock.forward(61)
+    return region
+
+
+def test_F8_what_is_not_tried_in_time_is_served_stale(timed: Any) -> None:
+    """The first acquire takes longer than the time and its grace: the others are not tried, but served as they are."""
+    assert timed.get_or_create_multi("abc", lambda *keys: [f"new {key}" for key in keys]) == ["new a", "old", "old"]
+    assert Timed.tried == ["a"]
+    assert timed.get_multi("abc") == ["new a", NO_VALUE, NO_VALUE]
+
+
+def test_F8_what_is_not_tried_in_time_and_not_there_is_still_tried(timed: Any) -> None:
+    timed.delete_multi("bc")
+    assert timed.get_or_create_multi("abc", lambda *keys: [f"new {key}" for key in keys]) == ["new a", "new b", "new c"]
+    assert Timed.tried == ["a", "b", "c"]
+
+
+def test_F8_when_one_is_busy_and_the_time_is_over_no_other_is_tried(timed: Any) -> None:
+    timed.delete_multi("abc")
+    Timed.busy.add("a")
+    with pytest.raises(LockTimeout):
+        timed.get_or_create_multi("abc", lambda *keys: [f"new {key}" for key in keys])
+    assert Timed.tried == ["a", "wait for a for 0.0"]
+
+
+def test_to_create_is_not_to_wait(timed: Any) -> None:
+    """The creator of b takes an hour; then a, which another creates, is waited for as long as was left before."""
+    Timed.now[0], Timed.busy = 100.0, {"a"}
+    timed.delete_multi("ab")
+    timed.creation_wait = 30
+
+    def creator(*keys: str) -> list[str]:
+        Timed.now[0] += 3600
+        timed.set("a", "made elsewhere")
+        return [f"new {key}" for key in keys]
+
+    assert timed.get_or_create_multi("ab", creator) == ["made elsewhere", "new b"]
+    assert Timed.tried == ["a", "b", "wait for a for 10.0"]
+
+
+# -- one claim -------------------------------------------------------------------------------------------------------
+
+
+class Scripted:
+    """A mutex that says what it is told to, and notes what it is asked."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome, self.log = outcome, []  # type: ignore[var-annotated]
+
+    def contend(self, timeout: float | None) -> Outcome:
+        self.log.append(("contend", timeout))
+        return self.outcome
+
+    def release(self, stored: bool) -> None:
+        self.log.append(("release", stored))
+
+    def abandon(self) -> None:
+        self.log.append("abandon")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "end"), [(Outcome.ACQUIRED, [("release", True), "abandon"]), (Outcome.RELEASED, ["abandon", "abandon"])]
+)
+def test_a_claim_gives_back_what_it_holds_once(outcome: Outcome, end: list[Any]) -> None:
+    mutex = Scripted(outcome)
+    claim = Claim(mutex)
+    assert claim.held is False
+    assert claim.wait(2.5) is outcome
+    assert claim.held is (outcome is Outcome.ACQUIRED)
+    claim.release()
+    assert claim.held is False
+    claim.release()
+    assert mutex.log == [("contend", 2.5), *end]
+
+
+def test_a_value_whose_mutex_was_lost_meanwhile_is_returned_and_not_stored() -> None:
+    class Lost(Told):
+        guarantees = Guarantees(processes=True, hosts=False, survives_death=True, fair=False, takeover=1.0, leased=True)
+
+        def owned(self) -> bool:
+            return self.key != "b"
+
+    region = mpcache.make_region().configure("mpcache.memory", mutex=lambda key: Lost({}, key))
+    assert region.get_or_create_multi("ab", lambda *keys: keys) == ["a", "b"]
+    assert region.get_multi("ab") == ["a", NO_VALUE]
+
+
+def unordered(*keys: str) -> set[str]:
+    """A creator whose result has no order."""
+    return set(keys)
+
+
+@pytest.mark.parametrize(
+    ("creator", "name"), [(unordered, "unordered"), (functools.partial(unordered), r"functools\.partial\(.*")]
+)
+def test_the_creator_is_named_in_its_errors(creator: Any, name: str) -> None:
+    region = mpcache.make_region().configure("mpcache.memory")
+    with pytest.raises(TypeError, match=rf"^the creator {name} returned a set"):
+        region.get_or_create_multi("ab", creator)
