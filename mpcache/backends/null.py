@@ -33,7 +33,7 @@ class NullBackend(CacheBackend):
     :param arguments: any, all ignored: those of the store that it stands in for.
     """
 
-    keeping = Keeping("no other code", "nothing", "keeping nothing", "a creation each time", "null")
+    keeping = Keeping("no process", "nothing", "keeping nothing", "a creation each time", "null")
 
     def __init__(self, arguments: BackendArguments) -> None:
         pass

@@ -13,7 +13,7 @@ NAMES = [name for name in backends.names() if name.startswith("mpcache.")]
 def test_what_a_store_says_of_itself_is_what_its_mutex_and_configure_go_by(name: str) -> None:
     store = backends.load_backend(name)
     said, promised = store.keeping, mutexes.resolve(store.keeping.mutex).guarantees
-    assert store.shared is promised.processes is (said.shared_by not in ("threads", "nobody"))
+    assert store.shared is promised.processes is (said.shared_by not in ("threads", "no process"))
     assert promised.hosts is (said.shared_by == "hosts")
     assert (said.outlives == "nothing") is not store.shared
     assert all(said)

@@ -128,7 +128,7 @@ def test_it_finds_two_who_take_over_from_one_dead_creator(
     storm: Callable[..., dict[str, Any]], delayed: Callable[..., Path]
 ) -> None:
     crowded = ("--hot", 0.9, "--aim", "creator")
-    report = storm("--kills", 5000, "--seconds", 50, *SMALL, *crowded, package=delayed("STALE_VERDICT"))
+    report = storm("--kills", 10_000, "--seconds", 120, *SMALL, *crowded, package=delayed("STALE_VERDICT"))
     assert "two" in found(report)
 
 
