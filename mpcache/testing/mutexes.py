@@ -248,17 +248,17 @@ class MutexConformance(_AmongProcesses):
     @asks(threads=True)
     @pytest.mark.parametrize("stored", [True, False])
     def test_contenders_learn_what_became_of_the_value(self, stored: bool) -> None:
+        def attempt(other: Any) -> Outcome:
+            outcome: Outcome = other.contend(timeout=self.patience)
+            if outcome is Outcome.ACQUIRED:  # it began so late that the holder had released
+                other.release(stored)
+            return outcome
+
         def contend(held: Any) -> list[Outcome]:
-            others = [self._make() for _ in range(3)]
-            waiting = [self._begin(other.contend, timeout=self.patience) for other in others]
+            waiting = [self._begin(attempt, self._make()) for _ in range(3)]
             self._still(waiting[0])
             held.release(stored)
-            outcomes = []
-            for other, outcome in zip(others, waiting, strict=True):
-                outcomes.append(outcome.result(self.patience))
-                if outcomes[-1] is Outcome.ACQUIRED:
-                    other.release(stored)
-            return outcomes
+            return [outcome.result(self.patience) for outcome in waiting]
 
         told = Outcome.RELEASED if stored else Outcome.UNSTORED
         outcomes = contend(self._held())
