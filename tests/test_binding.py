@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -151,3 +153,39 @@ def test_a_type_error_that_is_not_about_the_key_is_left_alone() -> None:
     region.backend.get = lambda key: 1 + None  # type: ignore[operator]
     with pytest.raises(TypeError, match=r"^unsupported operand"):
         region.get("k")
+
+
+@pytest.mark.parametrize("store", [None, "mpcache.memory", "mpcache.shm"])
+def test_a_region_is_freed_with_its_last_reference(store: str | None) -> None:
+    """No circle keeps it, and what it stands on, until the collector runs."""
+    region = mpcache.make_region()
+    if store is not None:
+        region.configure(store, arguments={} if store == "mpcache.memory" else {"name": None, "size": "4MB"})
+        region.set("k", 1)
+        assert region.get("k") == 1
+    gone = weakref.ref(region)
+    gc.disable()
+    try:
+        del region
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"backend": "mpcache.spoon"},
+        {"backend": "mpcache.memory", "expiration_time": "soon"},
+        {"backend": "mpcache.memory", "wrap": [int]},
+        {"backend": "mpcache.dbm"},
+        {"backend": "mpcache.memory", "mutex": "spoon"},
+    ],
+)
+def test_a_configuration_that_fails_changes_nothing(wrong: dict[str, Any]) -> None:
+    region = mpcache.make_region().configure("mpcache.memory", expiration_time=7)
+    before, state = region.access, dict(region.__dict__)
+    with pytest.raises(Exception, match="spoon|soon|int|filename"):
+        region.configure(replace_existing_backend=True, **wrong)
+    assert region.access is before
+    assert region.__dict__ == state
