@@ -185,7 +185,7 @@ def test_a_region_is_freed_with_its_last_reference(store: str | None) -> None:
 def test_a_configuration_that_fails_changes_nothing(wrong: dict[str, Any]) -> None:
     region = mpcache.make_region().configure("mpcache.memory", expiration_time=7)
     before, state = region.access, dict(region.__dict__)
-    with pytest.raises(Exception, match="spoon|soon|int|filename"):
+    with pytest.raises(Exception, match=r"spoon|soon|int|filename"):
         region.configure(replace_existing_backend=True, **wrong)
     assert region.access is before
     assert region.__dict__ == state
