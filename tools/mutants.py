@@ -25,7 +25,7 @@ MODULES = ("lock", "invalidation", "_region.holding", "_region.creation_multi")
 
 # Only fast tests that never wait for time to pass: each mutant runs all of them that touch its function.
 TESTS = ("test_lock.py", "test_invalidation.py", "test_multi.py", "test_region.py", "test_ttl.py")
-TESTS += ("test_binding.py", "test_values.py", "test_fills.py", "test_decorators.py", "test_decorators_multi.py")
+TESTS += ("test_binding.py", "test_values.py", "test_fills.py")
 
 SETTINGS = """
 [tool.mutmut]
