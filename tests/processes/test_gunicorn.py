@@ -204,25 +204,31 @@ KINDS = pytest.mark.parametrize(
 
 
 class Load:
-    """Clients that ask for one page after the other, in an order of their own, until they have or are told to end."""
+    """Clients that ask for one page after the other, each page once in each round, until told to end.
 
-    def __init__(self, server: Server, requests: int = 10**9) -> None:
+    The order is chance's, but that every page is asked for is not.
+    """
+
+    def __init__(self, server: Server, rounds: int = 10**9) -> None:
         self.answers: list[tuple[str, Answer]] = []
         self.errors: list[str] = []
-        self._server, self._left = server, iter(range(requests))
-        self._over = threading.Event()
+        self._server = server
+        self._pages = itertools.chain.from_iterable(random.sample(PAGES, len(PAGES)) for _ in range(rounds))
+        self._over, self._one_at_a_time = threading.Event(), threading.Lock()
         self._clients = [threading.Thread(target=self._ask) for _ in range(CLIENTS)]
         for client in self._clients:
             client.start()
 
     def _ask(self) -> None:
-        order = random.Random(threading.get_ident())
-        while not self._over.is_set() and next(self._left, None) is not None:
-            name = order.choice(PAGES)
+        while not self._over.is_set() and (name := self._next()):
             try:
                 self.answers.append((name, self._server.page(name)))
             except (OSError, http.client.HTTPException) as error:
                 self.errors.append(f"{name}: {error!r}")
+
+    def _next(self) -> str | None:
+        with self._one_at_a_time:
+            return next(self._pages, None)
 
     def join(self) -> None:
         for client in self._clients:
@@ -245,7 +251,7 @@ def assert_one_creation_each(server: Server, load: Load) -> None:
 @KINDS
 def test_each_page_is_created_once(serve: Any, name: str, worker_class: str, preload: bool) -> None:
     server = serve(name, worker_class=worker_class, preload_app=preload)
-    load = Load(server, requests=600)
+    load = Load(server, rounds=10)
     load.join()
     assert_one_creation_each(server, load)
     assert len({answer.worker for _, answer in load.answers}) == WORKERS
@@ -397,7 +403,7 @@ def test_workers_of_another_user(serve: Any, name: str, worker_class: str) -> No
         pytest.importorskip("gevent")
     imports = LATE_IMPORTS + ("import gevent, gunicorn.workers.ggevent\n" if worker_class == "gevent" else "")
     server = serve(name, worker_class=worker_class, preload_app=True, user=NOBODY, group=NOBODY, imports=imports)
-    load = Load(server, requests=400)
+    load = Load(server, rounds=6)
     load.join()
     assert_one_creation_each(server, load)
     assert len({answer.worker for _, answer in load.answers}) == WORKERS
