@@ -174,7 +174,7 @@ def c_functions(path: Path) -> Sizes:
         opened = opened or (bool(name) and line.endswith("{"))
 
 
-def _c_code(path: Path) -> str:
+def c_code(path: Path) -> str:
     """Return the text of a C file without comments and strings; what an #include names stays."""
     text = re.sub(r"/\*.*?\*/", " ", path.read_text(), flags=re.S)
     return re.sub(r'^(?!#include)(.*)$', lambda line: re.sub(r'"(?:\\.|[^"\\])*"', '""', line[1]), text, flags=re.M)
@@ -188,7 +188,7 @@ def _c_uses(paths: Iterable[Path]) -> Iterator[tuple[Path, int, str, str]]:
     paths = list(paths)
     homes = {what.partition(":")[2]: path.stem for path in paths for what, _ in c_functions(path)}
     for path in paths:
-        for number, line in enumerate(_c_code(path).splitlines(), 1):
+        for number, line in enumerate(c_code(path).splitlines(), 1):
             if match := re.match(r'#include "(.*)\.h"', line):
                 yield path, number, match[1], line
                 continue

@@ -370,21 +370,162 @@ def test_every_c_file_says_what_it_is_for() -> None:
     assert [named(path) for path in c_files() if not path.read_text().startswith("/*")] == []
 
 
+# The words.  A check leaves a folder out only while PENDING names it: to hold a folder to a check, take it out there.
+PENDING: dict[str, tuple[str, ...]] = {
+    "actors": ("docs/decisions",),
+    "verbs": ("mpcache/cli", "mpcache/stress/report"),
+    "exponents": (
+        *("mpcache/_servers/memcached", "mpcache/cli", "mpcache/mutexes", "mpcache/stress", "mpcache/testing"),
+    ),
+}
+
+NAMELESS_BUT: dict[tuple[str, str], str] = {}
+"""Exceptions, (file, word): the reason."""
+
+EXPONENT_BUT = {
+    ("mpcache/_console.py", "{:.3g}"): "significant() rounds with it, and writes the result without an exponent",
+}
+"""Exceptions, (file, text): the reason."""
+
+REPLACED_FILES = {
+    "mpcache": ("shortcut", "foundation", "storage", "mishaps", "bounded", "sharing", "multi", "aio", "memcaching"),
+    "mpcache/_region": ("shortcut", "foundation", "storage", "mishaps", "multi", "aio"),
+    "mpcache/_support": ("bounded",),
+    "mpcache/backends": ("fills", "generations"),
+    "mpcache/mutexes": ("turns", "fronted", "files", "clients"),
+    "mpcache/shm": ("room", "_pieces", "_bytes", "_clock"),
+    "mpcache/shm/core": ("census", "change", "space", "pages", "life"),
+    "mpcache/stress": (
+        *("diary", "judge", "board", "acts", "play", "trial", "arena", "assay", "spoiled", "foreign", "punctuality"),
+        *("freshness", "view"),
+    ),
+    "mpcache/testing": ("puppets", "scenes", "rig", "mutex_rig"),
+    "mpcache/cli": ("guest", "screen", "demo_facts", "demo_crew", "demo_stages"),
+    "bench": ("stage", "crew", "fill", "misses", "mix", "promises", "measure"),
+}
+"""Each folder, and what none of its modules and folders is called any more."""
+
+REPLACED_NAMES = {
+    "": (
+        *("_Heeded", "Trouble", "_ForgivingBid", "_LenientBid", "Bid", "Asker", "Place", "Seat", "Story", "Unplayable"),
+        *("_?(peek|poke|recall)(_.*)?", "_?let_go", "_?forgive", "bear", "bury", "noting"),
+    ),
+    "mpcache/lock.py": ("keep", "alone"),  # of Work; a mutex keeps a lease, and a store of the bench its values
+    "mpcache/_region": ("keep", "alone"),
+}
+"""Where, and regular expressions for names that no class and no function there has any more."""
+
+REPLACED_SYMBOLS = ("mpc_look", "mpc_ask_for.*", "mpc_retarget", "mpc_(.*_)?(peek|poke|recall)(_.*)?", "sort")
+"""The same for all names in C."""
+
+
+def source() -> list[Path]:
+    return sorted(path for kind in ("*.py", "*.pyi", "*.c", "*.h") for path in PACKAGE.rglob(kind))
+
+
+def pages() -> list[Path]:
+    return [ROOT / "README.rst", *sorted((ROOT / "docs").rglob("*.rst"))]
+
+
+def held_to(check: str, paths: list[Path]) -> list[Path]:
+    """Return the files but those in folders that PENDING leaves out of a check."""
+    out = tuple(f"{folder}/" for folder in PENDING.get(check, ()))
+    return [path for path in paths if not named(path).startswith(out)]
+
+
 def test_actors_have_names() -> None:
-    paths = [*python_files(), *c_files(), ROOT / "README.rst", *(ROOT / "docs").glob("*.rst")]
-    assert [(named(path), place) for path in paths for place in words.nameless(path)] == []
+    found = [(named(path), place) for path in held_to("actors", source() + pages()) for place in words.nameless(path)]
+    assert [(file, place) for file, place in found if (file, place.split(": ")[1]) not in NAMELESS_BUT] == []
 
 
 def test_docstrings_of_functions_begin_with_a_verb() -> None:
-    assert [(named(path), place) for path in python_files() for place in words.nouns(path)] == []
+    assert [(named(path), at) for path in held_to("verbs", python_files()) for at in words.nouns(path)] == []
+
+
+def test_no_message_has_a_number_with_an_exponent() -> None:
+    paths = [path for path in source() if path.suffix != ".pyi"]
+    found = [(named(path), place) for path in held_to("exponents", paths) for place in words.exponents(path)]
+    assert [(file, place) for file, place in found if (file, place.split(": ", 1)[1]) not in EXPONENT_BUT] == []
+
+
+def test_replaced_names_are_gone() -> None:
+    assert list(words.replaced_modules(ROOT, REPLACED_FILES)) == []
+    python = [path for path in (*source(), *(ROOT / "bench").rglob("*.py")) if path.suffix in (".py", ".pyi")]
+    of_python = [
+        (named(path), place)
+        for where, left in REPLACED_NAMES.items()
+        for path in python
+        if named(path).startswith(where)
+        for place in words.replaced_names(path, left)
+    ]
+    of_c = [(named(path), place) for path in c_files() for place in words.replaced_names(path, REPLACED_SYMBOLS)]
+    assert of_python + of_c == []
+
+
+def test_pending_names_folders_that_are_there_and_fail() -> None:
+    """A folder that has been mended has to leave PENDING."""
+    checks = {"actors": words.nameless, "verbs": words.nouns, "exponents": words.exponents}
+    files = [*python_files(), *pages()]
+    idle = [
+        (check, folder)
+        for check, folders in PENDING.items()
+        for folder in folders
+        if not any(list(checks[check](path)) for path in files if named(path).startswith(f"{folder}/"))
+    ]
+    assert idle == []
 
 
 def test_the_worst_habits_are_seen(tmp_path: Path) -> None:
-    (tmp_path / "a.py").write_text('def f():\n    """What nobody says."""\n    return "fine", 1  # whoever asks\n')
-    (tmp_path / "a.c").write_text("/* made anew */\n")
-    assert list(words.nameless(tmp_path / "a.py")) == ["2: nobody", "3: whoever"]
-    assert list(words.nameless(tmp_path / "a.c")) == ["1: anew"]
-    assert list(words.nouns(tmp_path / "a.py")) == ["1: f: What ..."]
+    python, c, page = tmp_path / "a.py", tmp_path / "a.c", tmp_path / "a.rst"
+    python.write_text('def f():\n    """What nobody says."""\n    return "fine", f"{1} of his"  # whoever asks\n')
+    c.write_text("/* made anew */\n")
+    page.write_text("A page.\n\nHe who reads it.\n")
+    assert list(words.nameless(python)) == ["2: nobody", "3: his", "3: whoever"]
+    assert list(words.nameless(c)) == ["1: anew"]
+    assert list(words.nameless(page)) == ["3: He"]
+
+
+@pytest.mark.parametrize(
+    ("docstring", "seen"),
+    [
+        ("What it is.", ["1: f: What ..."]),
+        ("Raises an error.", ["1: f: Raises ..."]),
+        ("``x`` is it.", ["1: f: ``x`` ..."]),
+        ("Return it.", []),
+        ("Pass it on.", []),
+        ("", []),
+    ],
+)
+def test_a_docstring_without_a_verb_is_seen(docstring: str, seen: list[str], tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(f'def f():\n    """{docstring}"""\n')
+    assert list(words.nouns(tmp_path / "a.py")) == seen
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "seen"),
+    [
+        ("a.py", 'error = "took 1.8e+02 ns"', "1.8e+02"),
+        ("a.py", 'error = f"took {wait:.3g} s"', "{:.3g}"),
+        ("a.py", 'error = f"took {wait:{width}g} s"', "{:{width}g}"),
+        ("a.py", 'error = "took %.2e s" % wait', "%.2e"),
+        ("a.py", 'error = "took {0:g} s".format(wait)', "{0:g}"),
+        ("a.c", 'fail("took %g s", wait);', "%g"),
+        ("a.py", '"""Took 1.8e+02 ns."""', ""),
+        ("a.py", 'fine = f"{wait:.1f} s of {1e9} and e5 in 0x1e5, {kind!r:>9}, 100 %"', ""),
+        ("a.c", "double second = 1e9; /* %g */", ""),
+    ],
+)
+def test_a_number_with_an_exponent_is_seen(name: str, text: str, seen: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(f"{text}\n")
+    assert list(words.exponents(tmp_path / name)) == ([f"1: {seen}"] if seen else [])
+
+
+def test_a_replaced_name_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "room.py").write_text("class Seat:\n    def peek_at(self):\n        seats = Seat.keep()\n")
+    (tmp_path / "a.c").write_text('int mpc_look(int sort);\nint mpc_look_up(void); /* mpc_look */ puts("sort");\n')
+    assert list(words.replaced_modules(tmp_path.parent, {tmp_path.name: ("room",)})) == [f"{tmp_path.name}/room.py"]
+    assert list(words.replaced_names(tmp_path / "room.py", ["Seat", "peek_.*"])) == ["1: Seat", "2: peek_at"]
+    assert list(words.replaced_names(tmp_path / "a.c", ["mpc_look", "sort"])) == ["1: mpc_look", "1: sort"]
 
 
 def test_types_are_shipped() -> None:
