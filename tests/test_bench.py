@@ -1,6 +1,6 @@
 """The benchmarks run, report their figures, and never report a missed bound as kept.
 
-Leans on the command line only: the houses do not import each other.
+Depends on the command line only: the houses do not import each other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The rules of the house, kept: imports go down, rooms have a purpose and a size, mpcache loads fast."""
+"""The rules of the source: imports go down, modules have a purpose and a size, words are plain, mpcache loads fast."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "mpcache"
 HOUSES = ("tests", "stress", "bench")
 
-# Each room and the rooms just below it: it may lean on those and on all that is below them.
+# Each room and the rooms just below it: it may depend on those and on all that is below them.
 DOWN: keeper.Table = {
     "exception": (),
     "_support.*": ("exception",),  # sizes, durations, hints, s3fifo, signal_handlers: none knows another
@@ -26,13 +26,13 @@ DOWN: keeper.Table = {
     "_console": (),  # all output of the commands
     "_wire": ("_support.*",),  # the only parser of the header
     "api": ("exception", "_support.*", "_wire"),
-    # pure: they decide, they know no storage
+    # these decide only: they know no storage
     "_keys": (),
     "keys": ("api", "_keys"),
     "invalidation": ("api",),
     "_region.holding": ("api",),  # what the protocol does with a mutex
     "lock": ("_region.holding",),
-    # the floor both staircases stand on
+    # what both stores and mutexes depend on
     "shm": ("api",),
     # what a server is, for stores and mutexes alike
     "_servers": (),
@@ -41,7 +41,7 @@ DOWN: keeper.Table = {
     "_servers.generation": ("_servers.outage", "_wire"),
     "_servers.redis": ("_servers.names", "_servers.generation", "api"),
     "_servers.memcached": ("_servers.names", "_servers.generation", "api"),
-    # exclude: one primitive a file; the folder itself is the table of names
+    # mutual exclusion: one primitive a file; the folder itself is the table of names
     "mutexes": ("api",),
     "mutexes.greenlets": (),
     "mutexes.base": ("api", "mutexes.greenlets"),
@@ -51,7 +51,7 @@ DOWN: keeper.Table = {
     "mutexes.leased_mutex": ("mutexes.leased",),
     "mutexes.lockfiles": ("api", "shm"),
     "mutexes.*": ("mutexes.leased_mutex", "mutexes.lockfiles", "shm", "_servers.redis", "_servers.memcached"),
-    # keep: one store a file.  It may build a mutex, never back, and tells how its epochs invalidate
+    # stores: one a file.  A store may make a mutex, not the reverse; a store with epochs says how they invalidate
     "backends": ("api",),
     "backends.shm_outage": ("exception",),
     "backends._generation_strategy": ("_servers.generation", "invalidation"),
@@ -70,7 +70,7 @@ DOWN: keeper.Table = {
         "mutexes",
     ),
     "proxy": ("api",),
-    # the private parts of a region: they are handed one where they need it, and never name its class
+    # the private parts of a region: a region is passed in where they need it, and they never name its class
     "_region": (),
     "_region.config": ("api",),
     "_region.counters": ("api",),
@@ -80,7 +80,7 @@ DOWN: keeper.Table = {
     "_region.fills": ("_region.binding",),
     "_region.reference_path": ("_region.fills",),
     "_region.fast_path": ("_region.reference_path",),
-    # the only module that sees both staircases, by their tables of names
+    # the only module that knows both stores and mutexes, by their tables of names
     "_region.configuration": ("_region.binding", "backends", "mutexes", "proxy"),
     "_region.configurable": ("_region.configuration", "_region.fast_path"),
     "_region.creation": ("lock", "keys", "_region.fills"),
@@ -99,7 +99,7 @@ DOWN: keeper.Table = {
     "testing": ("", "mutexes.base"),
     "plugins.*": ("",),
     "integrations.*": ("",),
-    # stress: what happened, and whether it may; where it happens; who does it; what is shown of it
+    # stress: histories and their checks; environments; actors and scenarios; reports
     "stress.settings": (),
     "stress.scoreboard": (),
     "stress.interrupts": (),
@@ -205,7 +205,7 @@ BINDING_DOWN: keeper.Table = {
 }
 BINDING_SHARES = frozenset({"binding", "../_foreign", "core/engine"})
 
-# Imported inside the function that uses them, so that who does without them neither needs nor loads them.
+# Imported inside the function that uses them, so that programs which do not use them neither need nor load them.
 DRIVERS = {"asyncio", "click", "filelock", "gevent", "posix_ipc", "redis", "rich", "valkey"}
 DRIVERS |= {"bmemcached", "memcache", "pylibmc", "pymemcache"}
 DRIVERS |= {"django", "flask", "gunicorn", "mako"}
@@ -214,7 +214,7 @@ DRIVERS |= {"numpy", "pandas"}
 NEED_A_DRIVER = ("mpcache.cli", "mpcache.stress.commands", "mpcache.plugins", "mpcache.integrations")
 NEED_A_DRIVER += ("mpcache._keys.arrays", "mpcache._region.creation_async")
 
-# A file that needs more has a line here that says why.
+# A file that needs more has an entry in MAY_BE_LONGER with the reason.
 LONGEST_MODULE, LONGEST_FUNCTION = 450, 40
 LONGEST_C_FILE, LONGEST_C_FUNCTION = 500, 60
 MAY_BE_LONGER: dict[str, tuple[int, str]] = {}
@@ -241,7 +241,7 @@ def test_no_import_cycle() -> None:
 
 
 def test_private_names_are_read_where_they_are_defined() -> None:
-    """But seeded faults are there to replace private parts."""
+    """Check all modules but the seeded faults, which exist to replace private parts."""
     reading = [line for line in keeper.foreign_privates(PACKAGE) if not line.startswith("mpcache.stress.faults.")]
     assert reading == []
 
@@ -269,7 +269,7 @@ def prints(path: Path) -> Iterator[str]:
 
 
 def test_commands_print_through_the_console() -> None:
-    """What a forked child of a scenario says goes to a file of its round, not to the terminal."""
+    """Check all modules but the scenarios: the output of their forked children goes to a file of the round."""
     forked = PACKAGE / "stress" / "scenarios"
     commands = [path for folder in ("cli", "stress") for path in (PACKAGE / folder).rglob("*.py")]
     assert [line for path in commands if forked not in path.parents for line in prints(path)] == []
@@ -308,7 +308,7 @@ def test_the_binding_calls_downwards() -> None:
     ("drawing", "table"), [("core/engine.h", CORE_DOWN), ("_module.c", BINDING_DOWN)], ids=["core", "binding"]
 )
 def test_the_drawings_of_the_floors_name_every_file(drawing: str, table: keeper.Table) -> None:
-    """In the source, and in docs/internals.rst."""
+    """Check the drawing in the source, and the one in docs/internals.rst."""
     opening = (PACKAGE / "shm" / drawing).read_text().partition("*/")[0]
     floors = " ".join(line[7:44] for line in opening.splitlines() if line.startswith(" *     "))
     assert set(table) - set(re.findall(r"\w+", floors)) == {"engine"} & set(table)
@@ -326,7 +326,7 @@ HEADER_BYTES = re.compile(r"""["'](?:ct|[vxe])["']:""")
 
 
 def headers(source: str) -> Iterator[str]:
-    """Where a module names an item of a value's header, or the end of one, outside of docstrings."""
+    """Yield where a module names an item of a value's header, or the end of a header, outside of docstrings."""
     tree = ast.parse(source)
     docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -348,7 +348,7 @@ def headers(source: str) -> Iterator[str]:
 
 
 def test_only_wire_knows_the_header() -> None:
-    """The fixtures for authors may: what they look at are the stored bytes, by no parser of ours."""
+    """Check all modules but the fixtures for authors, which look at the stored bytes without mpcache's parser."""
     apart = (PACKAGE / "_wire", PACKAGE / "testing")
     others = [path for path in python_files() if not any(folder in path.parents for folder in apart)]
     assert [(named(path), found) for path in others for found in headers(path.read_text())] == []
@@ -561,13 +561,13 @@ def test_no_line_of_c_is_longer_than_120() -> None:
 
 
 def test_every_c_function_has_our_prefix() -> None:
-    """All files of the engine are compiled as one unit: a name says whose it is, and is no other file's."""
+    """Check the prefix: all files of the engine are compiled as one unit, so names must be unique."""
     names = [what for path in sorted((PACKAGE / "shm").rglob("*.[ch]")) for what, _ in keeper.c_functions(path)]
     assert [what for what in names if not what.partition(":")[2].startswith(("mpc_", "PyInit_"))] == []
 
 
 def texts() -> Iterator[Path]:
-    """Every file of the checkout that a reader may open, and no generated one."""
+    """Yield every file of the checkout that is not generated."""
     made = re.compile(r"build|dist|\.git|\.venv.*|.*_cache_*|\.hypothesis|.*\.egg-info|.*\.(so|o|pyc)")
     for path in sorted(ROOT.rglob("*")):
         if path.is_file() and not any(made.fullmatch(part) for part in path.relative_to(ROOT).parts):
@@ -589,14 +589,14 @@ print(time.process_time() - start, *sorted(set(sys.modules) - before))
 
 
 def imported(name: str) -> tuple[float, set[str]]:
-    """Seconds of the processor that it takes, and the modules that it loads."""
+    """Return the processor time of importing a module, in seconds, and the modules that it loads."""
     fresh = subprocess.run([sys.executable, "-c", IMPORTING.format(name)], capture_output=True, check=True, text=True)
     took, *loaded = fresh.stdout.split()
     return float(took), set(loaded)
 
 
 def test_importing_is_cheap() -> None:
-    """The least of some: what is over it, a busy machine has added.  A slow one is known by what asyncio takes."""
+    """Compare the fastest of some imports: load only adds time.  The time of asyncio tells how slow the machine is."""
     ours, theirs = [imported("mpcache")[0]], [imported("asyncio")[0]]
     while min(ours) >= max(0.050, 1.5 * min(theirs)) and len(ours) < 40:
         ours.append(imported("mpcache")[0])
@@ -610,7 +610,7 @@ def test_importing_loads_no_driver() -> None:
     assert loaded & (DRIVERS | {"multiprocessing", "mpcache.shm._engine"}) == set()
 
 
-# The keeper is kept, too: here is a house in which each rule is broken once.
+# The keeper is tested, too, on a package in which each rule is broken once.
 
 ROWS: keeper.Table = {"low": (), "stores": (), "stores.*": ("low",), "top": ("stores.*",), "": ("top",)}
 
@@ -634,14 +634,14 @@ def crooked(tmp_path: Path) -> Path:
 
 def test_the_keeper_sees_an_upward_import_and_a_sibling(crooked: Path) -> None:
     assert keeper.upward(crooked, ROWS) == [
-        "crooked.low:2 leans on crooked.top, which is not below it",
-        "crooked.stores.two:1 leans on crooked.stores.one, which is not below it",
+        "crooked.low:2 depends on crooked.top, which is not below it",
+        "crooked.stores.two:1 depends on crooked.stores.one, which is not below it",
     ]
 
 
 def test_the_keeper_sees_what_a_type_checker_alone_imports(crooked: Path) -> None:
     (crooked / "low.py").write_text("if TYPE_CHECKING:\n    from crooked.top import Top")
-    assert keeper.upward(crooked, ROWS)[0] == "crooked.low:2 leans on crooked.top, which is not below it"
+    assert keeper.upward(crooked, ROWS)[0] == "crooked.low:2 depends on crooked.top, which is not below it"
     assert keeper.cycle(crooked) == ["crooked.top", "crooked.low", "crooked.top"]
 
 

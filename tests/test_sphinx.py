@@ -1,6 +1,6 @@
 """The documentation is built, and each of its warnings is an error: a name that is not there, a page in no contents.
 
-Leans on Sphinx.
+Depends on Sphinx.
 """
 
 from __future__ import annotations
