@@ -108,7 +108,7 @@ def room(name: str, table: Table) -> tuple[str, str]:
 
 
 def below(row: str, table: Table) -> set[str]:
-    """All rows that a row may depend on."""
+    """Return all rows that a row may depend on."""
     return set(table[row]).union(*(below(under, table) for under in table[row]))
 
 

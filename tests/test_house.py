@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "mpcache"
 HOUSES = ("tests", "stress", "bench")
 
-# Each room and the rooms just below it: it may depend on those and on all that is below them.
+# Each module or folder, and those just below it: it may depend on those and on everything below them.
 DOWN: keeper.Table = {
     "exception": (),
     "_support.*": ("exception",),  # sizes, durations, hints, s3fifo, signal_handlers: none knows another

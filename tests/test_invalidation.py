@@ -232,7 +232,7 @@ def test_how_long_a_server_keeps_a_value(given: Any, longest: float | None) -> N
 
 @pytest.mark.parametrize("given", [-2, -0.5])
 def test_a_server_keeps_no_value_for_less_than_no_time(given: float) -> None:
-    with pytest.raises(ValidationError, match=rf"^redis_expiration_time is {given}; it must be .*which are for ever$"):
+    with pytest.raises(ValidationError, match=rf"^redis_expiration_time is {given}; it must be .*which mean for ever$"):
         kept_for(given, "redis_expiration_time")
 
 

@@ -19,7 +19,7 @@ find "$copy" -name '*.so' -delete
 cd "$copy"
 MPCACHE_WERROR=1 MPCACHE_SANITIZE=address,undefined "$python" setup.py --quiet build_ext --inplace
 
-# Each process writes findings to a file of its own: pytest captures the output of a dying process, or a child's is lost.
+# Each process writes findings to a file of its own: pytest captures what a dying process prints, or it is lost.
 # UBSan's runtime ignores the path in its options if ASan's is loaded before it, so each process sets the path.
 FINDING=$PWD/finding
 cat >sitecustomize.py <<'EOF'

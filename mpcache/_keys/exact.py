@@ -144,14 +144,14 @@ class ExactManyKeys(ExactKeys):
 class SaidKeys:
     """Makes the key of a call from the result of ``key=`` for its arguments.
 
-    :param say: the function given as ``key=``; gets the arguments, those of a method with the object first.
+    :param key_function: the function given as ``key=``; gets the arguments, those of a method with the object first.
     """
 
     fast = None
 
-    def __init__(self, namespace: str | None, fn: Any, say: Callable[..., Any]) -> None:
+    def __init__(self, namespace: str | None, fn: Any, key_function: Callable[..., Any]) -> None:
         self.start = start_of(namespace, fn)
-        self._fn, self._key_function, self._arguments = fn, say, Arguments(fn)
+        self._fn, self._key_function, self._arguments = fn, key_function, Arguments(fn)
 
     @property
     def bound(self) -> SaidKeys:
@@ -181,9 +181,9 @@ class SaidKeys:
 class SaidManyKeys(SaidKeys):
     """The same for a function of many things: ``key=`` gets one thing, after the receiver if there is one."""
 
-    def __init__(self, namespace: str | None, fn: Any, say: Callable[..., Any], bound: bool = False) -> None:
-        super().__init__(namespace, fn, say)
-        self._made_of = namespace, fn, say
+    def __init__(self, namespace: str | None, fn: Any, key_function: Callable[..., Any], bound: bool = False) -> None:
+        super().__init__(namespace, fn, key_function)
+        self._made_of = namespace, fn, key_function
         self.cut = leading(Parameters(fn), frozenset(), bound)
 
     @property

@@ -68,8 +68,8 @@ def build(
     kind = load_backend(backend)
     given = None if expiration_time == "" else expiration_time  # a configuration file with nothing after the "="
     lifetime, wait = seconds(given), seconds(creation_wait, "creation_wait")
-    given = _config_argument_dict or arguments or {}
-    namespace = _namespace(name, backend, given, _config_prefix or "")
+    of_store = _config_argument_dict or arguments or {}
+    namespace = _namespace(name, backend, of_store, _config_prefix or "")
     make_mutex = _mutex_factory(mutex, mutex_arguments, namespace)
     layers = layers_of(wrap)
     if _config_argument_dict:
