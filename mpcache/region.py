@@ -272,7 +272,7 @@ class CacheRegion(Configurable):
     ) -> Decorator:
         """Return a decorator that caches the results of a function, ``async`` or not, by its arguments.
 
-        The decorated function has ``get``, ``set``, ``invalidate``, ``refresh`` and ``key``; ``original`` is the function.
+        The decorated function has ``get``, ``set``, ``invalidate``, ``refresh`` and ``key``, and the ``original``.
 
         :param namespace: part of the key; distinguishes functions of the same name and module.
         :param expiration_time: instead of the region's; may be a function, which is called at every call.

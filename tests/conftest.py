@@ -76,16 +76,16 @@ class Store:
 
     def _redis(self, request: pytest.FixtureRequest) -> dict[str, Any]:
         server: Redis = request.getfixturevalue("redis_server")
-        _told(server, b"FLUSHALL\r\n")
+        _command(server, b"FLUSHALL\r\n")
         return {"url": server.url}
 
     def _pymemcache(self, request: pytest.FixtureRequest) -> dict[str, Any]:
         server: Memcached = request.getfixturevalue("memcached_server")
-        _told(server, b"flush_all\r\n")
+        _command(server, b"flush_all\r\n")
         return {"url": server.url}
 
 
-def _told(server: Server, what: bytes) -> None:
+def _command(server: Server, what: bytes) -> None:
     """Send a server the command that removes what the last test has left: the server has one test at a time."""
     with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as line:
         line.sendall(what)

@@ -1,4 +1,4 @@
-"""Durations: what people write, and what is refused."""
+"""Durations: accepted texts, and refused ones."""
 
 from __future__ import annotations
 
