@@ -443,7 +443,7 @@ class TestUndecodable:
         region = mpcache.make_region()
         for number in [*range(2000), 1999]:
             region.mishaps.undecodable(number, ValueError())
-        assert len(region.mishaps._said) == 1024
+        assert len(region.mishaps._logged) == 1024
         assert len(caplog.records) == 2000
 
 
@@ -1299,7 +1299,7 @@ class TestShared:
         ("wrong", "remedy"),
         [
             ("expiration_tme", "did you mean 'expiration_time'"),
-            ("qqq", "there are"),
+            ("qqq", "its arguments are"),
             ("backend", ""),
             ("_config_prefix", ""),
         ],

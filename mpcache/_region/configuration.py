@@ -144,7 +144,7 @@ def warn_of_a_weak_mutex(store: Any, mutex: Any) -> None:
     if guarantees is not None and not guarantees.processes:
         warn(
             f"{getattr(kind, '__name__', kind)} excludes no other process, but {type(store).__name__} is"
-            " shared: each process will create the values for itself; leave mutex= out to use the store's mutex"
+            " shared: each will create the values for itself; leave mutex= out to use the store's mutex"
         )
 
 
