@@ -127,11 +127,11 @@ class Keeping(NamedTuple):
     """The properties of a store, as data: for the table in the docs."""
 
     shared_by: str
-    """The processes that see the same values."""
+    """The threads or processes that see the same values."""
     outlives: str
-    """The end of what a stored value survives, such as that of its process."""
+    """What a stored value outlives, such as the processes that use it, or nothing."""
     bounded_by: str
-    """The limit of its size."""
+    """The limit that keeps the store from growing without end."""
     costs: str
     """The work of a hit, besides the region's own."""
     mutex: str

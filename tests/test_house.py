@@ -418,7 +418,7 @@ REPLACED_NAMES = {
 """Where, and regular expressions for names that no class and no function there has any more."""
 
 REPLACED_SYMBOLS = ("mpc_look", "mpc_ask_for.*", "mpc_retarget", "mpc_(.*_)?(peek|poke|recall)(_.*)?", "sort")
-"""The same for all names in C."""
+"""Regular expressions for names that no C file has any more."""
 
 
 def source() -> list[Path]:

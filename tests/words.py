@@ -105,7 +105,9 @@ def _c_names(path: Path) -> Iterator[tuple[int, str]]:
 def exponents(path: Path) -> Iterator[str]:
     """Yield the places of a file where a text for people has, or may get, a number with an exponent."""
     if path.suffix in (".c", ".h"):
-        texts = ((line, found) for line, text in prose(path) for found in re.findall(r'"(?:\\.|[^"\\])*"', text))
+        texts: Iterator[tuple[int, str]] = (
+            (line, found) for line, text in prose(path) for found in re.findall(r'"(?:\\.|[^"\\])*"', text)
+        )
     else:
         texts = _messages(ast.parse(path.read_text()))
     for line, text in texts:
