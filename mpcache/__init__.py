@@ -1,6 +1,6 @@
 """One cache for all your workers: dogpile.cache's regions, with the store and its locks in shared memory.
 
-The public names, and nothing else.
+This module has the public names, and nothing else.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Standard output and standard error of the ``mpcache`` and ``stress`` commands; nothing else there prints.
 
-Leans on nothing of mpcache.  A line is a sequence of spans; a span is a text, or a text and a style of rich's.  Styles
-and lines that change need a terminal and rich; elsewhere each line is written once, as plain text.
+Depends on nothing of mpcache.  A line is a sequence of spans; a span is a text, or a text and a style of rich's.
+Styles and lines that change need a terminal and rich; elsewhere each line is written once, as plain text.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def text_of(line: Line) -> str:
 
 
 class Console:
-    """Plain text: each line is written once.
+    """Output as plain text: each line is written once.
 
     :ivar live: whether :meth:`changing` shows each change at once, instead of the last state only.
     """
@@ -97,7 +97,7 @@ class Console:
 
 
 class ColourConsole(Console):
-    """A terminal with colours and lines that change, through rich.
+    """Output to a terminal with colours and lines that change, through rich.
 
     :param terminal: a ``rich.console.Console``.
     """
@@ -156,7 +156,7 @@ _UNITS = (("s", 1e9), ("ms", 1e6), ("µs", 1e3), ("ns", 1.0))
 
 
 def duration(ns: float) -> str:
-    """Write a duration as people do: three digits at least and the unit that suits them, such as ``180 ns``."""
+    """Return a duration as a text of three significant digits with a suitable unit, such as ``180 ns``."""
     for unit, length in _UNITS:
         value = ns / length
         if value >= 0.9995 or unit == "ns":
@@ -165,7 +165,7 @@ def duration(ns: float) -> str:
 
 
 def significant(value: float) -> str:
-    """Write a number with three significant digits, with commas and never with an exponent."""
+    """Return a number as a text of three significant digits, with commas and never with an exponent."""
     if abs(value) >= 999.5:
         return f"{value:,.0f}"
     rounded = float(f"{value:.3g}")

@@ -1,4 +1,4 @@
-"""What a store, a mutex and a value are, for those who use them and for those who write their own.
+"""The interfaces of stores, mutexes and values, for programs that use them and for authors of new ones.
 
 Depends on _wire, for the names in the metadata.
 """
@@ -28,21 +28,21 @@ _B = TypeVar("_B", bound="CacheBackend")
 
 
 class CantDeserializeException(Exception):
-    """Raised by a deserializer for bytes that it does not want to read: the value counts as absent."""
+    """Raised by a deserializer that rejects the bytes: the value counts as absent."""
 
 
 class NoValue(enum.Enum):
-    """The token for "there is nothing".  It is false, and None is a value like any other."""
+    """The type of NO_VALUE, the token for "there is no value".  It is false; None is a value like any other."""
 
     NO_VALUE = "NO_VALUE"
 
     @property
     def payload(self) -> NoValueType:
-        """Itself, so that it can stand where a CachedValue could."""
+        """Return NO_VALUE itself, so that code which expects a CachedValue can read ``payload``."""
         return NoValue.NO_VALUE
 
     def __repr__(self) -> str:
-        """Return a text that must never change: people have it in their keys."""
+        """Return a text that must never change: programs have it in their keys."""
         return "<dogpile.cache.api.NoValue object>"
 
     def __bool__(self) -> Literal[False]:
@@ -52,14 +52,14 @@ class NoValue(enum.Enum):
 NoValueType: TypeAlias = Literal[NoValue.NO_VALUE]
 
 NO_VALUE: NoValueType = NoValue.NO_VALUE
-"""What every look-up returns for a key that has no value."""
+"""The result of every look-up of a key that has no value."""
 
 
 class CachedValue(NamedTuple):
-    """A value with what is known of it.
+    """A value and its metadata.
 
     :param metadata: ``"ct"``, when its creation ended, in seconds since the Unix epoch; ``"v"``, the format;
-        ``"x"``, only of a value with a time to live: when that ends.
+        ``"x"``, only for a value with a time to live: when that ends.
     """
 
     payload: ValuePayload
@@ -67,12 +67,12 @@ class CachedValue(NamedTuple):
 
     @property
     def cached_time(self) -> float:
-        """When it was made: seconds since the Unix epoch."""
+        """Return when the value was created, in seconds since the Unix epoch."""
         return float(self.metadata[codec.CREATED])
 
     @property
     def age(self) -> float:
-        """Return seconds since it was made."""
+        """Return the seconds since the value was created."""
         return time.time() - self.cached_time
 
 
@@ -83,78 +83,78 @@ BackendSetType: TypeAlias = CachedValue | bytes
 
 
 class Freshness(enum.Enum):
-    """What a look at a value tells the one who asked for it."""
+    """The result of a look-up: whether a value was found and may be served."""
 
     FRESH = "fresh"
     STALE = "stale"
-    """It may be served while another one is made."""
+    """It may be served while the next value is created."""
     ABSENT = "absent"
-    """There is none, or none that may be served."""
+    """There is no value, or none that may be served."""
 
 
 class Outcome(enum.Enum):
-    """What waiting for a key's mutex came to."""
+    """The result of waiting for a key's mutex."""
 
     ACQUIRED = "acquired"
-    """I hold it."""
+    """The waiting task holds the mutex now."""
     RELEASED = "released"
-    """The holder let go: look at the value again."""
+    """The holder released the mutex: look the value up again."""
     UNSTORED = "unstored"
-    """The holder let go and stored nothing: make the value for yourself, do not queue for it."""
+    """The holder released the mutex and stored nothing: create the value without the mutex, do not queue for it."""
     TIMEOUT = "timeout"
 
 
 class Guarantees(NamedTuple):
-    """The promises of a mutex, as data: for tests, for the docs, and for configure(), which warns."""
+    """The guarantees of a mutex, as data: for tests, for the docs, and for configure(), which warns."""
 
     processes: bool
-    """Excludes other processes of this machine."""
+    """The mutex excludes other processes of this machine."""
     hosts: bool
-    """Excludes other machines."""
+    """The mutex excludes processes of other machines."""
     survives_death: bool
-    """Is free again when its holder was killed."""
+    """The mutex becomes free again after its holder was killed."""
     fair: bool
-    """Serves waiters in the order of their coming."""
+    """Waiters acquire the mutex in the order of their arrival."""
     takeover: float | None = None
-    """Seconds from the death of a holder until another can have it, at most; None: not known."""
+    """Upper bound, in seconds, from the death of a holder until another task can acquire the mutex; None: unknown."""
     leased: bool = False
-    """May lapse while its holder lives, if that one is stopped, or cut off, for longer than a lease."""
+    """The mutex may lapse while its holder lives, if the holder is stopped or disconnected for longer than a lease."""
     threads: bool = True
-    """Excludes other threads of its process.  A mutex that does not excludes nothing."""
+    """The mutex excludes other threads of its process.  A mutex for which this is False excludes nothing."""
 
 
 class Keeping(NamedTuple):
-    """What a store says of itself, as data: for the table in the docs."""
+    """The properties of a store, as data: for the table in the docs."""
 
     shared_by: str
-    """Who sees the same values."""
+    """The threads or processes that see the same values."""
     outlives: str
-    """After whose end a value is still there."""
+    """What a stored value outlives, such as the processes that use it, or nothing."""
     bounded_by: str
-    """What keeps it from growing for ever."""
+    """The limit that keeps the store from growing without end."""
     costs: str
-    """What a hit does, besides the region's own work."""
+    """The work of a hit, besides the region's own."""
     mutex: str
-    """The name of its own one."""
+    """The name of the store's own mutex."""
 
 
 class CacheMutex(abc.ABC):
-    """What a region needs of a mutex.  Whatever has ``acquire`` and ``release`` is one.
+    """The interface of a mutex.  Any object with ``acquire`` and ``release`` counts as one.
 
-    ``locked`` is asked for by :meth:`.CacheRegion.key_is_locked` only.
+    Only :meth:`.CacheRegion.key_is_locked` calls ``locked``.
     """
 
     @abc.abstractmethod
     def acquire(self, wait: bool = True) -> bool:
-        """Take it; with ``wait=False`` return False at once if another has it."""
+        """Acquire the mutex; with ``wait=False`` return False at once if another task holds it."""
 
     @abc.abstractmethod
     def release(self) -> None:
-        """Give it back; a background thread may call this."""
+        """Release the mutex; a background thread may call this."""
 
     @abc.abstractmethod
     def locked(self) -> bool:
-        """Return whether it is held.  Must not take it."""
+        """Return whether the mutex is held.  Must not acquire it."""
 
     @classmethod
     def __subclasshook__(cls, other: type) -> bool:
@@ -162,12 +162,12 @@ class CacheMutex(abc.ABC):
 
 
 PAYLOAD, WIRE, BYTES, TEXT, INT = range(5)
-"""How a store that is direct keeps a value: as its serializer made it; in the wire format, which says what is known of
-it; and, where the serializer is pickle, bytes, text and integers of 64 bits as they are (:func:`as_it_is`)."""
+"""The forms in which a direct store keeps a value: as its serializer made it; in the wire format, which includes the
+metadata; and, where the serializer is pickle, bytes, text and integers of 64 bits as they are (:func:`as_it_is`)."""
 
 
 def as_it_is(value: Any) -> tuple[bytes, int] | None:
-    """Return the bytes of a value that needs no serializer, and BYTES, TEXT or INT; None: it needs one."""
+    """Return the bytes of a value that needs no serializer, and BYTES, TEXT or INT; None: it needs a serializer."""
     if type(value) is bytes:
         return value, BYTES
     if type(value) is str and value.isascii():
@@ -178,32 +178,32 @@ def as_it_is(value: Any) -> tuple[bytes, int] | None:
 
 
 class FillGuard(Protocol):
-    """A store's memory of "since when I am creating this key": a later change of the key refuses the fill."""
+    """A store's record that the creation of a key's value has begun: a later change of the key refuses the fill."""
 
     @property
     def outcome(self) -> bool | None:
-        """None: not used yet; True: stored; False: refused, for the key was changed, or dropped."""
+        """Return None if not used yet, True if stored, False if refused, since the key was changed or dropped."""
 
     @property
     def live(self) -> bool:
-        """Return whether a write under it would still be the fill."""
+        """Return whether a write under this guard would still be the fill."""
 
     def close(self) -> None:
-        """Give it back, filled or not.  May be called again."""
+        """Release the guard, whether or not the key was filled.  May be called again."""
 
 
 Fill: TypeAlias = "tuple[Any, Mapping[KeyType, FillGuard]]"
 
 current_fill: ContextVar[Fill | None] = ContextVar("mpcache_current_fill", default=None)
-"""What was created and is about to be stored: (backend, the guards by their mangled keys).
+"""The fill that is about to be stored: (backend, the guards by their mangled keys).
 
-A store with guards asks :func:`guard_of` when it writes.  A proxy in between therefore needs to know nothing
+A store with guards calls :func:`guard_of` when it writes.  A proxy in between therefore needs to know nothing
 about fills.
 """
 
 
 def guard_of(backend: Any, key: KeyType) -> FillGuard | None:
-    """Return the guard under which a write of this key to this store is the fill; None: it is just a set."""
+    """Return the guard under which a write of this key to this store is the fill; None: it is an ordinary set."""
     fill = current_fill.get()
     guard = fill[1].get(key) if fill is not None and fill[0] is backend else None
     return guard if guard is not None and guard.live else None
@@ -212,8 +212,8 @@ def guard_of(backend: Any, key: KeyType) -> FillGuard | None:
 class CacheBackend:
     """A store.
 
-    Written as for dogpile.cache; what stands below the line "optional" may be left out, and a class that does
-    not inherit from this one may lack it altogether.
+    A subclass is written as for dogpile.cache.  It may leave out what stands below the comment "Optional"; a class that
+    does not inherit from this one need not have these names at all.
 
     :param arguments: those of configure(); must not be changed.
     """
@@ -227,16 +227,16 @@ class CacheBackend:
 
     @classmethod
     def from_config_dict(cls: type[_B], config_dict: Mapping[str, Any], prefix: str) -> _B:
-        """Return a backend of those items whose name begins with ``prefix``, which is cut off."""
+        """Return a backend made from the items whose names begin with ``prefix``, which is removed from the names."""
         cut = len(prefix)
         return cls({name[cut:]: value for name, value in config_dict.items() if name.startswith(prefix)})
 
     def has_lock_timeout(self) -> bool:
-        """Return whether its mutex may lapse while it is held."""
+        """Return whether the store's mutex may lapse while it is held."""
         return False
 
     def get_mutex(self, key: KeyType) -> CacheMutex | None:
-        """Return a mutex that excludes every other one of an equal key; None: threads of this process are enough."""
+        """Return a mutex that excludes each other mutex of an equal key; None: the region uses a thread mutex."""
         return None
 
     def get(self, key: KeyType) -> BackendFormatted:
@@ -248,26 +248,26 @@ class CacheBackend:
         raise NotImplementedError
 
     def set(self, key: KeyType, value: BackendSetType) -> None:
-        """Keep a CachedValue."""
+        """Store a CachedValue."""
         raise NotImplementedError
 
     def set_multi(self, mapping: Mapping[KeyType, BackendSetType]) -> None:
         """Do what :meth:`set` does; the mapping must not be changed.
 
-        A store with a largest value keeps all that it can, and then raises ValueTooLarge with ``refused``, a
-        dict from each key that was too large to what there is to say of it.
+        A store with a maximum value size stores all values that fit, and then raises ValueTooLarge with ``refused``, a
+        dict from the key of each value that was too large to its error.
         """
         raise NotImplementedError
 
     def delete(self, key: KeyType) -> None:
-        """Forget a key, also one that is not there."""
+        """Delete a key; do nothing if it is absent."""
         raise NotImplementedError
 
     def delete_multi(self, keys: Sequence[KeyType]) -> None:
-        """Do what :meth:`delete` does; of no key at all too."""
+        """Do what :meth:`delete` does for many keys; the sequence may be empty."""
         raise NotImplementedError
 
-    # Asked for instead of the plain ones when the region has a serializer, or a deserializer.
+    # The region calls these instead of the plain methods if it has a serializer, or a deserializer.
 
     def get_serialized(self, key: KeyType) -> SerializedReturnType:
         """Return the bytes of a key, or NO_VALUE."""
@@ -278,7 +278,7 @@ class CacheBackend:
         return self.get_multi(keys)  # type: ignore[return-value]
 
     def set_serialized(self, key: KeyType, value: bytes) -> None:
-        """Keep bytes."""
+        """Store bytes."""
         self.set(key, value)
 
     def set_serialized_multi(self, mapping: Mapping[KeyType, bytes]) -> None:
@@ -291,48 +291,48 @@ class CacheBackend:
     """Whether other processes see the same store."""
 
     keeping: Keeping | None = None
-    """Its line in the table of stores, if it is to have one."""
+    """The store's row in the table of stores, if it is to have one."""
 
     direct: bool = False
-    """Whether it keeps what is known of a value beside the payload.
+    """Whether the store keeps a value's metadata apart from the payload.
 
     A region with no proxy before such a store calls ``fetch(key) -> (payload, created, epoch) | None`` and
     ``store(key, payload, created) -> None``, with ``created`` in seconds since the Unix epoch.  A value with a
     time to live comes as ``store(key, payload, created, expires)``; fetch returns None from ``expires`` on.  Where
-    there is a ``fetch_multi(keys)``, which returns a list of the same, it is asked for many keys at once.  A
-    payload of None says that there is a value, and that it cannot be read.
+    there is a ``fetch_multi(keys)``, which returns a list of the same, the region calls it for many keys.  A
+    payload of None means that there is a value which cannot be read.
     """
 
     raw: bool = False
-    """Of a direct store: whether ``store`` takes a fifth argument, BYTES, TEXT or INT, for a payload that is not
-    pickled; and one that is as bytes, or as a tuple of buffers that make them up, of which the large ones are the
-    value's own.  ``fetch`` returns bytes, as pickle would have made them."""
+    """Whether a direct store's ``store`` takes a fifth argument, BYTES, TEXT or INT, for a payload that is not pickled.
+    It takes a pickled payload as bytes, or as a tuple of buffers that make up the bytes, of which the large ones are
+    the value's own.  ``fetch`` returns bytes, as pickle would have made them."""
 
     def portable_arguments(self) -> BackendArguments | None:
-        """Return the arguments with which another process comes to this store; None: those that it was made with.
+        """Return the arguments with which another process opens this store; None: the arguments that it was made with.
 
-        :raises TypeError: no other process can.
+        :raises TypeError: no other process can open it.
         """
         return None
 
     def begin_fill(self, key: KeyType) -> FillGuard | None:
-        """Note that the value of a key is about to be created; None: this store has no such guard."""
+        """Record that a key's value is about to be created, and return the guard; None: the store has no guards."""
         return None
 
     def invalidation(self) -> Any:
-        """Return a RegionInvalidationStrategy that reaches all who share the store; None: it has none."""
+        """Return a RegionInvalidationStrategy that reaches all processes that share the store; None: it has none."""
         return None
 
 
 class DefaultSerialization:
-    """Pickle, in the protocol that Python takes by default, as dogpile.cache writes it."""
+    """Serialization by pickle, in Python's default protocol, as dogpile.cache writes it."""
 
     serializer: Serializer | None = staticmethod(pickle.dumps)
     deserializer: Deserializer | None = staticmethod(pickle.loads)
 
 
 class BytesBackend(DefaultSerialization, CacheBackend):
-    """A store that can keep bytes and nothing else; the four ``*_serialized*`` methods are to be written."""
+    """A store that keeps bytes only; a subclass implements the ``*_serialized*`` methods."""
 
     def get_serialized(self, key: KeyType) -> SerializedReturnType:
         raise NotImplementedError

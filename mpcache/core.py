@@ -1,6 +1,6 @@
-"""The names of dogpile.core, a package of long ago, for those who still import them.
+"""The names of dogpile.core, a former package, for programs that still import them.
 
-Leans on lock and util.
+Depends on lock and util.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Every exception that mpcache raises of its own, as one tree.
+"""All exceptions that mpcache defines, as one tree.
 
-Leans on nothing.
+Depends on nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class DogpileCacheException(Exception):
-    """The root: whatever mpcache raises of its own is one of these.  It keeps the name that users catch."""
+    """The root of mpcache's own exceptions.  It keeps the name that programs catch."""
 
 
 class RegionAlreadyConfigured(DogpileCacheException):
@@ -17,7 +17,7 @@ class RegionAlreadyConfigured(DogpileCacheException):
 
 
 class RegionNotConfigured(DogpileCacheException):
-    """The region was asked for something before configure()."""
+    """The region was used before configure()."""
 
 
 class ValidationError(DogpileCacheException):
@@ -25,15 +25,15 @@ class ValidationError(DogpileCacheException):
 
 
 class PluginNotFound(DogpileCacheException):
-    """No backend, or no mutex, goes by the name that was given."""
+    """No backend, or no mutex, has the given name."""
 
 
 class CantSerializeException(DogpileCacheException, TypeError):
-    """The serializer refused a value, so that it cannot be stored."""
+    """The value cannot be stored: the serializer refused it, or it could be read once only."""
 
 
 class _Told(DogpileCacheException):
-    """An error that carries its facts as attributes, for programs that do not want to read prose."""
+    """An error that has its facts as attributes, for programs, beside the text for people."""
 
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(message)
@@ -41,9 +41,9 @@ class _Told(DogpileCacheException):
 
 
 class _ToldOfKey(_Told):
-    """One that concerns a key.
+    """Make an error about a key.
 
-    :param key: the key, or None where there is not a single one.
+    :param key: the key, or None if the error is not about a single key.
     :param facts: become attributes, such as ``holder``, ``pid``, ``waited`` (seconds), ``cycle``.
     """
 
@@ -54,39 +54,39 @@ class _ToldOfKey(_Told):
 
 
 class MutexError(_ToldOfKey):
-    """Something about a mutex."""
+    """The base class of errors of a mutex."""
 
 
 class NotHeld(MutexError, RuntimeError):
-    """A release by one who does not hold the mutex, or does not hold it any more."""
+    """The task that released the mutex does not hold it, or does not hold it any more."""
 
 
 class DeadlockError(MutexError, RuntimeError):
-    """To wait for this key would be to wait for oneself, directly or in a circle of waiters."""
+    """A task that waited for this key would wait for itself, directly or in a circle of waiters."""
 
 
 class LockTimeout(MutexError, TimeoutError):
-    """The holder did not let go in time, and there is no older value to serve instead."""
+    """The holder did not release the mutex in time, and there is no older value to serve instead."""
 
 
 class SegmentError(_Told):
-    """Something about a shared-memory segment."""
+    """The base class of errors of a shared-memory segment."""
 
 
 class SegmentRefused(SegmentError):
-    """The segment is not one to attach: a foreign owner, open to others, another layout, or not a segment."""
+    """The file must not be attached: a foreign owner, open to others, another layout, or not a segment."""
 
 
 class SegmentTooSmall(SegmentError, ValueError):
-    """The size that was asked for cannot hold a store."""
+    """The requested size is too small for a store."""
 
 
 class NoRoom(SegmentError):
-    """The file system of shared memory cannot hold a segment of that size."""
+    """The shared-memory file system has no space for a segment of this size."""
 
 
 class SegmentDamaged(SegmentError):
-    """The bytes in the segment contradict each other."""
+    """The data in the segment is inconsistent."""
 
 
 class SegmentRetired(SegmentError):
@@ -94,16 +94,16 @@ class SegmentRetired(SegmentError):
 
 
 class ShardBusy(SegmentError):
-    """The shard could not be taken in time, and nothing was changed."""
+    """The shard's lock could not be acquired in time; nothing was changed."""
 
 
 class TooManyProcesses(SegmentError):
-    """All process slots of the segment are taken."""
+    """All process slots of the segment are in use."""
 
 
 class ValueTooLarge(_ToldOfKey, ValueError):
-    """The value is over the largest that the store can hold."""
+    """The value is larger than the largest that the store can hold."""
 
 
 class KeyTooLong(_ToldOfKey, ValueError):
-    """The key is over the longest that the store can hold."""
+    """The key is longer than the longest that the store can hold."""

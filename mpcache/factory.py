@@ -1,6 +1,6 @@
-"""The one-line way to a cache that all workers share.
+"""Define shared(), which makes a cache that all workers share in one line.
 
-Leans on region.
+Depends on region.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def shared(name: str | None, size: int | str | None = None, **region_arguments: 
     Its decorated functions have exact keys, see :func:`mpcache.keys.exact_key_generator`.
 
     :param name: the segment's, the same in all processes that share it; None: for forked children only.
-    :param size: bytes, or such as ``"64MB"``, which is the default; a segment that is there keeps its own.
-    :param region_arguments: whatever :func:`.make_region`, :meth:`.CacheRegion.configure` and the store
+    :param size: bytes, or a text such as ``"64MB"``, the default; an existing segment keeps its own size.
+    :param region_arguments: any arguments that :func:`.make_region`, :meth:`.CacheRegion.configure` and the store
         ``mpcache.shm`` take, such as ``expiration_time``, ``wrap``, ``mutex``, ``mode``, ``namespace``.
-    :raises TypeError: none of the three takes such an argument.
+    :raises TypeError: none of the three takes this argument.
     """
     of_region, of_configure = _names(CacheRegion.__init__), _names(CacheRegion.configure)
     for given in region_arguments:
@@ -42,7 +42,7 @@ def shared(name: str | None, size: int | str | None = None, **region_arguments: 
 
 
 def _names(function: Any) -> set[str]:
-    import inspect  # milliseconds of `import mpcache`, for those who never come here
+    import inspect  # milliseconds of `import mpcache`, for programs that never call this
 
     named = [name for name, it in inspect.signature(function).parameters.items() if it.kind is not it.VAR_KEYWORD]
     return {name for name in named if name[0] != "_"} - _NOT_TO_CHOOSE
@@ -53,5 +53,5 @@ def _picked(given: dict[str, Any], names: Any) -> dict[str, Any]:
 
 
 def _unknown(name: str, known: set[str]) -> str:
-    remedy = did_you_mean(name, known) or f"; there are {', '.join(sorted(known))}"
+    remedy = did_you_mean(name, known) or f"; its arguments are {', '.join(sorted(known))}"
     return f"shared() knows no argument {name!r}{remedy}"

@@ -1,6 +1,6 @@
-"""Whether a value may still be served: hard and soft invalidation, age, and a time to live of its own.
+"""Decide whether a value may still be served: hard and soft invalidation, age, and a value's own time to live.
 
-Leans on api and durations.  Pure: it decides, and knows no storage.
+Depends on api and durations.  It decides only: it knows no storage.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from mpcache.api import Freshness
 from mpcache.exception import ValidationError
 
 Judge = Callable[[float, "int | None"], Freshness]
-"""From (created, epoch) to what the invalidations so far leave of such a value."""
+"""A function from (created, epoch) to the Freshness that the invalidations so far leave to such a value."""
 
 
 def freshness(created: float, epoch: int | None, lifetime: float | None, judge: Judge) -> Freshness:
-    """Return what a value is worth now.
+    """Return whether a value is fresh, stale or absent now.
 
     :param created: when its creation ended, in seconds since the Unix epoch.
     :param epoch: the epoch in which its creation began, for stores that count epochs.
-    :param lifetime: seconds after which it is stale; None: never.
+    :param lifetime: seconds after which the value is stale; None: never.
     """
     verdict = judge(created, epoch)
     if verdict is Freshness.FRESH and lifetime is not None and time.time() - created > lifetime:
@@ -34,7 +34,7 @@ def freshness(created: float, epoch: int | None, lifetime: float | None, judge: 
 
 
 def seconds(given: Any, what: str = "expiration_time") -> float | None:
-    """Return a time as users give it in seconds; None stays None.
+    """Return a time that a user has given, in seconds; None stays None.
 
     :param given: a number of seconds, a timedelta, a text such as ``"5m"`` or ``"1h30m"``, or None.
     :param what: the option that it was given for.
@@ -54,7 +54,7 @@ def seconds(given: Any, what: str = "expiration_time") -> float | None:
 
 
 def limit(given: Any, what: str) -> float | None:
-    """Return how long something may take at most, in seconds; None: it was not said.
+    """Return a time limit in seconds; None: none was given.
 
     :param what: the option that it was given for.
     :raises ValidationError: it is no time, not more than 0, or not finite.
@@ -68,21 +68,21 @@ def limit(given: Any, what: str) -> float | None:
 
 
 def kept_for(given: Any, what: str) -> float | None:
-    """For how many seconds a server is to keep a value; None: for ever, which 0 and -1 say, too.
+    """Return for how many seconds a server is to keep a value; None: for ever, which 0 and -1 mean, too.
 
     :param what: the option that it was given for.
-    :raises ValidationError: it is no time, or less than none.
+    :raises ValidationError: it is no time, or negative and not -1.
     """
     longest = seconds(given, what)
     if not longest or longest == -1:
         return None
     if longest < 0:
-        raise ValidationError(f"{what} is {given!r}; it must be more than 0 seconds, or 0 or -1, which are for ever")
+        raise ValidationError(f"{what} is {given!r}; it must be more than 0 seconds, or 0 or -1, which mean for ever")
     return float(longest)
 
 
 def end_of(ttl: Any) -> float | None:
-    """When a time to live that begins now ends, in seconds since the Unix epoch; None and -1: never.
+    """Return when a time to live that begins now ends, in seconds since the Unix epoch; None, for None and -1: never.
 
     :raises ValidationError: it is no time.
     """
@@ -96,19 +96,19 @@ def is_over(expires: float | None) -> bool:
 
 
 def judge_of(invalidator: Any) -> Judge:
-    """Return the verdict of a strategy, also of one that was written for dogpile.cache and knows times only."""
+    """Return the judge of a strategy; a strategy that was written for dogpile.cache knows times only."""
     judge: Judge | None = getattr(invalidator, "judge", None)
     return judge or (lambda created, epoch: RegionInvalidationStrategy.judge(invalidator, created, epoch))
 
 
 class RegionInvalidationStrategy:
-    """What region.invalidate() does, and what comes of it.  A subclass supplies the six methods.
+    """What region.invalidate() does, and which values it affects.  A subclass supplies the six methods.
 
-    Times are seconds since the Unix epoch; instead of True and False anything true or false will do.
+    Times are seconds since the Unix epoch; a method may return any true or false object instead of True and False.
     """
 
     def invalidate(self, hard: bool = True) -> None:
-        """Serve nothing that was created until now; soft: serve it only while the next value is created."""
+        """Stop serving values created until now; soft: serve them only while the next value is created."""
         raise NotImplementedError
 
     def is_hard_invalidated(self, timestamp: float) -> bool:
@@ -120,7 +120,7 @@ class RegionInvalidationStrategy:
         raise NotImplementedError
 
     def is_invalidated(self, timestamp: float) -> bool:
-        """Either of the two."""
+        """Return whether a value of that time is invalidated, hard or soft."""
         raise NotImplementedError
 
     def was_soft_invalidated(self) -> bool:
@@ -132,7 +132,7 @@ class RegionInvalidationStrategy:
         raise NotImplementedError
 
     def judge(self, created: float, epoch: int | None) -> Freshness:
-        """Both questions at once; a strategy that counts epochs overrides this one."""
+        """Return what both kinds of invalidation leave of a value; a strategy with epochs overrides this method."""
         if self.is_hard_invalidated(created):
             return Freshness.ABSENT
         if self.is_soft_invalidated(created):
@@ -141,14 +141,14 @@ class RegionInvalidationStrategy:
 
 
 class DefaultInvalidationStrategy(RegionInvalidationStrategy):
-    """By the clock, and in this process only.
+    """Invalidation by the clock, in this process only.
 
-    The two times are kept apart: what a hard invalidation has forbidden stays forbidden after a soft one.  A
-    hard one ends the soft one before it, since all that was stale then is forbidden now.
+    The two times are kept apart: a value that a hard invalidation has forbidden stays forbidden after a soft one.  A
+    hard invalidation ends the soft one before it, since each value that was stale then is forbidden now.
     """
 
     count = 0
-    """How many invalidations there were."""
+    """The number of invalidations so far."""
 
     def __init__(self) -> None:
         self._hard_at: float | None = None
@@ -163,7 +163,7 @@ class DefaultInvalidationStrategy(RegionInvalidationStrategy):
 
     @property
     def quiet(self) -> bool:
-        """Return whether nothing was ever invalidated, as in nearly every hit; a subclass may have other rules."""
+        """Return whether there was no invalidation yet, as in nearly every hit; a subclass may have other rules."""
         return self._hard_at is self._soft_at is None and type(self) is DefaultInvalidationStrategy
 
     def judge(self, created: float, epoch: int | None) -> Freshness:
@@ -188,19 +188,19 @@ class DefaultInvalidationStrategy(RegionInvalidationStrategy):
 
 
 class SharedInvalidation(RegionInvalidationStrategy):
-    """By counting, in the store itself: reaches every process, and no clock has a say.
+    """Invalidation by epochs that the store counts: it reaches every process, and uses no clock.
 
-    A value belongs to the epoch in which its creation *began*; one that was begun before an invalidation and
-    stored after it is therefore as old as it really is.
+    A value belongs to the epoch in which its creation *began*; a value whose creation began before an invalidation and
+    ended after it therefore counts as older than the invalidation.
 
-    :param counter: has ``epochs() -> (epoch, hard_at, soft_at)`` and ``invalidate(hard)``: a new epoch.
+    :param counter: has ``epochs() -> (epoch, hard_at, soft_at)`` and ``invalidate(hard)``, which begins an epoch.
     """
 
     def __init__(self, counter: Any) -> None:
         self._counter = counter
 
     def counts_in(self, store: Any) -> bool:
-        """Return whether this strategy, and no subclass of it, goes by the epochs of that store."""
+        """Return whether this strategy, not one of a subclass, uses the epochs of that store."""
         return type(self) is SharedInvalidation and self._counter is store
 
     def invalidate(self, hard: bool = True) -> None:
@@ -233,10 +233,11 @@ class SharedInvalidation(RegionInvalidationStrategy):
 
 
 class Begin:
-    """When a creation began: by the clock, and by the invalidations so far, of a strategy that counts no epochs.
+    """The begin of a creation: its time, and the number of invalidations so far, for a strategy without epochs.
 
-    A value is as old as what its creator has read, but it carries the time of its storing.  Where the region was
-    invalidated in between, it gets the time of the begin, so that each strategy judges it as what it is.
+    A value is as old as the data that its creator has read, but its metadata has the time at which it is stored.  If
+    the region was invalidated in between, the value gets the time of the begin, so that each strategy treats it as
+    older than the invalidation.
     """
 
     __slots__ = ("_at", "_count", "_fresh", "_strategy")
@@ -248,7 +249,7 @@ class Begin:
 
     @property
     def created(self) -> float:
-        """Return the time to store a value with that was created since: now, or just before the begin."""
+        """Return the creation time to store with a value that was created since: now, or just before the begin."""
         changed = getattr(self._strategy, "count", None) != self._count
         if changed or (self._fresh and not self._judgement):
             return math.nextafter(self._at, 0.0)
@@ -256,7 +257,7 @@ class Begin:
 
     @property
     def _judges_by_itself(self) -> bool:
-        """Return whether it is a strategy of the user's, which need not call ours when it invalidates."""
+        """Return whether the strategy is the user's own, which need not call ours when it invalidates."""
         return type(self._strategy) is not DefaultInvalidationStrategy and not isinstance(
             self._strategy, SharedInvalidation
         )

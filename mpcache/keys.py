@@ -1,6 +1,6 @@
 """Make keys of functions and their arguments, and short keys of long ones.
 
-Depends on _keys.exact and _keys.text, which it loads when they are used.  The text generators make the keys of
+Depends on _keys.exact and _keys.text, which are imported when they are used.  The text generators make the keys of
 dogpile.cache, letter for letter, so that both can use one store.
 """
 
@@ -27,10 +27,10 @@ def exact_key_generator(
 
     :param to_str: makes the text of an argument, which then stands for it.
     :param ignore: names of parameters that are left out.
-    :raises TypeError: ``ignore`` has a name that is that of no parameter.  A call raises TypeError if an argument
+    :raises TypeError: ``ignore`` names a parameter that does not exist.  A call raises TypeError if an argument
         cannot be part of a key.
     """
-    from mpcache._keys.exact import ExactKeys  # depends on inspect, which takes its time
+    from mpcache._keys.exact import ExactKeys  # imports inspect, which is slow to load
 
     return ExactKeys(namespace, fn, to_str, ignore)
 
@@ -39,7 +39,7 @@ def exact_multi_key_generator(
     namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str, *, ignore: Iterable[str] = ()
 ) -> ExactManyKeys:
     """Make one key for each thing, as :func:`exact_key_generator` does; keyword-only arguments are in each of them."""
-    from mpcache._keys.exact import ExactManyKeys  # depends on inspect, which takes its time
+    from mpcache._keys.exact import ExactManyKeys  # imports inspect, which is slow to load
 
     return ExactManyKeys(namespace, fn, to_str, ignore)
 
@@ -50,8 +50,8 @@ def function_key_generator(
     """Make keys ``module:function|namespace|1 2`` of positional arguments; a leading self or cls is left out.
 
     The state of ``self`` is therefore no part of the key, 1 and ``"1"`` make the same key, and two methods of
-    one name in one module need namespaces to be told apart.  An argument whose text has its address in it, or
-    leaves some of it out, has no key.
+    one name in one module need namespaces to have different keys.  An argument whose text has its address in it, or
+    leaves some of its content out, has no key.
 
     :param to_str: makes the text of one argument.
     :param ignore: names of parameters that are left out.
@@ -62,7 +62,7 @@ def function_key_generator(
 def function_multi_key_generator(
     namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str, *, ignore: Iterable[str] = ()
 ) -> Callable[..., list[str]]:
-    """Make one key for each positional argument, as :func:`function_key_generator` makes it for that alone."""
+    """Make one key for each positional argument, as :func:`function_key_generator` makes it for that argument alone."""
     return _text_keys(fn.__name__, namespace, fn, to_str, ignore, many=True)
 
 
@@ -86,9 +86,9 @@ def qualname_function_multi_key_generator(
 def kwarg_function_key_generator(
     namespace: str | None, fn: Callable[..., Any], to_str: ToStr = str, *, ignore: Iterable[str] = ()
 ) -> Callable[..., str]:
-    """Make keys as :func:`function_key_generator` does, of keywords, too: values in the order of the sorted names.
+    """Make keys as :func:`function_key_generator` does, also of keyword arguments: values ordered by the sorted names.
 
-    The names themselves are not in the key: of a function with ``**kw``, f(x=1) and f(y=1) have one key.
+    The names themselves are not in the key: with a function that takes ``**kw``, f(x=1) and f(y=1) have one key.
     """
     return _text_keys(fn.__name__, namespace, fn, to_str, ignore, keywords=True)
 
@@ -99,13 +99,13 @@ GENERATORS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "qualname": (qualname_function_key_generator, qualname_function_multi_key_generator),
     "kwarg": (kwarg_function_key_generator, function_multi_key_generator),
 }
-"""What a configuration may name: the generator for one key, and that for many."""
+"""The names that a configuration may use: for each the generator of one key, and that of many."""
 
 
 def generator(given: Any, many: bool = False) -> Callable[..., Any]:
-    """Return the generator of a name, such as ``"exact"``; a function as it is.
+    """Return the generator with a name, such as ``"exact"``; return a function as it is.
 
-    :param many: the generator that makes a list of keys.
+    :param many: return the generator that makes a list of keys.
     :raises ValidationError: there is no generator of that name.
     """
     if callable(given):
@@ -117,13 +117,13 @@ def generator(given: Any, many: bool = False) -> Callable[..., Any]:
 
 
 def sha1_mangle_key(key: str | bytes) -> str:
-    """40 hexadecimal digits for a key of any length."""
+    """Return 40 hexadecimal digits, the SHA-1 of a key of any length."""
     plain = key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key
     return sha1(plain, usedforsecurity=False).hexdigest()
 
 
 def length_conditional_mangler(length: int, mangler: Callable[[str], str]) -> Callable[[str], str]:
-    """Return a mangler that leaves keys of fewer than ``length`` characters as they are."""
+    """Return a mangler that applies ``mangler`` to keys of ``length`` characters or more, and returns others as is."""
 
     def mangle(key: str) -> str:
         return mangler(key) if len(key) >= length else key
@@ -132,7 +132,7 @@ def length_conditional_mangler(length: int, mangler: Callable[[str], str]) -> Ca
 
 
 class repr_obj:
-    """Keys on their way into a log: the repr is made when it is printed, and cut in the middle when long."""
+    """An argument of a log call: the repr is made when the line is printed, and cut in the middle if it is long."""
 
     __slots__ = ("max_chars", "value")
 
@@ -155,17 +155,17 @@ class repr_obj:
 
 
 def refuse_bare(namespace: Any, name: str) -> None:
-    """Refuse a decorator without its parentheses, which gets the function where the namespace is due.
+    """Refuse a decorator without its parentheses, which gets the function as its namespace.
 
     :raises TypeError: the namespace is a function.
     """
     if callable(namespace) or isinstance(namespace, (staticmethod, classmethod)):
-        raise TypeError(f"{namespace!r} is no namespace: write @region.{name}(), with parentheses")
+        raise TypeError(f"the namespace is {namespace!r}, a function: write @region.{name}(), with parentheses")
 
 
 def _text_keys(
     name: str, namespace: str | None, fn: Any, to_str: ToStr, ignore: Iterable[str], **how: bool
 ) -> Callable[..., Any]:
-    from mpcache._keys.text import text_keys  # depends on inspect, which takes its time
+    from mpcache._keys.text import text_keys  # imports inspect, which is slow to load
 
     return text_keys(name, namespace, fn, to_str, ignore, **how)

@@ -24,11 +24,11 @@ Seen = tuple[Any, Freshness]
 
 
 class NeedRegenerationException(Exception):
-    """Raised by the look-up that is given to :class:`Lock`: there is no value, or none that may be served."""
+    """Raised by the look-up function of :class:`Lock`: there is no value, or none that may be served."""
 
 
 NOT_REGENERATED = object()
-"""Stands for the value that a failed look-up has not got."""
+"""Stands for the value that a failed look-up did not find."""
 
 
 # -- the protocol ---------------------------------------------------------------------------------------------------
@@ -51,17 +51,17 @@ class Create(NamedTuple):
 
 
 Steps: TypeAlias = "Generator[Wait | Create, Any, Any]"
-"""A protocol under way.  Its return value is the value that the task is served."""
+"""A running protocol.  Its return value is the value that the task is served."""
 
 
 class Work(Protocol):
-    """What the protocol needs to know of one key, and can have done for it.  None of it waits for another task."""
+    """The operations on one key that the protocol calls.  None of them waits for another task."""
 
     def look(self) -> Seen:
         """Return the stored value, and whether it is fresh, stale or absent."""
 
     def begin(self) -> None:
-        """Note that the mutex is held and that a creation begins: a change of the key from now on refuses the store."""
+        """Record that the mutex is held and a creation begins: a change of the key from now on refuses the store."""
 
     def create(self) -> Steps:
         """Yield the step that calls the user's creator; return its value."""
@@ -70,7 +70,7 @@ class Work(Protocol):
         """Store the value; return whether it was stored."""
 
     def end(self) -> None:
-        """Note that the creation is over, whatever came of it."""
+        """Record that the creation is over, with or without a value."""
 
     def create_unlocked(self) -> Steps:
         """Create the value for this task alone, without the mutex; it is not stored."""
@@ -89,7 +89,7 @@ def elect(work: Work, mutex: Any, wait: float | None, seen: Seen | None = None) 
         stale     a task that gets the mutex at once creates the next value; the others return the stale one
         absent    the first task that gets the mutex creates the value; the others wait for the value, not for the mutex
 
-    A task that finds a value looks once.  A task that gets the mutex looks again: another may have been quicker.
+    A task that finds a value looks once.  A task that gets the mutex looks again: another task may have been quicker.
 
     :param mutex: see ``mpcache._region.holding.adapt``.
     :param wait: seconds to wait for another task's value at most; None: without limit.
@@ -215,7 +215,7 @@ def _carry_out(steps: Steps) -> Any:
 
 
 def is_of_several(error: DeadlockError) -> bool:
-    """Return whether it is a circle of tasks, rather than a task that asks for what it holds itself."""
+    """Return whether several tasks wait in a circle, rather than one task for a key that it holds itself."""
     return hasattr(error, "cycle")
 
 
@@ -226,23 +226,23 @@ class _HeldAlready:
         """Do nothing."""
 
 
-# -- by itself ------------------------------------------------------------------------------------------------------
+# -- without a region ------------------------------------------------------------------------------------------------
 
 
 class Lock:
-    """The dogpile lock by itself, over look-ups and creators of your own.
+    """The dogpile lock without a region, over look-ups and creators of your own.
 
     ::
 
         with Lock(mutex, creator, value_and_created_fn, expiretime) as value:
             ...                                           # the mutex is not held here
 
-    :param mutex: one for this value.
-    :param creator: makes and stores it: ``() -> (value, created)``, created in seconds since the Unix epoch.
-    :param value_and_created_fn: looks it up: ``() -> (value, created)``; a ``created`` of 0 or less, or a
-        NeedRegenerationException, says that there is none.
-    :param expiretime: seconds after which it is stale; None: never.
-    :param async_creator: gets the held mutex when a stale value is there, makes a new one and releases it.
+    :param mutex: the mutex of this value.
+    :param creator: creates and stores the value: ``() -> (value, created)``, created in seconds since the Unix epoch.
+    :param value_and_created_fn: looks the value up: ``() -> (value, created)``; a ``created`` of 0 or less, or a
+        NeedRegenerationException, means that there is none.
+    :param expiretime: seconds after which the value is stale; None: never.
+    :param async_creator: if there is a stale value, gets the held mutex, creates the next value, releases the mutex.
     """
 
     def __init__(
@@ -268,7 +268,7 @@ class Lock:
 
 
 class _LockWork:
-    """The Work of a :class:`Lock`, whose creator stores by itself."""
+    """The Work of a :class:`Lock`, whose creator stores the value itself."""
 
     def __init__(self, lock: Lock) -> None:
         self._lock = lock

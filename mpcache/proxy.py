@@ -1,6 +1,6 @@
-"""A layer of the user's own before a store.
+"""Proxies: layers that a program puts between a region and its store.
 
-Leans on api.
+Depends on api.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ _P = TypeVar("_P", bound="ProxyBackend")
 
 
 class ProxyBackend(CacheBackend):
-    """Passes every call on; a subclass overrides what it wants to see or to change.
+    """A proxy that passes every call on; a subclass overrides the calls that it observes or changes.
 
-    A region with a serializer (shm, redis, dbm, memory_pickle) calls the ``*_serialized*`` methods, any other
-    one the plain ones: override the ones that your store is asked by.
+    A region with a serializer (shm, redis, dbm, memory_pickle) calls the ``*_serialized*`` methods, any other region
+    the plain ones: override those that your region calls.
     """
 
     def __init__(self, *arg: Any, **kw: Any) -> None:
         pass
 
     def wrap(self: _P, backend: CacheBackend) -> _P:
-        """Stand before a store, or before another proxy."""
+        """Put this proxy before a store, or before another proxy, and return it."""
         self.proxied = backend
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return all but the store: a region that arrives elsewhere puts its proxies before its own."""
+        """Return the state without the store: a region that is unpickled puts its proxies before a store of its own."""
         return {name: value for name, value in self.__dict__.items() if name != "proxied"}
 
     def get(self, key: KeyType) -> BackendFormatted:
@@ -74,7 +74,7 @@ class ProxyBackend(CacheBackend):
 
 
 def layers_of(wrap: Any) -> list[ProxyBackend]:
-    """Return the proxies of ``wrap`` as objects, all of them checked before the first one is put before anything."""
+    """Return the proxies of ``wrap`` as objects; all are checked before the first is put before a store."""
     given = list(wrap) if isinstance(wrap, Iterable) else [wrap] if wrap else []
     layers = [one() if isinstance(one, type) and issubclass(one, ProxyBackend) else one for one in given]
     for layer in layers:

@@ -20,7 +20,7 @@ from mpcache._region.creation_multi import ManyCreation
 from mpcache._region.holding import adapt
 from mpcache._wire.codec import value_version
 from mpcache.api import NO_VALUE, CachedValue, Deserializer, KeyManglerType, KeyType, Serializer, ValuePayload
-from mpcache.api import NoValueType as NoValueType  # dogpile.cache has it here
+from mpcache.api import NoValueType as NoValueType  # dogpile.cache has this name here
 from mpcache.backends import register_backend
 from mpcache.invalidation import DefaultInvalidationStrategy, RegionInvalidationStrategy
 from mpcache.lock import elect, run
@@ -67,7 +67,7 @@ class CacheRegion(Configurable):
 
     Times are seconds, timedeltas or texts such as ``"5m"``; -1 is for ever, 0 is always stale.
 
-    :param name: for you to tell regions apart.
+    :param name: for messages, and for programs with several regions.
     :param function_key_generator: makes the keys of :meth:`cache_on_arguments`, see :mod:`mpcache.keys`; a function, or
         a name such as ``"exact"``.
     :param function_multi_key_generator: the same for decorated functions of many keys.
@@ -96,66 +96,66 @@ class CacheRegion(Configurable):
         super().__init__(key_mangler, serializer, deserializer)
 
     def configure_from_config(self: _R, config_dict: Mapping[str, Any], prefix: str) -> _R:
-        """Configure from those items whose names begin with a prefix, as docs/configuration says.
+        """Configure from the items whose names begin with a prefix, as docs/configuration says.
 
-        Functions that were decorated before have the key generators that the configuration names.
+        Functions that were decorated before then use the key generators that the configuration names.
 
-        :raises KeyError: there is no ``backend`` among them; and whatever :meth:`configure` raises.
+        :raises KeyError: there is no ``backend`` among them; the other errors are those of :meth:`configure`.
         """
         named = key_generators(config_dict, prefix)
         chosen = {name: key_makers.generator(given, "multi" in name) for name, given in named.items()}
         self.configure(**configuration(config_dict, prefix))
         if chosen:
-            from mpcache._region.decorated import make_keys_again  # depends on inspect, which takes its time
+            from mpcache._region.decorated import make_keys_again  # imports inspect, which is slow to load
 
             self.__dict__.update(chosen)
             make_keys_again(self)
         return self
 
     def _decorated_calls_may_be_fast(self) -> bool:
-        return type(self).get_or_create is CacheRegion.get_or_create  # else they must call that of the subclass
+        return type(self).get_or_create is CacheRegion.get_or_create  # a subclass's own get_or_create must be called
 
     # -- values --------------------------------------------------------------------------------------
 
     def get(self, key: KeyType, expiration_time: Expiration = None, ignore_expiration: bool = False) -> Any:
-        """Return the value of a key, or NO_VALUE: if there is none, or it is stale or invalidated.
+        """Return the value of a key, or NO_VALUE if there is none, or it is stale or invalidated.
 
         :param expiration_time: instead of the region's.
-        :param ignore_expiration: return it, however old and invalidated it is.
+        :param ignore_expiration: return the value, however old or invalidated it is.
         """
         return self.access.get(key, expiration_time, ignore_expiration)
 
     def get_multi(
         self, keys: Iterable[KeyType], expiration_time: Expiration = None, ignore_expiration: bool = False
     ) -> list[Any]:
-        """Do :meth:`get` for many keys in one look; return a list in their order, with NO_VALUE where there is none."""
+        """Do :meth:`get` for many keys in one look-up; return a list in their order, NO_VALUE where there is none."""
         return self.access.get_multi(keys if isinstance(keys, list) else list(keys), expiration_time, ignore_expiration)
 
     def get_value_metadata(
         self, key: KeyType, expiration_time: Expiration = None, ignore_expiration: bool = False
     ) -> CachedValue | None:
-        """Do :meth:`get`; return what is known of the value, too.  None for NO_VALUE."""
+        """Do :meth:`get`; return the value with its metadata, or None instead of NO_VALUE."""
         return reference_path.get_value_metadata(self.binding, key, expiration_time, ignore_expiration)
 
     def set(self, key: KeyType, value: Any, ttl: Expiration = None) -> None:
-        """Store a value.  NO_VALUE is none: to set it is to delete.
+        """Store a value.  NO_VALUE is not a value: to set it is to delete the key.
 
-        :param ttl: its own time to live.  When that has passed there is no value any more, not even a stale one;
-            expiration times go on to say from when it is stale.  None and -1: no such limit.
-        :raises CantSerializeException, ValueTooLarge: it cannot be stored.
+        :param ttl: the value's own time to live.  After it there is no value any more, not even a stale one;
+            expiration times still decide from when the value is stale.  None and -1: no such limit.
+        :raises CantSerializeException, ValueTooLarge: the value cannot be stored.
         """
         self.access.set(key, value, ttl)
 
     def set_multi(self, mapping: Mapping[KeyType, Any], ttl: Expiration = None) -> None:
         """Do :meth:`set` for many keys in one write.
 
-        :raises CantSerializeException: one of them cannot be stored, therefore none was.
-        :raises ValueTooLarge: one of them was too large; all that are not were stored.
+        :raises CantSerializeException: a value cannot be serialized; none was stored.
+        :raises ValueTooLarge: a value was too large; all others were stored.
         """
         self.access.set_multi(mapping, ttl)
 
     def delete(self, key: KeyType) -> None:
-        """Delete a value, also one that is not there."""
+        """Delete the value of a key; do nothing if it has none."""
         reference_path.delete(self.binding, key)
 
     def delete_multi(self, keys: Iterable[KeyType]) -> None:
@@ -163,7 +163,7 @@ class CacheRegion(Configurable):
         reference_path.delete_multi(self.binding, keys)
 
     def invalidate(self, hard: bool = True) -> None:
-        """Let whatever was stored until now count as absent; with ``hard=False`` as stale.
+        """Treat all values stored until now as absent; with ``hard=False`` as stale.
 
         On a store that is shared and counts epochs, such as shm, this reaches every process at once.
         """
@@ -187,16 +187,16 @@ class CacheRegion(Configurable):
         should_cache_fn: Callable[[Any], bool] | None = None,
         creator_args: tuple[Sequence[Any], Mapping[str, Any]] | None = None,
     ) -> Any:
-        """Return the value of a key; if there is none, exactly one of all tasks that ask creates it, the others wait.
+        """Return the value of a key; if there is none, exactly one of all tasks creates it, and the others wait.
 
-        A stale value is returned at once while another task creates.  If the creator raises, nothing is stored and
-        the error is its caller's; so it is with a value that cannot be serialized.  A value over the store's
-        largest, and NO_VALUE, are returned and not stored.
+        A stale value is returned at once while another task creates.  If the creator raises, nothing is stored and its
+        caller gets the error; a value that cannot be serialized is treated the same.  A value that is larger than
+        the store's largest, and NO_VALUE, are returned and not stored.
 
         :param expiration_time: instead of the region's.
         :param should_cache_fn: ``value -> bool``: whether to store it.
         :param creator_args: positional and keyword arguments for the creator.
-        :raises LockTimeout: another task creates, and did not come to an end within ``creation_wait``.
+        :raises LockTimeout: another task is creating the value, and did not finish within ``creation_wait``.
         :raises DeadlockError: the creator asks for its own key.
         """
         access = self.access
@@ -225,14 +225,14 @@ class CacheRegion(Configurable):
     ) -> list[Any]:
         """Do :meth:`get_or_create` for many keys; return a list of their values, in their order.
 
-        What is missing, and not being created by others, is created in one call (one for every 256 keys).  Then
-        the call waits for what others create, holding nothing, so that no two calls can wait for each other.
-        :attr:`async_creation_runner` has no part in this.
+        Missing values that no other task is creating are created in one call (one for every 256 keys).  Then this call
+        waits for the values that other tasks create, holding nothing, so that no two calls can wait for each other.
+        :attr:`async_creation_runner` is not used.
 
         :param creator: gets the missing keys, sorted, as its arguments, and returns their values in that order.
-            Where it returns fewer, the stale value is taken for the rest, or NO_VALUE.
-        :param should_cache_fn: ``value -> bool``, asked for each value.
-        :raises LockTimeout: others create, and all the waiting for them came to more than ``creation_wait``.
+            If it returns fewer, the rest get their stale value, or NO_VALUE.
+        :param should_cache_fn: ``value -> bool``, called for each value.
+        :raises LockTimeout: other tasks create, and waiting for all of them took longer than ``creation_wait``.
         :raises TypeError: the keys cannot be sorted.
         """
         wanted, binding = list(keys), self.binding
@@ -247,13 +247,13 @@ class CacheRegion(Configurable):
         should_cache_fn: Callable[[Any], bool] | None = None,
         creator_args: tuple[Sequence[Any], Mapping[str, Any]] | None = None,
     ) -> Any:
-        """Do :meth:`get_or_create`, with a creator that is awaited: waiting for another's value blocks no loop.
+        """Do :meth:`get_or_create` with a creator that is awaited; waiting for another task blocks no event loop.
 
-        :attr:`async_creation_runner` has no part in this.
+        :attr:`async_creation_runner` is not used.
 
-        :param creator: an ``async def``, or whatever else returns an awaitable.
+        :param creator: an ``async def``, or another callable that returns an awaitable.
         """
-        from mpcache._region.creation_async import get_or_create  # depends on asyncio
+        from mpcache._region.creation_async import get_or_create  # imports asyncio
 
         return await get_or_create(self.binding, key, creator, expiration_time, should_cache_fn, creator_args)
 
@@ -270,21 +270,21 @@ class CacheRegion(Configurable):
         key: Callable[..., Any] | None = None,
         ignore: Iterable[str] = (),
     ) -> Decorator:
-        """Decorate a function, ``async`` or not: its results are kept by its arguments.
+        """Return a decorator that caches the results of a function, ``async`` or not, by its arguments.
 
         The decorated function has ``get``, ``set``, ``invalidate``, ``refresh`` and ``key``, and the ``original``.
 
-        :param namespace: sets it apart from another function of the same name and module.
-        :param expiration_time: instead of the region's; may be a function that is asked at every call.
+        :param namespace: part of the key; distinguishes functions of the same name and module.
+        :param expiration_time: instead of the region's; may be a function, which is called at every call.
         :param to_str: makes the part of the key that stands for one argument.
         :param function_key_generator: instead of the region's; a function, or a name such as ``"exact"``.
-        :param key: ``(arguments of the call) -> str``, or a tuple of values: says what the key is made of.  Of a
-            method it gets the object first.
+        :param key: ``(arguments of the call) -> str``, or a tuple of values from which the key is made.  For a method
+            its first argument is the object.
         :param ignore: names of parameters that are left out of the key.
-        :raises TypeError: the parentheses are missing, or ``ignore`` has a name that is that of no parameter.
+        :raises TypeError: the parentheses are missing, or ``ignore`` names a parameter that does not exist.
         """
         from mpcache._region.decorated import Options
-        from mpcache._region.decorators import decorator  # depends on inspect, which takes its time
+        from mpcache._region.decorators import decorator  # imports inspect, which is slow to load
 
         key_makers.refuse_bare(namespace, "cache_on_arguments")
         generator = function_key_generator and key_makers.generator(function_key_generator)
@@ -330,19 +330,19 @@ class CacheRegion(Configurable):
         key: Callable[..., Any] | None = None,
         ignore: Iterable[str] = (),
     ) -> Any:
-        """Decorate a function of many things, each of which is kept by itself; it is called for the missing ones.
+        """Return a decorator for a function of many things: each result is cached apart, only missing ones are created.
 
         ``@cache.cache_multi_on_arguments() def load(*ids)`` returns a list with one value for each of its
-        arguments, in any order in which it is asked for them.
+        arguments, in the order of the arguments.
 
-        :param asdict: it returns a dict from things to values, and may leave out those that there are not.
+        :param asdict: the function returns a dict from things to values, and may leave out things without a value.
         :param function_multi_key_generator: instead of the region's; a function, or a name such as ``"exact"``.
-        :param key: ``(thing, keyword-only arguments) -> str``, or a tuple of values: says what the thing's key is made
-            of.  Of a method it gets the object first.
-        :param ignore: names of parameters that are left out of the keys, and that are no things.
-        :raises TypeError: the parentheses are missing, or ``ignore`` has a name that is that of no parameter.
+        :param key: ``(thing, keyword-only arguments) -> str``, or a tuple of values from which the thing's key is made.
+            For a method its first argument is the object.
+        :param ignore: names of parameters that are left out of the keys, and that are not things.
+        :raises TypeError: the parentheses are missing, or ``ignore`` names a parameter that does not exist.
         """
-        from mpcache._region.decorated import Options  # depends on inspect, which takes its time
+        from mpcache._region.decorated import Options  # imports inspect, which is slow to load
         from mpcache._region.decorators_multi import decorator
 
         key_makers.refuse_bare(namespace, "cache_multi_on_arguments")

@@ -1,4 +1,4 @@
-"""Stores to try things on, a clock that stands still, threads that report what became of them."""
+"""Fixtures: stores, a clock that a test sets, threads whose exceptions reach the test, servers."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ HAS_SHM = all(importlib.util.find_spec(name) for name in ("mpcache.shm._engine",
 STORES = ["memory", "memory_pickle", *(["shm"] if HAS_SHM else []), "dbm", "redis", "pymemcache"]
 BYTES_STORES = STORES[1:]
 SHARED = [name for name in STORES if not name.startswith("memory")]
-"""Those that other processes see."""
+"""The stores that processes share."""
 
 PATIENCE = 20.0
-"""Seconds until a test that waits for something says that it will not come."""
+"""The most seconds that a test waits for an event."""
 
 
 for ignored in {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}:
@@ -41,9 +41,9 @@ for ignored in {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}:
 
 
 class Store:
-    """A kind of store: makes regions that stand on one and the same, which nobody else uses.
+    """A kind of store: makes regions on one store, which no other test uses.
 
-    :param request: of the test, for the servers.
+    :param request: the request of the test, for the servers.
     """
 
     def __init__(self, name: str, request: pytest.FixtureRequest) -> None:
@@ -55,7 +55,7 @@ class Store:
         return mpcache.make_region(**(region or {})).configure(f"mpcache.{self.name}", **configure)
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Remove everything that the store has left."""
         if self.name == "shm":
             from mpcache.shm import segment
 
@@ -76,17 +76,17 @@ class Store:
 
     def _redis(self, request: pytest.FixtureRequest) -> dict[str, Any]:
         server: Redis = request.getfixturevalue("redis_server")
-        _told(server, b"FLUSHALL\r\n")
+        _command(server, b"FLUSHALL\r\n")
         return {"url": server.url}
 
     def _pymemcache(self, request: pytest.FixtureRequest) -> dict[str, Any]:
         server: Memcached = request.getfixturevalue("memcached_server")
-        _told(server, b"flush_all\r\n")
+        _command(server, b"flush_all\r\n")
         return {"url": server.url}
 
 
-def _told(server: Server, what: bytes) -> None:
-    """A server of this worker, which has one test at a time, is told to forget what the last one has left there."""
+def _command(server: Server, what: bytes) -> None:
+    """Send a server the command that removes what the last test has left: the server has one test at a time."""
     with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as line:
         line.sendall(what)
         assert line.recv(9).rstrip() in (b"+OK", b"OK")
@@ -94,7 +94,7 @@ def _told(server: Server, what: bytes) -> None:
 
 @pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    """Each kind of store that keeps something."""
+    """Yield a store of each kind that keeps values."""
     store = Store(request.param, request)
     yield store
     store.close()
@@ -102,14 +102,14 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
 
 @pytest.fixture(params=BYTES_STORES)
 def bytes_store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    """Each kind of store that keeps bytes."""
+    """Yield a store of each kind that keeps bytes."""
     store = Store(request.param, request)
     yield store
     store.close()
 
 
 class Clock:
-    """``time.time`` for a test: it goes when it is told to."""
+    """A clock in place of ``time.time``, which the test sets."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
@@ -129,7 +129,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class Waiters:
-    """A mutex factory that knows how many threads wait for its mutexes."""
+    """A mutex factory that counts the threads which wait for its mutexes."""
 
     def __init__(self) -> None:
         self._come = threading.Semaphore(0)
@@ -149,7 +149,7 @@ class Waiters:
             contending = False
 
             def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
-                self.contending = timeout != 0  # a mere try goes this way, too
+                self.contending = timeout != 0  # a try without waiting comes here, too
                 try:
                     return super()._contend(hold, timeout)
                 finally:
@@ -158,7 +158,7 @@ class Waiters:
             def _try(self, hold: Hold) -> Any:
                 turn = super()._try(hold)
                 if turn is not None and self.contending:
-                    come.release()  # from here on it cannot miss the end of this turn
+                    come.release()  # from here on it cannot miss the end of this creation
                 return turn
 
         return Telling
@@ -171,13 +171,13 @@ def waiters() -> Waiters:
 
 @pytest.fixture
 def spawn() -> Iterator[Callable[..., Future[Any]]]:
-    """``spawn(f, *args)``: f in a thread of its own; exceptions come out of its result."""
+    """Return ``spawn(f, *args)``, which calls f in a thread; the result raises its exception."""
     with ThreadPoolExecutor(32) as pool:
         yield pool.submit
 
 
 class Gate:
-    """A creator that stops in the middle of its work until it is let through, and counts its calls."""
+    """A creator that blocks until the test opens it, and counts its calls."""
 
     def __init__(self, outcome: Callable[[], Any] = lambda: "made") -> None:
         self.calls = 0
@@ -187,7 +187,7 @@ class Gate:
     def __call__(self, *args: Any) -> Any:
         self.calls += 1
         self._inside.release()
-        assert self._open.wait(PATIENCE), "nobody opened the gate"
+        assert self._open.wait(PATIENCE), "the test did not open the gate"
         return self._outcome()
 
     def wait_for_entry(self) -> None:
@@ -199,7 +199,7 @@ class Gate:
 
 @pytest.fixture
 def gate() -> Iterator[Callable[..., Gate]]:
-    """``gate(outcome)``; a test that fails leaves no thread behind in one."""
+    """Return ``gate(outcome)``; if the test fails, all gates are opened, so that no thread stays in one."""
     made: list[Gate] = []
 
     def make(outcome: Callable[[], Any] = lambda: "made") -> Gate:
@@ -213,26 +213,26 @@ def gate() -> Iterator[Callable[..., Gate]]:
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[Redis]:
-    """One for all tests; whoever kills or stops a server starts his own."""
+    """Start one server for all tests; a test that kills or stops a server starts its own."""
     with Redis() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def memcached_server() -> Iterator[Memcached]:
-    """As redis_server."""
+    """Start one server, as redis_server does."""
     with Memcached() as server:
         yield server
 
 
 @pytest.fixture
 def key() -> str:
-    """A key that nobody else uses, at servers that all tests share."""
+    """Return a key that no other test uses, for servers that all tests share."""
     return f"key-{uuid.uuid4().hex}"
 
 
 def in_time(what: Callable[[], Any]) -> bool:
-    """Whether it comes true while one has the patience to look again and again."""
+    """Poll until the condition is true; return False if it is not in time."""
     deadline = time.monotonic() + PATIENCE
     while not what():
         if time.monotonic() > deadline:
@@ -246,7 +246,7 @@ needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount 
 
 @pytest.fixture
 def small_tmpfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """``small_tmpfs("6m")``: segments go to a tmpfs of that size.  Name it before whatever makes segments."""
+    """Yield ``small_tmpfs("6m")``: from then on segments are in a tmpfs of that size.  Request it before segments."""
     mounted: list[Path] = []
 
     def mount(options: str) -> None:

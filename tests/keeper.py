@@ -1,6 +1,6 @@
-"""Reads source code for test_house: who imports whom, how long a thing is.  Knows none of the house's rules.
+"""Reads source code for test_house: imports, calls and sizes.  It knows none of the house's rules.
 
-Leans on nothing of mpcache: it never imports what it reads.
+Depends on nothing of mpcache: it never imports what it reads.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Sizes = Iterable[tuple[str, int]]
-"""What, and how many lines it has."""
+"""Pairs of a name and its number of lines."""
 
 Table = dict[str, tuple[str, ...]]
-"""Each room and the rooms just below it.
+"""Each row and the rows just below it.
 
-``x`` is a module or a whole folder, inside which anything but a cycle goes; of ``x.*`` each module is a room,
-and they know nothing of each other.  The package itself is ``""``.
+``x`` is a module or a whole folder, whose modules may import each other without a cycle; in ``x.*`` each module stands
+for itself, and the modules do not import each other.  The package itself is ``""``.
 """
 
 
 @dataclass(frozen=True)
 class Import:
-    """One imported module.  ``typing``: only a type checker sees it; ``late``: inside a function."""
+    """An imported module.  ``typing``: only a type checker sees it; ``late``: inside a function."""
 
     target: str
     line: int
@@ -69,7 +69,7 @@ class _Imports(ast.NodeVisitor):
 
 
 def modules(package: Path) -> dict[str, Path]:
-    """Each module of a package by its dotted name, the package's own included."""
+    """Return each module of a package by its dotted name, including the package itself."""
     found = {}
     for path in sorted(package.rglob("*.py")):
         parts = path.relative_to(package.parent).with_suffix("").parts
@@ -78,7 +78,7 @@ def modules(package: Path) -> dict[str, Path]:
 
 
 def imports(package: Path) -> Iterator[tuple[str, Import]]:
-    """Each import of each module of a package; a name imported from a module counts as that module."""
+    """Yield each import of each module of a package; a name imported from a module counts as that module."""
     known = modules(package)
     for name, path in known.items():
         visitor = _Imports(name, path.name == "__init__.py")
@@ -90,10 +90,10 @@ def imports(package: Path) -> Iterator[tuple[str, Import]]:
 
 
 def room(name: str, table: Table) -> tuple[str, str]:
-    """The row that a module stands in, and the room: two modules of one room may lean on each other.
+    """Return the row of a module, and its room: two modules of a room may depend on each other.
 
-    :param name: from below the package, "" for the package itself.
-    :raises LookupError: no row speaks of it.
+    :param name: relative to the package, "" for the package itself.
+    :raises LookupError: the module has no row.
     """
     if name in table:
         return name, name
@@ -108,14 +108,14 @@ def room(name: str, table: Table) -> tuple[str, str]:
 
 
 def below(row: str, table: Table) -> set[str]:
-    """All rows that a row may lean on."""
+    """Return all rows that a row may depend on."""
     return set(table[row]).union(*(below(under, table) for under in table[row]))
 
 
 def upward(package: Path, table: Table) -> list[str]:
-    """The imports that do not go down, each as a sentence; those for a type checker alone count, too.
+    """Return the imports that do not go down, each as a sentence; imports for a type checker alone count, too.
 
-    :raises LookupError: a module stands in no room.
+    :raises LookupError: a module has no row.
     """
     wrong = []
     inside = package.name + "."
@@ -124,12 +124,12 @@ def upward(package: Path, table: Table) -> list[str]:
             continue
         (row, here), (under, there) = (room(full[len(inside) :], table) for full in (name, found.target))
         if here != there and under not in below(row, table):
-            wrong.append(f"{name}:{found.line} leans on {found.target}, which is not below it")
+            wrong.append(f"{name}:{found.line} depends on {found.target}, which is not below it")
     return wrong
 
 
 def cycle(package: Path) -> list[str]:
-    """A cycle of imports, late ones and those for a type checker included; [] when there is none."""
+    """Return a cycle of imports, including late imports and those for a type checker; [] if there is none."""
     edges: dict[str, set[str]] = {name: set() for name in modules(package)}
     for name, found in imports(package):
         if found.target in edges:
@@ -150,7 +150,7 @@ def cycle(package: Path) -> list[str]:
 
 
 def functions(path: Path) -> Sizes:
-    """Each function of a module with its lines, decorators and docstring not counted."""
+    """Yield each function of a module with its lines, not counting decorators and the docstring."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
@@ -160,7 +160,7 @@ def functions(path: Path) -> Sizes:
 
 
 def c_functions(path: Path) -> Sizes:
-    """Each function of a C file with its lines: from a name in column 0 to the closing brace in column 0."""
+    """Yield each function of a C file with its lines: from a name in column 0 to the closing brace in column 0."""
     name, start, opened = "", 0, False
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if opened:
@@ -174,21 +174,21 @@ def c_functions(path: Path) -> Sizes:
         opened = opened or (bool(name) and line.endswith("{"))
 
 
-def _c_code(path: Path) -> str:
-    """Return the text of a C file without comments and strings; what an #include names stays."""
+def c_code(path: Path) -> str:
+    """Return the text of a C file without comments and strings; the names in #include lines stay."""
     text = re.sub(r"/\*.*?\*/", " ", path.read_text(), flags=re.S)
     return re.sub(r'^(?!#include)(.*)$', lambda line: re.sub(r'"(?:\\.|[^"\\])*"', '""', line[1]), text, flags=re.M)
 
 
 def _c_uses(paths: Iterable[Path]) -> Iterator[tuple[Path, int, str, str]]:
-    """Each use of another file of a folder: the file, the line, the stem of the other, and what is used.
+    """Yield each use of another file of a folder: the file, the line, the stem of the other file, the used name.
 
-    A use is an ``#include "..."``, or a function that the other file defines: functions have different names.
+    A use is an ``#include "..."``, or a call of a function that the other file defines: function names are unique.
     """
     paths = list(paths)
     homes = {what.partition(":")[2]: path.stem for path in paths for what, _ in c_functions(path)}
     for path in paths:
-        for number, line in enumerate(_c_code(path).splitlines(), 1):
+        for number, line in enumerate(c_code(path).splitlines(), 1):
             if match := re.match(r'#include "(.*)\.h"', line):
                 yield path, number, match[1], line
                 continue
@@ -198,7 +198,7 @@ def _c_uses(paths: Iterable[Path]) -> Iterator[tuple[Path, int, str, str]]:
 
 
 def c_upward(paths: Iterable[Path], table: Table, shared: frozenset[str] = frozenset()) -> list[str]:
-    """The uses between C files that do not go down, each as a sentence.
+    """Return the uses between C files that do not go down, each as a sentence.
 
     :param table: each file's stem, and the stems of those just below it.
     :param shared: stems of headers that every file may include.
@@ -215,7 +215,7 @@ def c_upward(paths: Iterable[Path], table: Table, shared: frozenset[str] = froze
 
 
 def too_long(sizes: Sizes, limit: int, may_be_longer: dict[str, tuple[int, str]]) -> list[str]:
-    """Those over the limit, or over what is granted to them by name, each as a sentence."""
+    """Return the names over the limit, or over their own limit in ``may_be_longer``, each as a sentence."""
     return [
         f"{what} has {lines} lines, the most is {most}: look for the second idea in it"
         for what, lines in sizes
@@ -225,9 +225,9 @@ def too_long(sizes: Sizes, limit: int, may_be_longer: dict[str, tuple[int, str]]
 
 
 def foreign_privates(package: Path) -> list[str]:
-    """The private attributes (``x._name``) of a package that are read in a module which does not define the name.
+    """Return the private attributes (``x._name``) of a package that are read in a module which does not define them.
 
-    What a class inherits (``self._name``) does not count, nor do the names that Python documents.
+    Inherited attributes (``self._name``) do not count, nor do the names that Python documents.
     """
     wrong = []
     for name, path in modules(package).items():
@@ -251,7 +251,7 @@ def _is_private(name: str) -> bool:
 
 
 def _defined(tree: ast.Module) -> set[str]:
-    """All names that a module gives to anything: functions, attributes that are assigned, slots, fields, imports."""
+    """Return all names that a module defines: functions, assigned attributes, slots, fields, imports."""
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

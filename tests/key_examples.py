@@ -1,6 +1,6 @@
-"""Values of every kind that exact keys know, each with its part of a key, which no Python and no process may change.
+"""Values of each kind that exact keys encode, each with its part of a key, the same in each Python and process.
 
-No test itself: :func:`disagreeing` is for processes of other kinds, too.
+This is not a test: processes of other kinds call :func:`disagreeing`, too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Slotted:
-    """One without a __dict__."""
+    """A dataclass without a __dict__."""
 
     __slots__ = ("x",)
     x: Any
@@ -69,11 +69,11 @@ class Bits(enum.Flag):
 
 
 class Text(str):
-    """Derives from str."""
+    """A subclass of str."""
 
 
 class Counted(int):
-    """Derives from int, and hides it."""
+    """A subclass of int that hides its value."""
 
     def __pos__(self) -> int:
         return 0
@@ -83,11 +83,11 @@ class Counted(int):
 
 
 class Items(list):  # type: ignore[type-arg]
-    """Derives from list."""
+    """A subclass of list."""
 
 
 class Keyed:
-    """Says what tells its objects apart."""
+    """A class with __cache_key__()."""
 
     def __init__(self, id: Any) -> None:
         self.id, self.loaded_at = id, object()
@@ -99,7 +99,7 @@ class Keyed:
 
 
 class Plain:
-    """Has nothing but a state."""
+    """A class with plain attributes."""
 
     def __init__(self, state: Any) -> None:
         self.state = state

@@ -74,7 +74,7 @@ async def never() -> Any:
 
 
 class AsyncGate:
-    """A creator that stops in the middle of its work until it is let through."""
+    """A creator that blocks until the test opens it."""
 
     def __init__(self, outcome: Callable[[], Any] = lambda: "made") -> None:
         self.calls = 0
@@ -219,7 +219,7 @@ class TestGetOrCreate:
         run(main())
 
     def test_B5_what_is_not_stored_makes_nobody_queue(self, store: Store) -> None:
-        """All four creators are inside at the same time, which they could not be if they queued."""
+        """Check that all four creators run at the same time, which they could not do if they queued."""
         cache = store.region()
 
         async def main() -> None:

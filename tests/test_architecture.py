@@ -1,4 +1,4 @@
-"""docs/architecture.rst is true: it lists each part, and the calls take the steps that it names, in their order."""
+"""docs/architecture.rst lists each part, and calls take the steps that it names, in their order."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PAGE = (ROOT / "docs" / "architecture.rst").read_text()
 
 
 def journeys() -> dict[str, list[str]]:
-    """The steps of each journey of the page."""
+    """Return the steps of each journey of the page."""
     blocks = re.findall(r"^\.\. journey: (.+)\n\n::\n\n((?:    .*\n)+)", PAGE, re.M)
     return {name: [line.split()[0] for line in block.splitlines()] for name, block in blocks}
 
 
 def entered(call: Callable[[], Any]) -> list[str]:
-    """The functions of mpcache, and of this module, that a call enters, each as the page writes it."""
+    """Return the functions of mpcache, and of this module, that a call enters, each as the page writes it."""
     names: list[str] = []
 
     def note(frame: FrameType, event: str, argument: Any) -> None:
@@ -45,7 +45,7 @@ def entered(call: Callable[[], Any]) -> list[str]:
 
 
 def missing(steps: list[str], names: list[str]) -> str | None:
-    """The first step that is not entered after those before it."""
+    """Return the first step that is not entered after the steps before it."""
     left: Iterator[str] = iter(names)
     return next((step for step in steps if step not in left), None)
 

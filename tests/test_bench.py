@@ -1,6 +1,6 @@
 """The benchmarks run, report their figures, and never report a missed bound as kept.
 
-Leans on the command line only: the houses do not import each other.
+Depends on the command line only: tests and bench do not import each other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def bench(*arguments: str, shm: Path | None = None) -> subprocess.CompletedProce
 
 
 def table(text: str) -> dict[str, list[str]]:
-    """The cells of a markdown table by the first one of their line."""
+    """Return the cells of a markdown table by the first cell of their line."""
     lines = [re.split(r" *\| *", line.strip("| ")) for line in text.splitlines() if line.startswith("| ")]
     return {cells[0]: cells[1:] for cells in lines}
 
@@ -57,7 +57,7 @@ def test_a_bound_that_is_missed_is_said_and_ends_it_with_1_if_that_was_asked_for
 
 
 def test_who_is_absent_is_named_and_what_was_not_measured_was_not_kept(tmp_path: Path) -> None:
-    """An installation without peers, without servers, and without the engine."""
+    """Simulate an installation without peers, without servers, and without the engine."""
     for absent in ("filelock", "dogpile", "redis", "valkey", "pymemcache", "posix_ipc"):
         (tmp_path / f"{absent}.py").write_text(f"raise ModuleNotFoundError({'No module named ' + absent!r})")
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['mpcache.shm._engine'] = None\n")
@@ -77,7 +77,7 @@ def test_a_waiter_in_another_process_is_met() -> None:
 
 
 def test_every_operation_of_ours_and_of_another() -> None:
-    """Each looks, before it is timed, whether it does what it is timed for."""
+    """Check that each benchmark verifies, before it is timed, that it does what it measures."""
     names = "miss", "set", "get-multi", "decorated", "decorated-keyword"
     ran = bench(*names, "--only", "mpcache.shm", "cache.memory")
     assert (ran.returncode, ran.stderr) == (0, "")

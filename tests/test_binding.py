@@ -22,14 +22,14 @@ READERS = 8
 
 
 class Strict(mpcache.region.DefaultInvalidationStrategy):
-    """Lets nothing be served that is older than this strategy."""
+    """A strategy that forbids values older than itself."""
 
     def judge(self, created: float, epoch: int | None) -> Freshness:
         return Freshness.ABSENT
 
 
 class Lax(mpcache.region.DefaultInvalidationStrategy):
-    """Lets everything be served."""
+    """A strategy that allows every value."""
 
     def judge(self, created: float, epoch: int | None) -> Freshness:
         return Freshness.FRESH
@@ -37,7 +37,7 @@ class Lax(mpcache.region.DefaultInvalidationStrategy):
 
 @pytest.fixture
 def interleaved() -> Iterator[None]:
-    """Let threads take turns after every few instructions."""
+    """Switch threads after every few instructions."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -45,7 +45,7 @@ def interleaved() -> Iterator[None]:
 
 
 def stores() -> list[tuple[Any, Any]]:
-    """Two stores and their judges: of what lies in the first, nothing may be served; all of the second."""
+    """Make two stores and their judges: no value of the first may be served, each value of the second may."""
     return [({"cache_dict": {}}, Strict()), ({"cache_dict": {}}, Lax())]
 
 
@@ -157,7 +157,7 @@ def test_a_type_error_that_is_not_about_the_key_is_left_alone() -> None:
 
 @pytest.mark.parametrize("store", [None, "mpcache.memory", "mpcache.shm"])
 def test_a_region_is_freed_with_its_last_reference(store: str | None) -> None:
-    """No circle keeps it, and what it stands on, until the collector runs."""
+    """Check that no reference cycle keeps the region and its store until the collector runs."""
     region = mpcache.make_region()
     if store is not None:
         region.configure(store, arguments={} if store == "mpcache.memory" else {"name": None, "size": "4MB"})

@@ -1,4 +1,4 @@
-"""The dict that forgets: against a plain dict, in a scan, among threads, over a fork."""
+"""The dict of limited size: against a plain dict, in a scan, among threads, over a fork."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STEPS = st.lists(
 
 
 def check(cache: BoundedDict) -> None:
-    """What must hold whenever nobody is at work in it."""
+    """Check the invariants that hold while no thread changes the dict."""
     queued = [*cache._small, *cache._main]
     assert sorted(queued, key=repr) == sorted(cache, key=repr)
     assert cache.bytes == sum(entry.size for entry in cache._entries.values())
@@ -110,7 +110,7 @@ def test_one_entry_is_the_last_one() -> None:
 
 
 def test_a_hit_ratio_that_fifo_does_not_have() -> None:
-    """Nine of ten look-ups go to a tenth of the keys; the seed is fixed, so the figure is."""
+    """Send nine of ten look-ups to a tenth of the keys; the seed is fixed, and so is the hit ratio."""
     dice = random.Random(7)
     asked = [dice.randrange(100) if dice.random() < 0.9 else dice.randrange(1000) for _ in range(20_000)]
     cache, fifo, hits, fifo_hits = BoundedDict(max_entries=100), dict.fromkeys(range(-100, 0)), 0, 0
@@ -244,7 +244,7 @@ def in_child(cache: BoundedDict) -> int:
 
 
 def test_what_a_dying_value_does_finds_it_whole() -> None:
-    """Destructors run under the lock, in the midst of a set; what they raise is only printed."""
+    """Run destructors under the lock, in the middle of a set; Python only prints what they raise."""
     cache = BoundedDict(max_entries=3)
     whole: list[bool] = []
 

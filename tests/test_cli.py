@@ -1,4 +1,4 @@
-"""The command: what it prints, with which status it ends, and that the demo tells the truth and leaves nothing."""
+"""The command: its output, its exit status; the demo reports faults, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def shm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A shared memory of one's own, for this process and those that it starts."""
+    """Set a directory of segments for this test, for its process and child processes."""
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="mpcache-test-") as path:
         monkeypatch.setenv("MPCACHE_SHM", path)
         yield Path(path)
@@ -98,7 +98,7 @@ def test_the_demo_moves_on_a_terminal(shm: Path) -> None:
     os.close(theirs)
     shown = _read_all(ours).decode()
     assert playing.wait(PATIENCE) == 0, shown
-    assert "\x1b[1A" in shown  # the table is drawn over itself
+    assert "\x1b[1A" in shown  # each table is drawn over the last
     assert "\x1b[32m ✓ " in shown
     assert shown.rstrip().endswith("the store is gone")
 
@@ -117,7 +117,7 @@ def _read_all(fd: int) -> bytes:
 
 
 class Playing:
-    """A demo in the middle of its first act."""
+    """Start a demo, and yield it in the middle of its first act."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
@@ -138,7 +138,7 @@ class Playing:
         return self.process.pid
 
     def end(self) -> tuple[int, str]:
-        """Its status, and all that it said."""
+        """Return the exit status and all output."""
         out, err = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, out + err
 
@@ -360,7 +360,7 @@ def test_times_in_words(nanoseconds: int, text: str) -> None:
     assert in_us(nanoseconds) == text
 
 
-# -- a look into segments ---------------------------------------------------------------------------------------
+# -- commands for segments --------------------------------------------------------------------------------------
 
 
 def test_ls_lists_the_segments(region: mpcache.CacheRegion) -> None:
@@ -407,7 +407,7 @@ def test_check_of_a_sound_segment(region: mpcache.CacheRegion) -> None:
 
 
 def _scribble(path: Path, over: bytes, what: bytes) -> None:
-    """Another program wrote into the segment."""
+    """Write into the segment as another program could."""
     with path.open("r+b") as file:
         at = file.read().index(over)
         file.seek(at)
@@ -424,7 +424,7 @@ def test_check_names_what_is_broken(region: mpcache.CacheRegion) -> None:
 
 @pytest.fixture
 def damaged(region: mpcache.CacheRegion) -> Path:
-    """A segment beside the good one that no process would attach."""
+    """Make a file beside the sound segment that no process would attach."""
     path = Path(segment.directory()) / "damaged"
     path.write_bytes(b"\x00" * 4096 + b"not a segment")
     path.chmod(0o600)
@@ -455,7 +455,7 @@ def test_rm_goes_on_and_says_what_was_not_there(region: mpcache.CacheRegion) -> 
 
 
 def holder_of(name: str) -> subprocess.Popen[str]:
-    """Another process, which holds a key of that segment."""
+    """Start another process, which holds a key of that segment."""
     code = (
         "import mpcache, sys; mutex = mpcache.shared(sys.argv[1], size='2MB').actual_backend.get_mutex('k')\n"
         "mutex.acquire(); print('held', flush=True); sys.stdin.readline()"
@@ -485,7 +485,7 @@ def test_rm_does_not_end_an_exclusion_unasked(region: mpcache.CacheRegion) -> No
 
 
 def _answered(answer: bytes) -> tuple[int, bool]:
-    """The status of rm at a terminal where that is typed, and whether it asked."""
+    """Return the status of rm at a terminal where ``answer`` is typed, and whether it asked."""
     ours, theirs = pty.openpty()
     asked = subprocess.Popen(command("rm", "pages"), stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
@@ -670,7 +670,7 @@ class Terminal:
 
 
 def test_colours_need_a_terminal_and_rich(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert type(_console.open_console()) is _console.Console  # pytest's output is no terminal
+    assert type(_console.open_console()) is _console.Console  # pytest's output is not a terminal
     monkeypatch.setattr(sys, "stdout", Terminal())
     monkeypatch.setenv("TERM", "xterm")
     assert type(_console.open_console()) is _console.ColourConsole

@@ -1,4 +1,4 @@
-"""Bytes: those of dogpile.cache, in both directions."""
+"""The stored bytes are those of dogpile.cache, in both directions."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ headers = st.dictionaries(
     st.sampled_from(["ct", "v", "x", "e", "by", 'a "e": 1 in a name']),
     st.one_of(st.none(), st.integers(0, 2**63), times, st.just(', "e": 5'), st.lists(st.integers(), max_size=2)),
 )
-"""Of other programs: any item may be missing, or of another type."""
+"""Read headers of other programs: any item may be missing, or of another type."""
 
 
 @given(headers, payloads, st.integers(0, 2**63))
@@ -95,7 +95,7 @@ def test_an_epoch_is_found_wherever_it_stands(head: bytes, epoch: int) -> None:
 
 @pytest.mark.parametrize("end", [0.0, 1.5, 1e9, 1e300])
 def test_the_end_of_a_time_to_live_is_found_in_any_header(end: float) -> None:
-    """Redis took 0 for never, and null for the past; memcached took 0 for never."""
+    """Check the ends of a time to live that redis and memcached took for another: 0 for never, null for the past."""
     for head in (
         b'{"ct": 1.5, "v": 2, "x": %a}',
         b'{"x":%a,"v":2,"ct":1.5}',

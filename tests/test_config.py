@@ -18,7 +18,7 @@ from mpcache.mutexes.thread import ThreadMutex
 
 
 class Told(MemoryBackend):
-    """A store that remembers what it was made of."""
+    """A store that records its arguments."""
 
     def __init__(self, arguments: Any) -> None:
         super().__init__({})
@@ -26,7 +26,7 @@ class Told(MemoryBackend):
 
 
 class Demanding(Told):
-    """One that takes its arguments out of the mapping by itself."""
+    """A store that reads its arguments from the mapping itself."""
 
     @classmethod
     def from_config_dict(cls, config_dict: Any, prefix: str) -> Any:

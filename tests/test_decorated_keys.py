@@ -1,4 +1,4 @@
-"""Which call has which key: receivers, what is said outright, what goes uncached, what is warned of."""
+"""The keys of calls: receivers, key= and ignore=, calls without a key, warnings."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def keys(region: Any) -> list[str]:
 
 
 class Addressed:
-    """Its text is its address."""
+    """A class whose text is the object's address."""
 
     def __init__(self, content: Any) -> None:
         self.content = content
 
 
 class Account:
-    """Has a key of its own, and a text that others have, too."""
+    """A class with a key of its own, and a text that other objects share."""
 
     def __init__(self, id: int) -> None:
         self.id = id
@@ -157,7 +157,7 @@ of_classes = mpcache.make_region(function_key_generator="exact").configure("mpca
 
 
 class Base:
-    """With class methods that others inherit."""
+    """A class with class methods that subclasses inherit."""
 
     @classmethod
     @of_classes.cache_on_arguments()
@@ -251,7 +251,7 @@ def test_an_argument_stays_one_where_the_call_fits(text: Any) -> None:
     assert api.pair(1) == "set"
 
 
-# -- what a function is ------------------------------------------------------------------------------------------------
+# -- kinds of functions ------------------------------------------------------------------------------------------------
 
 
 class Traced:
@@ -314,7 +314,7 @@ def test_missing_parentheses_are_told() -> None:
             decorate()(5)  # type: ignore[operator, type-var]
 
 
-# -- said outright -----------------------------------------------------------------------------------------------------
+# -- key= and ignore= --------------------------------------------------------------------------------------------------
 
 
 def test_key_says_what_the_key_is_made_of(region: Any) -> None:
@@ -588,7 +588,7 @@ sys.exit(wrong)
 @pytest.mark.engine
 @pytest.mark.parametrize(("fault", "wrong"), [("", 0), ("keys_by_text", len(PAIRS))])
 def test_a_key_by_text_in_shared_is_found(fault: str, wrong: int) -> None:
-    """A known bug: each of these calls gets the other's value then."""
+    """Seed a known bug, with which each of these calls gets the other's value."""
     command = [sys.executable, "-c", ANSWERS, *([fault] if fault else [])]
     root = os.path.dirname(os.path.dirname(__file__))
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": root}, cwd=root, timeout=100, check=False)

@@ -1,4 +1,4 @@
-"""cache_on_arguments: calls, their keys, and what else a decorated function can do."""
+"""cache_on_arguments: calls, their keys, and the attributes of a decorated function."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def empty() -> None:
 
 @pytest.fixture
 def cached() -> Any:
-    """A decorated function that counts its calls."""
+    """Return a decorated function that counts its calls."""
 
     @region.cache_on_arguments()
     def f(a: Any, b: Any = 2, *rest: Any) -> Any:
@@ -380,7 +380,7 @@ class TestPickling:
 
 
 def test_a_decorator_takes_attributes() -> None:
-    """oslo.cache notes on it whether the group is cached."""
+    """Set attributes on the decorator, as oslo.cache does."""
     for memoize in (region.cache_on_arguments(), region.cache_multi_on_arguments()):
         memoize.should_cache = len  # type: ignore[attr-defined, union-attr]
         assert memoize.should_cache is len  # type: ignore[attr-defined, union-attr]

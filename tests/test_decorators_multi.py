@@ -65,7 +65,7 @@ def empty() -> None:
 
 @pytest.fixture
 def load() -> Any:
-    """A decorated function that writes its calls down."""
+    """Return a decorated function that records its calls."""
 
     @region.cache_multi_on_arguments()
     def load(*ids: Any) -> list[str]:
@@ -158,7 +158,7 @@ class TestCalls:
         f = mine.cache_multi_on_arguments("n")(body)
         assert [f(1, 2), f(1)] == [[1, 2], [1]]
         assert asked == [(("n", body), {"to_str": str})]
-        assert f(1, times=5) == [5]  # a generator that takes keywords is welcome to them
+        assert f(1, times=5) == [5]  # a generator that takes keywords gets them
         by_name = region.cache_multi_on_arguments(function_multi_key_generator=qualname_function_multi_key_generator)
         by_name(at_module_level.original)(7)
         assert keys() == ["7"]

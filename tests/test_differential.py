@@ -1,7 +1,7 @@
-"""Random programs give the same answers on dogpile.cache and on mpcache, but for the table of what is done better.
+"""Random programs give the same results on dogpile.cache and on mpcache, except for known differences.
 
-Each difference is a method of :class:`Theirs` that is named after its id: it says to dogpile.cache what mpcache
-was told, in words with which the two agree.
+Each difference is a method of :class:`Theirs` that is named after its id: it translates what mpcache was called with
+into calls of dogpile.cache with which the two agree.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ values = st.one_of(st.none(), st.just(0), st.just(""), st.integers(1, 1000))
 keys = st.sampled_from(KEYS)
 key_lists = st.lists(keys, max_size=5)
 refused = st.one_of(st.none(), values)
-"""What should_cache_fn is false for; None stands for no should_cache_fn at all."""
+"""The values for which should_cache_fn is false; None stands for no should_cache_fn."""
 
 STEPS = st.one_of(
     st.tuples(st.just("get"), keys, lifetimes, st.booleans()),
@@ -59,7 +59,7 @@ PROGRAMS = st.lists(st.tuples(st.sampled_from([0.5, 1, 5]), STEPS), max_size=20)
 
 
 class Mine:
-    """Plays the steps of a program on a region of mpcache."""
+    """Runs the steps of a program on a region of mpcache."""
 
     library: Any = mpcache
 
@@ -87,7 +87,7 @@ class Mine:
         return self.making
 
     def play(self, operation: str, *args: Any) -> Any:
-        """What comes of a step: a result, or the name of an exception; and for whom creators were called."""
+        """Return a step's outcome: a result, or the name of an exception; and the keys whose creators were called."""
         self.calls.clear()
         try:
             return getattr(self, operation)(*args), list(self.calls)
@@ -98,7 +98,7 @@ class Mine:
         return given
 
     def seen(self, value: Any) -> Any:
-        """NO_VALUE of either library is the same."""
+        """Return a result in which NO_VALUE of either library is the same."""
         if isinstance(value, (list, tuple)):
             return [self.seen(one) for one in value]
         return repr(value)
@@ -211,7 +211,7 @@ class Mine:
 
 
 class Theirs(Mine):
-    """Plays the same on dogpile.cache."""
+    """Runs the same steps on dogpile.cache."""
 
     library = dogpile
 
@@ -219,12 +219,12 @@ class Theirs(Mine):
         super().__init__(region, lifetime, self.A6(of_functions))
 
     def C1_asked_first(self) -> None:
-        """That a soft invalidation needs an expiration time is said after the creator has run for nothing."""
+        """Expect the error of a soft invalidation without expiration time after the creator has run in vain."""
         if self.default in (None, -1) and self.region.region_invalidator.was_soft_invalidated():
             raise dogpile.exception.DogpileCacheException("Non-None expiration time required for soft invalidation")
 
     def C1_short(self, keys: list[str], found: list[Any], made: list[Any]) -> list[Any]:
-        """Where a creator returns too few values, those that a hard invalidation has forbidden are served."""
+        """Expect values that a hard invalidation has forbidden, where a creator returns too few values."""
         left_out = self.calls[0][len(made) :] if self.calls else ()
         served = dict(zip(keys, found, strict=True))
         for key in left_out:
@@ -234,16 +234,16 @@ class Theirs(Mine):
         return [served[key] for key in keys]
 
     def A4(self, lifetime: Any) -> Any:
-        """For ever is -1 for creators only: to get() it is the past."""
+        """Translate -1, which means for ever to creators only: get() takes it for the past."""
         chosen = self.A6(self.default if lifetime is None else lifetime)
         return FOR_EVER if chosen == -1 else chosen
 
     def A6(self, lifetime: Any) -> Any:
-        """A timedelta is for configure() only, which cuts it."""
+        """Translate a timedelta, which only configure() takes, and truncates."""
         return lifetime.total_seconds() if isinstance(lifetime, timedelta) else lifetime
 
     def C8_get(self) -> Any:
-        """The decorator's expiration time does not reach its get()."""
+        """Add the decorator's expiration time, which does not reach its get()."""
         key = self.library.util.function_key_generator("f", self.f.original)(*self.E2(0))
         return self.region.get(key, self.A4(self.of_functions))
 
@@ -253,12 +253,12 @@ class Theirs(Mine):
         return self.region.get_multi(generate(*ids), self.A4(self.of_functions))
 
     def E2(self, a: int) -> tuple[Any, ...]:
-        """Attributes do not fill in the defaults."""
+        """Fill in the defaults, which attributes do not."""
         return a, 1
 
 
 class C2(dogpile.region.RegionInvalidationStrategy):  # type: ignore[name-defined, misc]
-    """A soft invalidation forgets the hard one before it; here it does not, in the plainest of ways."""
+    """A strategy whose soft invalidation keeps the hard one before it, unlike that of dogpile.cache."""
 
     def __init__(self) -> None:
         self.hard_at = self.soft_at = 0.0
@@ -286,13 +286,13 @@ class C2(dogpile.region.RegionInvalidationStrategy):  # type: ignore[name-define
 
 
 def is_softened(program: list[Any]) -> bool:
-    """Whether a soft invalidation comes after a hard one."""
+    """Return whether a soft invalidation comes after a hard one."""
     kinds = [args[0] for _, (operation, *args) in program if operation == "invalidate"]
     return True in kinds and False in kinds[kinds.index(True) :]
 
 
 def layers(library: Any, names: list[str]) -> list[Any]:
-    """Proxies of a library: one that passes everything on, and one that forgets what is stored under b."""
+    """Return proxies of a library: one that passes everything on, and one that drops what is stored under b."""
 
     def kept(key: str) -> bool:
         return not key.lower().startswith("b")

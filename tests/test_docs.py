@@ -1,6 +1,6 @@
-"""Everything that the documentation shows is run, and whatever it names is there.
+"""Everything that the documentation shows is run, and all names in it exist.
 
-Each kind of text on a page is held to what it is::
+Each kind of text on a page is checked in its own way::
 
     >>> ...                      an example: run in the order of the page, in one process
     .. code-block:: python       with a :caption:, a file, beside which the page's examples and sessions run
@@ -48,7 +48,7 @@ _CODE = re.compile(r"^ *(?:>>> |\$ |@\w|(?:import|from|def|class|with|for|return
 
 
 class Block(NamedTuple):
-    """What stands indented on a page."""
+    """An indented block of a page."""
 
     language: str
     caption: str | None
@@ -81,7 +81,7 @@ SESSIONS = [
 
 
 class Sandbox:
-    """A folder of one's own, and a place for segments where nobody else's are."""
+    """A folder of the test's own, and a directory of its own for segments."""
 
     def __init__(self, folder: Path, shm: str) -> None:
         self.folder = folder
@@ -102,7 +102,7 @@ class Sandbox:
         }
 
     def _announce(self) -> None:
-        """The entry points of mpcache, as if this checkout were installed; it may be."""
+        """Write the entry points of mpcache, as if this checkout were installed; it may be."""
         setup = configparser.ConfigParser()
         setup.read(ROOT / "setup.cfg")
         announced = self.folder / "installed" / "mpcache-0.dist-info"
@@ -112,14 +112,14 @@ class Sandbox:
         (announced / "entry_points.txt").write_text("".join(entries))
 
     def _commands(self) -> Iterator[tuple[str, str]]:
-        """The commands that a session may use, and how this Python does the same within the sandbox."""
+        """Write the commands that a session may use, which run this Python in the sandbox."""
         yield "python", '"$@"'
         yield "mpcache", '-m mpcache.cli "$@"'
         yield "pytest", '-m pytest "$@"'
         yield "pip", f'-m pip "$@" --no-build-isolation --no-deps --target {self.folder}/installed'
 
     def hold(self, page: Path) -> None:
-        """The files that a page shows."""
+        """Write the files that a page shows."""
         for name, text in files(page).items():
             (self.folder / name).write_text(text)
 
@@ -169,7 +169,7 @@ def test_a_wrong_example_is_seen(sandbox: Sandbox) -> None:
 
 
 def test_nothing_escapes() -> None:
-    """Whatever looks like code is an example, a file or a session."""
+    """Check that each block that looks like code is an example, a file or a session."""
     strange = [
         f"{named(page)}: {block.language} {block.text[:60]!r}"
         for page in PAGES
@@ -243,7 +243,7 @@ def test_the_web_recipe_serves_one_value_from_four_workers(sandbox: Sandbox, pre
 
 
 def _listens(path: Path) -> bool:
-    """Whether a server takes connections: a socket has its path before it listens."""
+    """Return whether a server accepts connections: a socket has its path before it listens."""
     with socket(AF_UNIX) as probe:
         return probe.connect_ex(str(path)) == 0
 

@@ -1,4 +1,4 @@
-"""Durations: what people write, and what is refused."""
+"""Durations: accepted texts, and refused ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcache._support.durations import parse_duration
+from mpcache._support.durations import parse_duration, plain
+from mpcache._support.sizes import mebibytes
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,9 @@ def test_other_texts_are_no_durations(text: str) -> None:
 def test_a_duration_is_the_sum_of_its_parts(days: int, hours: int, minutes: int, seconds: int) -> None:
     text = f"{days}d{hours}h{minutes}m{seconds}s"
     assert parse_duration(text) == days * 86400 + hours * 3600 + minutes * 60 + seconds
+
+
+def test_messages_have_digits_only() -> None:
+    assert [plain(number) for number in (60, 100.0, 0.01, 0.00005, 2e6)] == ["60", "100", "0.01", "0.00005", "2000000"]
+    sizes = (64 << 20, 3 << 19, 64, 2 << 40)
+    assert [mebibytes(size) for size in sizes] == ["64 MiB", "1.5 MiB", "0.000061 MiB", "2097152 MiB"]

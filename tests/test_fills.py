@@ -1,4 +1,4 @@
-"""What is being created when its key is changed is returned and not stored: each way to create, on each store."""
+"""A value whose key is changed during its creation is returned and not stored: each way to create, on each store."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_a_value_over_the_bound_ends_its_creation() -> None:
 
 
 def test_many_threads_leave_the_newest(store: Store) -> None:
-    """Each round: a writer changes the row and then the key, while others create and refresh from the row."""
+    """Change the row and then the key in each round, while other threads create and refresh from the row."""
     region, row = store.region(expiration_time=100), [0]
     price = region.cache_on_arguments(function_key_generator=a_key)(lambda: row[0])
 
@@ -183,14 +183,14 @@ def test_a_clock_that_stands_still_hides_no_invalidation(clock: Clock) -> None:
 
 
 class Shared(DefaultInvalidationStrategy):
-    """One of the user's, which keeps its time elsewhere."""
+    """A user's own strategy, which keeps its time elsewhere."""
 
     def __init__(self) -> None:
         super().__init__()
         self.at = 0.0
 
     def invalidate(self, hard: bool = True) -> None:
-        raise AssertionError("nobody calls it")
+        raise AssertionError("mpcache must not call it")
 
     def is_hard_invalidated(self, timestamp: float) -> bool:
         return timestamp < self.at
@@ -215,7 +215,7 @@ def test_a_strategy_of_the_users_is_asked_for_the_begin(clock: Clock) -> None:
     assert region.get_or_create("k", lambda: "after it") == region.get("k") == "after it"
 
 
-# -- refresh waits for what is under way -------------------------------------------------------------------------------
+# -- refresh waits for a running creation ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", REFRESHES)
@@ -262,7 +262,7 @@ def test_a_refresh_within_the_creation_is_a_part_of_it(store: Store, way: Any) -
     assert not region.key_is_locked("k")
 
 
-@pytest.mark.parametrize("store", ["shm"], indirect=True)  # whose mutexes know circles
+@pytest.mark.parametrize("store", ["shm"], indirect=True)  # its mutexes detect circles of waiters
 def test_a_circle_of_refreshes_raises(store: Store) -> None:
     region, ready = store.region(creation_wait=PATIENCE), threading.Barrier(2)
     errors: list[Exception] = []

@@ -1,4 +1,4 @@
-"""The suites for authors, on our stores, on dogpile.cache's own ones, and on some that have a fault each."""
+"""The suites for authors, on mpcache's stores, on dogpile.cache's, and on stores with one fault each."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.conftest import HAS_SHM
 
 theirs = pytest.importorskip("dogpile.cache.api")
 
-# Stores say which arguments they do not know, and the suite gives them some.
+# Stores warn of unknown arguments, and the suite passes some.
 pytestmark = pytest.mark.filterwarnings("ignore:.* argument '(odd|arbitrary_arg_)")
 
 
@@ -77,7 +77,7 @@ if HAS_SHM:
 
 
 class Locking(MemoryBackend):
-    """Memory with a mutex of its own."""
+    """A store in memory with a mutex of its own."""
 
     def __init__(self, arguments: Any) -> None:
         super().__init__({})
@@ -98,7 +98,7 @@ class TestLocking(_GenericMutexTestSuite):
 
 
 class TheirMutex:
-    """As simple as mutexes of that house are: two verbs and a question, on a lock of threads."""
+    """A mutex as simple as dogpile.cache's: acquire, release and locked, on a lock of threads."""
 
     locks: dict[str, Any] = {}
 
@@ -116,7 +116,7 @@ class TheirMutex:
 
 
 class TheirStore(theirs.BytesBackend):
-    """A folder with a file for each key.  Knows mpcache not even by name."""
+    """A store with a file for each key.  It does not import mpcache."""
 
     def __init__(self, arguments: Any) -> None:
         self.folder = Path(arguments["folder"])
@@ -195,7 +195,7 @@ class TestTheirMemoryPickle(_GenericBackendTestSuite):
     config_args = {"arguments": {"cache_dict": {}}}
 
 
-# -- the suites see what is wrong ------------------------------------------------------------------------
+# -- the suites detect faults ----------------------------------------------------------------------------
 
 
 class Forgetful(MemoryBackend):
@@ -244,14 +244,14 @@ class Unlocked(MemoryBackend):
 
 
 class Jammed(MemoryBackend):
-    """One lock for all keys, and not reentrant."""
+    """A store with one lock for all keys, which is not reentrant."""
 
     def get_mutex(self, key: Any) -> Any:
         return TheirMutex("the one")
 
 
 class Braggart(MemoryBackend):
-    """Its mutexes promise what no thread's lock can keep."""
+    """A store whose mutexes promise more than a thread lock can keep."""
 
     def get_mutex(self, key: Any) -> Any:
         mutex = TheirMutex(key)
@@ -307,7 +307,7 @@ def test_a_store_may_let_go_of_what_is_stale(monkeypatch: pytest.MonkeyPatch) ->
         suite.test_stale_value_while_another_creates(patch)
 
 
-# -- the rig ---------------------------------------------------------------------------------------------
+# -- helpers -------------------------------------------------------------------------------------------
 
 
 def suite(**attributes: Any) -> Any:

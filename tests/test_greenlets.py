@@ -1,4 +1,4 @@
-"""Greenlets of one thread that wait for each other let their hub go on, whatever was patched, and whichever waits."""
+"""Greenlets of one thread that wait for each other do not block their hub, whatever was patched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes in a configuration: what is told, how often, at which line, and by which name that was meant."""
+"""Mistakes in a configuration: the text of warnings, their number, their line, and the suggested name."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_names_that_were_registered_with_dogpile_cache() -> None:
         del sys.modules["their_store"]
 
 
-# -- what a region says of itself --------------------------------------------------------------------------------------
+# -- the repr of a region --------------------------------------------------------------------------------------------
 
 
 def test_a_region_says_what_it_stands_on() -> None:

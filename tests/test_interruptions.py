@@ -1,4 +1,4 @@
-"""An exception that arrives between any two steps of a creation leaves nothing held, also while it is kept."""
+"""An exception between any two steps of a creation leaves nothing held, even while the exception is referenced."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ Region = mpcache.CacheRegion
 
 
 class Limit(BaseException):
-    """A time limit that has passed, as a signal's handler raises it."""
+    """The exception of a time limit, as a signal handler raises it."""
 
 
 @contextmanager
 def interrupted_at(call: int) -> Iterator[list[str]]:
-    """Raise Limit where the number-th function of mpcache is entered; the list gets its name, if there are so many."""
+    """Raise Limit where the number-th function of mpcache is entered, and add its name to the list."""
     entered, names = 0, []
 
     def profile(frame: Any, event: str, arg: Any) -> None:
         nonlocal entered
         if event != "call" or not (frame.f_globals.get("__name__") or "").startswith("mpcache."):
             return
-        if frame.f_code.co_name in ("__del__", "<genexpr>"):  # what Python closes it closes by itself, and prints
+        if frame.f_code.co_name in ("__del__", "<genexpr>"):  # Python closes these, and prints their errors
             return
         entered += 1
         if entered == call:
@@ -110,7 +110,7 @@ def test_nothing_stays_held_wherever_it_comes(store: Store, way: Callable[[Regio
 
 
 def _interrupt_everywhere(region: Region, way: Callable[[Region], Any]) -> tuple[list[str], list[str]]:
-    """All the functions that are entered; and those after whose interruption something was held."""
+    """Return all entered functions, and those after whose interruption something was held."""
     places: list[str] = []
     held: list[str] = []
     while True:
@@ -122,7 +122,7 @@ def _interrupt_everywhere(region: Region, way: Callable[[Region], Any]) -> tuple
                 if not names:
                     return places, held
             except Limit as limit:
-                kept = limit  # as a program does that logs it later
+                kept = limit  # as in a program that logs the exception later
         places += names or ["?"]
         held += [places[-1] for key in ("a", "b") if region.key_is_locked(key)]
         del kept

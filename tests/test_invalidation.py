@@ -1,4 +1,4 @@
-"""Invalidation: what each of the strategies makes of a value of a certain time, or epoch."""
+"""Invalidation: how each strategy judges a value of a certain time, or epoch."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_C3_a_subclass_may_ask_more_than_the_two_times() -> None:
 
 
 class Counter:
-    """The epochs of a store, in the simplest way there is."""
+    """The epochs of a store, as simply as possible."""
 
     def __init__(self) -> None:
         self.epoch = self.hard_at = self.soft_at = 0
@@ -128,7 +128,7 @@ class Counter:
 
 @given(st.lists(st.booleans(), max_size=8))
 def test_F1_epochs_agree_with_a_clock_that_never_stands(steps: list[bool]) -> None:
-    """One value is made before each invalidation and one after the last: both strategies judge them alike."""
+    """Make a value before each invalidation and one after the last: both strategies must judge them alike."""
     counter, ticks = Counter(), DefaultInvalidationStrategy()
     shared = SharedInvalidation(counter)
     clock, made = Clock(), []
@@ -232,7 +232,7 @@ def test_how_long_a_server_keeps_a_value(given: Any, longest: float | None) -> N
 
 @pytest.mark.parametrize("given", [-2, -0.5])
 def test_a_server_keeps_no_value_for_less_than_no_time(given: float) -> None:
-    with pytest.raises(ValidationError, match=rf"^redis_expiration_time is {given}; it must be .*which are for ever$"):
+    with pytest.raises(ValidationError, match=rf"^redis_expiration_time is {given}; it must be .*which mean for ever$"):
         kept_for(given, "redis_expiration_time")
 
 
@@ -256,7 +256,7 @@ def test_whose_epochs_a_strategy_uses() -> None:
 
 
 class Clocked(RegionInvalidationStrategy):
-    """A strategy of the user's, which calls none of ours."""
+    """A user's own strategy, which calls none of ours."""
 
     forbidden = False
 
@@ -274,7 +274,7 @@ def test_a_users_strategy_that_changes_its_mind_ages_what_was_begun_before(clock
     assert begun.created == clock.now
     strategy.forbidden = True
     assert begun.created < began
-    assert Begin(strategy).created == clock.now  # it was so at the begin: nothing has changed since
+    assert Begin(strategy).created == clock.now  # it was in force at the begin: nothing has changed since
 
 
 def test_epochs_judge_by_themselves(clock: Clock) -> None:

@@ -1,4 +1,4 @@
-"""Keys: those of dogpile.cache, letter for letter."""
+"""Text keys are those of dogpile.cache, letter for letter."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_repr_obj_is_dogpiles(text: str, length: int) -> None:
 
 
 def test_a_script_has_the_same_keys_in_its_spawned_children() -> None:
-    """multiprocessing runs it there under another name."""
+    """Check a spawned child, in which multiprocessing runs ``__main__`` under another name."""
 
     def load(day: int) -> int:
         return day

@@ -30,7 +30,7 @@ from tests.key_examples import Colour, Keyed, Named, Pair, Plain, Point, Text
 
 # -- values ------------------------------------------------------------------------------------------------------------
 
-# A value is described by its type and what is in it, so that it can be built twice, and two can be compared exactly.
+# A value is described by its type and contents, so that it can be built twice, and two can be compared exactly.
 
 LEAVES = st.one_of(
     st.tuples(st.just("repr"), st.none() | st.booleans() | st.integers() | st.floats() | st.complex_numbers()),
@@ -55,7 +55,7 @@ TREES = st.recursive(
 
 
 def build(tree: Any) -> Any:
-    """A new value of a description."""
+    """Build a new value from a description."""
     kind, inner = tree
     if kind == "repr":
         return pickle.loads(pickle.dumps(inner))
@@ -74,7 +74,7 @@ def build(tree: Any) -> Any:
 
 
 def exactly(tree: Any) -> Any:
-    """What two descriptions have in common if and only if their values are the same."""
+    """Return a form that two descriptions have in common if and only if their values are the same."""
     kind, inner = tree
     if kind == "repr":
         return "nan" if isinstance(inner, float) and inner != inner else (type(inner), repr(inner))
@@ -114,7 +114,7 @@ NAMES = list("abcdef")
 
 @st.composite
 def signatures(draw: st.DrawFn) -> inspect.Signature:
-    """Parameters of all kinds, some with defaults."""
+    """Draw parameters of all kinds, some with defaults."""
     kinds = sorted(draw(st.lists(st.sampled_from(list(inspect._ParameterKind)), max_size=5)))
     parameters, defaulted = [], False
     for name, kind in zip(NAMES, kinds, strict=False):
@@ -132,7 +132,7 @@ VALUES = st.integers(0, 2) | st.sampled_from(["", "0", "i1:0", True, None, ("a",
 
 
 def any_calls() -> st.SearchStrategy[Any]:
-    """Arguments that may fit."""
+    """Draw arguments that may fit."""
     return st.tuples(
         st.lists(VALUES, max_size=4), st.dictionaries(st.sampled_from([*NAMES, "x", "y"]), VALUES, max_size=4)
     )
@@ -162,7 +162,7 @@ def fitting_calls(draw: Any, signature: inspect.Signature) -> tuple[list[Any], d
 
 
 def bound(signature: inspect.Signature, call: Any) -> Any:
-    """What the function's parameters are in a call, exactly; None: it does not fit."""
+    """Return the exact values of a function's parameters in a call; None: the arguments do not fit."""
     try:
         arguments = signature.bind(*call[0], **call[1])
     except TypeError:
@@ -198,7 +198,7 @@ WORDS = st.one_of(st.text(max_size=12), st.integers(), st.booleans(), st.none(),
 @given(st.lists(WORDS, max_size=4), st.sampled_from([0, 1, 2]))
 @settings(max_examples=150, deadline=None)
 def test_the_engine_makes_the_same_keys(words: list[Any], which: int) -> None:
-    """It finds under its key what Python has stored under its own."""
+    """Check that the engine finds, under its key, the value that Python stored under its own."""
 
     @cache.cache_on_arguments("engine", function_key_generator="exact")
     def function(a: Any = 1, b: Any = "", *rest: Any) -> Any:
@@ -231,7 +231,7 @@ def test_a_long_key_is_short_and_has_its_beginning_in_it(one: str, other: str) -
 
 
 def test_no_short_key_reads_like_a_long_one() -> None:
-    """Else a caller who knows a long call's key could choose arguments that have it, too."""
+    """Check long keys: else a client that knows the key of a long call could choose other arguments with that key."""
     key = exact_key_generator(None, key_examples.at_module_level_of_any)
     long = key("x" * 1000, "y")
     assert re.fullmatch(r"[\w.:]+\|~\*1.*~[0-9a-f]{48}", long)
@@ -284,7 +284,7 @@ def test_a_scripts_own_classes_have_one_key_in_spawned_children(tmp_path: Path) 
     assert done.returncode == 0, done.stderr
 
 
-# -- what is told apart, kind by kind ----------------------------------------------------------------------------------
+# -- different values, kind by kind -----------------------------------------------------------------------------------
 
 
 def different(*values: Any) -> bool:

@@ -35,7 +35,7 @@ Spawn = Callable[..., Future[Any]]
 
 
 class Script:
-    """A Work and a mutex in one, which follow a script and write down what was asked of them."""
+    """A Work and a mutex in one object, which follow a script and record their calls."""
 
     key = "k"
 
@@ -176,7 +176,7 @@ def test_B4_a_creator_that_raises_lets_go_and_those_who_wait_contend_anew() -> N
 
 
 def test_F8_no_time_is_left() -> None:
-    """The holder released the mutex at the end of the time: the value is looked for, and not waited for again."""
+    """Release the mutex at the end of the time: the task looks the value up, and does not wait again."""
     script = Script([ABSENT, ABSENT], [LET_GO])
     with pytest.raises(LockTimeout):
         run(elect(script, script, 0), script)
@@ -184,7 +184,7 @@ def test_F8_no_time_is_left() -> None:
 
 
 class Circle(Script):
-    """Its waits raise first."""
+    """A script whose waits raise first."""
 
     def __init__(self, error: DeadlockError, outcomes: list[Outcome]) -> None:
         super().__init__([ABSENT], outcomes)
@@ -244,7 +244,7 @@ def test_the_time_of_a_refresh_is_one_for_all_its_waits(monkeypatch: pytest.Monk
 
 
 class Abandoned(Script):
-    """Notes that it was given back."""
+    """A mutex that records its release."""
 
     def abandon(self) -> None:
         self.log.append("abandon")
@@ -272,7 +272,7 @@ def test_a_lock_by_itself_gives_its_mutex_back() -> None:
 
 
 def test_B4_a_creator_may_raise_stop_iteration() -> None:
-    """A generator may not, and the protocol is one."""
+    """Raise StopIteration in a creator: a generator must not raise it, and the protocol is a generator."""
     script = Script([ABSENT, ABSENT], [GOT], create=StopIteration("mine"))
     with pytest.raises(StopIteration, match="mine") as caught:
         run(elect(script, script, 5), script)
@@ -321,7 +321,7 @@ def test_F7_a_lost_mutex_costs_a_line_in_the_log(caplog: pytest.LogCaptureFixtur
 
 
 class Leased(Script):
-    """One at a server that answers, or raises, what it is told to."""
+    """A mutex at a server that answers, or raises, what the test sets."""
 
     guarantees = Guarantees(processes=True, hosts=True, survives_death=True, fair=False, leased=True)
     answer: Any = True
@@ -453,12 +453,12 @@ class TestRunInBackground:
         held: list[Any] = []
         run_in_background(held.append, self.mutex, self.end)
         again = ThreadMutex("k", self.mutex._scope)
-        assert again.acquire(timeout=0) is False  # waits its time, instead of a DeadlockError
+        assert again.acquire(timeout=0) is False  # it waits until its limit, instead of raising DeadlockError
         held[0].release()
 
 
 class Sloppy:
-    """Written for dogpile.cache; an acquire that waits may return nothing."""
+    """A mutex written for dogpile.cache; an acquire that waits may return None."""
 
     def __init__(self, answer: Any = None) -> None:
         self.answer = answer
@@ -499,7 +499,7 @@ class TestAdapt:
 
 
 class Value:
-    """What a Lock guards: a value with a time, a creator that counts."""
+    """The data of a Lock: a value with a time, and a creator that counts its calls."""
 
     def __init__(self, clock: Clock, stored: tuple[Any, float] | None = None) -> None:
         self.clock, self.stored = clock, stored
@@ -580,7 +580,7 @@ class TestLock:
 
 
 class TestThreadMutex:
-    """What the conformance suite of mutexes does not know: scopes, and how waiters of a value are woken."""
+    """Tests beyond the conformance suite of mutexes: scopes, and how waiters of a value are woken."""
 
     def test_B6_equal_keys_exclude_each_other_and_leave_nothing(self) -> None:
         scope = Scope()
@@ -681,7 +681,7 @@ def test_a_stampede_has_one_creator(spawn: Spawn, waiters: Waiters, gate: Callab
 
 
 class Told:
-    """A mutex that writes down what it is told, word for word."""
+    """A mutex that records the arguments of its calls."""
 
     def __init__(self, outcome: Any = True) -> None:
         self.calls: list[Any] = []
@@ -696,7 +696,7 @@ class Told:
 
 
 class ToldMore(Told):
-    """One that knows whether a value was stored."""
+    """A mutex whose release takes whether a value was stored."""
 
     def contend(self, timeout: float | None) -> Outcome:
         self.calls.append(timeout)

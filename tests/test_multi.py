@@ -1,4 +1,4 @@
-"""Many keys at once, on every store: a test for each line of the contract that is about them."""
+"""Many keys at once, on every store: a test for each line of the contract about them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def never(*keys: Any) -> Any:
 
 
 class Maker:
-    """A creator: from each key to what the key is made of, and the calls that it got."""
+    """A creator of values that show their key, which records its calls."""
 
     def __init__(self, make: Callable[[Any], Any] = str.upper) -> None:
         self.make = make
@@ -57,7 +57,7 @@ def maker() -> Maker:
 
 
 class Recorder(mpcache.ProxyBackend):
-    """Writes down the calls that pass by, and how many keys are in each."""
+    """A proxy that records the calls, and the number of keys in each."""
 
     def __init__(self) -> None:
         self.log: list[Any] = []
@@ -182,7 +182,7 @@ class TestGetSetDelete:
 
 
 class Small(mpcache.ProxyBackend):
-    """A largest value, and no more manners than to raise at the first one that is over it."""
+    """A store with a largest value, which raises at the first value that is larger."""
 
     def check(self, key: str, value: Any) -> None:
         if b"long" in (value if isinstance(value, bytes) else str(value).encode()):
@@ -210,7 +210,7 @@ class Small(mpcache.ProxyBackend):
 class TestTooLarge:
     @pytest.fixture(params=["by a proxy", "by the store", "by the store behind a proxy"])
     def limited(self, store: Store, request: pytest.FixtureRequest) -> tuple[Any, str]:
-        """A region with a largest value, and one that is larger."""
+        """Return a region with a largest value, and a value that is larger."""
         if request.param == "by a proxy":
             return store.region(wrap=[Small]), "long"
         if store.name not in ("shm", "pymemcache"):
@@ -378,7 +378,7 @@ class TestWhoCreates:
 
     def test_D2_made_between_the_look_and_the_claim(self, store: Store, maker: Maker) -> None:
         class Quick(mpcache.ProxyBackend):
-            """Another was quicker: between the two looks, it has made a value."""
+            """Let another task create a value between the two looks."""
 
             looks = 0
 
@@ -466,7 +466,7 @@ class TestWhoCreates:
     def test_B5_what_is_not_stored_makes_nobody_queue(
         self, store: Store, spawn: Spawn, waiters: Waiters, gate: MakeGate
     ) -> None:
-        """All three creators are inside at the same time, which they could not be if they queued."""
+        """Check that all three creators run at the same time, which they could not do if they queued."""
         region = store.region(mutex=waiters)
         together = threading.Barrier(3, timeout=PATIENCE)
 
@@ -546,7 +546,7 @@ class TestPatience:
         assert not region.key_is_locked("b")
 
     def test_F8_it_is_the_end_of_all_waiting_in_the_call(self, store: Store) -> None:
-        """Each wait gets what those before it have left."""
+        """Check that each wait gets the time that the waits before it have left."""
         left: list[float] = []
 
         class Slow(ThreadMutex):
@@ -648,7 +648,7 @@ class TestInvalidation:
 
 @pytest.mark.parametrize("wrap", [[], [mpcache.ProxyBackend]], ids=["direct", "behind a proxy"])
 class TestFills:
-    """What the region owes a store that guards its fills."""
+    """The region's duties to a store that guards its fills."""
 
     def region(self, wrap: list[Any], **kw: Any) -> Any:
         return mpcache.make_region(**kw).configure("test.shared", 60, wrap=wrap)
@@ -668,7 +668,7 @@ class TestFills:
         assert [(g.outcome, g.closed) for g in region.actual_backend.guards] == [(None, 1)] * 4
 
     def test_what_was_changed_meanwhile_is_not_overwritten(self, wrap: list[Any], store: Store) -> None:
-        refuses = store.name in ("shm", "redis", "pymemcache")  # and needs no store of the test's for it
+        refuses = store.name in ("shm", "redis", "pymemcache")  # and needs no store from the test
         for region in (self.region(wrap), store.region(wrap=wrap) if refuses else self.region(wrap)):
 
             def creator(*keys: str) -> Any:
@@ -689,7 +689,7 @@ class TestFills:
 
 
 class TestAllAtOnce:
-    """Overlapping sets of keys, asked for at once: each key is created once in each generation."""
+    """Check that each key is created once in each generation, when threads ask for overlapping sets of keys."""
 
     KEYS = [f"key {number}" for number in range(12)]
 
@@ -760,7 +760,7 @@ def in_a_child(work: Callable[[], object]) -> int:
 
 
 class Told:
-    """A mutex that writes down what became of the value."""
+    """A mutex that records whether the value was stored."""
 
     def __init__(self, log: dict[Any, Any], key: Any) -> None:
         self.log, self.key = log, key
@@ -770,14 +770,14 @@ class Told:
         return True
 
     def contend(self, timeout: float | None) -> Any:
-        raise AssertionError("nobody else is here")
+        raise AssertionError("no other task is here")
 
     def release(self, stored: bool = True) -> None:
         self.log[self.key] = stored
 
 
 class TestThoseWhoWaitLearn:
-    """What each mutex is told when it is released: whether to look again, or to create at once."""
+    """Check the argument of each release: whether waiting tasks look again, or create at once."""
 
     @pytest.fixture
     def told(self) -> dict[Any, Any]:
@@ -804,7 +804,7 @@ class TestThoseWhoWaitLearn:
     def test_that_the_creator_failed(self, region: Any, told: dict[Any, Any]) -> None:
         with pytest.raises(ZeroDivisionError):
             region.get_or_create_multi("ab", lambda *keys: 1 / 0)
-        assert told == {"a": True, "b": True}  # they contend anew
+        assert told == {"a": True, "b": True}  # they contend again
 
     def test_that_the_serializer_failed(self, told: dict[Any, Any], bytes_store: Store) -> None:
         region = bytes_store.region(mutex=lambda key: Told(told, key))
@@ -827,7 +827,7 @@ class TestThoseWhoWaitLearn:
             return ["late", "made"]
 
         assert region.get_or_create_multi("ab", create) == ["late", "made"]
-        refuses = store.name != "redis"  # which does under its own mutex only
+        refuses = store.name != "redis"  # which is a duty under its own mutex only
         assert told == {"a": not refuses, "b": True}
 
 
@@ -889,7 +889,7 @@ def test_what_was_stale_and_is_gone_is_not_served(store: Store, clock: Clock) ->
 
 
 class Short(MemoryBackend):
-    """Answers for all keys but the last."""
+    """A store that returns values for all keys but the last."""
 
     def get_multi(self, keys: Any) -> Any:
         return super().get_multi(keys)[:-1]
@@ -902,11 +902,11 @@ def test_a_store_that_answers_for_fewer_keys_is_not_believed() -> None:
         region.get_or_create_multi("ab", never)
 
 
-# -- when the time is over -------------------------------------------------------------------------------------------
+# -- after the time limit -------------------------------------------------------------------------------------------
 
 
 class Timed(Told):
-    """A mutex whose acquire takes ten seconds, and which another holds if its key is in ``busy``."""
+    """A mutex whose acquire takes ten seconds, and which another task holds if its key is in ``busy``."""
 
     tried: ClassVar[list[Any]] = []
     busy: ClassVar[set[str]] = set()
@@ -924,7 +924,7 @@ class Timed(Told):
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Any:
-    """A region whose values "old" are stale, with those mutexes."""
+    """Return a region with these mutexes, whose values "old" are stale."""
     for name, start in (("tried", []), ("busy", set()), ("now", [100.0])):
         monkeypatch.setattr(Timed, name, start)
     monkeypatch.setattr("time.monotonic", lambda: Timed.now[0])
@@ -937,7 +937,7 @@ def timed(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Any:
 
 
 def test_F8_what_is_not_tried_in_time_is_served_stale(timed: Any) -> None:
-    """The first acquire takes longer than the time and its grace: the others are not tried, but served as they are."""
+    """Let the first acquire take longer than the time and GRACE: the other keys are not tried, their values served."""
     assert timed.get_or_create_multi("abc", lambda *keys: [f"new {key}" for key in keys]) == ["new a", "old", "old"]
     assert Timed.tried == ["a"]
     assert timed.get_multi("abc") == ["new a", NO_VALUE, NO_VALUE]
@@ -958,7 +958,7 @@ def test_F8_when_one_is_busy_and_the_time_is_over_no_other_is_tried(timed: Any) 
 
 
 def test_to_create_is_not_to_wait(timed: Any) -> None:
-    """The creator of b takes an hour; then a, which another creates, is waited for as long as was left before."""
+    """Let the creator of b take an hour: the wait for a, which another task creates, gets all the time left before."""
     Timed.now[0], Timed.busy = 100.0, {"a"}
     timed.delete_multi("ab")
     timed.creation_wait = 30
@@ -976,7 +976,7 @@ def test_to_create_is_not_to_wait(timed: Any) -> None:
 
 
 class Scripted:
-    """A mutex that says what it is told to, and notes what it is asked."""
+    """A mutex that returns what the test sets, and records its calls."""
 
     def __init__(self, outcome: Outcome) -> None:
         self.outcome, self.log = outcome, []  # type: ignore[var-annotated]
@@ -1020,7 +1020,7 @@ def test_a_value_whose_mutex_was_lost_meanwhile_is_returned_and_not_stored() -> 
 
 
 def unordered(*keys: str) -> set[str]:
-    """A creator whose result has no order."""
+    """Return a set, a result without order."""
     return set(keys)
 
 

@@ -1,4 +1,4 @@
-"""The table of mutexes: by name, by entry point, as they are; and what base does when a region is not at hand."""
+"""The table of mutexes: by name, by entry point, as classes; and the behaviour of base without a region."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def test_a_mutex_is_a_context_manager(kind: Any) -> None:
     assert repr(mutex) == f"<{kind.__name__} 'k' free>"
 
 
-# -- who asks, and what it holds ----------------------------------------------------------------------------------
+# -- owners, and the keys they hold ---------------------------------------------------------------------------------
 
 
 def test_what_i_hold_is_known_until_it_is_given_back_handed_over_or_dropped() -> None:
-    scope, before = Scope(), {*current_holds()}  # what another test has left, if it failed
+    scope, before = Scope(), {*current_holds()}  # remove what another test left if it failed
     one, two, three = (ThreadMutex(key, scope) for key in "abc")
     for mutex in (one, two, three):
         mutex.acquire()

@@ -1,4 +1,4 @@
-"""What is shipped: an sdist that builds alone, a wheel without source, for each supported Python."""
+"""The distributions: an sdist that builds alone, a wheel without source, for each supported Python."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def run(*command: str | Path, **options: Any) -> str:
-    """What the command printed.
+    """Run a command, and return its output.
 
-    :raises AssertionError: it failed; with all that it printed.
+    :raises AssertionError: the command failed; with its output.
     """
     words = [str(word) for word in command]
     done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
@@ -34,7 +34,7 @@ def run(*command: str | Path, **options: Any) -> str:
     return done.stdout
 
 
-# What a builder needs: a venv module, and the headers that the engine is compiled against.
+# A build needs a venv module, and the headers that the engine is compiled against.
 ABLE = """
 import ensurepip, os, sys, sysconfig, venv
 if os.path.exists(sysconfig.get_paths()["include"] + "/Python.h"):
@@ -43,7 +43,7 @@ if os.path.exists(sysconfig.get_paths()["include"] + "/Python.h"):
 
 
 def interpreters() -> dict[str, Path]:
-    """A Python of each supported version, if one is here that can compile; the running one first."""
+    """Return a Python of each supported version that is installed and can compile; the running one first."""
     pyenv = sorted(Path.home().glob(".pyenv/versions/3.*/bin/python3"))
     on_path = [Path(found) for version in SUPPORTED if (found := shutil.which(f"python{version}"))]
     found: dict[str, Path] = {}
@@ -59,7 +59,7 @@ HERE = interpreters()
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an sdist of the checkout, and a wheel that was built from that sdist."""
+    """Return a folder with an sdist of the checkout, and a wheel that was built from that sdist."""
     tree = tmp_path_factory.mktemp("tree") / "checkout"
     shutil.copytree(ROOT, tree, ignore=NOT_SHIPPED)
     run(sys.executable, "-m", "build", "--outdir", tree.parent / "dist", cwd=tree)
@@ -97,7 +97,7 @@ def test_the_wheel_carries_what_runs_and_nothing_else(shipped: Path) -> None:
     assert "mpcache = mpcache.cli:main" in entry_points
 
 
-# Run far from the checkout: what is imported is what was installed.
+# Run outside of the checkout, so that the installed package is imported.
 SMOKE = """
 import os, sys
 from pathlib import Path
@@ -124,7 +124,7 @@ print("mpcache", mpcache.__version__)
 
 
 def install_and_use(python: Path, sdist: Path, folder: Path) -> str:
-    """What SMOKE prints in a new venv that holds the sdist and its base dependencies, and nothing else."""
+    """Return the output of SMOKE in a new venv with only the sdist and its base dependencies."""
     run(python, "-m", "venv", folder / "venv")
     run(folder / "venv/bin/pip", "install", "--quiet", "--disable-pip-version-check", sdist, cwd=folder)
     clean = {name: text for name, text in os.environ.items() if not name.startswith(("PYTHON", "MPCACHE_"))}
@@ -134,7 +134,7 @@ def install_and_use(python: Path, sdist: Path, folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def installed(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[str]]:
-    """By version, what installing and using came to; two at a time: one compiles, one waits for the net."""
+    """Return the result of installation and use by version; two run at a time: one compiles, one downloads."""
     with ThreadPoolExecutor(2) as pool:
         return {
             version: pool.submit(install_and_use, python, sdist, tmp_path_factory.mktemp(f"py{version}"))

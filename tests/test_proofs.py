@@ -1,4 +1,4 @@
-"""The models in proofs/ hold, and the faults that are seeded in them are found: the short form of `make prove`."""
+"""The models in proofs/ hold, and their seeded faults are found: the short form of `make prove`."""
 
 from __future__ import annotations
 

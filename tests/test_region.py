@@ -1,4 +1,4 @@
-"""The region, on every store: a test for each line of the contract that is about a single key."""
+"""The region, on every store: a test for each line of the contract about a single key."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def never() -> Any:
 
 
 def values(*made: Any) -> Callable[[], Any]:
-    """A creator that returns one after the other."""
+    """A creator that returns the given values one after the other."""
     return iter(made).__next__
 
 
 class Recorder(mpcache.ProxyBackend):
-    """Writes down which calls pass by."""
+    """A proxy that records the calls."""
 
     def __init__(self, name: str = "", log: list[str] | None = None) -> None:
         self.name, self.log = name, [] if log is None else log
@@ -250,7 +250,7 @@ class TestManglers:
 
 
 class Greedy(MemoryBackend):
-    """Helps itself to its arguments."""
+    """A store that removes items from its arguments."""
 
     def __init__(self, arguments: Any) -> None:
         super().__init__({})
@@ -258,7 +258,7 @@ class Greedy(MemoryBackend):
 
 
 class Foreign(dogpile_api.CacheBackend):  # type: ignore[misc, name-defined]
-    """Written against dogpile.cache's own base class, with its own NO_VALUE."""
+    """A store that is derived from dogpile.cache's base class, with its NO_VALUE."""
 
     def __init__(self, arguments: Any) -> None:
         self.kept: dict[str, Any] = {}
@@ -334,7 +334,7 @@ class TestGet:
     def test_A5_zero_is_always_stale(self, store: Store, clock: Clock) -> None:
         region = store.region(expiration_time=0)
         region.set("k", 1)
-        assert region.get("k") == 1  # at the same tick: strictly older is what is stale
+        assert region.get("k") == 1  # at the same time: only strictly older values are stale
         clock.forward(0.001)
         assert region.get("k") is NO_VALUE
         assert region.get_or_create("k", lambda: 2) == 2
@@ -443,7 +443,7 @@ class TestUndecodable:
         region = mpcache.make_region()
         for number in [*range(2000), 1999]:
             region.mishaps.undecodable(number, ValueError())
-        assert len(region.mishaps._said) == 1024
+        assert len(region.mishaps._logged) == 1024
         assert len(caplog.records) == 2000
 
 
@@ -483,7 +483,7 @@ class TestSerializers:
         creator.open()
         outcomes = [result.exception(PATIENCE) for result in results]
         assert any(isinstance(outcome, CantSerializeException) for outcome in outcomes)
-        # Another may have had the mutex next; those that create for themselves store nothing.
+        # Another task may get the mutex next; tasks that create without it store nothing.
         assert {type(outcome) for outcome in outcomes} <= {CantSerializeException, type(None)}
         assert not region.key_is_locked("k")
 
@@ -515,7 +515,7 @@ class TestGetOrCreate:
         clock.forward(11)
         with region._mutex("k"):
             assert looks(never) == ["get"]
-        assert looks(lambda: 1) == ["get", "get", "set"]  # another may have been quicker
+        assert looks(lambda: 1) == ["get", "get", "set"]  # another task may have been quicker
 
     def test_B2_stale_and_locked_returns_at_once(
         self, store: Store, spawn: Spawn, gate: MakeGate, clock: Clock
@@ -584,7 +584,7 @@ class TestGetOrCreate:
     def test_B5_what_is_not_stored_makes_nobody_queue(
         self, store: Store, spawn: Spawn, waiters: Waiters, gate: MakeGate, outcome: Any
     ) -> None:
-        """All four creators are inside at the same time, which they could not be if they queued."""
+        """Check that all four creators run at the same time, which they could not do if they queued."""
         region = store.region(mutex=waiters)
         together = threading.Barrier(4, timeout=PATIENCE)
 
@@ -800,13 +800,13 @@ class TestInvalidate:
         clock.forward(1)
         region.invalidate(hard=False)
         with region._mutex("k"):
-            assert region.get("k") is NO_VALUE  # and whoever would create it must wait, hence:
+            assert region.get("k") is NO_VALUE  # and a task that would create it must wait, therefore:
         assert region.binding.look("k", "k", 60)[1] is mpcache.api.Freshness.ABSENT
         assert region.get_or_create("k", lambda: "new") == "new"
 
     def test_C3_a_strategy_of_the_users(self, store: Store, clock: Clock) -> None:
         class OneFlag(RegionInvalidationStrategy):
-            """As dogpile.cache documents it: the six methods, answers that are just true or false."""
+            """A strategy as dogpile.cache documents it: the six methods, with any true or false results."""
 
             at: Any = None
             hard: Any = None
@@ -871,7 +871,7 @@ class TestAsyncCreation:
         def ask() -> Any:
             return region.get_or_create("k", creator, None, never, ((1,), {"b": 1}))
 
-        assert region.get_or_create("k", lambda: 1) == 1  # never in the background while there is none
+        assert region.get_or_create("k", lambda: 1) == 1  # never in the background while there is no value
         clock.forward(11)
         assert [ask(), ask()] == [1, 1]
         ((_, key, zero_arguments, mutex),) = calls
@@ -1020,7 +1020,7 @@ class TestMutexes:
 
 
 class Shared(MemoryBackend):
-    """A store that is shared and direct, with guards and epochs: what shm has, in the simplest way."""
+    """A shared and direct store with guards and epochs, like shm, as simply as possible."""
 
     shared = direct = True
     serializer = staticmethod(pickle.dumps)
@@ -1117,7 +1117,7 @@ mpcache.register_backend("test.shared", __name__, "Shared")
 
 @pytest.mark.parametrize("wrap", [[], [mpcache.ProxyBackend]], ids=["direct", "behind a proxy"])
 class TestFills:
-    """What the region owes a store that guards its fills."""
+    """The region's duties to a store that guards its fills."""
 
     def region(self, wrap: list[Any], **kw: Any) -> Any:
         return mpcache.make_region(**kw).configure("test.shared", 60, wrap=wrap)
@@ -1213,7 +1213,7 @@ class TestFills:
 
         if meanwhile:
             region.delete("k")
-        assert spawn(run).result(PATIENCE) is None  # a thread of a pool keeps nothing of it
+        assert spawn(run).result(PATIENCE) is None  # a thread of a pool must not keep it
         assert region.get("k") == (NO_VALUE if meanwhile else "new")
         assert (guard.outcome, guard.closed) == (not meanwhile, 1)
 
@@ -1240,7 +1240,7 @@ class TestPickling:
         assert other.mishaps.counts == {}
         assert [type(other.backend), other.backend.proxied.name] == [Recorder, "1"]
         assert type(other._mutex("k")).__name__ == "NullMutex"
-        assert other.get("k") == 1  # an shm store is the same one, a dict a copy
+        assert other.get("k") == 1  # an shm store is the same store, a dict is a copy
 
     def test_C13_before_configure(self) -> None:
         region = pickle.loads(pickle.dumps(mpcache.make_region("n", key_mangler=str.upper)))
@@ -1299,7 +1299,7 @@ class TestShared:
         ("wrong", "remedy"),
         [
             ("expiration_tme", "did you mean 'expiration_time'"),
-            ("qqq", "there are"),
+            ("qqq", "its arguments are"),
             ("backend", ""),
             ("_config_prefix", ""),
         ],

@@ -1,4 +1,4 @@
-"""The region against something too simple to be wrong: a dict with the same rules."""
+"""The region against a simple model: a dict with the same rules."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ steps = st.lists(
 
 
 class Model:
-    """``made``: key -> (value, time).  All that an invalidation does is to note when it was."""
+    """The model.  ``made``: key -> (value, time); an invalidation only records its time."""
 
     def __init__(self, clock: Clock, lifetime: Any) -> None:
         self.clock, self.lifetime = clock, lifetime

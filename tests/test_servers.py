@@ -1,4 +1,4 @@
-"""The servers that other tests stand on: they answer, die, come back, and leave nothing behind."""
+"""The servers that other tests use: they answer, die, restart, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def in_time(what: Callable[[], bool]) -> bool:
 
 
 def ask(server: Server, timeout: float = PATIENCE) -> bytes:
-    """What it says to its greeting, on its port."""
+    """Return the server's answer to a greeting, on its port."""
     with socket.create_connection(("127.0.0.1", server.port), timeout) as mine:
         mine.sendall(server.hello)
         return mine.recv(100)
@@ -121,7 +121,7 @@ def test_a_forked_child_does_not_end_it_nor_keep_it(server: Server) -> None:
         pass
     assert ask(server)
     with Pipe() as over, child(over.wait):
-        server.end()  # would wait as long as the child lives, if it had the line, too
+        server.end()  # would wait as long as the child lives, if the child had inherited the connection
         over.tell()
 
 

@@ -1,4 +1,4 @@
-"""What a signal handler raises reaches the program, whatever code of others it comes out of."""
+"""An exception of a signal handler reaches the program, whatever foreign code it passes through."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ SIGNAL = signal.SIGUSR1
 
 
 class OverTime(Exception):
-    """Of a handler."""
+    """The exception of a handler."""
 
 
 class OverTimeOfTheSystem(TimeoutError, ValueError):
-    """Of a handler that does not know what else is called so."""
+    """A handler's exception that derives from built-in errors, which interrupted code may raise, too."""
 
 
 def out_of_time(*ignored: Any) -> None:
@@ -140,7 +140,7 @@ def test_nor_is_what_a_function_raises_that_is_no_handler(handle: Callable[[Any]
 
 
 class Slow:
-    """Is interrupted while it is pickled, or unpickled, if that is wanted."""
+    """A value that is interrupted while it is pickled, or unpickled, as the test chooses."""
 
     pickling = unpickling = False
 
@@ -156,7 +156,7 @@ class Slow:
 
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[], object]], None]:
-    """``interrupted("pickling", act)``: what the handler has raised comes out of it."""
+    """Return ``interrupted("pickling", act)``, which checks that the handler's exception comes out of ``act``."""
 
     def check(when: str, act: Callable[[], object]) -> None:
         with monkeypatch.context() as patch:
@@ -166,7 +166,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[], 
     return check
 
 
-@pytest.fixture(params=["mpcache.shm", "mpcache.memory_pickle", "mpcache.dbm", "mpcache.shm by the long way"])
+@pytest.fixture(params=["mpcache.shm", "mpcache.memory_pickle", "mpcache.dbm", "mpcache.shm by the reference path"])
 def region(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     name, _, long = request.param.partition(" ")
     arguments = {"mpcache.dbm": {"filename": str(tmp_path / "file")}, "mpcache.shm": {"size": "4MB"}}.get(name, {})
@@ -214,7 +214,7 @@ def test_the_quick_look_passes_it_on(look: Any) -> None:
         look([codec.join(b"", 1e9)], 1e9, 60.0, lambda payload: interrupt(), NO_VALUE)
 
 
-# -- while others are asked ----------------------------------------------------------------------------------------
+# -- during calls of servers ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -232,11 +232,11 @@ def test_it_is_no_outage_of_a_server() -> None:
         with pytest.raises(OverTimeOfTheSystem):
             act()
     assert outage.counts == {}
-    assert outage.or_default(lambda: 1, 2) == 1  # it is asked again at once
+    assert outage.or_default(lambda: 1, 2) == 1  # the server is asked again at once
 
 
 class Interrupted(Link):
-    """Answers once, then is interrupted while it waits for the server."""
+    """A connection that answers once, and is then interrupted while it waits for the server."""
 
     def __init__(self, urls: Any, options: Any) -> None:
         super().__init__(urls, options)
@@ -259,8 +259,8 @@ def test_nor_a_connection_that_was_lost_while_it_lay_idle(monkeypatch: pytest.Mo
     assert links.get("key") == "answer"
     for _ in range(2):
         with pytest.raises(OverTimeOfTheSystem):
-            links.get("key")  # and not the answer of a second link
-        assert links.get("key") == "answer"  # the link that was interrupted is used no more
+            links.get("key")  # and not the answer of a second connection
+        assert links.get("key") == "answer"  # the interrupted connection is not used any more
 
 
 @pytest.mark.usefixtures("of_the_system")

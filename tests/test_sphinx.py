@@ -1,6 +1,6 @@
-"""The documentation is built, and each of its warnings is an error: a name that is not there, a page in no contents.
+"""The documentation builds, and each warning is an error: a missing name, a page in no table of contents.
 
-Leans on Sphinx.
+Depends on Sphinx.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
 
 
 def rows(page: str, name: str) -> list[list[str]]:
-    """The other cells of every row of the page's tables that begins with a name."""
+    """Return the other cells of each row of the page's tables that begins with a name."""
     found = [re.findall(r"<t[dh].*?>(.*?)</t[dh]>", row, re.S) for row in re.findall(r"<tr.*?</tr>", page, re.S)]
     plain = [[re.sub("<.*?>", "", cell).strip() for cell in row] for row in found]
     return [row[1:] for row in plain if row[:1] == [name]]

@@ -1,6 +1,6 @@
-"""Whatever dogpile.cache 1.5 has under a public name, mpcache has too, and it is called in the same way.
+"""Each public name of dogpile.cache 1.5 exists in mpcache, and is called in the same way.
 
-The names are walked, not listed: what is missing, or is called otherwise, stands in one of the tables below, and a
+The names are discovered, not listed: missing names, and those called differently, are in the tables below, and a
 line that has become untrue fails.
 """
 
@@ -21,7 +21,7 @@ import pytest
 dogpile = pytest.importorskip("dogpile")
 
 MODULES: dict[str, str] = {}
-"""Modules that mpcache has not."""
+"""Modules that mpcache does not have."""
 
 IMPORTED = "imported there for its own use; it stands in api, exception, lock, proxy or util, in both houses"
 INNER = "a helper of its own tests"
@@ -49,14 +49,14 @@ NAMES = {
     ]
     for name in names.split()
 }
-"""Names that mpcache has not."""
+"""Names that mpcache does not have."""
 
 OTHERWISE: dict[str, str] = {}
-"""What is called otherwise."""
+"""Names that are called differently."""
 
 
 def counterpart(module: str) -> str:
-    """The rule of migration: two prefixes are replaced."""
+    """Return mpcache's name for a module of dogpile.cache: two prefixes are replaced."""
     if module == "dogpile.cache" or module.startswith("dogpile.cache."):
         return "mpcache" + module[len("dogpile.cache") :]
     return "mpcache" + module[len("dogpile") :]
@@ -70,7 +70,7 @@ def their_modules() -> Iterator[types.ModuleType]:
 
 
 def is_public(module: types.ModuleType, name: str, thing: Any) -> bool:
-    """Not what a module imports from elsewhere than its own house."""
+    """Return whether an object is of the package itself, not imported from another."""
     if name.startswith("_") or name in getattr(module, "__all__", ()):
         return name in getattr(module, "__all__", ())
     if isinstance(thing, types.ModuleType):
@@ -92,19 +92,19 @@ def their_names() -> list[str]:
 
 
 def standing(name: str) -> Any:
-    """What stands under a name."""
+    """Return the object under a name."""
     module, _, path = name.partition(":")
     return functools.reduce(getattr, path.split("."), importlib.import_module(module))
 
 
 def here(name: str) -> Any:
-    """What stands here for a name of theirs."""
+    """Return mpcache's object for a name of dogpile.cache."""
     module, _, path = name.partition(":")
     return standing(f"{counterpart(module)}:{path}")
 
 
 def their_members() -> list[str]:
-    """The public attributes of their classes, those of each class once."""
+    """Return the public attributes of dogpile.cache's classes, those of each class once."""
     kinds = {thing: name for name in their_names() if isinstance(thing := standing(name), type) and name not in NAMES}
     return [
         f"{name}.{member}"
@@ -116,13 +116,13 @@ def their_members() -> list[str]:
 
 
 def their_calls() -> list[str]:
-    """Functions and methods, wherever they are named."""
+    """Return the functions and methods, under each of their names."""
     names = (name for name in [*their_names(), *their_members()] if name not in NAMES)
     return [name for name in names if isinstance(standing(name), types.FunctionType | types.MethodType)]
 
 
 def differences(theirs: inspect.Signature, ours: inspect.Signature) -> list[str]:
-    """Why a call that suits the one signature might not suit the other."""
+    """Return why a call that fits one signature may not fit the other."""
     found = []
     positions = list(ours.parameters)
     for position, (name, parameter) in enumerate(theirs.parameters.items()):

@@ -1,4 +1,4 @@
-"""A time to live of a value's own, on every store."""
+"""A value's own time to live, on every store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ dogpile_cache = pytest.importorskip("dogpile.cache")
 
 @pytest.fixture(params=["alone", "behind a proxy"])
 def make(store: Store, request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """``make(**configure)``: a region with or without a proxy."""
+    """Return ``make(**configure)``, which makes a region with or without a proxy."""
     wrap = [mpcache.ProxyBackend] if request.param == "behind a proxy" else []
     return lambda **configure: store.region(wrap=wrap, **configure)
 
@@ -171,9 +171,9 @@ def test_bytes_with_more_in_them_live_and_end_like_any(bytes_store: Store, wrap:
 
 
 def test_the_store_itself_forgets_it(store: Store) -> None:
-    """By the kernel's clock, whatever clock the program was given."""
+    """Check expiry by the kernel's clock, whatever clock the test has set."""
     if store.name != "shm":
-        pytest.skip("keeps it until somebody asks")
+        pytest.skip("keeps it until the next look-up")
     region = store.region()
     region.set("gone", 1, ttl=-5)
     region.set("here", 1, ttl=500)

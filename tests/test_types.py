@@ -1,4 +1,4 @@
-"""What type checkers see of a decorated function: its own signature, and that of each attribute."""
+"""The types of decorated functions for type checkers: the signature, and that of each attribute."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ other: int = same("x")  # wrong
 others: list[int] = all_of("x")  # wrong
 all_of()  # wrong
 
-# -- what is said outright
+# -- key= and ignore=
 
 @cache.cache_on_arguments(key=lambda user, page: (user, page))
 def profile(user: str, page: int) -> str: return ""
@@ -202,7 +202,7 @@ def test_mypy_sees_all_that_is_wrong_and_nothing_else(program: Path) -> None:
 
 @pytest.mark.slow
 def test_pyright_does_too(program: Path) -> None:
-    """basedpyright, which brings along the node that it runs on."""
+    """Run basedpyright, whose package contains the node that it needs."""
     config = {"extraPaths": [str(Path(mpcache.__file__).parent.parent)], "typeCheckingMode": "standard"}
     (program.parent / "pyrightconfig.json").write_text(json.dumps(config))
     command = [sys.executable, "-m", "basedpyright", "--outputjson", "--project", str(program.parent)]
@@ -212,7 +212,7 @@ def test_pyright_does_too(program: Path) -> None:
 
 
 def test_the_program_is_one_that_runs(program: Path) -> None:
-    """What type checkers call fine does what it says; the lines that are wrong are left out."""
+    """Run the lines that type checkers accept; the wrong lines are left out."""
     lines = [line for line in PROGRAM.splitlines() if not line.endswith("# wrong")]
     runnable = "\n".join(lines).replace("-> tuple[str, ...]: return ()", "-> tuple[str, ...]: return ('s',) * len(ids)")
     runnable = runnable.replace("-> dict[int, str]: return {}", "-> dict[int, str]: return dict.fromkeys(ids, 's')")

@@ -1,4 +1,4 @@
-"""What is stored and cannot be decoded counts as absent, whatever is wrong with it, in every store."""
+"""A stored value that cannot be decoded counts as absent, whatever is wrong with it, in every store."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ PAYLOADS = {
 
 
 class Watching(ProxyBackend):
-    """Changes nothing, and is in the way of what is fast."""
+    """A proxy that changes nothing, but prevents the fast path."""
 
 
 @pytest.fixture(params=["shm", "shm slow", "shm proxy", "memory_pickle", "dbm"])
@@ -75,7 +75,7 @@ def region(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 
 
 def check_absent(region: Any, key: str) -> None:
-    """In every way in which it can be asked for; and then it is made."""
+    """Look the value up in every way; then create it."""
     assert region.get(key) is NO_VALUE
     assert region.get(key, ignore_expiration=True) is NO_VALUE
     assert region.get(key, expiration_time=1e12) is NO_VALUE
@@ -124,7 +124,7 @@ def test_a_signal_that_comes_meanwhile_is_not_the_values(monkeypatch: pytest.Mon
         codec.split(b"{}|")
 
 
-# -- what stores do with bytes by themselves -----------------------------------------------------------------------
+# -- stores that read the bytes themselves ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -148,7 +148,7 @@ def shm() -> Any:
 
 @pytest.fixture
 def damage(shm: Any) -> Callable[[bytes, bytes], None]:
-    """``damage(old, new)``: other bytes stand in the segment."""
+    """Return ``damage(old, new)``, which replaces bytes in the segment."""
 
     def put(old: bytes, new: bytes) -> None:
         with mmap.mmap(shm.actual_backend.segment.engine.fd, shm.actual_backend.segment.size) as memory:

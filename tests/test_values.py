@@ -1,4 +1,4 @@
-"""What is no value, and what is no answer of a creator of many, is refused on each store, and the error says why."""
+"""Objects that cannot be cached, and wrong results of creators of many, are refused on each store with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The quick look at values, in Python and in C: what it judges it judges as the codec does, on damaged bytes, too."""
+"""The fast reading of values, in Python and in C, agrees with the codec, also on damaged bytes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ages = st.sampled_from([60.0, 0.0, 1e-9, float("inf")])
 
 @st.composite
 def damaged(draw: Any) -> bytes:
-    """The bytes of a value, and in its head nothing, or a few of them, other than they were."""
+    """Draw the bytes of a value, with none or a few bytes of the header changed."""
     wire = bytearray(codec.join(draw(payloads), draw(st.one_of(near, times)), draw(st.one_of(st.none(), near))))
     for _ in range(draw(st.integers(0, 2))):
         where = draw(st.integers(0, min(len(wire), 45)))
@@ -41,7 +41,7 @@ def damaged(draw: Any) -> bytes:
 
 
 def by_split(wire: bytes, longest: float) -> Any:
-    """What the codec makes of it: a payload, NO_VALUE for one that is old, or the error's kind."""
+    """Return the codec's result: a payload, NO_VALUE if it is old, or the type of the error."""
     try:
         payload, created, *_ = codec.split(wire)
     except (ValueError, KeyError, TypeError) as error:
@@ -63,7 +63,7 @@ def test_what_the_quick_look_judges_it_judges_as_the_codec_does(
             assert value is NO_VALUE is not wire
         else:
             assert value == (by_split(wire, longest) if wire else NO_VALUE)
-            assert wire is NO_VALUE or codec.split(wire)[2:] == (None, 2, None)  # no time of its own was passed over
+            assert wire is NO_VALUE or codec.split(wire)[2:] == (None, 2, None)  # no value's own time was skipped
 
 
 @LOOKS

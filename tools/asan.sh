@@ -3,7 +3,7 @@
 #
 #   tools/asan.sh PYTHON MODULE [ARGUMENTS]
 #
-# First it proves that a fault would be seen: a sanitizer that was not loaded finds nothing, silently.
+# First it checks that a fault would be detected: a sanitizer that was not loaded finds nothing, silently.
 set -eu
 
 python=$1
@@ -19,8 +19,8 @@ find "$copy" -name '*.so' -delete
 cd "$copy"
 MPCACHE_WERROR=1 MPCACHE_SANITIZE=address,undefined "$python" setup.py --quiet build_ext --inplace
 
-# A finding goes into a file a process: pytest captures what a dying process says, and nobody reads a child's.
-# UBSan's runtime takes no path from its options when ASan's is loaded before it, so it is told in each process.
+# Each process writes findings to a file of its own: pytest captures what a dying process prints, or it is lost.
+# UBSan's runtime ignores the path in its options if ASan's is loaded before it, so each process sets the path.
 FINDING=$PWD/finding
 cat >sitecustomize.py <<'EOF'
 import ctypes, os
@@ -28,9 +28,9 @@ ctypes.CDLL("libubsan.so.1").__sanitizer_set_report_path(os.environ["FINDING"].e
 EOF
 
 LD_PRELOAD=$(cc -print-file-name=libasan.so)
-PYTHONPATH=$PWD          # children too, from wherever they start
-PYTHONMALLOC=malloc      # so that an overrun of a bytes object is one of a malloc'ed block
-ASAN_OPTIONS=detect_leaks=0:log_path=$FINDING # the interpreter keeps memory until it exits, and is to
+PYTHONPATH=$PWD          # for child processes too, wherever they start
+PYTHONMALLOC=malloc      # so that ASan detects an overrun of a bytes object
+ASAN_OPTIONS=detect_leaks=0:log_path=$FINDING # the interpreter keeps memory until it exits, on purpose
 UBSAN_OPTIONS=print_stacktrace=1
 export FINDING LD_PRELOAD PYTHONPATH PYTHONMALLOC ASAN_OPTIONS UBSAN_OPTIONS
 

@@ -1,9 +1,9 @@
-"""Mutate the modules that decide, line by line, and print each mutant that no test notices.
+"""Mutate the modules that make decisions, line by line, and print each mutant that no test detects.
 
     python tools/mutants.py [MODULE ...]        default: lock, invalidation, _region.holding, ...
 
-A module is named from below mpcache, such as ``stress.checker``.  mutmut runs in a copy of the checkout below build/,
-so that nothing here is touched.  A surviving mutant is accepted if RECORD explains its line; any other is printed, and
+A module is named relative to mpcache, such as ``stress.checker``.  mutmut runs in a copy of the checkout below build/,
+so the checkout is not changed.  A surviving mutant is accepted if RECORD explains its line; any other is printed, and
 the exit status is 1.
 """
 
@@ -48,7 +48,7 @@ def main() -> int:
     mutmut("run", "--max-children", str(os.cpu_count() or 1), timeout=options.minutes * 60)
     explained = set(re.findall("``(.+?)``", RECORD.read_text()))
     unexplained = [diff for diff in survivors() if not added(diff) <= explained]
-    print(*unexplained, f"{len(unexplained)} mutants that no test notices and {RECORD.name} does not explain", sep="\n")
+    print(*unexplained, f"{len(unexplained)} mutants that no test detects and {RECORD.name} does not explain", sep="\n")
     return bool(unexplained)
 
 
@@ -56,7 +56,7 @@ def prepare(modules: list[str]) -> None:
     """Copy the checkout, with the settings of mutmut for these modules."""
     changed = [f"mpcache/{module.replace('.', '/')}.py" for module in modules]
     if missing := [path for path in changed if not (ROOT / path).exists()]:
-        sys.exit(f"there is no {', '.join(missing)}: name modules from below mpcache, such as stress.checker")
+        sys.exit(f"there is no {', '.join(missing)}: name modules relative to mpcache, such as stress.checker")
     shutil.rmtree(COPY, ignore_errors=True)
     for folder in ("mpcache", "tests"):
         shutil.copytree(ROOT / folder, COPY / folder, ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the machine must have before make can go on: found, or installed (root on Debian), or named.
+# Check for the software that make needs; install it (as root on Debian), or print what is missing.
 #
 #   tools/need.sh build PYTHON     an interpreter that can make a venv, its headers, a C compiler
 #   tools/need.sh clients PYTHON   what pylibmc is compiled against, where PyPI has no wheel of it
@@ -56,7 +56,7 @@ browser_missing() {
     echo chromium-headless-shell
 }
 
-# The packages' own scripts would start daemons; this says no to them, as Debian's policy layer provides.
+# The packages' own scripts would start daemons; Debian's policy layer lets this function forbid it.
 without_daemons() {
     policy=/usr/sbin/policy-rc.d
     if [ -e "$policy" ]; then

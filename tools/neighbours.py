@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Run the test suites of programs that use dogpile.cache: with dogpile.cache, and with mpcache in its place.
 
-    python tools/neighbours.py [NAME...]            all, or those that are named: keystone oslo.cache subliminal ...
-    python tools/neighbours.py --folder DIR         where the environments and the sources go, and stay
+    python tools/neighbours.py [NAME...]            all programs, or the named ones: keystone oslo.cache subliminal ...
+    python tools/neighbours.py --folder DIR         the directory of the environments and sources, which are kept
     python tools/neighbours.py --rst                print the table of docs/migrating.rst, too
 
-Each program comes from PyPI as it is: its source distribution, whose tests run unmodified.  The second run has one
-directory more on its PYTHONPATH, whose sitecustomize lets `import dogpile.cache` find mpcache.  What passes with
-dogpile.cache and fails with mpcache is listed, and makes the status 1.  Needs a network; redis-server and memcached,
-if they are installed, are started for the tests that want one.
+Each program is the source distribution of PyPI, whose tests run unmodified.  The second run has one directory more on
+its PYTHONPATH, whose sitecustomize lets `import dogpile.cache` find mpcache.  Tests that pass with dogpile.cache and
+fail with mpcache are listed, and make the exit status 1.  Needs a network; redis-server and memcached, if they are
+installed, are started for the tests that use them.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class Program:
     """A program and its tests.
 
     :ivar tests: paths in its source distribution.
-    :ivar needs: what its tests need besides what it requires.
-    :ivar extra: of mpcache.
-    :ivar files: of the source distribution that name further requirements.
+    :ivar needs: what its tests need besides the program's requirements.
+    :ivar extra: the extras of mpcache that are installed.
+    :ivar files: files of the source distribution that name further requirements.
     :ivar parallel: whether its tests may run in several processes.
-    :ivar differs: tests of what docs/migrating.rst says is otherwise in mpcache.
+    :ivar differs: tests of differences that docs/migrating.rst explains.
     """
 
     name: str
@@ -104,7 +104,7 @@ PROGRAMS = (
             *("pymongo", "redis", "etcd3gw"),
         ),
         extra="redis,pymemcache,memcached,bmemcached",
-        # Their argument's text is its address, for which mpcache makes no key.
+        # The text of the tests' argument is its address, for which mpcache makes no key.
         differs=(
             *("test_kwarg_function_key_generator_no_kwargs", "test_kwarg_function_key_generator_with_kwargs"),
             "test_should_cache_fn_global_cache_enabled",
@@ -139,7 +139,7 @@ Row = tuple[str, int, int, int]
 
 
 def compare(program: Program, folder: Path, workers: str) -> tuple[Row, list[str]]:
-    """Run both; print and return what passes with dogpile.cache only."""
+    """Run the tests with both libraries; print and return the tests that pass with dogpile.cache only."""
     here = folder / program.name
     options = ["-n", workers] if program.parallel and workers != "1" else []
     python, source = environment(program, here), unpacked(program, here)
@@ -162,7 +162,7 @@ def compare(program: Program, folder: Path, workers: str) -> tuple[Row, list[str
 
 
 def environment(program: Program, here: Path) -> Path:
-    """Make a virtual environment with the program's requirements, dogpile.cache and this checkout; its python."""
+    """Make an environment with the program's requirements, dogpile.cache and this checkout; return its python."""
     python = here / "venv" / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", here / "venv"], check=True)
@@ -178,13 +178,13 @@ def environment(program: Program, here: Path) -> Path:
     ]
     subprocess.run([python, "-m", "pip", "install", "-q", *given, *files], check=True)
     subprocess.run([python, "-m", "pip", "install", "-q", mpcache], check=True)
-    if program.files:  # it asks its own metadata for its version, and for its entry points
+    if program.files:  # the program reads its version and its entry points from its own metadata
         subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", "-e", source], check=True)
     return python
 
 
 def unpacked(program: Program, here: Path) -> Path:
-    """Fetch the source distribution; the directory of its files."""
+    """Download the source distribution, and return the directory of its files."""
     here.mkdir(parents=True, exist_ok=True)
     if not list(here.glob("*.tar.gz")):
         wanted = f"{program.name}=={program.version}" if program.version else program.name
@@ -201,7 +201,7 @@ def unpacked(program: Program, here: Path) -> Path:
 def outcomes(
     tests: tuple[str, ...], options: list[str], python: Path, source: Path, report: Path, env: dict[str, str]
 ) -> dict[str, str]:
-    """Run the tests; the outcome of each by its name."""
+    """Run the tests, and return the outcome of each by its name."""
     report.unlink(missing_ok=True)
     there = [path for path in tests if (source / path).exists()]
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *options, *there]
@@ -222,7 +222,7 @@ def outcomes(
 
 @contextlib.contextmanager
 def servers() -> Iterator[dict[str, str]]:
-    """Start the servers that are installed, each on a port that oslo.cache's functional tests are told."""
+    """Start the installed servers, and yield their ports as the variables of oslo.cache's functional tests."""
     redis, sentinel, memcached = 16379, 16380, 21211
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -241,7 +241,7 @@ def servers() -> Iterator[dict[str, str]]:
 
 
 def table(rows: list[Row]) -> list[str]:
-    """The rows as docs/migrating.rst has them."""
+    """Return the lines of the table in docs/migrating.rst."""
     head = [".. list-table::", "   :header-rows: 1", "", "   * - suite", "     - tests"]
     head += ["     - pass with dogpile.cache", "     - pass with mpcache"]
     return head + [

@@ -1,6 +1,6 @@
 """Extract the data of docs/stress from reports: ``python tools/stress_figures.py REPORT... >docs/stress.json``.
 
-Leans on nothing of mpcache.
+Depends on nothing of mpcache.
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def main() -> None:
-    """Print the part of each run that the page shows."""
+    """Print the part of each run that the page docs/stress shows."""
     reports = [one for path in sys.argv[1:] for one in json.loads(_file(Path(path)).read_text())]
     newest = max(reports, key=lambda one: str(one["began"]))
     machine = newest["machine"] | {"date": newest["began"][:10]}

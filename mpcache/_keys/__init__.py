@@ -1,1 +1,1 @@
-"""The private parts of :mod:`mpcache.keys`: how the arguments of a call become a key."""
+"""The private parts of :mod:`mpcache.keys`: make a key from the arguments of a call."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 BOUND_NAMES = ("self", "cls")
-"""A first parameter of such a name is in no text key, whether or not the function is a method."""
+"""Text keys leave out a first parameter with such a name, whether or not the function is a method."""
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -19,9 +19,9 @@ _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_
 
 
 def signature_of(fn: Any, follow_wrapped: bool = True) -> inspect.Signature | None:
-    """Return the signature of anything that can be called; None: some builtins do not tell theirs.
+    """Return the signature of a callable; None: it has none, as some builtins.
 
-    :param follow_wrapped: take the signature of the function that a decorator, by ``functools.wraps``, says it wraps.
+    :param follow_wrapped: return that of the wrapped function if a decorator has recorded it, by ``functools.wraps``.
     """
     try:
         return inspect.signature(fn, follow_wrapped=follow_wrapped)
@@ -30,9 +30,9 @@ def signature_of(fn: Any, follow_wrapped: bool = True) -> inspect.Signature | No
 
 
 def plain_and_given(fn: Any) -> tuple[Any, Call]:
-    """Return the function in a partial or a bound method, and the arguments that these add to it.
+    """Return the function inside a partial or a bound method, and the arguments that these add to it.
 
-    A partial is a call that is half made, so that it shares its values with the function in it.
+    A partial is a half-made call, so it shares its values with the function inside it.
 
     :raises TypeError: the function has no name to make keys of.
     """
@@ -43,7 +43,7 @@ def plain_and_given(fn: Any) -> tuple[Any, Call]:
         plain, (args, kw) = plain_and_given(fn.__func__)
         return plain, ((*args, fn.__self__), kw)
     if not callable(fn):
-        raise TypeError(f"{fn!r} cannot be called, and so cannot be decorated")
+        raise TypeError(f"{fn!r} cannot be called, so it cannot be decorated; decorate a function")
     if not hasattr(fn, "__name__"):
         raise TypeError(f"{fn!r} has no name to make keys of; decorate a function that calls it")
     return fn, ((), {})
@@ -53,15 +53,15 @@ class Parameters:
     """The parameters of a function, in the order of its signature.
 
     :param follow_wrapped: as in :func:`signature_of`.
-    :ivar positional: the names of those that a call may give by position.
+    :ivar positional: the names of the parameters that a call may give by position.
     :ivar rest: the name after ``*``, or None.
-    :ivar by_name: those that a call gives by keyword only.
+    :ivar by_name: the names of keyword-only parameters.
     :ivar others: the name after ``**``, or None.
-    :ivar defaults: by name.
+    :ivar defaults: the default values by name.
     """
 
     def __init__(self, fn: Any, follow_wrapped: bool = True) -> None:
-        plain = getattr(fn, "__func__", fn)  # of a bound method, whose calls here have the object, too
+        plain = getattr(fn, "__func__", fn)  # for a bound method: its calls here have the object as an argument, too
         self.signature = signature_of(plain, follow_wrapped)
         known = self.signature.parameters.values() if self.signature else _ANY.parameters.values()
         self.positional = [p.name for p in known if p.kind in _BY_POSITION]
@@ -72,23 +72,23 @@ class Parameters:
 
     @property
     def names(self) -> list[str]:
-        """Return all of them."""
+        """Return the names of all parameters."""
         rest, others = ([name] if name else [] for name in (self.rest, self.others))
         return [*self.positional, *rest, *self.by_name, *others]
 
     @property
     def begins_with_receiver(self) -> bool:
-        """Tell whether the first parameter is called self or cls."""
+        """Return whether the first parameter is called self or cls."""
         return bool(self.positional) and self.positional[0] in BOUND_NAMES
 
     def name_at(self, place: int) -> str:
-        """Return the name of the parameter that takes the argument at this place."""
+        """Return the name of the parameter that takes the positional argument at this index."""
         return self.positional[place] if place < len(self.positional) else self.rest or f"number {place + 1}"
 
     def checked(self, ignore: Iterable[str], fn: Any) -> frozenset[str]:
         """Return the names to leave out of keys.
 
-        :raises TypeError: a name is that of no parameter, or ``ignore`` is a single str.
+        :raises TypeError: there is no parameter of such a name, or ``ignore`` is a single str.
         """
         if isinstance(ignore, str):
             raise TypeError(f"ignore={ignore!r} is a str; give a tuple of names: ignore=({ignore!r},)")
@@ -109,12 +109,12 @@ _ANY = inspect.signature(_any)
 
 
 class Arguments:
-    """Brings the arguments of a call into one form: by position where possible, and defaults filled in."""
+    """Normalizes the arguments of a call: by position where possible, with defaults filled in."""
 
     def __init__(self, fn: Any, args: tuple[Any, ...] = (), kw: dict[str, Any] | None = None) -> None:
         self._args, self._kw = args, kw or {}
         self.missing: dict[int, tuple[Any, ...]] = {}
-        """The defaults that complete a call of so many arguments by position, and none by name."""
+        """From the number of positional arguments of a call without keywords to the defaults that complete the call."""
         self._by_name: dict[int, tuple[dict[str, Any], set[str]]] = {}
         self._signature = signature_of(fn)
         self._unfollowed = signature_of(fn, False) if hasattr(fn, "__wrapped__") else None
@@ -134,7 +134,7 @@ class Arguments:
                 self._by_name[given] = defaults, required
 
     def bind(self, args: tuple[Any, ...], kw: dict[str, Any]) -> Call:
-        """Return the arguments in that form.
+        """Return the arguments in the normalized form.
 
         :raises TypeError: where the function itself would raise it.
         """
@@ -158,12 +158,12 @@ class Arguments:
         except TypeError:
             if self._unfollowed is None:
                 raise
-            bound = self._unfollowed.bind(*args, **kw)  # a decorator that takes other arguments than what it wraps
+            bound = self._unfollowed.bind(*args, **kw)  # the decorator takes other arguments than its function
         bound.apply_defaults()
         return bound.args, bound.kwargs
 
     def fit(self, args: tuple[Any, ...], kw: dict[str, Any]) -> bool:
-        """Tell whether the function could be called so."""
+        """Return whether the function accepts these arguments."""
         try:
             self.bind(args, kw)
         except TypeError:

@@ -1,6 +1,6 @@
-"""Encode arrays of numpy and frames of pandas as parts of exact keys: by their bytes, where their bytes are all.
+"""Encode arrays of numpy and frames of pandas as parts of exact keys: by their bytes, if these determine the value.
 
-Depends on tags; and on numpy and pandas, which the program that has such an argument has loaded.
+Depends on tags, and on numpy and pandas: a program that has such an argument has loaded them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy as np
 from mpcache._keys.tags import digest, joined, tagged
 
 _BY_BYTES = "bcfimuMSU"
-"""Kinds of numpy's types whose values are their bytes; b is bool, V has its say below."""
+"""Kinds of numpy's types whose bytes determine the value; b is bool; V is checked further below."""
 
 _PADDED = "gG"
-"""long double and its complex: ten bytes of sixteen count."""
+"""long double and its complex type: only ten bytes of sixteen are significant."""
 
 
 class ArrayEncoder:
-    """Encodes what numpy and pandas have.
+    """Encodes the types of numpy and pandas.
 
     :param element: ``(value, level) -> part``, for an object in an array.
     """
@@ -52,7 +52,7 @@ class ArrayEncoder:
     def _array(self, array: Any, level: int) -> str | None:
         kind = array.dtype
         head = [tagged("s", kind.str), self._element(array.shape, level)]
-        if kind.names is not None:  # by fields: the bytes between them are anything
+        if kind.names is not None:  # by fields: the padding between them has arbitrary bytes
             fields = [self._array(array[name], level + 1) for name in kind.names]
             described = tagged("s", repr(kind.descr))
             return None if None in fields else joined("v", [described, *head, *map(str, fields)])
@@ -81,10 +81,10 @@ class ArrayEncoder:
         return self._joined(heads, [self._values(index.array, level)], level)
 
     def _values(self, array: Any, level: int) -> str | None:
-        """Return the values of a column: as numpy has them where it can, and one by one where it cannot."""
+        """Return the part of a column's values: as an array of numpy if possible, else value by value."""
         kind = tagged("s", repr(array.dtype))
         categories = getattr(array.dtype, "categories", None)
-        if categories is not None:  # a categorical: the codes say which
+        if categories is not None:  # a categorical: the codes are indexes of the categories
             codes = str(self._array(np.asarray(array.codes), level))
             return joined("x", [kind, self._element(categories, level), f"b1:{array.dtype.ordered:d}", codes])
         if hasattr(array, "asi8"):  # dates, differences of dates, and periods
@@ -95,7 +95,7 @@ class ArrayEncoder:
 
 
 def _bytes(array: Any) -> Any:
-    """Return the bytes of an array in C order, without a copy if they lie so."""
+    """Return the bytes of an array in C order, without a copy if they have that order."""
     if array.nbytes == 0:
         return b""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

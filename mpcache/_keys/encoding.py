@@ -37,7 +37,7 @@ from uuid import UUID
 from mpcache._keys.tags import digest, joined, tagged
 
 MOST_LEVELS = 100
-"""Of containers in containers.  A cycle has more."""
+"""The most levels of containers in containers.  A cycle has more."""
 
 _LONG_BYTES = 64
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: the class was made by a class statement, not in C
@@ -46,13 +46,13 @@ _Encoder = Callable[[Any, int], str]
 
 
 class NotEncodable(TypeError):
-    """The value cannot be part of a key.  Its text says why, in words that follow the name of a parameter."""
+    """The value cannot be part of a key.  The text gives the reason, as a predicate after the name of a parameter."""
 
 
 def part(value: Any, level: int = 0) -> str:
     """Return the part of a key that stands for this value and for no other.
 
-    :param level: of the container that the value is in.
+    :param level: the nesting level of the container that the value is in.
     :raises NotEncodable: the value contains itself, has over 100 levels, or cannot be pickled.
     """
     if level > MOST_LEVELS:
@@ -62,7 +62,7 @@ def part(value: Any, level: int = 0) -> str:
 
 
 def module_of(thing: Any) -> str:
-    """Return the name of a thing's module; a spawned child runs its parent's ``__main__`` as ``__mp_main__``."""
+    """Return the module name of an object; a spawned child runs its parent's ``__main__`` as ``__mp_main__``."""
     name = str(getattr(thing, "__module__", None))
     return "__main__" if name == "__mp_main__" else name
 
@@ -100,7 +100,7 @@ def _decimal(value: Decimal) -> str:
 
 
 def _zoned(tag: str) -> _Encoder:
-    """Return the part of a time, with or without a date: what the clock shows, which of two equal hours, the zone."""
+    """Return the part of a time, with or without a date: the clock, the fold (which of two equal hours), the zone."""
     return lambda value, level: joined(
         tag, [tagged("s", value.replace(tzinfo=None).isoformat()), f"i1:{value.fold}", part(value.tzinfo, level + 1)]
     )
@@ -139,7 +139,7 @@ _EXACT: dict[type, _Encoder] = {
 }
 
 
-# -- all the others, in this order -----------------------------------------------------------------------------------
+# -- all other objects, in this order --------------------------------------------------------------------------------
 
 
 def _other(value: Any, level: int) -> str:
@@ -199,7 +199,7 @@ def _fields_of_pydantic(value: Any) -> dict[str, Any] | None:
 
 
 def _state(value: Any) -> dict[str, Any]:
-    """Return every attribute of an object: those in its ``__dict__`` and in the slots of its classes."""
+    """Return all attributes of an object: those in its ``__dict__`` and in the slots of its classes."""
     slots: dict[str, Any] = {}
     for kind in type(value).__mro__:
         for name, member in vars(kind).items():
@@ -209,19 +209,19 @@ def _state(value: Any) -> dict[str, Any]:
 
 
 def _holds_state_in_attributes(kind: type) -> bool:
-    """Tell whether no base in C, nor a way of its own to be pickled, keeps what the attributes do not show."""
+    """Return whether the attributes are the whole state: no base class in C and no pickling of its own holds more."""
     return _pickles_as(kind, object) and all(base is object or base.__flags__ & _HEAP_TYPE for base in kind.__mro__)
 
 
 def _pickles_as(kind: Any, base: Any) -> bool:
-    """Tell whether a class has no way of its own to be pickled."""
+    """Return whether a class has no pickling methods of its own."""
     return kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is base.__reduce__
 
 
 def _array(value: Any, level: int) -> str | None:
     if type(value).__module__.partition(".")[0] not in ("numpy", "pandas"):
         return None
-    from mpcache._keys.arrays import ArrayEncoder  # depends on numpy, which is there now
+    from mpcache._keys.arrays import ArrayEncoder  # imports numpy, which is loaded already
 
     return ArrayEncoder(part).part(value, level)
 
@@ -255,7 +255,7 @@ def _name(thing: Any) -> str:
 
 
 def _is_importable(thing: Any) -> bool:
-    """Tell whether the name of a class or function leads to it, and not to another one."""
+    """Return whether the name of a class or function leads to it, and not to another object."""
     found = sys.modules.get(thing.__module__)
     for name in thing.__qualname__.split("."):
         found = getattr(found, name, None)
@@ -291,11 +291,11 @@ def _plain(base: Any, value: Any) -> Any:
 _IN_ORDER: tuple[Callable[[Any, int], str | None], ...] = (_zone, _enum, _record, _array, _named, _subclass)
 
 
-# -- the rest: by its pickle -----------------------------------------------------------------------------------------
+# -- objects without another encoding: by their pickle -----------------------------------------------------------------
 
 
 class _Pickler(pickle.Pickler):
-    """Writes equal bytes for objects of equal content: an object that is met twice is written twice."""
+    """A pickler that writes equal bytes for equal contents: an object that occurs twice is written twice."""
 
     def __init__(self, out: io.BytesIO) -> None:
         super().__init__(out, 4)
@@ -303,7 +303,7 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, value: Any) -> Any:
         if type(value) is object:
-            raise NotEncodable("has in it a bare object(), which is equal to nothing in another process")
+            raise NotEncodable("contains a bare object(), which is equal to nothing in another process")
         of_main = isinstance(value, (type, types.FunctionType)) and module_of(value) == "__main__"
         if of_main or hasattr(type(value), "__cache_key__"):
             return _stands_for, (part(value),)

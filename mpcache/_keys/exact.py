@@ -1,11 +1,11 @@
 """Make exact keys of calls: two calls have one key only if the function and the arguments are the same.
 
-Depends on encoding, which says what stands for a value, and on arguments.  The key of a call is::
+Depends on encoding, which makes the part of a value, and on arguments.  The key of a call is::
 
     module:qualname|        n5:users         s5:alice i1:2     *8:i1:1i1:2   b1:1            &...
     (| and : are escaped)   the namespace    by position       *args         keyword-only    **kw, sorted by name
 
-in one line, without the blanks.  A key over 200 bytes ends in 192 bits of BLAKE2b of the whole key, and ``|~`` says so.
+in one line, without the blanks.  A key over 200 bytes ends in 192 bits of BLAKE2b of the whole key, marked by ``|~``.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from mpcache._keys.encoding import NotEncodable, module_of, part
 from mpcache._keys.tags import digest, joined, tagged
 
 LONGEST = 200
-"""Bytes of a key, in UTF-8."""
+"""The most bytes of a key, in UTF-8."""
 
-_HEAD = LONGEST - 52  # "|~" and "~" and 48 hexadecimal digits, and one that a long start loses
+_HEAD = LONGEST - 52  # "|~" and "~" and 48 hexadecimal digits, and one byte that a long start loses
 
 DEFAULT = "o0:"
-"""Stands for an argument that is the parameter's default and that nothing else can stand for."""
+"""Stands for an argument that is the parameter's default and that cannot be encoded."""
 
 
 class ExactKeys:
@@ -49,9 +49,9 @@ class ExactKeys:
 
     @property
     def fast(self) -> tuple[int, int] | None:
-        """For the engine: how many first arguments it skips; how many parts follow, or -1 less those before ``*args``.
+        """Return, for the engine, how many first arguments to skip, and how many parts follow.
 
-        None: the keys need more than that.
+        The latter is -1 less the parts before ``*args``, if there are ``*args``.  None: the engine cannot make these.
         """
         known = self._parameters
         left_out = [name in self._ignore for name in known.positional]
@@ -65,7 +65,7 @@ class ExactKeys:
     def __call__(self, /, *args: Any, **kw: Any) -> Any:
         """Return the key of a call with these arguments.
 
-        :raises TypeError: the function cannot be called so, or an argument cannot be part of a key.
+        :raises TypeError: the function does not accept these arguments, or an argument cannot be part of a key.
         """
         return self.of(*self._arguments.bind(args, kw))
 
@@ -79,7 +79,7 @@ class ExactKeys:
         fixed = len(positional)
         pieces += map(self._part, positional, args)
         if len(args) < fixed or (len(args) > fixed and not known.rest):
-            pieces.append("!")  # in the form of the decorator around the function, which takes other arguments
+            pieces.append("!")  # normalized by the decorator around the function, which takes other arguments
         if (known.rest or args[fixed:]) and known.rest not in self._ignore:
             pieces.append(joined("*", [self._part(known.rest or "*", one) for one in args[fixed:]]))
         return shortened("".join(pieces) + self._named(kw), len(self.start))
@@ -113,24 +113,24 @@ class ExactKeys:
         if isinstance(value, type) or hasattr(type(value), "__cache_key__"):
             return self._part(name, value)
         raise TypeError(
-            f"{name_of(self._fn)}() is a method, and its key does not know what tells one {type(value).__qualname__}"
-            f" from another: give the class __cache_key__(), or leave it out of the key with ignore=({name!r},)"
+            f"{name_of(self._fn)}() is a method, and its key cannot distinguish one {type(value).__qualname__}"
+            f" from another: give the class __cache_key__(), or leave the object out of the key with ignore=({name!r},)"
         )
 
     def _refusal(self, name: str, value: Any, error: NotEncodable) -> str:
         return (
             f"{name_of(self._fn)}(): the argument {name!r}, of type {type(value).__qualname__}, {error}."
-            f"  It cannot be part of a key: leave it out with ignore=({name!r},), say the key with key=,"
+            f"  It cannot be part of a key: leave it out with ignore=({name!r},), make the key with key=,"
             " or give its class __cache_key__()"
         )
 
 
 class ExactManyKeys(ExactKeys):
-    """Makes a list of keys for a call of a function of many things: one key for each thing."""
+    """Makes the keys for a call of a function of many things: a list with one key for each thing."""
 
     @property
     def cut(self) -> int:
-        """Return how many of the first arguments are no things: a receiver, and what is left out by ``ignore=``."""
+        """Return how many of the first arguments are not things: a receiver, and arguments left out by ``ignore=``."""
         return leading(self._parameters, self._ignore, self._bound)
 
     def of(self, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
@@ -142,20 +142,20 @@ class ExactManyKeys(ExactKeys):
 
 
 class SaidKeys:
-    """Makes the key of a call from what ``key=`` returns for its arguments.
+    """Makes the key of a call from the result of ``key=`` for its arguments.
 
-    :param say: gets the arguments; of a method, its object first.
+    :param key_function: the function given as ``key=``; gets the arguments, those of a method with the object first.
     """
 
     fast = None
 
-    def __init__(self, namespace: str | None, fn: Any, say: Callable[..., Any]) -> None:
+    def __init__(self, namespace: str | None, fn: Any, key_function: Callable[..., Any]) -> None:
         self.start = start_of(namespace, fn)
-        self._fn, self._say, self._arguments = fn, say, Arguments(fn)
+        self._fn, self._key_function, self._arguments = fn, key_function, Arguments(fn)
 
     @property
     def bound(self) -> SaidKeys:
-        """Return the same keys: a receiver is in the key if ``key=`` puts it there."""
+        """Return this key maker itself: a receiver is in the key if ``key=`` puts it there."""
         return self
 
     def __call__(self, /, *args: Any, **kw: Any) -> Any:
@@ -167,11 +167,11 @@ class SaidKeys:
         return self._key(args, kw)
 
     def _key(self, args: tuple[Any, ...], kw: dict[str, Any]) -> str:
-        said = self._say(*args, **kw)
+        returned = self._key_function(*args, **kw)
         try:
-            return shortened(f"{self.start}{part(said)}", len(self.start))
+            return shortened(f"{self.start}{part(returned)}", len(self.start))
         except NotEncodable as error:
-            kind = type(said).__qualname__
+            kind = type(returned).__qualname__
             raise TypeError(
                 f"{name_of(self._fn)}(): key= returned something of type {kind}, which {error}; return a str, or a"
                 " tuple of values that can be part of a key"
@@ -179,11 +179,11 @@ class SaidKeys:
 
 
 class SaidManyKeys(SaidKeys):
-    """The same for a function of many things: ``key=`` gets one thing, after the receiver, if there is one."""
+    """The same for a function of many things: ``key=`` gets one thing, after the receiver if there is one."""
 
-    def __init__(self, namespace: str | None, fn: Any, say: Callable[..., Any], bound: bool = False) -> None:
-        super().__init__(namespace, fn, say)
-        self._made_of = namespace, fn, say
+    def __init__(self, namespace: str | None, fn: Any, key_function: Callable[..., Any], bound: bool = False) -> None:
+        super().__init__(namespace, fn, key_function)
+        self._made_of = namespace, fn, key_function
         self.cut = leading(Parameters(fn), frozenset(), bound)
 
     @property
@@ -197,7 +197,7 @@ class SaidManyKeys(SaidKeys):
 
 
 def leading(known: Parameters, ignore: frozenset[str], bound: bool) -> int:
-    """Return how many of the first arguments are no things that a function of many things is asked for."""
+    """Return how many of the first arguments of a function of many things are not things."""
     cut = 1 if bound else 0
     while cut < len(known.positional) and known.positional[cut] in ignore:
         cut += 1
@@ -205,7 +205,7 @@ def leading(known: Parameters, ignore: frozenset[str], bound: bool) -> int:
 
 
 def start_of(namespace: str | None, fn: Any) -> str:
-    """Return what the keys of a function begin with."""
+    """Return the common beginning of a function's keys."""
     module, name = (
         text.replace("%", "%25").replace("|", "%7c").replace(":", "%3a") for text in (module_of(fn), fn.__qualname__)
     )
@@ -213,14 +213,14 @@ def start_of(namespace: str | None, fn: Any) -> str:
 
 
 def name_of(fn: Any) -> str:
-    """Return the name of a function as messages have it."""
+    """Return the name of a function for messages."""
     return f"{module_of(fn)}.{fn.__qualname__}"
 
 
 def shortened(key: str, start: int) -> str:
-    """Return the key as it is if it is short; else the first of it, which people read, and a digest of the whole.
+    """Return a short key as it is; shorten a long one to its beginning, for people, and a digest of the whole.
 
-    :param start: the length of what comes before the arguments.
+    :param start: the length of the part before the arguments.
     """
     if len(key) <= LONGEST // 4 or (len(key) <= LONGEST and key.isascii()):
         return key

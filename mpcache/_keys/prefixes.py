@@ -1,4 +1,4 @@
-"""Warn when two functions of a process come to the same keys on one region, so that each gets the other's values.
+"""Warn if two functions of a process have the same keys on one region, so that each gets the other's values.
 
 Depends on nothing of mpcache.
 """
@@ -11,21 +11,21 @@ from weakref import WeakKeyDictionary
 
 
 class _Function(NamedTuple):
-    """What a function is known by: a reload, a notebook or a loop defines it again, and it is the same."""
+    """The identity of a function: if a reload, a notebook or a loop defines it again, it is the same function."""
 
     module: str
     qualname: str
     code: Any
-    """Of a lambda, whose name says nothing."""
+    """The line of a lambda, whose name identifies nothing."""
 
 
 _known: WeakKeyDictionary[Any, dict[str, _Function]] = WeakKeyDictionary()
 
 
 def note(region: Any, start: str | None, fn: Any) -> None:
-    """Remember whose keys begin so; warn, once, if another function's do.
+    """Record whose keys have this beginning; warn, once, if another function's keys have it, too.
 
-    :param start: what the keys begin with; None: their generator does not tell.
+    :param start: the common beginning of the keys; None: unknown, since their generator does not give it.
     """
     if start is None:
         return
@@ -34,7 +34,7 @@ def note(region: Any, start: str | None, fn: Any) -> None:
     known = _known.setdefault(region, {})
     now = _Function(str(fn.__module__), name, code)
     before = known.setdefault(start, now)
-    if before != now and known.setdefault(f"{start} ", before) is before:  # the blank: it was told
+    if before != now and known.setdefault(f"{start} ", before) is before:  # the blank marks it as warned
         known[f"{start} "] = now
         warnings.warn(
             f"{before.module}.{before.qualname} and {now.module}.{now.qualname} have the same keys on this region,"

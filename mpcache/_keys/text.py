@@ -1,8 +1,8 @@
-"""Make keys of texts, as dogpile.cache does, of those arguments for which their text can stand.
+"""Make keys from the texts of arguments, as dogpile.cache does, if each text can stand for its argument.
 
-Depends on arguments.  The text of an object that has no __str__ of its own is
-its address, at which another object lies in another process, or in this one some moments later; that of a large array
-leaves the middle out.  The value of another call would be returned for such a key, so that there is none.
+Depends on arguments.  The text of an object that has no __str__ of its own contains its address, at which another
+object lies in another process, or later in this one; the text of a large array leaves the middle out.  With such a key
+a call could get the value of another call, so it has no key.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ARRAY = ("__array__", "__array_interface__", "__dataframe__", "__arrow_c_stream
 class TextCannotStand(TypeError):
     """The text of an argument cannot stand for it: the call has no key, and is not cached.
 
-    :ivar name: of the parameter.
+    :ivar name: the name of the parameter.
     """
 
     def __init__(self, function: str, name: str, value: Any, why: str) -> None:
@@ -30,7 +30,7 @@ class TextCannotStand(TypeError):
         super().__init__(
             f"{function}: the text of the argument {name!r}, of type {kind.__module__}.{kind.__qualname__}, {why}, so"
             " that it cannot stand for the argument in a key, and the call is not cached.  Use exact keys"
-            f' (function_key_generator="exact"), say the key with key=, leave it out with ignore=({name!r},), or'
+            f' (function_key_generator="exact"), make the key with key=, leave it out with ignore=({name!r},), or'
             " make its text with to_str="
         )
 
@@ -58,7 +58,7 @@ def _is_cut(value: Any, text: str) -> bool:
 
 
 def _in_full(value: Any) -> tuple[str, ...]:
-    """Return the texts that an array or a frame may have if they show everything in it; none: that is not known."""
+    """Return the texts that an array or a frame may have if they show everything in it; none if that is unknown."""
     numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
     if numpy and isinstance(value, (numpy.ndarray, numpy.generic)):
         with numpy.printoptions(threshold=sys.maxsize, floatmode="unique"):
@@ -84,12 +84,12 @@ def text_keys(
     many: bool = False,
     keywords: bool = False,
 ) -> TextKeys:
-    """Return what makes the keys of a function, whose name in them this is.
+    """Return the key maker of a function, with the name that the function has in keys.
 
-    :param many: a key for each argument, in a list.
-    :param keywords: arguments by keyword are welcome.
+    :param many: make a list with a key for each argument.
+    :param keywords: accept keyword arguments.
     """
-    # Spawned children run the script as __mp_main__; they and their parent must come to the same keys.
+    # Spawned children run the script as __mp_main__; they and their parent must make the same keys.
     module = "__main__" if fn.__module__ == "__mp_main__" else fn.__module__
     start = f"{module}:{name}" + ("" if namespace is None else f"|{namespace}") + "|"
     kind = ManyTextKeys if many else KeywordTextKeys if keywords else TextKeys
@@ -110,7 +110,7 @@ class TextKeys:
         self._parameters = known = Parameters(fn)
         self._ignore = known.checked(ignore, fn)
         self._to_str = to_str
-        # dogpile.cache looks for self and cls in the function itself, and not in what that wraps.
+        # dogpile.cache looks for self and cls in the function itself, not in the function that it wraps.
         self._own = Parameters(fn, follow_wrapped=False)
         self._skip = 1 if bound or self._own.begins_with_receiver else 0
         self._function = f"{fn.__module__}.{fn.__qualname__}()"
@@ -122,13 +122,13 @@ class TextKeys:
 
     @property
     def fast(self) -> int | None:
-        """For the engine: how many first arguments it skips; None: the keys need more than that."""
+        """Return, for the engine, how many first arguments to skip; None: the engine cannot make the keys."""
         return self._skip if self._to_str is str and not self._ignore else None
 
     def __call__(self, /, *args: Any, **kw: Any) -> Any:
         """Return the key of a call.
 
-        :raises TextCannotStand: for an argument; nothing if ``to_str`` is not str.
+        :raises TextCannotStand: for an argument; never if ``to_str`` is not str.
         """
         self._refuse_keywords(kw)
         given = args[self._skip :]
@@ -165,13 +165,13 @@ class TextKeys:
 
 
 class ManyTextKeys(TextKeys):
-    """Makes a list of keys, one for each argument."""
+    """Makes the keys of a call of many things: a list with one key for each argument."""
 
     fast = None
 
     @property
     def cut(self) -> int:
-        """Return how many of the first arguments are no things: a receiver, and what is left out by ``ignore=``."""
+        """Return how many of the first arguments are not things: a receiver, and arguments left out by ``ignore=``."""
         cut = self._skip
         while cut < len(self._parameters.positional) and self._parameters.positional[cut] in self._ignore:
             cut += 1
@@ -195,7 +195,7 @@ class KeywordTextKeys(TextKeys):
             known = self._parameters
         names = known.positional[self._skip :]
         if len(given) > len(names):
-            raise IndexError(f"{self.start}: {len(given)} positional arguments, and names for {len(names)} only")
+            raise IndexError(f"{self.start}: {len(given)} positional arguments, but names for {len(names)} only")
         defaults = {name: known.defaults[name] for name in names if name in known.defaults}
         values = {**defaults, **dict(zip(names, given, strict=False)), **kw}
         return self.start + " ".join(self._text(name, values[name]) for name in sorted(values.keys() - self._ignore))

@@ -1,1 +1,1 @@
-"""The private parts of a region.  None of them names the class of a region: it hands itself in where one needs it."""
+"""The private parts of a region.  None of them names the class of a region: the region passes itself in."""

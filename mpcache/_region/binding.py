@@ -1,4 +1,4 @@
-"""What a region's calls use, in one frozen object: the store, the way to it, its mutexes, the judge of its values.
+"""The parts that a region's calls use, in one frozen object: the store, its value I/O, its mutexes, its judge.
 
 configure() makes a Binding, and the region assigns it in one step.  A call reads it once: it never sees the store of
 one configuration with the invalidation strategy of another.  Depends on value_io and counters.
@@ -20,7 +20,7 @@ from mpcache.exception import DogpileCacheException, RegionNotConfigured, Valida
 from mpcache.invalidation import Judge, freshness, seconds
 
 Expiration: TypeAlias = "float | timedelta | str | None"
-"""Seconds, a timedelta, a text such as ``"5m"``; -1: for ever."""
+"""An expiration time: seconds, a timedelta, a text such as ``"5m"``; -1: for ever."""
 
 log = logging.getLogger("mpcache.region")
 
@@ -32,18 +32,18 @@ _PLAIN_TIMES = (int, float, type(None))
 class Binding(NamedTuple):
     """The parts of a configured region.
 
-    :ivar name: the region's, for messages.
+    :ivar name: the name of the region, for messages.
     :ivar backend: the store, or the outermost proxy before it.
     :ivar store: the store itself.
-    :ivar value_io: the way of values to and from the backend.
+    :ivar value_io: reads values from the backend, and writes them to it.
     :ivar key_mangler: ``key -> key`` as the store gets it; None: none.
     :ivar expiration_time: seconds for which a value is fresh, unless a call says otherwise; None: for ever.
     :ivar creation_wait: seconds to wait for a value that another task creates; None: without limit.
     :ivar invalidator: the invalidation strategy.
-    :ivar judge: its verdict on one value.
+    :ivar judge: decides whether one value is fresh, stale or absent.
     :ivar make_mutex: ``mangled key -> mutex``; None: the backend's.
-    :ivar thread_mutex: the same, for a backend that has none.
-    :ivar counters: non-fatal errors.
+    :ivar thread_mutex: the same, for a backend without mutexes.
+    :ivar counters: counts non-fatal errors.
     """
 
     name: str | None
@@ -69,7 +69,7 @@ class Binding(NamedTuple):
         return self.thread_mutex(mangled) if mutex is None else mutex
 
     def lifetime(self, given: Expiration) -> float | None:
-        """Return for how many seconds a value is fresh to a call; None: for ever.
+        """Return for how many seconds a value is fresh in a call; None: for ever.
 
         :raises ValidationError: it is no time.
         """
@@ -79,7 +79,7 @@ class Binding(NamedTuple):
         return None if chosen == -1 else chosen
 
     def look(self, mangled: KeyType, key: KeyType, lifetime: float | None) -> tuple[Any, Freshness]:
-        """Return the stored value, and what it is worth to a task that may create the next one."""
+        """Return the stored value, and whether it is fresh, stale or absent, for a task that may create a value."""
         try:
             found = self.value_io.read(mangled)
         except TypeError as error:
@@ -88,7 +88,7 @@ class Binding(NamedTuple):
         return self.worth(key, found, lifetime)
 
     def name_key(self, error: TypeError, *keys: Any) -> None:
-        """Add the region and the key to the error of a store that was given something else than text for a key."""
+        """Add the region and the key to the error of a store that was given a key which is not text."""
         for key in keys:
             if not isinstance(key, (str, bytes)):
                 region = "a region without a name" if self.name is None else f"region {self.name!r}"
@@ -98,7 +98,7 @@ class Binding(NamedTuple):
     def worth(self, key: KeyType, found: Found | NoValueType, lifetime: float | None) -> tuple[Any, Freshness]:
         """Return a value that was found, and whether it is fresh, stale or absent.
 
-        :raises DogpileCacheException: a soft invalidation hides it, and there is no expiration time.
+        :raises DogpileCacheException: a soft invalidation made it stale, and there is no expiration time.
         """
         if not found:
             log.debug("No value present for key: %r", key)
@@ -119,7 +119,7 @@ class Unbound:
     """Stands for the binding of a region that is not configured: each use of it raises RegionNotConfigured."""
 
     def __init__(self, region: object) -> None:
-        self._region = ref(region)  # not to keep it alive by a circle
+        self._region = ref(region)  # a strong reference would be a cycle, and keep the region alive
 
     def __getattr__(self, name: str) -> NoReturn:
         region = self._region()
@@ -136,4 +136,4 @@ def _checked(given: Any) -> float | None:
         return seconds(given)
     except ValidationError as error:
         remedy = "the second argument of get() is expiration_time, and the result without a value is NO_VALUE"
-        raise ValidationError(f"{error}  Of a default: {remedy}.") from None
+        raise ValidationError(f"{error}  If a default was meant: {remedy}.") from None

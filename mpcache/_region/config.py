@@ -1,4 +1,4 @@
-"""From the items of a configuration file to the arguments of configure().
+"""Convert the items of a configuration file to the arguments of configure().
 
 Depends on hints.  One mapping may configure many regions, each by a prefix of its own::
 
@@ -34,9 +34,9 @@ KEY_GENERATORS = ("function_key_generator", "function_multi_key_generator")
 
 
 def coerce_string_conf(d: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the strings of a configuration file stand for: integers, decimals, true, false and None.
+    """Return the values that the strings of a configuration file stand for: integers, decimals, true, false and None.
 
-    Whatever looks like a number becomes one, a password of digits too.
+    Each string that looks like a number becomes a number, also a password of digits.
     """
     return {name: _coerced(value.strip()) if isinstance(value, str) else value for name, value in d.items()}
 
@@ -44,9 +44,8 @@ def coerce_string_conf(d: Mapping[str, Any]) -> dict[str, Any]:
 def configuration(config_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """Return the keyword arguments for configure() that a mapping has under a prefix.
 
-    The store gets all of the mapping, with its strings coerced: its ``from_config_dict`` takes what it wants.
-
-    What looks like a misspelt option is told by a warning.
+    The store gets the whole mapping, with its strings coerced: its ``from_config_dict`` takes its own items.  A name
+    that looks like a misspelt option causes a warning.
 
     :param prefix: with its dot, such as ``"cache.local."``.
     :raises KeyError: there is no ``backend`` under the prefix.
@@ -72,8 +71,8 @@ def _no_backend(conf: Mapping[str, Any], prefix: str) -> str:
 
 
 def _warn_of_unknown(conf: Mapping[str, Any], prefix: str) -> None:
-    """Of names with more dots, which may be other regions', and without a prefix, only what resembles an option."""
-    told = []
+    """Warn of unknown names; with more dots (other regions' perhaps) or no prefix, only if they resemble an option."""
+    unknown = []
     for name in (name[len(prefix) :] for name in conf if name.startswith(prefix)):
         first, dot, rest = name.partition(".")
         known = _GROUPS if dot else ("backend", *_OPTIONS)
@@ -81,16 +80,16 @@ def _warn_of_unknown(conf: Mapping[str, Any], prefix: str) -> None:
             continue
         near = nearest(first, known)
         if near is not None:
-            told.append(f"{prefix + name!r} (did you mean {prefix + near + dot + rest!r}?)")
+            unknown.append(f"{prefix + name!r} (did you mean {prefix + near + dot + rest!r}?)")
         elif prefix and not dot:
-            told.append(repr(prefix + name))
-    if told:
-        text = f"the configuration has no option {', '.join(told)}; under {prefix!r} there are backend, "
+            unknown.append(repr(prefix + name))
+    if unknown:
+        text = f"the configuration has no option {', '.join(unknown)}; under {prefix!r} there are backend, "
         warn(f"{text}{', '.join(_OPTIONS)}, and those that begin with {' or '.join(f'{group}.' for group in _GROUPS)}")
 
 
 def key_generators(config_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Return those of :data:`KEY_GENERATORS` that a mapping has under a prefix; a name of the first is that of both."""
+    """Return the :data:`KEY_GENERATORS` that a mapping has under a prefix; a name for the first applies to both."""
     chosen = {name: config_dict[prefix + name] for name in KEY_GENERATORS if prefix + name in config_dict}
     if isinstance(chosen.get(KEY_GENERATORS[0]), str):
         chosen.setdefault(KEY_GENERATORS[1], chosen[KEY_GENERATORS[0]])

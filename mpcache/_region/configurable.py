@@ -1,4 +1,4 @@
-"""The part of a region that is configured: its settings, and how configure() makes a binding of them.
+"""The configurable part of a region: its settings, and how configure() makes a binding of them.
 
 Depends on configuration and fast_path.
 """
@@ -22,7 +22,7 @@ _C = TypeVar("_C", bound="Configurable")
 
 
 class _Setting:
-    """An attribute of a region that its binding is made from: to assign it makes another binding."""
+    """An attribute of a region from which its binding is made: an assignment makes another binding."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -36,7 +36,7 @@ class _Setting:
 
 
 class Configurable:
-    """A region without its calls.  Made at import time, configured when the program knows how."""
+    """A region without its calls.  It is made at import time, and configured when the settings are known."""
 
     __slots__ = ("__dict__", "__weakref__", "access")
 
@@ -87,19 +87,19 @@ class Configurable:
         creation_wait: Expiration = 60.0,
         **unknown: NoReturn,
     ) -> _C:
-        """Give the region its store.  All of it takes effect, in one step, or nothing.
+        """Give the region its store.  All arguments take effect in one step, or none does.
 
-        :param backend: the store's name, such as ``"mpcache.shm"``; ``"dogpile.cache."`` is as good a prefix.
+        :param backend: the store's name, such as ``"mpcache.shm"``; the prefix may also be ``"dogpile.cache."``.
         :param expiration_time: how long values are fresh; None: for ever.
-        :param arguments: the store's.
-        :param wrap: proxies, classes or objects; the first one is the outermost.
-        :param replace_existing_backend: allows to configure a second time.
+        :param arguments: the arguments of the store.
+        :param wrap: proxies, as classes or objects; the first is the outermost.
+        :param replace_existing_backend: allow a second configure().
         :param region_invalidator: a :class:`.RegionInvalidationStrategy`; None: the store's, if it has one.
         :param mutex: decides which task creates, instead of the store's mutex: a name, or ``key -> mutex``.
-        :param mutex_arguments: for the mutex that is named.
+        :param mutex_arguments: the arguments of the mutex that ``mutex`` names.
         :param creation_wait: how long to wait for a value that another task creates; None: without limit.
-        :raises TypeError: there is no such argument; those of the store go into ``arguments``.
-        :raises RegionAlreadyConfigured, PluginNotFound, ValidationError: and whatever the store raises.
+        :raises TypeError: there is no such argument; arguments of the store go into ``arguments``.
+        :raises RegionAlreadyConfigured, PluginNotFound, ValidationError: or an error of the store.
         """
         if unknown:
             raise TypeError(unknown_arguments(Configurable.configure, unknown))
@@ -125,7 +125,7 @@ class Configurable:
         return self
 
     def _strategy(self, given: Any, store: Any) -> dict[str, Any]:
-        """Return what changes in the attributes: the strategy that is given, was chosen before, or is the store's."""
+        """Return the changed attributes: the strategy is the given one, the one chosen before, or the store's."""
         if given:
             return {"_invalidator": given, "_own_invalidator": given, "_invalidator_was_chosen": True}
         if self._invalidator_was_chosen:
@@ -134,7 +134,7 @@ class Configurable:
         return {"_invalidator": (offer() if offer else None) or self._own_invalidator}
 
     def _rebind(self) -> None:
-        """Make the binding of all the settings, and assign it in one step."""
+        """Make the binding from all settings, and assign it in one step."""
         state = self.__dict__
         if "backend" not in state:
             self.access = Unbound(self)  # type: ignore[assignment]
@@ -161,13 +161,13 @@ class Configurable:
         return True
 
     def wrap(self, proxy: Any) -> None:
-        """Put one more proxy, a class or an object, before the store and the proxies that it has."""
+        """Put one more proxy, a class or an object, before the store and its present proxies."""
         (layer,) = layers_of([proxy])
         self.backend = layer.wrap(self.backend)
 
     @property
     def is_configured(self) -> bool:
-        """Return whether there is a store."""
+        """Return whether the region has a store."""
         return "backend" in self.__dict__
 
     @property
@@ -187,7 +187,7 @@ class Configurable:
 
     @backend.deleter
     def backend(self) -> None:
-        """Leave the store: the region is as it was before configure()."""
+        """Remove the store: the region is then as it was before configure()."""
         if not self.is_configured:
             raise AttributeError(f"{self!r} has no backend")
         self.__dict__.update(disown(self.__dict__), _invalidator=self._own_invalidator)

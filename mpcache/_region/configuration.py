@@ -1,6 +1,6 @@
-"""What configure() does before it changes a region: check what it was given, and make the store and the mutexes.
+"""The first half of configure(), which changes no region: check the arguments, make the store and the mutexes.
 
-Depends on the tables of backends and of mutexes: it is the only module of a region that knows both.  Also what a region
+Depends on the tables of backends and of mutexes: no other module of a region knows both.  Also the parts that a region
 takes over from its store (adopt), gives back (disown), and takes along when it is pickled (portable).
 """
 
@@ -22,12 +22,12 @@ from mpcache.mutexes import resolve
 from mpcache.proxy import chain_of, layers_of
 
 FROM_STORE = ("key_mangler", "serializer", "deserializer")
-"""What a region takes from its store where the user gave nothing; False refuses the store's one, too."""
+"""Attributes that a region takes from its store if the user gave none; False refuses the store's one, too."""
 
 OF_PROCESS = ("backend", "_make_mutex", "_thread_mutex", "_invalidator", "_adopted")
-"""What belongs to this process: configure() makes it again where a region is unpickled."""
+"""Attributes that belong to this process: configure() makes them again where a region is unpickled."""
 
-# Arguments of stores that say which one is meant.
+# Arguments of stores that identify the store.
 _IDENTIFYING = (
     *("filename", "name", "namespace"),
     *("url", "host", "port", "db", "service_name", "sentinels", "startup_nodes"),
@@ -35,7 +35,7 @@ _IDENTIFYING = (
 
 
 class Parts(NamedTuple):
-    """What configure() has made."""
+    """The parts that configure() has made."""
 
     backend: Any
     """The store, or the outermost proxy before it."""
@@ -45,7 +45,7 @@ class Parts(NamedTuple):
     expiration_time: float | None
     creation_wait: float | None
     configuration: dict[str, Any]
-    """What to give to another configure(), where the region is unpickled."""
+    """The arguments of another configure(), where the region is unpickled."""
 
 
 def build(
@@ -60,16 +60,16 @@ def build(
     mutex_arguments: Mapping[str, Any] | None,
     creation_wait: Expiration,
 ) -> Parts:
-    """Make the parts of a configured region.  The store comes last, since what is wrong with the rest costs nothing.
+    """Make the parts of a configured region.  The store comes last, so that an error in the rest costs nothing.
 
-    :param name: the region's; the others are those of :meth:`.CacheRegion.configure`.
-    :raises PluginNotFound, ValidationError: and whatever the store raises.
+    :param name: the name of the region; the others are those of :meth:`.CacheRegion.configure`.
+    :raises PluginNotFound, ValidationError: or an error of the store.
     """
     kind = load_backend(backend)
     given = None if expiration_time == "" else expiration_time  # a configuration file with nothing after the "="
     lifetime, wait = seconds(given), seconds(creation_wait, "creation_wait")
-    said = _config_argument_dict or arguments or {}
-    namespace = _namespace(name, backend, said, _config_prefix or "")
+    of_store = _config_argument_dict or arguments or {}
+    namespace = _namespace(name, backend, of_store, _config_prefix or "")
     make_mutex = _mutex_factory(mutex, mutex_arguments, namespace)
     layers = layers_of(wrap)
     if _config_argument_dict:
@@ -90,10 +90,10 @@ def build(
 
 
 def adopt(state: dict[str, Any], store: Any) -> dict[str, Any]:
-    """Return what changes in a region's attributes when it takes from a store what the user did not give.
+    """Return the attributes of a region that change when it takes from a store what the user did not give.
 
-    :param state: the region's attributes; ``_user_defined_NAME`` is what the user gave, ``_adopted`` what it has from
-     the store before.
+    :param state: the region's attributes; ``_user_defined_NAME`` is what the user gave, ``_adopted`` what the region
+     took from its previous store.
     """
     changed: dict[str, Any] = {"_adopted": {}}
     for name in FROM_STORE:
@@ -106,7 +106,7 @@ def adopt(state: dict[str, Any], store: Any) -> dict[str, Any]:
 
 
 def disown(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what changes in a region's attributes when it gives back what it has from its store."""
+    """Return the attributes of a region that change when it drops what it took from its store."""
     names = [name for name in FROM_STORE if state[name] is state["_adopted"].get(name)]
     return {name: state[f"_user_defined_{name}"] for name in names}
 
@@ -124,7 +124,7 @@ def portable(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unknown_arguments(configure: Callable[..., Any], given: Mapping[str, Any]) -> str:
-    """Return what to say of arguments that configure() does not have."""
+    """Return the text of the error about arguments that configure() does not have."""
     import inspect  # for this error only
 
     known = [name for name in inspect.signature(configure).parameters if name[0] != "_"]
@@ -144,23 +144,23 @@ def warn_of_a_weak_mutex(store: Any, mutex: Any) -> None:
     if guarantees is not None and not guarantees.processes:
         warn(
             f"{getattr(kind, '__name__', kind)} excludes no other process, but {type(store).__name__} is"
-            " shared: each will create the values for itself; leave mutex= out to have the store's own"
+            " shared: each will create the values for itself; leave mutex= out to use the store's mutex"
         )
 
 
 def _namespace(name: str | None, backend: str, arguments: Mapping[str, Any], prefix: str) -> str:
-    """Return what sets the keys of a region's mutexes apart from equal keys of other stores, the same in each process.
+    """Return the scope that separates a region's mutexes from equal keys of other stores, the same in each process.
 
-    Of the arguments only those count that say which store is meant: a deploy may change the others while it runs.
+    It is made only of the arguments that identify the store: a deploy may change the others while the program runs.
     """
-    said = {known: arguments[prefix + known] for known in _IDENTIFYING if prefix + known in arguments}
-    if isinstance(said.get("filename"), str):
-        said["filename"] = os.path.abspath(said["filename"])
-    return hashlib.sha1(repr((name, backend, said)).encode(), usedforsecurity=False).hexdigest()[:16]
+    identifying = {known: arguments[prefix + known] for known in _IDENTIFYING if prefix + known in arguments}
+    if isinstance(identifying.get("filename"), str):
+        identifying["filename"] = os.path.abspath(identifying["filename"])
+    return hashlib.sha1(repr((name, backend, identifying)).encode(), usedforsecurity=False).hexdigest()[:16]
 
 
 def _mutex_factory(mutex: Any, arguments: Mapping[str, Any] | None, namespace: str) -> Callable[[KeyType], Any] | None:
-    """Return ``key -> mutex``; None leaves it to the store."""
+    """Return ``key -> mutex``; None: the region uses the store's mutex."""
     if mutex is not None:
         return _named_mutex(mutex, arguments or {}, namespace)
     if arguments:
@@ -170,7 +170,7 @@ def _mutex_factory(mutex: Any, arguments: Mapping[str, Any] | None, namespace: s
 
 def _named_mutex(mutex: Any, arguments: Mapping[str, Any], namespace: str) -> Callable[[KeyType], Any]:
     kind = resolve(mutex)
-    for_region = getattr(kind, "for_region", None)  # wants to know which keys belong together
+    for_region = getattr(kind, "for_region", None)  # it must know which keys belong together
     if for_region is not None:
         made: Callable[[KeyType], Any] = for_region(namespace, **arguments)
         return made

@@ -93,7 +93,7 @@ class Creation:
 
     @property
     def _fills(self) -> Fills:
-        assert self._begun is not None  # the protocol calls begin() before it calls anything that asks
+        assert self._begun is not None  # the protocol calls begin() before it calls anything that reads these
         return Fills({self._mangled: self._guard}, self._begun)
 
     def end(self) -> None:
@@ -119,13 +119,13 @@ class Creation:
     def _end_there(self) -> bool:
         fill = current_fill.get()
         if fill is not None and getattr(fill[1], "begun", None) is self._begun:
-            current_fill.set(None)  # a thread of a pool lives on, and must not keep the guard
+            current_fill.set(None)  # the thread may belong to a pool and live on; it must not keep the guard
         self.end()
         return self._guard is None or bool(self._guard.outcome)
 
 
 def made(binding: Binding, subject: Any, lifetime: float | None, make: Callable[[], T]) -> T:
-    """Return what a creator makes, and log how long it took.
+    """Return the value that a creator makes, and log how long it took.
 
     :param subject: the key, or the keys.
     """
@@ -137,7 +137,7 @@ def made(binding: Binding, subject: Any, lifetime: float | None, make: Callable[
 
 
 def refuse_without_lifetime(binding: Binding, lifetime: float | None) -> None:
-    """Raise if a soft invalidation is in force and nothing says how long what it made stale may be served."""
+    """Raise if a soft invalidation is in force and no expiration time limits how long stale values may be served."""
     if lifetime is None and binding.invalidator.was_soft_invalidated():
         raise no_expiration_time()
 

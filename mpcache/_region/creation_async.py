@@ -31,7 +31,7 @@ async def get_or_create(
     should_cache_fn: Callable[[Any], bool] | None = None,
     creator_args: tuple[Sequence[Any], Mapping[str, Any]] | None = None,
 ) -> Any:
-    """Do what :meth:`.CacheRegion.aget_or_create` awaits."""
+    """Do :meth:`.CacheRegion.aget_or_create` with a binding."""
     mangled, lifetime = binding.mangled(key), binding.lifetime(expiration_time)
     seen = binding.look(mangled, key, lifetime)
     if seen[1] is FRESH:
@@ -46,14 +46,14 @@ async def get_or_create(
 async def refresh(
     binding: Binding, key: KeyType, create: Callable[[], Awaitable[Any]], store: Callable[[KeyType, Any], None]
 ) -> Any:
-    """Do what :func:`mpcache._region.refresh.refresh` does, with a creator that is awaited."""
+    """Do :func:`mpcache._region.refresh.refresh` with a creator that is awaited."""
     work = Renewal(binding, key, create, store)
     mutex = _InLoop(work.new_mutex())
     return await run(renew(work, mutex, binding.creation_wait), mutex)
 
 
 async def run(steps: Steps, mutex: Any) -> Any:
-    """Carry out the steps, and return the value; also if this task is cancelled, nothing stays held."""
+    """Carry out the steps, and return the value; nothing stays held, even if this task is cancelled."""
     try:
         return await _carry_out(steps)
     except BaseException:
@@ -79,7 +79,7 @@ async def _carry_out(steps: Steps) -> Any:
 
 
 class _Turn:
-    """One creation in this process.  A coroutine that waits for it learns here that nothing was stored."""
+    """One creation in this process.  It tells waiting coroutines that nothing was stored."""
 
     __slots__ = ("__weakref__", "unstored")
 
@@ -92,7 +92,7 @@ _turns: WeakValueDictionary[Any, _Turn] = WeakValueDictionary()
 
 
 class _InLoop:
-    """A mutex as the protocol of a coroutine gets it: waiting for it is awaited."""
+    """A mutex for the protocol of a coroutine: its waits are awaited."""
 
     def __init__(self, mutex: Any) -> None:
         self._mutex, self._turn = adapt(mutex), _Turn()
@@ -128,7 +128,7 @@ class _InLoop:
         return outcome
 
     def _attempt(self) -> Outcome:
-        """Try once; a mutex of mpcache raises if this very task has the key, and would wait for itself."""
+        """Try once; a mutex of mpcache raises if this same task holds the key, and would wait for itself."""
         if not self._tries:
             return Outcome.ACQUIRED if self.acquire(False) else Outcome.TIMEOUT
         outcome: Outcome = self._mutex.contend(0.0)

@@ -1,16 +1,15 @@
 """Many keys at once: claim, create, publish, then wait.
 
-Leans on lock and creation for what a single key needs; and sees the inner parts of the region, whose hand it is.
+Depends on lock and creation.
 One round::
 
-    look      at everything that has no value yet, once
-    claim     those of its keys that are free, without waiting: at most 256
-    create    look again at the claimed, since another may have been quicker; the rest in one call of the creator
-    publish   in one write, and let go of all
-    wait      holding nothing, for one that another creates; then begin again
+    look      look up each key that has no value yet, once
+    claim     take the mutexes that are free, without waiting: at most 256
+    create    look up the claimed keys again, since another task may have been quicker; create the rest in one call
+    publish   store all values in one write, and release all claims
+    wait      holding nothing, wait for a key that another task creates; then begin again
 
-Nothing is waited for while anything is held, so that no two calls can wait for each other, whatever the order
-of their keys.
+A call never waits while it holds a key, so that no two calls can wait for each other, whatever the order of their keys.
 """
 
 from __future__ import annotations
@@ -29,15 +28,15 @@ from mpcache.api import NO_VALUE, FillGuard, Freshness, KeyType, Outcome
 from mpcache.invalidation import Begin
 
 MOST = 256
-"""How many keys one round holds: the entries of all who hold, in all processes, lie in one table."""
+"""The most keys that one round holds: the entries of all holders, in all processes, share one table."""
 
 GRACE = 1.0
-"""Seconds beyond creation_wait for which free keys are still tried whose stale value would do."""
+"""Seconds after creation_wait during which free keys with a usable stale value are still tried."""
 
 
 class Claim:
-    """A key that this call holds, or is about to hold: it stands among the claims before its mutex is taken, so that
-    whatever is raised there finds it and gives the key back."""
+    """A key that this call holds, or is about to hold.  It is added to the claims before its mutex is taken, so that
+    the cleanup after an exception finds it and releases the key."""
 
     __slots__ = ("guard", "held", "mutex", "stored")
 
@@ -53,30 +52,30 @@ class Claim:
         return self.held
 
     def wait(self, most: float | None) -> Outcome:
-        """Wait for the mutex, or for its holder; seconds, None without end."""
+        """Wait for the mutex, or for its holder, for at most so many seconds; None: without limit."""
         outcome: Outcome = self.mutex.contend(most)
         self.held = outcome is Outcome.ACQUIRED
         return outcome
 
     def release(self) -> None:
-        """Give back the guard and the mutex.  May be called again, if an exception came in between."""
+        """Release the guard and the mutex.  May be called again, if an exception came in between."""
         try:
             if self.guard is not None:
                 self.guard.close()
         finally:
             if self.held:
-                self.held = False  # before: a mutex of another make must not be released twice
+                self.held = False  # set before the release: a third party's mutex must not be released twice
                 release_quietly(self.mutex, self.stored)
             else:
                 abandon(self.mutex)
 
 
 class Claims:
-    """The keys that one call holds at a time."""
+    """The keys that one call holds at the same time."""
 
     _mangled: dict[KeyType, KeyType]
     _begun: Begin
-    """Of the creation under way."""
+    """The begin of the running creation."""
 
     def __init__(self, binding: Binding) -> None:
         self._binding = binding
@@ -84,7 +83,7 @@ class Claims:
         self._claims: dict[KeyType, Claim] = {}
 
     def _begin(self, keys: Iterable[KeyType]) -> None:
-        """Note that the creation of these keys, which are claimed, begins now."""
+        """Record that the creation of these claimed keys begins now."""
         self._begun = Begin(self._binding.invalidator)
         for key in keys:
             self._claims[key].guard = begin_fill(self._binding, self._mangled[key])
@@ -106,7 +105,7 @@ class Claims:
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def _release_all(self) -> None:
-        """Release all claims, whatever one of them raises, and raise the first of that."""
+        """Release all claims, even if some raise, and then raise the first error."""
         failures: list[BaseException] = []
         for key, claim in reversed(list(self._claims.items())):
             try:
@@ -118,11 +117,11 @@ class Claims:
             if failures:
                 raise failures[0]
         finally:
-            failures.clear()  # else the exception and this frame keep each other, and all that the frame refers to
+            failures.clear()  # otherwise error and frame form a cycle, and keep what the frame refers to
 
 
 class ManyCreation(Claims):
-    """One get_or_create_multi under way.
+    """One running get_or_create_multi.
 
     :raises TypeError: the keys cannot be sorted.
     """
@@ -140,7 +139,7 @@ class ManyCreation(Claims):
         self._creator, self._should_cache = creator, should_cache_fn
         self._keys = _sorted(keys)
         self._mangled = {key: binding.mangled(key) for key in self._keys}
-        # All who ask for these keys try them in this order: one gets them all, rather than each some.
+        # All tasks try these keys in this order, so that one task gets them all, rather than each task some.
         self._missing = dict.fromkeys(sorted(self._keys, key=lambda key: str(self._mangled[key])))
         self._stale: dict[KeyType, Any] = {}
         self._unlocked: set[KeyType] = set()
@@ -158,14 +157,14 @@ class ManyCreation(Claims):
                 if not self._missing:
                     return self._values
                 if self._deadline is not None:
-                    self._deadline += time.monotonic() - began  # to create is not to wait
+                    self._deadline += time.monotonic() - began  # the time of creating does not count as waiting
                 if busy is not None:
                     self._wait_for(busy)
         finally:
             try:
                 self._release_all()
             finally:
-                self._release_all()  # what an exception that arrived within the first time has left
+                self._release_all()  # release what is left if an exception interrupted the first call
 
     def _serve(self, key: KeyType, value: Any) -> None:
         self._values[key] = value
@@ -189,12 +188,12 @@ class ManyCreation(Claims):
                 self._stale[key] = value
 
     def _claim(self) -> KeyType | None:
-        """Hold what can be had at once; returns a key for whose value one must wait, if nothing else is left."""
+        """Claim all free keys; return a key to wait for, if nothing else is left to do."""
         busy = None
         for key in [key for key in self._missing if key not in self._claims]:
             if len(self._claims) >= MOST:
-                return None  # first these; there may be more to be had
-            if self._is_late(GRACE):  # a server that takes its time for each answer takes it here, too
+                return None  # create these first; more keys may be free then
+            if self._is_late(GRACE):  # with a slow server, each try takes time, which counts here
                 if busy is not None:
                     return busy
                 if key in self._stale:
@@ -228,13 +227,13 @@ class ManyCreation(Claims):
         return dict(zip(keys, in_order(self._creator(*keys), f"the creator {name}"), strict=False))
 
     def _publish(self, values: dict[KeyType, Any]) -> None:
-        """Store what is to be stored of the claimed, and note for those who wait what was not."""
+        """Store the values that are to be stored, and record for waiting tasks which keys were not stored."""
         claims = {key: self._claims[key] for key in values if key in self._claims}
         for claim in claims.values():
-            claim.stored = False  # if anything raises now, they need not queue for it
+            claim.stored = False  # if anything raises now, waiting tasks need not queue for these keys
         created, value_io = self._begun.created, self._binding.value_io
         ready = {
-            self._mangled[key]: packed(value_io, key, values[key], created)  # all, before the first one is written
+            self._mangled[key]: packed(value_io, key, values[key], created)  # all are packed before the first write
             for key, claim in claims.items()
             if self._is_to_be_kept(values[key]) and owned(claim.mutex)
         }
@@ -253,7 +252,7 @@ class ManyCreation(Claims):
         return value is not NO_VALUE and (not self._should_cache or bool(self._should_cache(value)))
 
     def _wait_for(self, key: KeyType) -> None:
-        """Until the holder has let go, or the time is up."""
+        """Wait until the holder has released the key, or the time is over."""
         claim = self._claims[key] = Claim(self._mutex(key))
         left = self._left()
         outcome = claim.wait(left)
@@ -278,5 +277,5 @@ def _sorted(keys: Iterable[KeyType]) -> list[KeyType]:
         return sorted(set(given))
     except TypeError as error:
         raise TypeError(
-            f"the creator gets its keys sorted, and these cannot be: {error}; ask for keys of one type at a time"
+            f"the creator gets its keys sorted, and these cannot be sorted: {error}; ask for keys of one type at a time"
         ) from error

@@ -1,4 +1,4 @@
-"""Hold what all decorated functions have in common: what they are made of, their keys, and how they look to inspect.
+"""The common part of all decorated functions: how they are made, their keys, and how they look to inspect.
 
 Depends on keys and arguments; the region is handed in.
 """
@@ -22,11 +22,11 @@ from mpcache.invalidation import seconds
 from mpcache.keys import generator
 
 UNCACHED = object()
-"""Instead of the key of a call that has none."""
+"""Stands for the key of a call that has none."""
 
 
 class Region(Protocol):
-    """What a decorated function uses of its region."""
+    """The interface of a region that decorated functions use."""
 
     access: Access
     function_key_generator: Any
@@ -44,7 +44,7 @@ class Region(Protocol):
 
 
 class Options(NamedTuple):
-    """What both decorators take."""
+    """The options of both decorators."""
 
     namespace: str | None
     expiration_time: Any
@@ -56,24 +56,24 @@ class Options(NamedTuple):
     def checked(self) -> Options:
         """Return the options with the expiration time in seconds; a callable one is checked at each call.
 
-        :raises ValidationError: the expiration time is none.
+        :raises ValidationError: the expiration time is not a time.
         """
         expires = self.expiration_time
         return self if callable(expires) else self._replace(expiration_time=seconds(expires))
 
 
 class Recipe(NamedTuple):
-    """All that a decorated function is made of, so that another process can make it again."""
+    """Everything that a decorated function is made from, so that another process can make it again."""
 
     region: Region
     options: Options
     key_generator: Any
-    """None: the region's."""
+    """The key generator; None: the region's."""
     kinds: tuple[Any, Any]
-    """The classes of the decorated function: of a plain one, and of an ``async`` one."""
+    """The classes of decorated functions: for a plain function, and for an ``async`` one."""
 
     def function(self) -> Any:
-        """Return :meth:`decorate` as a function, which takes attributes: programs note things on the decorator."""
+        """Return :meth:`decorate` as a function, which can have attributes: programs set some on the decorator."""
 
         def decorate(fn: Any) -> Any:
             return self.decorate(fn)
@@ -81,7 +81,7 @@ class Recipe(NamedTuple):
         return decorate
 
     def decorate(self, fn: Any) -> Any:
-        """Return the decorated function; of a class method or static method, such a method."""
+        """Return the decorated function; a class method or static method stays such a method."""
         if isinstance(fn, (staticmethod, classmethod)):
             kind = _ClassMethod if isinstance(fn, classmethod) else staticmethod
             return kind(self.decorate(fn.__func__))
@@ -95,11 +95,11 @@ class Recipe(NamedTuple):
         return made
 
     def keys(self, fn: Any, many: bool) -> Callable[..., Any]:
-        """Return what makes the keys of a function."""
+        """Return the object that makes the keys of a function."""
         namespace, _, _, to_str, key, ignore = self.options
         if key is not None:
             if ignore:
-                raise TypeError(f"{fn.__qualname__}: give key= or ignore=, not both; key= says all that is in the key")
+                raise TypeError(f"{fn.__qualname__}: give key= or ignore=, not both; key= alone makes the key")
             return (SaidManyKeys if many else SaidKeys)(namespace, fn, key)
         of_region = self.region.function_multi_key_generator if many else self.region.function_key_generator
         generate = generator(self.key_generator or of_region, many)
@@ -118,13 +118,13 @@ _with_keys_of: WeakKeyDictionary[Any, WeakSet[Decorated]] = WeakKeyDictionary()
 
 
 def make_keys_again(region: Any) -> None:
-    """Let the functions that were decorated already use the key generators that their region has now."""
+    """Let the already decorated functions use the key generators that their region has now."""
     for function in _with_keys_of.get(region, ()):
         function._take_keys(function._recipe.keys(function._fn, function.many))
 
 
 def made_again(recipe: Recipe, fn: Any) -> Any:
-    """Decorate a function in the process that it was sent to."""
+    """Decorate a function again in the process that it was sent to."""
     return recipe.decorate(fn)
 
 
@@ -136,11 +136,11 @@ class _ClassMethod(classmethod):  # type: ignore[type-arg]
 
 
 class Keys:
-    """The keys of a function's calls: as it is, or as a method that is bound to its object.
+    """The key maker of a function's calls, for a plain function or a method that is bound to its object.
 
-    :ivar of: from arguments that are in the form of :class:`.Arguments` to the key.
-    :ivar start: what all keys begin with; None: the generator does not tell.
-    :ivar cut: of a function of many things: how many of the first arguments are none; None: that is not known.
+    :ivar of: makes the key from arguments that are in the form of :class:`.Arguments`.
+    :ivar start: the common beginning of all keys; None: unknown, since the generator does not give it.
+    :ivar cut: for a function of many things: how many of the first arguments are not things; None: unknown.
     :ivar fast: how the engine can make the keys; None: it cannot.
     """
 
@@ -155,7 +155,7 @@ class Keys:
 
 
 class Decorated:
-    """What all decorated functions have in common."""
+    """The base class of all decorated functions."""
 
     __slots__ = (
         *("__dict__", "__weakref__"),
@@ -166,10 +166,10 @@ class Decorated:
     __qualname__: str
 
     many = False
-    """Whether it is asked for many things in one call."""
+    """Whether one call asks for many things."""
 
     def __init__(self, recipe: Recipe, fn: Any, plain: Any, arguments: Arguments, key: Callable[..., Any]) -> None:
-        # What a class has in its __dict__ is no state of the function that makes its objects.
+        # The __dict__ of a class is not state of the function that makes its objects.
         updated = () if isinstance(plain, type) else functools.WRAPPER_UPDATES
         functools.update_wrapper(self, plain, updated=updated)  # type: ignore[arg-type]  # subclasses can be called
         self._recipe, self._region, self._fn, self._arguments = recipe, recipe.region, plain, arguments
@@ -178,7 +178,7 @@ class Decorated:
         self._warned: set[str] = set()
         self.original = fn
         self._take_keys(key)
-        # functools.wraps() copies what is in __dict__: so a decorator on top of this one passes them on.
+        # functools.wraps() copies __dict__, so that a decorator on top of this one passes the attributes on.
         names = ("get", "set", "invalidate", "refresh", "key")
         self.__dict__.update((name, getattr(self, name)) for name in names if hasattr(self, name))
 
@@ -189,10 +189,10 @@ class Decorated:
         self._none_is_receiver = not isinstance(key, ExactKeys) or self._arguments.first in BOUND_NAMES
         self._start, self._fast = self._free.start, self._free.fast
         if self._owners and self._fast == 0:
-            self._fast = None  # None may stand for a receiver, which the engine does not know
+            self._fast = None  # None may stand for a receiver, which the engine cannot handle
 
     def __set_name__(self, owner: type, name: str) -> None:
-        """Note the class in whose body the function is defined: its objects are receivers."""
+        """Store the class in whose body the function is defined: its objects are receivers."""
         inner = getattr(type(self._fn), "__set_name__", None)
         if inner is not None:
             inner(self._fn, owner, name)
@@ -201,14 +201,14 @@ class Decorated:
             self._take_keys(self._key)
 
     def _keys_for(self, args: tuple[Any, ...]) -> Keys:
-        """Return the keys of an unbound call: through the class it gets its object, or None, as an argument."""
+        """Return the keys of an unbound call, which through the class gets its object, or None, as an argument."""
         if not self._owners or not args:
             return self._free
         is_none = args[0] is None and self._none_is_receiver
         return self._bound if is_none or isinstance(args[0], self._owners) else self._free
 
     def _key_for(self, keys: Keys, given: Call) -> Any:
-        """Return the key of a call, or UNCACHED, which is warned of once for each parameter."""
+        """Return the key of a call, or UNCACHED with a warning, once for each parameter."""
         try:
             return keys.of(*given)
         except TextCannotStand as reason:
@@ -228,7 +228,7 @@ class Decorated:
         """Return the expiration time at this call."""
         return self._expires() if callable(self._expires) else self._expires
 
-    # What makes an object a function to inspect, and so to asyncio and to web frameworks, on every Python.
+    # These make an object a function for inspect, and so for asyncio and web frameworks, on every Python.
 
     @property
     def __code__(self) -> Any:
@@ -247,7 +247,7 @@ class Decorated:
         return self._fn.__globals__
 
     def as_function(self) -> Callable[..., Any]:
-        """Return a plain function that calls this one, for programs that take nothing but functions."""
+        """Return a plain function that calls this object, for programs that accept only functions."""
         if inspect.iscoroutinefunction(self):
 
             @functools.wraps(self)
@@ -283,7 +283,7 @@ def _lacks_class(arguments: Arguments, args: tuple[Any, ...]) -> bool:
 
 
 class Bound:
-    """A decorated method and its object, in one."""
+    """A decorated method bound to its object."""
 
     __slots__ = ("__func__", "__self__")
 

@@ -1,4 +1,4 @@
-"""Decorate a function, so that its results are kept by its arguments.
+"""Decorate a function, so that its results are cached by its arguments.
 
 Depends on decorated and refresh; the region is handed in.
 """
@@ -24,14 +24,14 @@ T = TypeVar("T")
 
 
 class _Whatever:
-    """A class of which no function says that it returns it: a function that fits is generic, or says nothing."""
+    """A class that no function declares as its result: a function that matches is generic, or declares nothing."""
 
 
 G = TypeVar("G", bound=Callable[..., _Whatever | Iterable[_Whatever] | Coroutine[Any, Any, _Whatever]])
 
 
 class Decorator(Protocol):
-    """What :meth:`.CacheRegion.cache_on_arguments` returns."""
+    """The type of what :meth:`.CacheRegion.cache_on_arguments` returns."""
 
     @overload
     def __call__(self, fn: G, /) -> CachedGenericFunction[G]: ...  # type: ignore[overload-overlap]
@@ -46,7 +46,7 @@ class Decorator(Protocol):
 
 
 def decorator(region: Region, options: Options, key_generator: Any) -> Decorator:
-    """See :meth:`.CacheRegion.cache_on_arguments`."""
+    """Return the decorator of :meth:`.CacheRegion.cache_on_arguments`."""
     kinds = CachedFunction, AsyncCachedFunction
     made: Decorator = Recipe(region, options.checked(), key_generator, kinds).function()
     return made
@@ -55,32 +55,32 @@ def decorator(region: Region, options: Options, key_generator: Any) -> Decorator
 class Cached(Decorated, Generic[P, R]):
     """A decorated function of one value.
 
-    Its methods take the arguments of the call that they are about, in any form that the call may have.  Of a
-    method, ``obj.method.get(1)`` is bound like ``obj.method(1)``; ``Class.method.get(None, 1)`` will do, too.
+    Its methods take the arguments of the call in question, in any form that the call may have.  For a
+    method, ``obj.method.get(1)`` is bound like ``obj.method(1)``; ``Class.method.get(None, 1)`` works, too.
     A call whose arguments have no key is not cached: ``get`` finds nothing, ``set`` and ``invalidate`` do nothing.
     """
 
     __slots__ = ()
 
     def get(self, /, *args: P.args, **kw: P.kwargs) -> R | NoValueType:
-        """Return the value that a call would return without creating one; NO_VALUE otherwise."""
+        """Return the value that a call would return without creating it; NO_VALUE if there is none."""
         given = self._given(args, kw)
         return self._get(self._keys_for(given[0]), given)
 
     def set(self, value: R, /, *args: P.args, **kw: P.kwargs) -> None:
-        """Store what a call shall return."""
+        """Store the value that a call is to return."""
         given = self._given(args, kw)
         self._set(self._keys_for(given[0]), value, given)
 
     def invalidate(self, /, *args: P.args, **kw: P.kwargs) -> None:
-        """Forget what a call has returned."""
+        """Delete the cached value of a call."""
         given = self._given(args, kw)
         self._invalidate(self._keys_for(given[0]), given)
 
     def key(self, /, *args: P.args, **kw: P.kwargs) -> str:
         """Return the key of a call.
 
-        :raises TypeError: the call has none, since an argument cannot be part of a key.
+        :raises TypeError: the call has no key, since an argument cannot be part of a key.
         """
         given = self._given(args, kw)
         key: str = self._keys_for(given[0]).of(*given)
@@ -108,7 +108,7 @@ class CachedFunction(Cached[P, R], Generic[P, R]):
     __slots__ = ()
 
     original: Callable[P, R]
-    """The function as it was before."""
+    """The undecorated function."""
 
     def __call__(self, /, *args: P.args, **kw: P.kwargs) -> R:
         region, expires = self._region, self._expires
@@ -125,7 +125,7 @@ class CachedFunction(Cached[P, R], Generic[P, R]):
         return self._created(self._keys_for(given[0]), self._fn, given, expires)
 
     def _as_method(self, /, *args: Any, **kw: Any) -> R:
-        """Call it bound: the first argument is the object of a method."""
+        """Call the function as a method: the first argument is its object."""
         region, keys, expires = self._region, self._bound, self._lifetime()
         given = self._arguments.bind(args, kw)
         fast_call = region.access.call
@@ -143,12 +143,12 @@ class CachedFunction(Cached[P, R], Generic[P, R]):
         return value
 
     def refresh(self, /, *args: P.args, **kw: P.kwargs) -> R:
-        """Call the function now, and store what it returns, whatever should_cache_fn says of it.
+        """Call the function now, and store its result, even if should_cache_fn would refuse it.
 
-        A creation that is under way is waited for; others wait for this one.  If the key is set, deleted or
+        This call waits for a running creation; other tasks wait for this one.  If the key is set, deleted or
         invalidated meanwhile, the value is returned and not stored.
 
-        :raises LockTimeout: the creation under way did not come to an end within ``creation_wait``.
+        :raises LockTimeout: the running creation did not finish within ``creation_wait``.
         """
         given = self._given(args, kw)
         return self._refresh(self._keys_for(given[0]), given)
@@ -212,7 +212,7 @@ class BoundToObject(Bound, Generic[P, R]):
     def _received(self, args: tuple[Any, ...], kw: dict[str, Any]) -> Call:
         """Return the arguments, the object first.
 
-        Programs for dogpile.cache, which drops the first argument here, give something in the object's place.
+        Programs for dogpile.cache, which drops the first argument here, pass a placeholder for the object.
         """
         bind, bound, without = self._arguments, (self.__self__, *args), (self.__self__, *args[1:])
         readings = (without, bound) if args and (args[0] is None or args[0] is self.__self__) else (bound, without)
@@ -240,7 +240,7 @@ class AsyncCachedFunction(Cached[P, T], Generic[P, T]):
     """A decorated ``async def``.  ``get``, ``set`` and ``invalidate`` are not awaited; ``refresh`` is."""
 
     original: Callable[P, Coroutine[Any, Any, T]]
-    """The function as it was before."""
+    """The undecorated function."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -250,7 +250,7 @@ class AsyncCachedFunction(Cached[P, T], Generic[P, T]):
 
     @property
     def _is_coroutine(self) -> Any:
-        """Return the mark of asyncio and asgiref."""
+        """Return the marker by which asyncio and asgiref recognise coroutine functions."""
         return getattr(sys.modules.get("asyncio.coroutines"), "_is_coroutine", None)
 
     async def __call__(self, /, *args: P.args, **kw: P.kwargs) -> T:
@@ -258,7 +258,7 @@ class AsyncCachedFunction(Cached[P, T], Generic[P, T]):
         return await self._created(self._keys_for(given[0]), self._fn, given)
 
     async def _as_method(self, /, *args: Any, **kw: Any) -> T:
-        """Call it bound: the first argument is the object of a method."""
+        """Call the function as a method: the first argument is its object."""
         given = self._arguments.bind(args, kw)
         return await self._created(self._bound, getattr(self._fn, "_as_method", self._fn), given)
 
@@ -277,7 +277,7 @@ class AsyncCachedFunction(Cached[P, T], Generic[P, T]):
         return await self._refresh(self._keys_for(given[0]), given)
 
     async def _refresh(self, keys: Keys, given: Call) -> T:
-        from mpcache._region.creation_async import refresh  # depends on asyncio
+        from mpcache._region.creation_async import refresh  # imports asyncio
 
         key = self._key_for(keys, given)
         create = functools.partial(self._fn, *given[0], **given[1])
@@ -331,7 +331,7 @@ class AsyncCachedMethod(BoundToObject[P, T], Generic[P, T]):
 if TYPE_CHECKING:
 
     class _Unbound(Cached[Concatenate[S, Q], R], Generic[S, Q, R]):
-        """What a class shows of a decorated method: None may take the object's place."""
+        """A decorated method as attribute of its class: None may take the object's place."""
 
         def get(self, obj: S | None, /, *args: Q.args, **kw: Q.kwargs) -> R | NoValueType: ...
         def set(self, value: R, obj: S | None, /, *args: Q.args, **kw: Q.kwargs) -> None: ...
@@ -339,13 +339,13 @@ if TYPE_CHECKING:
         def key(self, obj: S | None, /, *args: Q.args, **kw: Q.kwargs) -> str: ...
 
     class MethodOfClass(_Unbound[S, Q, R], CachedFunction[Concatenate[S, Q], R], Generic[S, Q, R]):
-        """A decorated method, by its class."""
+        """A decorated method, read from its class."""
 
     class AsyncMethodOfClass(_Unbound[S, Q, R], AsyncCachedFunction[Concatenate[S, Q], R], Generic[S, Q, R]):
-        """A decorated ``async`` method, by its class."""
+        """A decorated ``async`` method, read from its class."""
 
     class CachedGenericFunction(Decorated, Generic[G]):
-        """A decorated generic function: what it returns depends on what it is given, which no attribute can say."""
+        """A decorated generic function: its result's type depends on its arguments, which no attribute can express."""
 
         many: bool
         original: G

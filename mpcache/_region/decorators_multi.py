@@ -1,4 +1,4 @@
-"""Decorate a function of many things, whose results are kept one by one: it is called for the missing ones only.
+"""Decorate a function of many things, whose results are cached one by one: it is called for missing ones only.
 
 Depends on decorated; the region is handed in.
 """
@@ -22,14 +22,14 @@ V = TypeVar("V")
 
 
 def decorator(region: Region, options: Options, key_generator: Any, asdict: bool) -> Callable[[Any], Any]:
-    """Return what :meth:`.CacheRegion.cache_multi_on_arguments` returns."""
+    """Return the decorator of :meth:`.CacheRegion.cache_multi_on_arguments`."""
     kind: Any = CachedDictFunction if asdict else CachedManyFunction
     made: Callable[[Any], Any] = Recipe(region, options.checked(), key_generator, (kind, _no_async)).function()
     return made
 
 
 def _no_async(recipe: Recipe, fn: Any, plain: Any, *more: Any) -> Any:
-    raise TypeError(f"{plain.__qualname__} is async, which cache_on_arguments can do and this one cannot")
+    raise TypeError(f"{plain.__qualname__} is async, which cache_multi_on_arguments cannot do; use cache_on_arguments")
 
 
 _no_async.many = True  # type: ignore[attr-defined]
@@ -37,10 +37,10 @@ _no_async.many = True  # type: ignore[attr-defined]
 
 class _Call(NamedTuple):
     before: tuple[Any, ...]
-    """The object, or the class, of a method; and what is left out of the keys."""
+    """The object, or the class, of a method; and the arguments that are left out of the keys."""
     things: tuple[Any, ...]
     keys: Any
-    """A list, one for each of the things; or UNCACHED."""
+    """A list of keys, one for each of the things; or UNCACHED."""
     kw: dict[str, Any]
 
 
@@ -54,7 +54,7 @@ class CachedManyFunction(Decorated, Generic[P, R, V]):
     __slots__ = ()
 
     original: Callable[P, Any]
-    """The function as it was before."""
+    """The undecorated function."""
 
     many = True
 
@@ -75,32 +75,32 @@ class CachedManyFunction(Decorated, Generic[P, R, V]):
         return self._result(call.things, values)  # type: ignore[no-any-return]
 
     def get(self, /, *args: P.args, **kw: P.kwargs) -> list[V | NoValueType]:
-        """Return what a call would return without creating any: a list, with NO_VALUE where there is none."""
+        """Return a list of the values that a call would return without creating any, NO_VALUE where there is none."""
         return self._get(self._call(args, kw))
 
     def set(self, mapping: Mapping[Any, V], /) -> None:
-        """Store what calls shall return: a value for each thing."""
+        """Store the values that calls are to return: a value for each thing."""
         self._set(mapping, self._call((None,) * self._placeholders, {}, mapping))
 
     def invalidate(self, /, *args: P.args, **kw: P.kwargs) -> None:
-        """Forget what calls have returned for these things."""
+        """Delete the cached values of these things."""
         self._invalidate(self._call(args, kw))
 
     def key(self, /, *args: P.args, **kw: P.kwargs) -> list[str]:
         """Return the keys of a call, one for each thing.
 
-        :raises TypeError: a thing has none, since it cannot be part of a key.
+        :raises TypeError: a thing has no key, since it cannot be part of a key.
         """
         args_, kw_ = self._given(args, kw)
         return list(self._keys_for(args_).of(args_, kw_))
 
     def refresh(self, /, *args: P.args, **kw: P.kwargs) -> R:
-        """Call the function for all these things now, and store what it returns.
+        """Call the function for all these things now, and store its results.
 
-        As :meth:`.CachedFunction.refresh`: things that another creates are waited for, and refreshed by a call of their
-        own.
+        As :meth:`.CachedFunction.refresh`: this call waits for things that another task creates, and refreshes them by
+        a call of their own.
 
-        :raises KeyError: it returns a dict, and has left one of them out.
+        :raises KeyError: the function returned a dict, and left a thing out.
         """
         return self._refresh(self._call(args, kw))
 
@@ -134,16 +134,16 @@ class CachedManyFunction(Decorated, Generic[P, R, V]):
 
     @property
     def _placeholders(self) -> int:
-        """Return how many arguments of a call are no things: a mapping of things has none in their place."""
+        """Return how many arguments of a call are not things: a mapping of things contains none of them."""
         return max(_cut(self._free, self._arguments.first), _cut(self._bound, None) if self._owners else 0)
 
     def _call(self, args: tuple[Any, ...], kw: dict[str, Any], things: Iterable[Any] = ()) -> _Call:
-        """Read the arguments of a call that is not bound."""
+        """Return the parts of the arguments of a call that is not bound."""
         given = self._given((*args, *things), kw)
         return self._read(self._keys_for(given[0]), given)
 
     def _bound_call(self, receiver: Any, args: Iterable[Any], kw: dict[str, Any]) -> _Call:
-        """Read the arguments of a call that is bound to an object."""
+        """Return the parts of the arguments of a call that is bound to an object."""
         return self._read(self._bound, self._arguments.bind((receiver, *args), kw))
 
     def _read(self, reading: Keys, given: Call) -> _Call:
@@ -151,7 +151,7 @@ class CachedManyFunction(Decorated, Generic[P, R, V]):
         cut = _cut(reading, self._arguments.first)
         things = args[cut:]
         if keys is not UNCACHED:
-            keys = list(keys)[len(keys) - len(things) :]  # some make a key of the receiver, too
+            keys = list(keys)[len(keys) - len(things) :]  # some generators make a key of the receiver, too
         return _Call(args[:cut], things, keys, kw)
 
     def _in_order(self, made: Any, things: list[Any]) -> Any:
@@ -189,13 +189,13 @@ class CachedManyFunction(Decorated, Generic[P, R, V]):
 
 
 def _cut(reading: Keys, first: str | None) -> int:
-    """Return how many of the first arguments are no things; a generator of the user's does not tell."""
+    """Return how many of the first arguments are not things; a user's key generator does not give the number."""
     known: int = (first in BOUND_NAMES) if reading.cut is None else reading.cut
     return int(known)
 
 
 class CachedDictFunction(CachedManyFunction[P, R, V]):
-    """One that returns a dict: what is not in it is not cached, and not in the result of a call either."""
+    """A decorated function that returns a dict: things not in it are not cached, nor in the result of a call."""
 
     __slots__ = ()
 
@@ -252,7 +252,7 @@ class CachedManyMethod(Bound, Generic[P, R, V]):
 if TYPE_CHECKING:
 
     class ManyMethodOfClass(CachedManyFunction[Concatenate[S, Q], R, Any], Generic[S, Q, R]):
-        """What a class shows of a decorated method: None may take the object's place."""
+        """A decorated method as attribute of its class: None may take the object's place."""
 
         def get(self, obj: S | None, /, *args: Q.args, **kw: Q.kwargs) -> list[Any]: ...
         def invalidate(self, obj: S | None, /, *args: Q.args, **kw: Q.kwargs) -> None: ...

@@ -1,8 +1,8 @@
-"""How a region reaches its binding: one C call where the store has a fast path, else the reference path.
+"""The calls of a region with its binding: one C call where the store has a fast path, else the reference path.
 
 Depends on reference_path and invalidation.  A fast path exists where nothing stands between the region and a store in
 shared memory: no proxy, no serializer of the region's own, no invalidation strategy but the store's.  Its calls decline
-what is rare or delicate by returning NotImplemented: the reference path then does it.  That rule stands here, once.
+rare or delicate cases by returning NotImplemented: the reference path then does the call.  Only this file applies it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from mpcache.invalidation import SharedInvalidation
 class Access:
     """The calls of a region with one binding.
 
-    :param fast: the store's fast path, see :func:`fast_path_of`; None: everything goes the reference path.
+    :param fast: the store's fast path, see :func:`fast_path_of`; None: each call takes the reference path.
     :param decorated: whether decorated functions may read by the fast path: not those of a region whose class has its
      own ``get_or_create``, which they must call.
     :ivar get: (key, expiration time, ignore_expiration): the value, or NO_VALUE.
-    :ivar get_multi: (list of keys, expiration time, ignore_expiration): a list of them.
+    :ivar get_multi: (list of keys, expiration time, ignore_expiration): a list of values and NO_VALUEs.
     :ivar set: (key, value, ttl).
     :ivar set_multi: (mapping, ttl).
     :ivar try_get: as ``get``, by the fast path alone; it may return NotImplemented.  None: there is no fast path.
@@ -32,7 +32,7 @@ class Access:
      call.
     """
 
-    # Slots are read faster than what lies in a dict, which counts in a hit of 70 ns.
+    # Slots are read faster than items of a dict, which matters in a hit of 70 ns.
     __slots__ = ("binding", "call", "get", "get_multi", "set", "set_multi", "try_get")
 
     get: Callable[[KeyType, Expiration, bool], Any]

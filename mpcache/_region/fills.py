@@ -1,4 +1,4 @@
-"""Fills: the stores of created values, which a change of the key since the begin of the creation refuses.
+"""Fills: writes of created values, which are refused if the key was changed since the creation began.
 
 Depends on binding.  A store with guards is asked for one when a creation begins (:func:`begin_fill`), and finds it
 again in a context variable when the value is written (:func:`filling`), so that proxies in between need not know of it.
@@ -16,10 +16,10 @@ from mpcache.invalidation import Begin
 
 
 class Fills(dict[KeyType, FillGuard]):
-    """The guards of what was created, by the mangled keys, and when its creation began.
+    """The guards of created values, by their mangled keys, and the begin of their creation.
 
-    :ivar begun: the begin.
-    :ivar keys_begun: all the keys; a store without guards has none for them.
+    :ivar begun: the begin of the creation.
+    :ivar keys_begun: all created keys, also those without a guard, of a store without guards.
     """
 
     def __init__(self, guards: Mapping[KeyType, FillGuard | None], begun: Begin) -> None:
@@ -28,7 +28,7 @@ class Fills(dict[KeyType, FillGuard]):
 
 
 def begin_fill(binding: Binding, mangled: KeyType) -> FillGuard | None:
-    """Return the store's guard for a value that is about to be created; None: it has no guards."""
+    """Return the store's guard for a value that is about to be created; None: the store has no guards."""
     begin = getattr(binding.store, "begin_fill", None)
     guard: FillGuard | None = begin(mangled) if begin else None
     return guard
@@ -36,7 +36,7 @@ def begin_fill(binding: Binding, mangled: KeyType) -> FillGuard | None:
 
 @contextmanager
 def filling(binding: Binding, fills: Fills) -> Iterator[None]:
-    """Let the store know that a write of one of these keys is now the fill, and not just a set."""
+    """Mark, for the store, a write of one of these keys as the fill, and not an ordinary set."""
     before = current_fill.get()
     try:
         current_fill.set((binding.store, fills))
@@ -51,7 +51,7 @@ def was_stored(guard: FillGuard | None) -> bool:
 
 
 def created_now(binding: Binding, keys: Iterable[KeyType]) -> float:
-    """Return the time of creation of a value that is stored now; that of a fill may be the time of its begin.
+    """Return the creation time of a value that is stored now; for a fill it may be the time of the begin.
 
     :param keys: the mangled keys.
     """

@@ -1,4 +1,4 @@
-"""What the dogpile protocol does with a mutex: release it, give it back, ask whether it is held, hand it over.
+"""The operations of the dogpile protocol on a mutex: release it, clean it up, ask whether it is held, hand it over.
 
 Depends on api and exception.  The mutex may be one that was written for dogpile.cache, see :func:`adapt`.
 """
@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from mpcache._support.durations import plain
 from mpcache._support.signal_handlers import raised_by_signal_handler
 from mpcache.api import Outcome
 from mpcache.exception import LockTimeout, NotHeld
@@ -17,10 +18,10 @@ log = logging.getLogger("mpcache.lock")
 
 
 def release_quietly(mutex: Any, stored: bool = True) -> None:
-    """Release a mutex; log instead of raising where the caller is to have its value in spite of the error.
+    """Release a mutex; log errors instead of raising those in spite of which the caller is to get its value.
 
-    That the hold was lost meanwhile is no reason to withhold the value.  Neither is a server that does not answer any
-    more: a lease that cannot be given back lapses.
+    If the mutex was lost meanwhile, the caller still gets its value; also if the server does not answer any more: a
+    lease that cannot be released lapses.
 
     :param stored: whether a value was stored, for the tasks that wait.
     """
@@ -35,10 +36,10 @@ def release_quietly(mutex: Any, stored: bool = True) -> None:
 
 
 def abandon(mutex: Any) -> None:
-    """Release what an exception has left held, which may arrive between any two steps: a signal's, a time limit's.
+    """Release a mutex that an exception left held; a signal or a time limit may raise it between any two steps.
 
-    A mutex that was released already, or handed over to a background runner, is left alone; so is one that was not
-    written for mpcache, which cannot be asked whether it is held here.
+    Do nothing if the mutex was released already, or handed over to a background runner; nor if it was not written for
+    mpcache, since such a mutex cannot tell whether this task holds it.
     """
     give_back = getattr(mutex, "abandon", None)
     if give_back is not None:
@@ -46,7 +47,7 @@ def abandon(mutex: Any) -> None:
 
 
 def owned(mutex: Any) -> bool:
-    """Return whether what was created may be stored: not if the mutex was lost, since another task may create, too."""
+    """Return whether the created value may be stored: not if the mutex was lost, since another task may create, too."""
     if not _may_lapse(mutex):
         return True
     try:
@@ -57,7 +58,7 @@ def owned(mutex: Any) -> bool:
         log.warning("%r may be lost, since it cannot be asked: %s; the value is returned and not stored", mutex, error)
         return False
     if not mine:
-        # In an outage there may be many of them, and the store has logged the outage.
+        # In an outage there may be many such errors, and the store has logged the outage.
         level = logging.DEBUG if getattr(mutex, "unconfirmed", False) else logging.WARNING
         log.log(level, "%r was lost while its value was created; the value is returned and not stored", mutex)
     return mine
@@ -69,9 +70,9 @@ def _may_lapse(mutex: Any) -> bool:
 
 
 def too_late(mutex: Any, wait: float | None) -> LockTimeout:
-    """Return the error of a task whose wait is over: the mutex was not released, and no other value may be served."""
+    """Return the error of a task whose wait timed out: the mutex was not released, and no older value may be served."""
     key = getattr(mutex, "key", None)
-    limit = "in its own time limit" if wait is None else f"within {wait:g} s (creation_wait)"
+    limit = "in its own time limit" if wait is None else f"within {plain(wait)} s (creation_wait)"
     return LockTimeout(
         f"{mutex!r} was not released {limit}, and no older value may be served;"
         " if creators may take longer, configure a larger creation_wait",
@@ -81,12 +82,12 @@ def too_late(mutex: Any, wait: float | None) -> LockTimeout:
 
 
 def adapt(mutex: Any) -> Any:
-    """Return a mutex with ``acquire``, ``contend`` and ``release(stored)``; the argument may have dogpile's verbs."""
+    """Return a mutex with ``acquire``, ``contend`` and ``release(stored)``; the argument may have dogpile's methods."""
     return mutex if hasattr(mutex, "contend") else _Adapted(mutex)
 
 
 class _Adapted:
-    """A mutex that was written for dogpile.cache: the tasks that wait for it queue for the mutex."""
+    """Adapts a mutex that was written for dogpile.cache: waiting tasks queue for the mutex."""
 
     def __init__(self, mutex: Any) -> None:
         self.mutex = mutex
@@ -95,7 +96,7 @@ class _Adapted:
         return bool(self.mutex.acquire(wait))
 
     def contend(self, timeout: float | None) -> Outcome:
-        # Some return nothing from an acquire that waits.  Only False means that their own time limit has passed.
+        # Some return None from an acquire that waits.  Only False means that their own time limit has passed.
         acquire = self.mutex.acquire
         got = acquire(True, timeout=timeout) if timeout is not None and _takes_timeout(acquire) else acquire(True)
         return Outcome.TIMEOUT if got is False else Outcome.ACQUIRED
@@ -111,16 +112,16 @@ class _Adapted:
 
 
 def _takes_timeout(acquire: Callable[..., Any]) -> bool:
-    import inspect  # a tenth of what importing mpcache takes, and most programs never come here
+    import inspect  # a tenth of the import time of mpcache, and most programs never need it
 
     try:
         return "timeout" in inspect.signature(acquire).parameters
-    except (TypeError, ValueError):  # it is written in C and does not say
+    except (TypeError, ValueError):  # it is written in C and has no signature
         return False
 
 
 class HandedOver:
-    """A held mutex as a background runner gets it: any thread may release it, which ends the creation."""
+    """The held mutex that a background runner gets: any thread may release it, which ends the creation."""
 
     def __init__(self, mutex: Any, end: Callable[[], bool]) -> None:
         self._mutex, self._end = mutex, end

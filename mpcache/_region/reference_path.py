@@ -1,6 +1,6 @@
-"""How a region reads and writes on every store: the reference, which the fast path must agree with.
+"""The calls of a region, for every store.  The fast path must give the same results.
 
-Depends on fills and binding.  The functions are those of a region of the same name, and say there what they do.
+Depends on fills and binding.  Each function does the method of the region of the same name, which documents it.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def set_multi(binding: Binding, mapping: Mapping[KeyType, Any], ttl: Expiration)
 
 
 def _set_multi(binding: Binding, mapping: Mapping[KeyType, Any], expires: float | None) -> dict[KeyType, Exception]:
-    """Do it; return what is over the store's largest, in the order of the mapping."""
+    """Store many values; return the errors of values over the store's largest, in the order of the mapping."""
     mangled = {key: binding.mangled(key) for key in mapping}
     created = created_now(binding, mangled.values())
     ready = {

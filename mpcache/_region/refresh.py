@@ -1,6 +1,6 @@
 """Create values again, whatever is stored, and store them: what refresh() of a decorated function does.
 
-Depends on creation_multi and lock.  It is a creation like any other: the key's mutex is held meanwhile, and a change of
+Depends on creation_multi and lock.  A refresh is a creation: it holds the key's mutex meanwhile, and a change of
 the key refuses the fill.
 """
 
@@ -68,9 +68,9 @@ def refresh(
     """Create a value now, and store it unless its key is changed meanwhile; return it.
 
     :param store: the region's set().
-    :raises LockTimeout: a creation that is under way did not come to an end within ``creation_wait``.
+    :raises LockTimeout: a running creation did not finish within ``creation_wait``.
     :raises DeadlockError: its creator waits in turn for what this task holds.
-    :raises CantSerializeException, ValueTooLarge: as ``region.set``.
+    :raises CantSerializeException, ValueTooLarge: as for ``region.set``.
     """
     work = Renewal(binding, key, create, store)
     mutex = adapt(work.new_mutex())
@@ -80,10 +80,10 @@ def refresh(
 class ManyRefresh(Claims):
     """The refresh of many keys, in one call of the creator; of more than 256, in one for every 256.
 
-    All of them are held meanwhile.  While one of them is waited for none is, so that no two calls can wait for each
-    other.
+    All keys are held meanwhile.  While the refresh waits for a key it holds none, so that no two calls can wait for
+    each other.
 
-    :param keys: in the order in which the creator gets them; one may come twice.
+    :param keys: in the order in which the creator gets them; a key may occur twice.
     :param create: ``keys -> values``, in their order.
     :param store: ``{key: value}``: the region's set_multi().
     """
@@ -113,14 +113,14 @@ class ManyRefresh(Claims):
             began = time.monotonic()
             values = self._create(*keys)
             if self._deadline is not None:
-                self._deadline += time.monotonic() - began  # to create is not to wait
+                self._deadline += time.monotonic() - began  # the time of creating does not count as waiting
             self._publish(dict(zip(keys, values, strict=False)))
             return values
         finally:
             try:
                 self._release_all()
             finally:
-                self._release_all()  # what an exception that arrived within the first time has left
+                self._release_all()  # release what is left if an exception interrupted the first call
 
     def _hold(self, keys: list[KeyType]) -> None:
         own: set[KeyType] = set()

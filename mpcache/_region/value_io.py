@@ -1,4 +1,4 @@
-"""How values travel between a region and its store: as objects, as bytes, or as payloads.
+"""Convert values between a region and its store: as objects, as bytes, or as payloads.
 
 Depends on codec, invalidation and counters.  The classes have one interface; a region needs one of them::
 
@@ -6,7 +6,7 @@ Depends on codec, invalidation and counters.  The classes have one interface; a 
     a serializer         {"ct": ..., "v": 2}|bytes   backend.get_serialized  backend.set_serialized
     and a direct store   bytes                       backend.fetch           backend.store
 
-A value whose own time to live has ended is not found, in each of the three.
+None of the three finds a value whose own time to live has ended.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ except ImportError:  # it was not compiled here
     unwire = codec.unwire
 
 Found: TypeAlias = "tuple[Any, float, int | None, int]"
-"""A value, when its creation ended (seconds since the Unix epoch), its epoch, the version of its format."""
+"""A value, the end of its creation (seconds since the Unix epoch), its epoch, the version of its format."""
 
 Refused: TypeAlias = "dict[KeyType, Exception]"
-"""Of many values, those that are over the store's largest, with what there is to say of each."""
+"""The values, of many, that are larger than the store's largest: from each key to its error."""
 
 
 class ObjectValueIO:
-    """The store keeps the object itself."""
+    """Value I/O of a store that keeps the object itself."""
 
     serializer = deserializer = None
 
@@ -56,7 +56,7 @@ class ObjectValueIO:
         self._backend = backend
 
     def read(self, key: KeyType) -> Found | NoValueType:
-        """Return what is stored under a key, whatever its age."""
+        """Return the value that is stored under a key, whatever its age."""
         cached = self._backend.get(key)
         return _found(cached) if cached else NO_VALUE
 
@@ -65,7 +65,7 @@ class ObjectValueIO:
         return [_found(cached) if cached else NO_VALUE for cached in self._backend.get_multi(keys)]
 
     def value(self, key: KeyType, lifetime: float | None) -> Any:
-        """Return the value alone; NO_VALUE if there is none, or it is older than so many seconds."""
+        """Return the value alone; NO_VALUE if there is none, or it is older than ``lifetime`` seconds."""
         return _values((self.read(key),), lifetime)[0]
 
     def values_multi(self, keys: Sequence[KeyType], lifetime: float | None) -> list[Any]:
@@ -73,25 +73,25 @@ class ObjectValueIO:
         return _values(self.read_multi(keys), lifetime)
 
     def cached(self, key: KeyType) -> CachedValue | NoValueType:
-        """Return what is stored under a key, with all that is known of it."""
+        """Return the value that is stored under a key, with its metadata."""
         cached: CachedValue | NoValueType = self._backend.get(key) or NO_VALUE
         return NO_VALUE if not cached or is_over(cached.metadata.get(codec.EXPIRES)) else cached
 
     def pack(self, value: Any, created: float, expires: float | None) -> Any:
-        """Return what :meth:`write` will take.  Raises what the serializer raises."""
+        """Return the argument for :meth:`write`.  Raises what the serializer raises."""
         return CachedValue(value, codec.new_metadata(created, expires))
 
     def write(self, key: KeyType, packed: Any) -> None:
-        """Store it.  Raises what the store raises."""
+        """Store a packed value.  Raises what the store raises."""
         self._backend.set(key, packed)
 
     def write_multi(self, mapping: Mapping[KeyType, Any]) -> Refused:
-        """Store all that can be stored."""
+        """Store all values that can be stored; return the others."""
         return _all_that_can_be(self._backend.set_multi, self.write, mapping)
 
 
 class BytesValueIO:
-    """The store keeps bytes, and what is known of a value stands in them."""
+    """Value I/O of a store that keeps bytes, which include the metadata."""
 
     def __init__(
         self, backend: Any, serializer: Serializer | None, deserializer: Deserializer | None, counters: Counters
@@ -116,7 +116,7 @@ class BytesValueIO:
     def _values(self, keys: Sequence[KeyType], wires: list[Any], lifetime: float | None) -> list[Any]:
         """Return what :meth:`_found` and :func:`_values` return, in a third of the time for ordinary values."""
         if len(wires) != len(keys):
-            raise ValueError(f"{self._backend!r} was asked for {len(keys)} keys, and answered with {len(wires)} values")
+            raise ValueError(f"{self._backend!r} was to return {len(keys)} values, one for each key, not {len(wires)}")
         longest = math.inf if lifetime is None else lifetime
         values, left = unwire(wires, time.time(), longest, self.deserializer, NO_VALUE)  # type: ignore[arg-type]
         for index in left:
@@ -157,7 +157,7 @@ class BytesValueIO:
 
 
 class PayloadValueIO(BytesValueIO):
-    """The store keeps what is known of a value beside it, and nothing stands in between."""
+    """Value I/O of a direct store, without proxies, which keeps the metadata apart from the payload."""
 
     def __init__(self, backend: Any, serializer: Serializer, deserializer: Deserializer, counters: Counters) -> None:
         super().__init__(backend, serializer, deserializer, counters)
@@ -172,7 +172,7 @@ class PayloadValueIO(BytesValueIO):
             return NO_VALUE
         payload, created, epoch = found
         if payload is None:
-            return _unreadable(key, ValueError("its bytes are damaged, or another program's"), self._counters)
+            return _unreadable(key, ValueError("its bytes are damaged, or another program wrote them"), self._counters)
         try:
             return self.deserializer(payload), created, epoch, codec.value_version  # type: ignore[misc]
         except Exception as error:
@@ -206,7 +206,7 @@ class PayloadValueIO(BytesValueIO):
 
 
 class _MixedValueIO:
-    """A serializer without a deserializer, or the reverse: each direction goes its own way."""
+    """Value I/O with a serializer but no deserializer, or the reverse: each direction has its own form."""
 
     serializer = deserializer = None
 
@@ -222,7 +222,7 @@ ValueIO: TypeAlias = "ObjectValueIO | BytesValueIO | PayloadValueIO | _MixedValu
 def value_io_for(
     backend: Any, serializer: Serializer | None, deserializer: Deserializer | None, counters: Counters
 ) -> ValueIO:
-    """Return the way to and from a store, which may be a proxy."""
+    """Return the value I/O of a store, or of the proxy before it."""
     if serializer and deserializer and getattr(backend, "direct", False):
         return PayloadValueIO(backend, serializer, deserializer, counters)
     plain = ObjectValueIO(backend)
@@ -233,12 +233,12 @@ def value_io_for(
 
 
 def packed(value_io: ValueIO, key: KeyType, value: Any, created: float, expires: float | None = None) -> Any:
-    """Return a value as it will be written.
+    """Return a value in the form in which it will be written.
 
     :param key: the user's, for the error's text.
     :param created: now, in seconds since the Unix epoch.
     :param expires: when its time to live ends, likewise; None: never.
-    :raises CantSerializeException: the serializer refuses it, or it could be used once only.
+    :raises CantSerializeException: the serializer refuses it, or it can be read once only.
     """
     refuse_used_up(key, value)
     try:
@@ -292,6 +292,6 @@ def _one_by_one(write: Callable[[KeyType, Any], None], mapping: Mapping[KeyType,
 def _unreadable(key: KeyType, error: Exception, counters: Counters) -> NoValueType:
     if raised_by_signal_handler(error):
         raise error
-    if not isinstance(error, CantDeserializeException):  # that one is said on purpose
+    if not isinstance(error, CantDeserializeException):  # the deserializer raises that on purpose
         counters.undecodable(key, error)
     return NO_VALUE

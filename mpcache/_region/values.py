@@ -1,4 +1,4 @@
-"""Refuse what is no value: a generator, a coroutine, an unordered or keyed collection where a list is expected.
+"""Refuse objects that cannot be cached, such as generators, and results of creators of many that have no order.
 
 Depends on exception.
 """
@@ -21,10 +21,10 @@ _REMEDIES = {
 
 
 def refuse_used_up(key: Any, value: Any) -> None:
-    """Refuse a value that only its first reader could use, on each store alike.
+    """Refuse a value that only its first reader could use, on every store.
 
     :param key: the user's, for the error's text.
-    :raises CantSerializeException: it is a generator, a coroutine or an async generator.
+    :raises CantSerializeException: the value is a generator, a coroutine or an async generator.
     """
     if isinstance(value, _USED_UP):
         kind = type(value).__name__.replace("_", " ")
@@ -32,7 +32,7 @@ def refuse_used_up(key: Any, value: Any) -> None:
 
 
 def in_order(values: Any, made_by: str) -> Iterable[Any]:
-    """Return what a creator of many values has returned, if it has an order that its keys can be paired with.
+    """Return the result of a creator of many values, if it has an order in which it can be paired with the keys.
 
     :param made_by: the creator, for the error's text.
     :raises TypeError: it is a mapping, a set, a text, bytes, or nothing to iterate over.
@@ -50,9 +50,9 @@ def in_order(values: Any, made_by: str) -> Iterable[Any]:
 
 
 def by_key(values: Any, made_by: str) -> Mapping[Any, Any]:
-    """Return what a function with ``asdict=True`` has returned.
+    """Return the result of a function with ``asdict=True``.
 
-    :raises TypeError: it is no mapping, and nothing that can be asked like one.
+    :raises TypeError: it is not a mapping, and has not the methods of one.
     """
     if not hasattr(values, "get") or not hasattr(values, "__getitem__"):
         raise TypeError(f"{made_by} returned a {type(values).__name__}; with asdict=True it must return a mapping")

@@ -1,1 +1,1 @@
-"""Helpers of every floor: sizes, durations, the S3-FIFO policy, hints about mistakes, marks of signal handlers."""
+"""Helpers of every layer: sizes, durations, the S3-FIFO policy, hints about mistakes, errors of signal handlers."""

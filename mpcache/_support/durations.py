@@ -24,9 +24,9 @@ def parse_duration(text: str) -> float:
     """Return the seconds of a text such as ``"90s"``, ``"1h30m"`` or ``"2 weeks"``.
 
     The units are ms, s, m, h, d and w, or their English names, in upper or lower case.  A text may have each unit
-    once, the larger one first; only a number with a unit is a duration, so that ``"10"`` is none.
+    once, larger units first; only a number with a unit is a duration, so that ``"10"`` is not.
 
-    :raises ValueError: the text is no duration.
+    :raises ValueError: the text is not a duration.
     """
     total, rest, before = 0.0, text.strip(), float("inf")
     while rest:
@@ -38,3 +38,8 @@ def parse_duration(text: str) -> float:
     if before == float("inf"):
         raise ValueError("an empty text is no duration; write a number with a unit, such as '90s', '5m' or '1h30m'")
     return total
+
+
+def plain(seconds: float) -> str:
+    """Return a number of seconds as digits without an exponent, such as ``"0.01"`` or ``"3600"``."""
+    return f"{seconds:.6f}".rstrip("0").rstrip(".")

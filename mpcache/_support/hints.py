@@ -1,6 +1,6 @@
-"""Tell a mistake where it was made: "did you mean NAME", and warnings at the line of the caller.
+"""Hints about mistakes: "did you mean NAME", and warnings at the line of the caller.
 
-Depends on nothing; difflib is imported when there is a mistake.
+Depends on nothing; difflib is imported only if there is a mistake.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import warnings
 from collections.abc import Iterable
 
 _ALIKE = 0.72
-"""How alike two names must be: more than "username" and "serde" are."""
+"""The least similarity of two names: more than that of "username" and "serde"."""
 
 
 def nearest(name: object, known: Iterable[str]) -> str | None:
-    """Return the known name that a misspelt one was meant to be; None: it resembles none of them."""
+    """Return the known name that a misspelt name resembles most; None: it resembles none."""
     import difflib
 
     near = difflib.get_close_matches(str(name), sorted(known), n=1, cutoff=_ALIKE)
@@ -22,13 +22,13 @@ def nearest(name: object, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'NAME'?"``, or nothing."""
+    """Return ``"; did you mean 'NAME'?"``, or an empty text."""
     near = nearest(name, known)
     return "" if near is None else f"; did you mean {near!r}?"
 
 
 def warn(text: str, category: type[Warning] = UserWarning) -> None:
-    """Warn at the line of the program that called mpcache, however deep in mpcache the mistake was noticed."""
+    """Warn at the line of the program that called mpcache, however deep in mpcache the mistake was detected."""
     level, frame = 1, sys._getframe(0)
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__")):
         level, frame = level + 1, frame.f_back
@@ -38,7 +38,7 @@ def warn(text: str, category: type[Warning] = UserWarning) -> None:
 def warn_of_unknown(whose: str, arguments: Iterable[str], known: Iterable[str]) -> None:
     """Warn once of all arguments that a store does not know.
 
-    They are no error: one configuration may serve many stores.
+    They are not an error: one configuration may serve many stores.
 
     :param whose: the store's name.
     """

@@ -1,13 +1,13 @@
-"""A dict that forgets what is used least, once it is full.
+"""A dict of limited size, which evicts by the S3-FIFO policy.
 
-Leans on exception.  S3-FIFO, after Yang, Zhang, Qiu, Yue and Rashmi: "FIFO queues are all you need for cache
+Depends on exception.  S3-FIFO, after Yang, Zhang, Qiu, Yue and Rashmi: "FIFO queues are all you need for cache
 eviction" (SOSP 2023)::
 
     a new key ---> small, a tenth --- was used ---> main ---.  was used: another round
-                        |                            ^  `---'  was not: forgotten
-                        `-- was not: forgotten --> ghosts      who is missed, and comes back soon, goes to main
+                        |                            ^  `---'  was not: evicted
+                        `-- was not: evicted --> ghosts        a ghost that is set again soon goes to main
 
-A scan passes through the tenth and leaves alone what is in use.  To look up is to count, and takes no lock.
+A scan passes through the small queue only, and does not evict keys in use.  A look-up counts, and takes no lock.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from mpcache.exception import ValidationError, ValueTooLarge
 _MOST_USES = 3
 _REQUIRED = object()
 
-# One lock for all, so that fork() can wait until none of them is half changed.  Reentrant: under it runs what the
-# garbage collector and signal handlers may run anywhere, and they may come here again.
+# One lock for all stores, so that fork() can wait until none of them is half changed.  Reentrant: the
+# garbage collector and signal handlers may run under it, and may call a store again.
 _busy = threading.RLock()
 
 
-def _born_again() -> None:
+def _after_fork_in_child() -> None:
     global _busy
     _busy = threading.RLock()
 
 
 os.register_at_fork(
-    before=lambda: _busy.acquire() and None,  # such hooks return nothing
+    before=lambda: _busy.acquire() and None,  # fork hooks return nothing
     after_in_parent=lambda: _busy.release(),
-    after_in_child=_born_again,
+    after_in_child=_after_fork_in_child,
 )
 
 
 def in_process_lock() -> Any:
-    """Return the lock for short changes of what the threads of this process share; a fork waits for it."""
+    """Return the lock for short changes of data that the threads of this process share; a fork waits for it."""
     return _busy
 
 
@@ -53,11 +53,11 @@ class _Entry:
 
 
 class BoundedDict(MutableMapping[Any, Any]):
-    """For threads.  What was just set is there, whatever else must go.
+    """A dict of limited size for threads.  A value that was just set is present, whatever is evicted for it.
 
-    :param max_entries: how many keys it holds at most; None: no matter how many.
-    :param max_bytes: how large all values are together at most; None: no matter how large.
-    :param size_of: ``value -> bytes``, asked for when there is a ``max_bytes``.
+    :param max_entries: the most keys that it holds; None: no limit.
+    :param max_bytes: the most bytes of all values together; None: no limit.
+    :param size_of: ``value -> bytes``, called if there is a ``max_bytes``.
     :raises ValidationError: a bound is no positive integer.
     """
 
@@ -74,7 +74,7 @@ class BoundedDict(MutableMapping[Any, Any]):
         self._ghosts: OrderedDict[Any, None] = OrderedDict()
 
     def get(self, key: Any, default: Any = None) -> Any:
-        """Return the value of a key; this is what makes it last."""
+        """Return the value of a key, and count the use, which keeps the key from being evicted."""
         entry = self._entries.get(key)
         if entry is None:
             return default
@@ -98,15 +98,15 @@ class BoundedDict(MutableMapping[Any, Any]):
         return len(self._entries)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Raises ValueTooLarge, and leaves everything as it was, if the value alone is over ``max_bytes``."""
+        """Set a key.  Raises ValueTooLarge, and changes nothing, if the value alone is over ``max_bytes``."""
         size = 0 if self.max_bytes is None else self._size_of(value)
         if self.max_bytes is not None and size > self.max_bytes:
             raise ValueTooLarge(
-                f"the value of key {key!r} has {size} bytes, and max_bytes is {self.max_bytes}: it cannot be kept",
+                f"the value of key {key!r} has {size} bytes, and max_bytes is {self.max_bytes}; configure a larger one",
                 key=key,
             )
         with _busy:
-            before = self._entries.get(key)  # stays readable until the new one stands in its place
+            before = self._entries.get(key)  # the old value stays readable until the new one replaces it
             queue = self._leave_queue(key, before)
             while self._lacks_room_for(size):
                 self._forget_one()
@@ -120,7 +120,7 @@ class BoundedDict(MutableMapping[Any, Any]):
         self.pop(key)
 
     def pop(self, key: Any, default: Any = _REQUIRED) -> Any:
-        """Forget a key, in one step; return its value, or the default."""
+        """Remove a key, in one step; return its value, or the default."""
         with _busy:
             entry = self._entries.pop(key, None)
             self._leave_queue(key, entry)
@@ -144,7 +144,7 @@ class BoundedDict(MutableMapping[Any, Any]):
         )
 
     def _forget_one(self) -> None:
-        """Take one step towards it: evict the oldest key of a queue, or give it another chance."""
+        """Do one step towards the limits: evict the oldest key of a queue, or give it another round."""
         tenth = max(1, (len(self._small) + len(self._main)) // 10)
         if self._main and len(self._small) < tenth:
             key, _ = self._main.popitem(last=False)

@@ -1,7 +1,7 @@
-"""Tell an exception that a signal handler raised from one of the code that the signal interrupted.
+"""Distinguish an exception of a signal handler from one of the code that the signal interrupted.
 
-Leans on nothing of mpcache.  Where mpcache catches Exception around code that is not its own (a pickler, a driver), a
-time limit that a handler sets may come out of it: a SoftTimeLimitExceeded says nothing about the value or the server.
+Depends on nothing of mpcache.  Where mpcache catches Exception around foreign code (a pickler, a driver), it may catch
+a time limit that a handler raised: a SoftTimeLimitExceeded is no error of the value or the server.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 _WRAPPINGS = 8
-"""How many partials, methods and wrappers may lie around the function that a handler is."""
+"""The most partials, methods and wrappers around the function of a handler."""
 
 _handler_of = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
-"""Without the enum that signal.getsignal makes of SIG_DFL, at a tenth of the time."""
+"""Unlike signal.getsignal it makes no enum of SIG_DFL, and takes a tenth of the time."""
 
 
 def raised_by_signal_handler(error: BaseException) -> bool:
-    """Return whether a handler that is installed now raised this exception, or something that the handler called did.
+    """Return whether a handler that is installed now, or a function that it called, raised this exception.
 
     A handler that is written in C, and raises by itself, leaves no trace and is not recognised.
     """

@@ -1,6 +1,6 @@
 """Sizes as people write them: ``"64MB"``.
 
-Leans on nothing.
+Depends on nothing.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def parse_size(size: int | str) -> int:
-    """Return bytes, from a number or a text such as ``"64MB"``; k, M, G and T are powers of 1024.
+    """Return the bytes of a size, given as a number or a text such as ``"64MB"``; k, M, G and T are powers of 1024.
 
-    :raises ValueError: it is neither.
+    :raises ValueError: the size is neither.
     """
     if isinstance(size, int) and not isinstance(size, bool):
         return size
@@ -25,5 +25,5 @@ def parse_size(size: int | str) -> int:
 
 
 def mebibytes(size: int) -> str:
-    """Return a number of bytes as people read it, such as ``"64 MiB"`` or ``"1.5 MiB"``."""
-    return f"{size / 1024**2:.6g} MiB"
+    """Return a number of bytes as a text for people, such as ``"64 MiB"`` or ``"1.5 MiB"``."""
+    return f"{size / 1024**2:.6f}".rstrip("0").rstrip(".") + " MiB"

@@ -1,1 +1,1 @@
-"""What plugs regions into other libraries by their own plugin systems; each of them needs that library."""
+"""Plugins by which other libraries use regions; each module needs its library."""

@@ -1,6 +1,6 @@
-"""Mako templates that keep what they rendered in regions.
+"""A plugin for Mako: templates cache what they rendered in regions.
 
-Leans on the public names, and on Mako::
+Depends on the public names, and on Mako::
 
     regions = {"short": mpcache.make_region().configure("mpcache.memory", expiration_time=60),
                "shared": mpcache.shared("myapp")}
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class MakoPlugin(CacheImpl):  # type: ignore[misc]  # Mako carries no types
-    """Mako's ``cache_impl`` over the regions in ``cache_args["regions"]``; a tag says which, by ``cache_region``.
+    """Mako's ``cache_impl`` over the regions in ``cache_args["regions"]``; a tag names its region by ``cache_region``.
 
-    Keys are as Mako makes them: ``render_menu`` for the def of that name, ``render_body`` for a page, whatever the
-    template.  Two templates that have such a name in common need a ``cache_key`` each, or regions of their own.
+    Keys are those that Mako makes: ``render_menu`` for the def of that name, ``render_body`` for a page, whatever the
+    template.  Two templates with such a name in common need a ``cache_key`` each, or regions of their own.
 
-    :raises KeyError: there are no regions, a tag names none, or one that is not there.
+    :raises KeyError: there are no regions, or a tag names none, or one that does not exist.
     """
 
     def __init__(self, cache: Any) -> None:
@@ -40,23 +40,23 @@ class MakoPlugin(CacheImpl):  # type: ignore[misc]  # Mako carries no types
             ) from None
 
     def get_or_create(self, key: str, creation_function: Callable[[], Any], **kw: Any) -> Any:
-        """Return what is cached, or else what is rendered now; ``timeout`` is the expiration time in seconds."""
+        """Return the cached text, or else render it now; ``timeout`` is the expiration time in seconds."""
         return self._region(kw).get_or_create(key, creation_function, expiration_time=_seconds(kw))
 
-    get_and_replace = get_or_create  # the name that Mako had for it long ago
+    get_and_replace = get_or_create  # an older name of Mako's for it
 
     def set(self, key: str, value: Any, **kw: Any) -> None:
-        """Keep a text."""
+        """Store a text."""
         self._region(kw).set(key, value)
 
     put = set
 
     def get(self, key: str, **kw: Any) -> Any:
-        """Return what is cached, or NO_VALUE."""
+        """Return the cached text, or NO_VALUE."""
         return self._region(kw).get(key, expiration_time=_seconds(kw))
 
     def invalidate(self, key: str, **kw: Any) -> None:
-        """Forget it."""
+        """Delete a cached text."""
         self._region(kw).delete(key)
 
     def _region(self, kw: dict[str, Any]) -> CacheRegion:

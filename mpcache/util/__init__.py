@@ -1,6 +1,6 @@
-"""The helpers that users of dogpile.cache import by name.
+"""The helper functions and classes that programs for dogpile.cache import by name.
 
-Leans on keys, config and backends, which own some of them.
+Depends on keys, config and backends, which define some of them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The parameters of a function, in the shape in which key generators written for dogpile.cache ask for them.
+"""Read a function's parameters, for key generators that were written for dogpile.cache.
 
-Leans on nothing of mpcache.
+Depends on nothing of mpcache.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class ArgSpec(NamedTuple):
 
 
 def inspect_getfullargspec(func: Callable[..., Any]) -> FullArgSpec:
-    """Return all parameters; of a method ``self`` too.
+    """Return all parameters, including ``self`` of a method.
 
-    :raises TypeError: they cannot be known.
+    :raises TypeError: the function has no known parameters.
     """
     return inspect.getfullargspec(func)
 
 
 def inspect_getargspec(func: Callable[..., Any]) -> ArgSpec:
-    """Do what :func:`inspect_getfullargspec` does, without what may be given by keyword only."""
+    """Do what :func:`inspect_getfullargspec` does, without keyword-only parameters."""
     return ArgSpec(*inspect_getfullargspec(func)[:4])

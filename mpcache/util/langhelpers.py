@@ -1,6 +1,6 @@
-"""Small things that are of use wherever a plugin is found, an option is read, or a value is computed once.
+"""Small helpers: find a plugin, read an option, compute a value once, share a mutex between keys.
 
-Leans on config and backends, which own some of them.
+Depends on config and backends, which define some of them.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _Held: TypeAlias = MutableMapping[Any, MutableSet[str]]
 
 
 def to_list(x: Any, default: Any = None) -> Any:
-    """Return a list or tuple as it is, anything else as the one item of a list, None as the default."""
+    """Return a list or tuple as it is, None as the default, and anything else as a list of one item."""
     if x is None:
         return default
     return x if isinstance(x, (list, tuple)) else [x]
 
 
 class memoized_property:
-    """A property that is computed once, and from then on lies in the object's ``__dict__``."""
+    """A property that is computed once, and then stored in the object's ``__dict__``."""
 
     def __init__(self, fget: Callable[[Any], Any], doc: str | None = None) -> None:
         self.fget = fget
@@ -42,24 +42,24 @@ class memoized_property:
 
 
 class Mutex(abc.ABC):
-    """What a :class:`KeyReentrantMutex` needs of the one that stands behind it."""
+    """The interface of the mutex that a :class:`KeyReentrantMutex` uses."""
 
     @abc.abstractmethod
     def acquire(self, wait: bool = True) -> bool:
-        """Take it; with ``wait=False`` return False at once if another has it."""
+        """Acquire the mutex; with ``wait=False`` return False at once if another task holds it."""
 
     @abc.abstractmethod
     def release(self) -> None:
-        """Give it back."""
+        """Release the mutex."""
 
 
 class KeyReentrantMutex:
-    """Many keys on one mutex: the thread that holds one of them may take others.
+    """A mutex of one key, of many keys on one mutex: the thread that holds one of the keys may acquire others.
 
-    A forked child holds nothing, though its thread has the number of the one that forked.
+    A forked child holds nothing, although its thread has the same identifier as the thread that forked.
 
-    :param mutex: the one that stands behind all keys; it must be its holder's thread that releases it.
-    :param keys: which keys each thread of each process holds; all that share the mutex share this, too.
+    :param mutex: the mutex of all keys; the thread that acquired it must release it.
+    :param keys: the keys that each thread of each process holds; all key mutexes on one mutex share this mapping.
     """
 
     def __init__(self, key: str, mutex: Mutex, keys: _Held) -> None:
@@ -69,12 +69,12 @@ class KeyReentrantMutex:
 
     @classmethod
     def factory(cls, mutex: Mutex) -> Callable[[str], KeyReentrantMutex]:
-        """From a mutex to ``(key) -> KeyReentrantMutex``."""
+        """Return ``key -> KeyReentrantMutex`` for a mutex."""
         keys: _Held = {}
         return lambda key: cls(key, mutex, keys)
 
     def acquire(self, wait: bool = True) -> bool:
-        """Take this key; the same key a second time meets the mutex itself."""
+        """Acquire this key; to acquire the same key a second time is to acquire the mutex itself."""
         me = _me()
         held = self.keys.get(me)
         if held and self.key not in held:
@@ -86,7 +86,7 @@ class KeyReentrantMutex:
         return True
 
     def release(self) -> None:
-        """Give this key back, and with the last one the mutex."""
+        """Release this key, and with the thread's last key the mutex."""
         me = _me()
         held = self.keys.get(me)
         assert held, "this thread didn't do the acquire"

@@ -1,6 +1,6 @@
-"""One living object for each name.
+"""Keep one object for each name, while the program uses it.
 
-Leans on nothing of mpcache.
+Depends on nothing of mpcache.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 
 
 class NameRegistry:
-    """One object for each name, for as long as the program has a reference to it.
+    """A registry of one object for each name, for as long as the program has a reference to it.
 
-    :param creator: ``(identifier, *args, **kw) -> object``; what it makes must allow weak references.
+    :param creator: ``(identifier, *args, **kw) -> object``; the object must allow weak references.
     """
 
     def __init__(self, creator: Callable[..., Any]) -> None:
@@ -23,7 +23,7 @@ class NameRegistry:
         self._busy = threading.RLock()
 
     def get(self, identifier: Any, *args: Any, **kw: Any) -> Any:
-        """Return the living object of a name, or a new one."""
+        """Return the existing object of a name, or a new one."""
         with self._busy:
             found = self._living.get(identifier)
             if found is None:

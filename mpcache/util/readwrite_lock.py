@@ -1,6 +1,6 @@
-"""Many readers or one writer, among threads.
+"""A lock for many readers or one writer, among threads.
 
-Leans on nothing of mpcache.
+Depends on nothing of mpcache.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ log = logging.getLogger(__name__)
 
 
 class LockError(Exception):
-    """A release of a :class:`ReadWriteMutex` by one who does not hold it."""
+    """The thread that released a :class:`ReadWriteMutex` does not hold it."""
 
 
 class ReadWriteMutex:
-    """Many readers, or one writer.  Among threads; a writer who waits keeps new readers out."""
+    """A lock of threads: many readers, or one writer.  A waiting writer keeps new readers out."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -24,7 +24,7 @@ class ReadWriteMutex:
         self._writer: int | None = None
 
     def acquire_read_lock(self, wait: bool = True) -> bool | None:
-        """Read along.  Without waiting: whether one may; else None."""
+        """Acquire a read lock.  With ``wait=False`` return whether it was acquired; else None."""
         with self._changed:
             if not wait and self._writer is not None:
                 return False
@@ -43,7 +43,7 @@ class ReadWriteMutex:
             self._changed.notify_all()
 
     def acquire_write_lock(self, wait: bool = True) -> bool | None:
-        """Write alone.  Without waiting: whether one may; else None."""
+        """Acquire the write lock.  With ``wait=False`` return whether it was acquired; else None."""
         with self._changed:
             if not wait and (self._readers or self._writer is not None):
                 return False
@@ -58,7 +58,7 @@ class ReadWriteMutex:
         return None if wait else True
 
     def release_write_lock(self) -> None:
-        """Raises LockError when another thread writes, or none does."""
+        """Release the write lock.  Raises LockError if this thread does not hold it."""
         with self._changed:
             if self._writer != threading.get_ident():
                 raise LockError("this thread does not hold the write lock; its holder has to release it")

@@ -1,6 +1,6 @@
-"""``Self``, whatever the age of the Python.
+"""``Self``, on every supported Python.
 
-Leans on nothing of mpcache.
+Depends on nothing of mpcache.
 """
 
 from __future__ import annotations
