@@ -191,10 +191,9 @@ class PayloadValueIO(BytesValueIO):
         return _values(self.read_multi(keys), lifetime)
 
     def pack(self, value: Any, created: float, expires: float | None) -> Any:
-        if self._raw and expires is None:
-            raw = as_it_is(value)
-            if raw is not None:
-                return raw[0], created, None, raw[1]
+        raw = as_it_is(value) if self._raw else None
+        if raw is not None:
+            return raw[0], created, expires, raw[1]
         payload = pickled_in_pieces(value) if self._raw else self.serializer(value)  # type: ignore[misc]
         return (payload, created) if expires is None else (payload, created, expires)
 

@@ -1,7 +1,11 @@
 """The forms in which a segment keeps a value, and how each becomes bytes with a header, or a payload.
 
 Depends on shm and on _wire.  A segment keeps a payload, with its times beside it; bytes, texts and integers as they
-are; or, of a value with a time to live, and of what others wrote, bytes with a header (WIRE).
+are; or, of what others wrote, bytes with a header (WIRE).
+
+The end of a time to live is the engine's, by the kernel's clock.  Where a test has put another clock in the place of
+time.time(), a value's end by that clock is stored in its bytes, too, as WIRE; and a reader with such a clock compares
+the engine's end with it.
 """
 
 from __future__ import annotations
@@ -15,8 +19,7 @@ from mpcache._wire import codec
 from mpcache._wire.pickling import Payload
 from mpcache.api import BYTES, INT, NO_VALUE, PAYLOAD, TEXT, WIRE, KeyType, SerializedReturnType, as_it_is
 from mpcache.invalidation import is_over
-from mpcache.shm._engine import Namespace
-from mpcache.shm.names import stored_name
+from mpcache.shm._engine import Namespace, clock_is_genuine, kernel_time
 
 if TYPE_CHECKING:
     from mpcache.shm._engine import Record
@@ -30,7 +33,7 @@ def _by_the_kernels_clock(expires: float) -> float:
 
     The engine uses the kernel's clock; a program may have frozen Python's ``time.time()``.
     """
-    return max(1.0, expires - time.time() + time.clock_gettime(time.CLOCK_REALTIME))
+    return max(1.0, expires - time.time() + kernel_time())
 
 
 def engine_end(expires: float | None) -> float:
@@ -39,14 +42,11 @@ def engine_end(expires: float | None) -> float:
 
 
 def row_of(payload: Payload, created: float, expires: float | None, kept: int) -> tuple[Any, ...]:
-    """Return what follows the key in :meth:`Namespace.set`.
-
-    The expiry is also stored in the bytes, because Python checks it, too.
-    """
+    """Return what follows the key in :meth:`Namespace.set`."""
     if expires is None:
         return payload, created, -1, 0.0, kept
-    if kept == INT:  # incr() adds to it
-        return payload, created, -1, engine_end(expires), kept
+    if clock_is_genuine():
+        return payload, created, -1, max(1.0, expires), kept
     if isinstance(payload, tuple):
         wire: Payload = (codec.join(b"", created, expires), *payload)
     else:
@@ -69,25 +69,40 @@ def row_of_wire(wire: bytes) -> tuple[Any, ...]:
     return wire, header.created or time.time(), epoch, engine_end(header.expires), WIRE
 
 
+def remove_ended(space: Namespace, key: KeyType) -> None:
+    """Delete a value whose time to live has ended by a clock that a test has put in the place of time.time().
+
+    The engine, which reads the kernel's clock, may not know that it has.
+    """
+    if not clock_is_genuine():
+        found = space.get(key)
+        if found is not None and fetched(found) is None:
+            space.delete(key)
+
+
 def touch(space: Namespace, key: KeyType, expires: float | None) -> bool:
     """Let a value end at ``expires``; return whether the key has a value.
 
     Bytes with a header also contain their expiry, so other bytes take their place.
     """
-    end = engine_end(expires)
-    while (touched := space.touch(key, end)) is NotImplemented:
-        found = space.get(stored_name(key))
+    end, genuine = engine_end(expires), clock_is_genuine()
+    while (touched := space.touch(key, end) if genuine else NotImplemented) is NotImplemented:
+        found = space.get(key)
         if found is None:
             return False
-        wire, created, epoch, kept, _, version = found
-        wire = codec.with_expires(wire, expires)
-        if kept == WIRE and space.compare_and_set(key, version, wire, created, epoch, end, WIRE):
+        raw, created, epoch, kept, _, version = found
+        if kept != WIRE and genuine:
+            continue  # another task replaced the value meanwhile
+        wire = raw if kept == WIRE else wire_of(found)
+        if not wire:
+            return False  # its bytes are damaged
+        if space.compare_and_set(key, version, codec.with_expires(wire, expires), created, epoch, end, WIRE):
             return True
     return touched
 
 
 def count(space: Namespace, key: KeyType, delta: int) -> int | None:
-    """Add to an integer that a region stored with a time to live: bytes with a header, which other bytes replace.
+    """Add to an integer that is stored as bytes with a header, which other bytes replace.
 
     :return: the sum; None: it is no integer.
     """
@@ -124,7 +139,9 @@ def _pickled(raw: bytes, kept: int) -> bytes | None:
 
 def fetched(found: Record) -> Fetched | None:
     """Return a record's payload, created and epoch; None: its time to live has ended."""
-    payload, created, epoch, kept, _, _ = found
+    payload, created, epoch, kept, expires, _ = found
+    if expires and kept != WIRE and not clock_is_genuine() and is_over(expires):
+        return None
     if kept == PAYLOAD:
         return payload, created, epoch
     return _unpacked(payload, created, epoch) if kept == WIRE else (_pickled(payload, kept), created, epoch)
@@ -132,12 +149,12 @@ def fetched(found: Record) -> Fetched | None:
 
 def wire_of(found: Record) -> SerializedReturnType:
     """Return a record as bytes with a header, for proxies and other readers; NO_VALUE: its bytes are damaged."""
-    raw, created, epoch, kept, _, _ = found
+    raw, created, epoch, kept, expires, _ = found
     payload = raw if kept in (PAYLOAD, WIRE) else _pickled(raw, kept)
     if payload is None:
         return NO_VALUE
     if kept != WIRE:
-        return codec.join(payload, created, epoch=epoch)
+        return codec.join(payload, created, expires or None, epoch)
     try:
         codec.split(payload)
     except ValueError:  # its epoch is not to hide that the rest cannot be read

@@ -25,12 +25,22 @@ from mpcache.api import (
     current_fill,
     guard_of,
 )
-from mpcache.backends._shm_values import Fetched, count, engine_end, fetched, row_of, row_of_wire, touch, wire_of
+from mpcache.backends._shm_values import (
+    Fetched,
+    count,
+    engine_end,
+    fetched,
+    remove_ended,
+    row_of,
+    row_of_wire,
+    touch,
+    wire_of,
+)
 from mpcache.backends.shm_outage import EVERYTHING_HIDDEN, NO_FILL, NoFill, Outage
 from mpcache.exception import SegmentError, SegmentRetired, ValueTooLarge
 from mpcache.invalidation import SharedInvalidation, end_of
 from mpcache.mutexes.shm import ShmMutex
-from mpcache.shm._engine import FastPath, Guard, Namespace
+from mpcache.shm._engine import FastPath, Guard, Namespace, clock_is_genuine
 from mpcache.shm.handle import NamespaceHandle
 from mpcache.shm.names import stored_name
 from mpcache.shm.segment import Segment
@@ -222,14 +232,14 @@ class ShmBackend(BytesBackend):
         :raises ValueTooLarge: as ``region.set``.
         """
         row = self._row(value, ttl)
-        return self._here(lambda space: space.add(stored_name(key), *row))
+        return self._change_present(key, lambda space: space.add(stored_name(key), *row))
 
     def version(self, key: KeyType) -> int | None:
         """Return what identifies the key's present value among all that it had or will have; None: it has none.
 
         Moving a value in memory and touching it do not change its version.
         """
-        return self._here(lambda space: space.version(stored_name(key)))
+        return self._change_present(key, lambda space: space.version(stored_name(key)))
 
     def compare_and_set(self, key: KeyType, version: int, value: Any, ttl: TimeToLive = None) -> bool:
         """Store a value if the key's value still has this version; return whether it was stored.
@@ -240,7 +250,7 @@ class ShmBackend(BytesBackend):
         :raises ShardBusy, ValueTooLarge: as :meth:`add`.
         """
         row = self._row(value, ttl)
-        return self._here(lambda space: space.compare_and_set(stored_name(key), version, *row))
+        return self._change_present(key, lambda space: space.compare_and_set(stored_name(key), version, *row))
 
     def incr(self, key: KeyType, delta: int = 1, initial: int | None = None, ttl: TimeToLive = None) -> int | None:
         """Add to an integer, exactly, also when other processes do; return the sum.  ``region.get`` reads it as an int.
@@ -255,10 +265,15 @@ class ShmBackend(BytesBackend):
         :raises OverflowError: the sum has more than 64 bits.
         :raises ShardBusy: as :meth:`add`.
         """
-        end = 0.0 if ttl is None else engine_end(end_of(ttl))
-        before = (
-            None if initial is None else initial - delta
-        )  # the engine adds delta to the value with which a count begins
+        expires = end_of(ttl)
+        if not clock_is_genuine():  # the end by such a clock is stored in the bytes of a value
+            self._here(lambda space: remove_ended(space, stored_name(key)))
+            if initial is not None and self.add(key, initial, ttl):
+                return initial
+            initial = None
+        end = engine_end(expires)
+        # The engine adds delta to the value with which a count begins.
+        before = None if initial is None else initial - delta
         try:
             return self._place.namespace.incr(stored_name(key), delta, before, end)
         except SegmentRetired:
@@ -275,7 +290,16 @@ class ShmBackend(BytesBackend):
         :raises ShardBusy: as :meth:`add`.
         """
         expires = end_of(ttl)
-        return self._here(lambda space: touch(space, stored_name(key), expires))
+        return self._change_present(key, lambda space: touch(space, stored_name(key), expires))
+
+    def _change_present(self, key: KeyType, act: Callable[[Namespace], R]) -> R:
+        """Do in the segment what depends on the value that the key has."""
+
+        def change(space: Namespace) -> R:
+            remove_ended(space, stored_name(key))
+            return act(space)
+
+        return self._here(change)
 
     def _row(self, value: Any, ttl: TimeToLive) -> tuple[Any, ...]:
         payload, kept = as_it_is(value) or (pickled(value), PAYLOAD)

@@ -6,7 +6,7 @@
  *     fast_set   True: stored | NotImplemented: nothing was done, use the reference path
  *
  * Whatever is rare or delicate is left to the reference path: stale values, which a caller may want to be served;
- * values with a time to live; errors, which it words; fills; a segment that was replaced. */
+ * times to live under a clock of the program's own; errors, which it words; fills; a segment that was replaced. */
 #include "binding.h"
 
 PyTypeObject *FastPath_Type;
@@ -23,13 +23,14 @@ static Namespace *mpc_current_namespace(const FastPath *self)
 
 /* -- reading ------------------------------------------------------------------------------------------------------- */
 
-/* 1: may be served; 0: it is stale, or hidden; -1: an exception is set. */
+/* 1: may be served; 0: it is stale, hidden, or over by a clock of the program's own; -1: an exception is set. */
 static int mpc_is_fresh(Namespace *namespace, const struct mpc_record *record, age_limit *limit)
 {
     struct mpc_namespace *epochs = mpc_namespace_at(&namespace->engine->ctx, namespace->number);
     if (record->epoch < mpc_load_acquire(&epochs->hard_at) || record->epoch < mpc_load_acquire(&epochs->soft_at))
         return 0;
-    return mpc_is_young(limit, record->created);
+    int over = mpc_is_over_by_python(record->expires);
+    return over ? (over < 0 ? -1 : 0) : mpc_is_young(limit, record->created);
 }
 
 /* Return the fresh value of the key as an object.  `place`: of one among many, whose memory was prefetched;
@@ -202,17 +203,17 @@ static int mpc_is_filling(FastPath *self)
 }
 
 /* Store one value.  The epoch is read before the value is pickled, because pickling runs code, which may take long. */
-static PyObject *mpc_fast_set_in(FastPath *self, Namespace *namespace, PyObject *name, PyObject *value)
+static PyObject *mpc_fast_set_in(FastPath *self, Namespace *namespace, PyObject *name, PyObject *object, PyObject *ttl)
 {
-    u8 flags;
-    i64 created;
-    u64 epoch = mpc_epoch_now(namespace);
-    if (mpc_now_ns(&created) < 0)
+    mpc_value value = {.epoch = mpc_epoch_now(namespace)};
+    if (mpc_now_ns(&value.created) < 0)
         return NULL;
-    PyObject *bytes = mpc_serialize(self, value, &flags);
+    if (!mpc_parse_ttl(ttl, value.created, &value.expires))
+        Py_RETURN_NOTIMPLEMENTED;
+    PyObject *bytes = mpc_serialize(self, object, &value.flags);
     if (!bytes)
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
-    mpc_status status = mpc_put_bytes(namespace, name, bytes, epoch, created, flags);
+    mpc_status status = mpc_put_bytes(namespace, name, bytes, value);
     Py_DECREF(bytes);
     if (PyErr_Occurred())
         return mpc_leave_odd_key();
@@ -226,13 +227,14 @@ static PyObject *mpc_py_fast_path_set(FastPath *self, PyObject *const *args, Py_
     int filling = mpc_is_filling(self);
     if (filling < 0)
         return NULL;
-    if (filling || args[1] == self->no_value || args[2] != Py_None)
+    if (filling || args[1] == self->no_value)
         Py_RETURN_NOTIMPLEMENTED;
     PyObject *name = mpc_mangle(self, args[0]);
     if (!name)
         return NULL;
     Namespace *namespace = mpc_current_namespace(self);
-    PyObject *outcome = namespace ? mpc_fast_set_in(self, namespace, name, args[1]) : Py_NewRef(Py_NotImplemented);
+    PyObject *outcome =
+        namespace ? mpc_fast_set_in(self, namespace, name, args[1], args[2]) : Py_NewRef(Py_NotImplemented);
     Py_XDECREF(namespace);
     Py_DECREF(name);
     return outcome;
@@ -245,10 +247,11 @@ static PyObject *mpc_py_fast_path_set_multi(FastPath *self, PyObject *const *arg
     int filling = mpc_is_filling(self);
     if (filling < 0)
         return NULL;
-    if (filling || !PyDict_CheckExact(args[0]) || args[1] != Py_None)
+    if (filling || !PyDict_CheckExact(args[0]))
         Py_RETURN_NOTIMPLEMENTED;
     Namespace *namespace = mpc_current_namespace(self);
-    PyObject *outcome = namespace ? mpc_fast_set_multi_in(self, namespace, args[0]) : Py_NewRef(Py_NotImplemented);
+    PyObject *outcome =
+        namespace ? mpc_fast_set_multi_in(self, namespace, args[0], args[1]) : Py_NewRef(Py_NotImplemented);
     Py_XDECREF(namespace);
     return outcome;
 }

@@ -53,11 +53,13 @@ static bool mpc_make_rows(FastPath *self, PyObject *own, Py_ssize_t room, rows_t
     return rows->row != NULL;
 }
 
-static PyObject *mpc_set_rows(Namespace *namespace, const rows_to_store *rows, u64 epoch, i64 created)
+/* `like`: what all values have in common. */
+static PyObject *mpc_set_rows(Namespace *namespace, const rows_to_store *rows, mpc_value like)
 {
     for (Py_ssize_t i = 0; i < rows->n; i++) {
         const struct row *row = &rows->row[i];
-        mpc_status status = mpc_put_bytes(namespace, row->name, row->bytes, epoch, created, row->flags);
+        like.flags = row->flags;
+        mpc_status status = mpc_put_bytes(namespace, row->name, row->bytes, like);
         if (PyErr_Occurred())
             return mpc_leave_odd_key();
         if (status != MPC_OK)
@@ -74,23 +76,22 @@ static PyObject *mpc_hidden_copy(PyObject *mapping)
     return copy;
 }
 
-PyObject *mpc_fast_set_multi_in(FastPath *self, Namespace *namespace, PyObject *mapping)
+PyObject *mpc_fast_set_multi_in(FastPath *self, Namespace *namespace, PyObject *mapping, PyObject *ttl)
 {
-    i64 created;
     rows_to_store rows = {0};
-    u64 epoch = mpc_epoch_now(namespace);
+    mpc_value like = {.epoch = mpc_epoch_now(namespace)};
     PyObject *outcome = NULL;
 #ifdef MPC_FAULT_SIZED_BEFORE_CLOCK
     Py_ssize_t room = PyDict_GET_SIZE(mapping);
-    PyObject *own = mpc_now_ns(&created) < 0 ? NULL : mpc_hidden_copy(mapping);
+    PyObject *own = mpc_now_ns(&like.created) < 0 ? NULL : mpc_hidden_copy(mapping);
 #else
     PyObject *own = mpc_hidden_copy(mapping); /* before a clock of the program's own runs, which may change the dict */
     Py_ssize_t room = own ? PyDict_GET_SIZE(own) : 0;
-    if (own && mpc_now_ns(&created) < 0)
+    if (own && mpc_now_ns(&like.created) < 0)
         Py_CLEAR(own);
 #endif
-    if (own && mpc_make_rows(self, own, room, &rows))
-        outcome = mpc_set_rows(namespace, &rows, epoch, created);
+    if (own && mpc_parse_ttl(ttl, like.created, &like.expires) && mpc_make_rows(self, own, room, &rows))
+        outcome = mpc_set_rows(namespace, &rows, like);
     else if (!PyErr_Occurred())
         outcome = Py_NewRef(Py_NotImplemented);
     Py_XDECREF(own);

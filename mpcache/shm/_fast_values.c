@@ -80,12 +80,12 @@ PyObject *mpc_serialize(FastPath *self, PyObject *value, u8 *flags)
     return bytes;
 }
 
-mpc_status mpc_put_bytes(Namespace *namespace, PyObject *name, PyObject *bytes, u64 epoch, i64 created, u8 flags)
+/* Store these bytes; `value` has everything else that is stored with them. */
+mpc_status mpc_put_bytes(Namespace *namespace, PyObject *name, PyObject *bytes, mpc_value value)
 {
     mpc_key key;
     held_value held;
     mpc_ctx *ctx = &namespace->engine->ctx;
-    mpc_value value = {.created = created, .epoch = epoch, .flags = flags};
     if (mpc_parse_key(ctx, name, namespace->number, KIND_RECORD, &key) < 0 ||
         mpc_hold_buffers(bytes, &held, &value) < 0)
         return MPC_SYSTEM;

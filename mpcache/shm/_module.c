@@ -84,6 +84,20 @@ static PyObject *mpc_py_module_anyone_alive(PyObject *module, PyObject *args)
     return PyBool_FromLong(mpc_anyone_alive(fd, 1u << 16, &error));
 }
 
+static PyObject *mpc_py_module_clock_is_genuine(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return PyBool_FromLong(mpc_clock_is_genuine());
+}
+
+static PyObject *mpc_py_module_kernel_time(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return PyFloat_FromDouble(mpc_seconds_of_ns(mpc_wall_ns()));
+}
+
 static PyObject *mpc_py_module_smallest(PyObject *module, PyObject *shards)
 {
     (void)module;
@@ -94,6 +108,10 @@ static PyObject *mpc_py_module_smallest(PyObject *module, PyObject *shards)
 static PyMethodDef functions[] = {
     {"kind_of_file_system", mpc_py_module_kind_of_file_system, METH_O,
      "Return the f_type (statfs(2)) of the file system of a path."},
+    {"clock_is_genuine", mpc_py_module_clock_is_genuine, METH_NOARGS,
+     "Return whether time.time() is the kernel's clock: no test has put another one in its place."},
+    {"kernel_time", mpc_py_module_kernel_time, METH_NOARGS,
+     "Return the seconds since the Unix epoch by the kernel's clock, whatever time.time() says."},
     {"smallest", mpc_py_module_smallest, METH_O, "Return the bytes of the smallest segment with so many shards."},
     {"format", mpc_py_module_format, METH_VARARGS,
      "format(fd, size, shards, slots=1024, position_limit=2**48): write a new segment's header."},

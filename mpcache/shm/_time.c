@@ -6,10 +6,10 @@
 
 #include <math.h>
 
-#define SLACK_NS ((i64)MPC_NS_PER_S) /* far more than the coarse clock can lag, which is 10 ms */
 #define LONGEST_S 9e9                /* 285 years: nanoseconds of more are too many for an i64 */
 
 static PyObject *time_dict, *time_name, *genuine_time;
+static PyCFunction genuine_code; /* of genuine_time: a library that freezes time may replace the code of the function */
 
 int mpc_init_time(void)
 {
@@ -22,6 +22,7 @@ int mpc_init_time(void)
     time_dict = Py_NewRef(PyModule_GetDict(module));
     PyObject *found = PyDict_GetItemWithError(time_dict, time_name);
     genuine_time = found && PyCFunction_Check(found) ? Py_NewRef(found) : NULL;
+    genuine_code = genuine_time ? PyCFunction_GET_FUNCTION(genuine_time) : NULL;
     Py_DECREF(module);
     return PyErr_Occurred() ? -1 : 0;
 }
@@ -51,11 +52,22 @@ static PyObject *mpc_time_function(void)
     return PyDict_GetItemWithError(time_dict, time_name);
 }
 
+static bool mpc_is_genuine(PyObject *clock)
+{
+    return clock && clock == genuine_time && PyCFunction_GET_FUNCTION(clock) == genuine_code;
+}
+
+/* Return whether time.time() is the kernel's clock: no test has put another one in its place. */
+bool mpc_clock_is_genuine(void)
+{
+    return mpc_is_genuine(mpc_time_function());
+}
+
 /* Return the time of time.time(): the kernel's, unless a test has put a clock of its own in its place. */
 int mpc_now_ns(i64 *now)
 {
     PyObject *clock = mpc_time_function();
-    if (clock && clock == genuine_time) {
+    if (mpc_is_genuine(clock)) {
         *now = mpc_wall_ns();
         return 0;
     }
@@ -65,6 +77,35 @@ int mpc_now_ns(i64 *now)
     Py_XDECREF(seconds);
     Py_XDECREF(clock);
     return PyErr_Occurred() ? -1 : 0;
+}
+
+/* -- times to live -------------------------------------------------------------------------------------------------- */
+
+/* Parse a time to live in seconds, that begins at `created`; *expires 0: none.  False: the reference path does it.
+ * Under a clock of the program's own that is always so: there the end is stored in the value's bytes, too, since the
+ * engine's end is the kernel's. */
+bool mpc_parse_ttl(PyObject *given, i64 created, i64 *expires)
+{
+    double seconds;
+    *expires = 0;
+    if (given == Py_None)
+        return true;
+    if (!mpc_clock_is_genuine() || !mpc_parse_lifetime(given, &seconds) || !(seconds > 0))
+        return false;
+    if (seconds == HUGE_VAL)
+        return true;
+    *expires = seconds > LONGEST_S / 2 ? 0 : created + mpc_ns_of_seconds(seconds);
+    return *expires != 0;
+}
+
+/* Compare the end that the engine knows with a clock of the program's own.  The engine has compared it with the
+ * kernel's.  1: the time to live has ended; 0: it has not, or time.time() is genuine; -1: an exception is set. */
+int mpc_is_over_by_python(i64 expires)
+{
+    i64 now;
+    if (expires == 0 || mpc_clock_is_genuine())
+        return 0;
+    return mpc_now_ns(&now) < 0 ? -1 : expires <= now;
 }
 
 /* -- ages ---------------------------------------------------------------------------------------------------------- */
@@ -93,9 +134,9 @@ bool mpc_parse_lifetime(PyObject *given, double *lifetime)
 /* Return since when every created value is young by any clock; for earlier ones the exact clock decides. */
 static i64 mpc_surely_young_since(double seconds)
 {
-    if (seconds * 1e9 <= SLACK_NS || mpc_time_function() != genuine_time || !genuine_time)
+    if (seconds * 1e9 <= MPC_COARSE_LAG_NS || !mpc_clock_is_genuine())
         return INT64_MAX;
-    return mpc_wall_coarse_ns() + SLACK_NS - (i64)((seconds < LONGEST_S ? seconds : LONGEST_S) * 1e9);
+    return mpc_wall_coarse_ns() + MPC_COARSE_LAG_NS - (i64)((seconds < LONGEST_S ? seconds : LONGEST_S) * 1e9);
 }
 
 /* 1: it is; 0: it is older than the limit; -1: an exception is set. */

@@ -120,7 +120,10 @@ PyObject *mpc_raise_too_large(const mpc_ctx *ctx, const mpc_key *key, size_t siz
 int mpc_init_time(void);
 i64 mpc_ns_of_seconds(double seconds);
 double mpc_seconds_of_ns(i64 ns);
+bool mpc_clock_is_genuine(void);
 int mpc_now_ns(i64 *now);
+bool mpc_parse_ttl(PyObject *given, i64 created, i64 *expires);
+int mpc_is_over_by_python(i64 expires);
 bool mpc_parse_lifetime(PyObject *given, double *lifetime);
 int mpc_is_young(age_limit *limit, i64 created);
 
@@ -189,8 +192,8 @@ PyObject *mpc_leave_odd_key(void);
 PyObject *mpc_mangle(FastPath *self, PyObject *name);
 PyObject *mpc_value_object(FastPath *self, PyObject *bytes, u8 flags);
 PyObject *mpc_serialize(FastPath *self, PyObject *value, u8 *flags);
-mpc_status mpc_put_bytes(Namespace *namespace, PyObject *name, PyObject *bytes, u64 epoch, i64 created, u8 flags);
-PyObject *mpc_fast_set_multi_in(FastPath *self, Namespace *namespace, PyObject *mapping);
+mpc_status mpc_put_bytes(Namespace *namespace, PyObject *name, PyObject *bytes, mpc_value value);
+PyObject *mpc_fast_set_multi_in(FastPath *self, Namespace *namespace, PyObject *mapping, PyObject *ttl);
 
 /* Prefetch the memory of the keys that follow while the i-th of many is looked up. */
 static inline void mpc_prefetch_ahead(const mpc_ctx *ctx, const many_keys *many, Py_ssize_t i)

@@ -83,12 +83,24 @@ static inline bool mpc_still_valid(const mpc_hit *hit)
     return mpc_load(&hit->ring->tail) <= position && position < mpc_load(&hit->ring->head);
 }
 
+/* Far more than the coarse clock can lag, which is a tick: 10 ms at most. */
+#define MPC_COARSE_LAG_NS ((i64)MPC_NS_PER_S)
+
+/* Return whether a time to live has ended; 0: it never does.  The exact clock costs a quarter of a hit, so it is read
+ * only near the end, where the coarse one cannot decide. */
+static inline bool mpc_is_over(i64 expires)
+{
+    if (expires == 0 || expires > mpc_wall_coarse_ns() + MPC_COARSE_LAG_NS)
+        return false;
+    return expires <= mpc_wall_ns();
+}
+
 /* Return whether the record must not be served: it is expired, or of an epoch before the namespace was cleared. */
 static inline bool mpc_is_gone(mpc_ctx *ctx, const struct mpc_record *record)
 {
     if (record->epoch < mpc_load_acquire(&mpc_namespace_at(ctx, record->namespace)->clear_at))
         return true;
-    return record->expires != 0 && record->expires <= mpc_wall_ns();
+    return mpc_is_over(record->expires);
 }
 
 /* Return whether the record is gone, or of an epoch before the namespace was invalidated. */
