@@ -79,7 +79,7 @@ int mpc_now_ns(i64 *now)
     return PyErr_Occurred() ? -1 : 0;
 }
 
-/* -- times to live -------------------------------------------------------------------------------------------------- */
+/* -- times to live ------------------------------------------------------------------------------------------------ */
 
 /* Parse a time to live in seconds, that begins at `created`; *expires 0: none.  False: the reference path does it.
  * Under a clock of the program's own that is always so: there the end is stored in the value's bytes, too, since the
