@@ -18,6 +18,7 @@ from mpcache._region.configurable import Configurable
 from mpcache._region.creation import Creation
 from mpcache._region.creation_multi import ManyCreation
 from mpcache._region.holding import adapt
+from mpcache._region.ttl import TimeToLive, checked
 from mpcache._wire.codec import value_version
 from mpcache.api import NO_VALUE, CachedValue, Deserializer, KeyManglerType, KeyType, Serializer, ValuePayload
 from mpcache.api import NoValueType as NoValueType  # dogpile.cache has this name here
@@ -186,6 +187,8 @@ class CacheRegion(Configurable):
         expiration_time: Expiration = None,
         should_cache_fn: Callable[[Any], bool] | None = None,
         creator_args: tuple[Sequence[Any], Mapping[str, Any]] | None = None,
+        *,
+        ttl: TimeToLive = None,
     ) -> Any:
         """Return the value of a key; if there is none, exactly one of all tasks creates it, and the others wait.
 
@@ -196,6 +199,8 @@ class CacheRegion(Configurable):
         :param expiration_time: instead of the region's.
         :param should_cache_fn: ``value -> bool``: whether to store it.
         :param creator_args: positional and keyword arguments for the creator.
+        :param ttl: the created value's own time to live, as in :meth:`set`; or a function ``value -> ttl``.  A value
+            with a ttl of 0 or less is returned and not stored.
         :raises LockTimeout: another task is creating the value, and did not finish within ``creation_wait``.
         :raises DeadlockError: the creator asks for its own key.
         """
@@ -204,7 +209,7 @@ class CacheRegion(Configurable):
             value = access.try_get(key, expiration_time, False)
             if value is not NotImplemented and value is not NO_VALUE:
                 return value
-        binding = access.binding
+        binding, ttl = access.binding, checked(ttl)
         mangled, lifetime = binding.mangled(key), binding.lifetime(expiration_time)
         seen = binding.look(mangled, key, lifetime)
         if seen[1] is FRESH:
@@ -212,7 +217,7 @@ class CacheRegion(Configurable):
         args, kw = creator_args or ((), {})
         make = functools.partial(creator, *args, **kw) if creator_args else creator
         runner = self.async_creation_runner and functools.partial(self.async_creation_runner, self, key)
-        work = Creation(binding, key, mangled, lifetime, creator, make, should_cache_fn, runner)
+        work = Creation(binding, key, mangled, lifetime, creator, make, should_cache_fn, runner, ttl)
         mutex = adapt(binding.mutex(mangled))
         return run(elect(work, mutex, binding.creation_wait, seen), mutex)
 
@@ -222,6 +227,8 @@ class CacheRegion(Configurable):
         creator: Callable[..., Iterable[Any]],
         expiration_time: Expiration = None,
         should_cache_fn: Callable[[Any], bool] | None = None,
+        *,
+        ttl: TimeToLive = None,
     ) -> list[Any]:
         """Do :meth:`get_or_create` for many keys; return a list of their values, in their order.
 
@@ -232,11 +239,12 @@ class CacheRegion(Configurable):
         :param creator: gets the missing keys, sorted, as its arguments, and returns their values in that order.
             If it returns fewer, the rest get their stale value, or NO_VALUE.
         :param should_cache_fn: ``value -> bool``, called for each value.
+        :param ttl: as in :meth:`get_or_create`; a function is called for each value.
         :raises LockTimeout: other tasks create, and waiting for all of them took longer than ``creation_wait``.
         :raises TypeError: the keys cannot be sorted.
         """
         wanted, binding = list(keys), self.binding
-        values = ManyCreation(binding, wanted, binding.lifetime(expiration_time), creator, should_cache_fn).run()
+        values = ManyCreation(binding, wanted, binding.lifetime(expiration_time), creator, should_cache_fn, ttl).run()
         return [values[key] for key in wanted]
 
     async def aget_or_create(
@@ -246,6 +254,8 @@ class CacheRegion(Configurable):
         expiration_time: Expiration = None,
         should_cache_fn: Callable[[Any], bool] | None = None,
         creator_args: tuple[Sequence[Any], Mapping[str, Any]] | None = None,
+        *,
+        ttl: TimeToLive = None,
     ) -> Any:
         """Do :meth:`get_or_create` with a creator that is awaited; waiting for another task blocks no event loop.
 
@@ -255,7 +265,7 @@ class CacheRegion(Configurable):
         """
         from mpcache._region.creation_async import get_or_create  # imports asyncio
 
-        return await get_or_create(self.binding, key, creator, expiration_time, should_cache_fn, creator_args)
+        return await get_or_create(self.binding, key, creator, expiration_time, should_cache_fn, creator_args, ttl)
 
     # -- decorators ----------------------------------------------------------------------------------
 
@@ -269,6 +279,7 @@ class CacheRegion(Configurable):
         *,
         key: Callable[..., Any] | None = None,
         ignore: Iterable[str] = (),
+        ttl: TimeToLive = None,
     ) -> Decorator:
         """Return a decorator that caches the results of a function, ``async`` or not, by its arguments.
 
@@ -281,6 +292,7 @@ class CacheRegion(Configurable):
         :param key: ``(arguments of the call) -> str``, or a tuple of values from which the key is made.  For a method
             its first argument is the object.
         :param ignore: names of parameters that are left out of the key.
+        :param ttl: the time to live of each result, as in :meth:`get_or_create`.
         :raises TypeError: the parentheses are missing, or ``ignore`` names a parameter that does not exist.
         """
         from mpcache._region.decorated import Options
@@ -288,7 +300,8 @@ class CacheRegion(Configurable):
 
         key_makers.refuse_bare(namespace, "cache_on_arguments")
         generator = function_key_generator and key_makers.generator(function_key_generator)
-        return decorator(self, Options(namespace, expiration_time, should_cache_fn, to_str, key, ignore), generator)
+        options = Options(namespace, expiration_time, should_cache_fn, to_str, key, ignore, ttl)
+        return decorator(self, options, generator)
 
     @overload
     def cache_multi_on_arguments(
@@ -302,6 +315,7 @@ class CacheRegion(Configurable):
         *,
         key: Callable[..., Any] | None = ...,
         ignore: Iterable[str] = ...,
+        ttl: TimeToLive = ...,
     ) -> Callable[[Callable[P, Iterable[V]]], CachedManyFunction[P, list[V], V]]: ...
 
     @overload
@@ -316,6 +330,7 @@ class CacheRegion(Configurable):
         function_multi_key_generator: FunctionMultiKeyGenerator | str | None = ...,
         key: Callable[..., Any] | None = ...,
         ignore: Iterable[str] = ...,
+        ttl: TimeToLive = ...,
     ) -> Callable[[Callable[P, Mapping[K, V]]], CachedManyFunction[P, dict[K, V], V]]: ...
 
     def cache_multi_on_arguments(
@@ -329,6 +344,7 @@ class CacheRegion(Configurable):
         *,
         key: Callable[..., Any] | None = None,
         ignore: Iterable[str] = (),
+        ttl: TimeToLive = None,
     ) -> Any:
         """Return a decorator for a function of many things: each result is cached apart, only missing ones are created.
 
@@ -340,6 +356,7 @@ class CacheRegion(Configurable):
         :param key: ``(thing, keyword-only arguments) -> str``, or a tuple of values from which the thing's key is made.
             For a method its first argument is the object.
         :param ignore: names of parameters that are left out of the keys, and that are not things.
+        :param ttl: the time to live of each result, as in :meth:`get_or_create`.
         :raises TypeError: the parentheses are missing, or ``ignore`` names a parameter that does not exist.
         """
         from mpcache._region.decorated import Options  # imports inspect, which is slow to load
@@ -347,5 +364,5 @@ class CacheRegion(Configurable):
 
         key_makers.refuse_bare(namespace, "cache_multi_on_arguments")
         generator = function_multi_key_generator and key_makers.generator(function_multi_key_generator, many=True)
-        options = Options(namespace, expiration_time, should_cache_fn, to_str, key, ignore)
+        options = Options(namespace, expiration_time, should_cache_fn, to_str, key, ignore, ttl)
         return decorator(self, options, generator, asdict)

@@ -77,7 +77,8 @@ DOWN: keeper.Table = {
     "_region.values": ("api",),
     "_region.value_io": ("_wire", "invalidation", "_region.counters", "_region.values"),
     "_region.binding": ("_region.value_io",),
-    "_region.fills": ("_region.binding",),
+    "_region.ttl": ("invalidation",),
+    "_region.fills": ("_region.binding", "_region.ttl"),
     "_region.reference_path": ("_region.fills",),
     "_region.fast_path": ("_region.reference_path",),
     # the only module that knows both stores and mutexes, by their tables of names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pickle
 import time
@@ -200,3 +201,150 @@ def test_the_bytes(expires: float) -> None:
     assert codec.split(more.replace(repr(expires).encode(), b"null")) == (b"|payload", 1.25, 3, 2, None)
     with pytest.raises((ValueError, TypeError)):
         codec.split(b'{"ct": 1.25, "v": 2, "x": "soon"}|')
+
+
+# -- of created values ----------------------------------------------------------------------------------------------
+
+TTLS = pytest.mark.parametrize(
+    "ttl",
+    [10, 10.0, timedelta(seconds=10), "10s", lambda value: 10, lambda value: "10s"],
+    ids=["int", "float", "timedelta", "text", "function", "function of text"],
+)
+
+
+def ends_after_10(region: Any, clock: Clock, *keys: str) -> None:
+    """Assert that these keys have values which end after 10 seconds."""
+    clock.forward(9)
+    assert NO_VALUE not in region.get_multi(list(keys))
+    clock.forward(1)
+    assert region.get_multi(list(keys)) == [NO_VALUE] * len(keys)
+
+
+@TTLS
+def test_a_created_value_may_have_one(make: Any, clock: Clock, ttl: Any) -> None:
+    region = make(expiration_time=100)
+    assert region.get_or_create("a", lambda: "made", ttl=ttl) == "made"
+    assert region.get_or_create("a", lambda: "never", ttl=1) == "made"
+    assert region.get_or_create_multi(["b", "a"], lambda *keys: list(keys), ttl=ttl) == ["b", "made"]
+    ends_after_10(region, clock, "a", "b")
+
+
+@TTLS
+def test_a_created_value_of_a_coroutine_may_have_one(make: Any, clock: Clock, ttl: Any) -> None:
+    async def creator() -> str:
+        return "made"
+
+    region = make()
+    assert asyncio.run(region.aget_or_create("a", creator, ttl=ttl)) == "made"
+    ends_after_10(region, clock, "a")
+
+
+@TTLS
+def test_results_of_decorated_functions_may_have_one(make: Any, clock: Clock, ttl: Any) -> None:
+    region = make(expiration_time=100)
+
+    @region.cache_on_arguments(ttl=ttl)
+    def one(number: int) -> str:
+        return f"result {number}"
+
+    @region.cache_on_arguments(ttl=ttl)
+    async def awaited(number: int) -> str:
+        return f"result {number}"
+
+    @region.cache_multi_on_arguments(ttl=ttl)
+    def many(*numbers: int) -> list[str]:
+        return [f"result {number}" for number in numbers]
+
+    def store_all() -> list[str]:
+        asyncio.run(awaited(1))
+        return [one.key(1), awaited.key(1), *many.key(1, 2)]
+
+    assert (one(1), many(1, 2)) == ("result 1", ["result 1", "result 2"])
+    ends_after_10(region, clock, *store_all()[:1], *many.key(1, 2))
+    one.set("set", 1)
+    many.set({1: "set", 2: "set"})
+    ends_after_10(region, clock, *store_all())
+    one.refresh(1)
+    many.refresh(1, 2)
+    asyncio.run(awaited.refresh(1))
+    ends_after_10(region, clock, *store_all())
+
+
+def test_a_function_gives_each_value_its_own(make: Any, clock: Clock) -> None:
+    region = make()
+    region.get_or_create_multi(["aaa", "b"], lambda *keys: [len(key) for key in keys], ttl=lambda size: size * 10)
+    clock.forward(10)
+    assert region.get_multi(["aaa", "b"]) == [3, NO_VALUE]
+
+    @region.cache_on_arguments(ttl=lambda value: None if value == "keep" else 10)
+    def say(text: str) -> str:
+        return text
+
+    for text in ("keep", "drop"):
+        say(text)
+    clock.forward(10)
+    assert (say.get("keep"), say.get("drop")) == ("keep", NO_VALUE)
+
+
+@pytest.mark.parametrize("ttl", [0, -5, timedelta(0), "0s", lambda value: 0], ids=["0", "-5", "0:00", "0s", "function"])
+def test_a_created_value_without_a_time_to_live_is_returned_only(make: Any, clock: Clock, ttl: Any) -> None:
+    region = make()
+    made = iter(range(10))
+    assert [region.get_or_create("a", lambda: next(made), ttl=ttl) for _ in range(2)] == [0, 1]
+    assert region.get_or_create_multi(["b"], lambda *keys: [next(made)], ttl=ttl) == [2]
+    assert region.get_multi(["a", "b"]) == [NO_VALUE, NO_VALUE]
+
+
+@pytest.mark.parametrize("ttl", ["soon", "10", float("nan"), [], object()], ids=["soon", "10", "nan", "list", "object"])
+def test_it_must_be_a_time_before_anything_is_created(make: Any, ttl: Any) -> None:
+    region, never = make(), pytest.fail
+
+    async def awaited() -> None:
+        never("created")
+
+    calls: list[Callable[[], Any]] = [
+        lambda: region.get_or_create("a", lambda: never("created"), ttl=ttl),
+        lambda: region.get_or_create_multi(["a"], lambda *keys: never("created"), ttl=ttl),
+        lambda: asyncio.run(region.aget_or_create("a", awaited, ttl=ttl)),
+        lambda: region.cache_on_arguments(ttl=ttl),
+        lambda: region.cache_multi_on_arguments(ttl=ttl),
+    ]
+    for call in calls:
+        with pytest.raises(ValidationError, match="ttl is not a number or timedelta"):
+            call()
+    assert not region.key_is_locked("a")
+
+
+def test_a_function_that_returns_no_time_is_an_error_of_the_call(make: Any) -> None:
+    region = make()
+    with pytest.raises(ValidationError, match="It is 'soon'"):
+        region.get_or_create("a", lambda: 1, ttl=lambda value: "soon")
+    assert region.get("a") is NO_VALUE
+    assert not region.key_is_locked("a")
+    assert region.get_or_create("a", lambda: 2) == 2
+
+
+def test_a_runner_that_says_nothing_stores_with_the_creations_own(make: Any, clock: Clock) -> None:
+    def runner(region: Any, key: str, creator: Callable[[], Any], mutex: Any) -> None:
+        region.set(key, creator())
+        region.set("another", 1)
+        mutex.release()
+
+    region = make(expiration_time=5)
+    region.async_creation_runner = runner
+    region.set("a", "old")
+    clock.forward(6)
+    assert region.get_or_create("a", lambda: "new", ttl=10) == "old"
+    clock.forward(9)
+    assert region.get_multi(["a", "another"], -1) == ["new", 1]
+    clock.forward(1)
+    assert region.get_multi(["a", "another"], -1) == [NO_VALUE, 1]
+
+
+def test_a_region_that_knows_none_is_not_asked_for_one() -> None:
+    class Theirs(mpcache.CacheRegion):
+        def get_or_create(self, key: Any, creator: Any, *args: Any) -> Any:  # type: ignore[override]
+            return "theirs"
+
+    region = Theirs().configure("mpcache.memory")
+    assert region.cache_on_arguments()(lambda: "ours")() == "theirs"

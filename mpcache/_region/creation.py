@@ -16,6 +16,7 @@ from mpcache import keys
 from mpcache._region.binding import Binding, no_expiration_time
 from mpcache._region.fills import Fills, begin_fill, filling, was_stored
 from mpcache._region.holding import run_in_background
+from mpcache._region.ttl import end_for, is_to_be_stored
 from mpcache._region.value_io import packed
 from mpcache.api import NO_VALUE, FillGuard, KeyType, current_fill
 from mpcache.exception import ValueTooLarge
@@ -38,6 +39,7 @@ class Creation:
     :param creator: as the user gave it; ``make``: the same with its arguments.
     :param should_cache_fn: ``value -> bool``: whether to store it.
     :param runner: creates in the background while a stale value is served; None: there is none.
+    :param ttl: the time to live of what is created, see :mod:`.ttl`.
     """
 
     def __init__(
@@ -50,9 +52,11 @@ class Creation:
         make: Callable[[], Any],
         should_cache_fn: Callable[[Any], bool] | None,
         runner: Runner | None = None,
+        ttl: Any = None,
     ) -> None:
         self._binding, self._key, self._mangled, self._lifetime = binding, key, mangled, lifetime
         self._creator, self._make, self._should_cache, self._runner = creator, make, should_cache_fn, runner
+        self._ttl = ttl
         self._guard: FillGuard | None = None
         self._begun: Begin | None = None
 
@@ -81,8 +85,11 @@ class Creation:
     def store(self, value: Any) -> bool:
         if value is NO_VALUE or (self._should_cache and not self._should_cache(value)):
             return False
+        expires = end_for(self._ttl, value)
+        if not is_to_be_stored(expires):
+            return False
         value_io, fills = self._binding.value_io, self._fills
-        ready = packed(value_io, self._key, value, fills.begun.created)
+        ready = packed(value_io, self._key, value, fills.begun.created, expires)
         try:
             with filling(self._binding, fills):
                 value_io.write(self._mangled, ready)
@@ -94,7 +101,7 @@ class Creation:
     @property
     def _fills(self) -> Fills:
         assert self._begun is not None  # the protocol calls begin() before it calls anything that reads these
-        return Fills({self._mangled: self._guard}, self._begun)
+        return Fills({self._mangled: self._guard}, self._begun, self._ttl)
 
     def end(self) -> None:
         if self._guard is not None:

@@ -17,6 +17,7 @@ from mpcache._region.binding import FRESH, Binding
 from mpcache._region.creation import Creation
 from mpcache._region.holding import abandon, adapt
 from mpcache._region.refresh import Renewal
+from mpcache._region.ttl import checked
 from mpcache.api import KeyType, Outcome
 from mpcache.lock import Create, Steps, Wait, elect, renew
 
@@ -30,15 +31,17 @@ async def get_or_create(
     expiration_time: Any = None,
     should_cache_fn: Callable[[Any], bool] | None = None,
     creator_args: tuple[Sequence[Any], Mapping[str, Any]] | None = None,
+    ttl: Any = None,
 ) -> Any:
     """Do :meth:`.CacheRegion.aget_or_create` with a binding."""
+    ttl = checked(ttl)
     mangled, lifetime = binding.mangled(key), binding.lifetime(expiration_time)
     seen = binding.look(mangled, key, lifetime)
     if seen[1] is FRESH:
         return seen[0]
     args, kw = creator_args or ((), {})
     make = functools.partial(creator, *args, **kw)
-    work = Creation(binding, key, mangled, lifetime, creator, make, should_cache_fn)
+    work = Creation(binding, key, mangled, lifetime, creator, make, should_cache_fn, ttl=ttl)
     mutex = _InLoop(binding.mutex(mangled))
     return await run(elect(work, mutex, binding.creation_wait, seen), mutex)
 

@@ -22,6 +22,7 @@ from mpcache._region.binding import Binding
 from mpcache._region.creation import made
 from mpcache._region.fills import Fills, begin_fill, filling, was_stored
 from mpcache._region.holding import abandon, adapt, owned, release_quietly, too_late
+from mpcache._region.ttl import checked, end_for, is_to_be_stored
 from mpcache._region.value_io import packed
 from mpcache._region.values import in_order
 from mpcache.api import NO_VALUE, FillGuard, Freshness, KeyType, Outcome
@@ -133,9 +134,10 @@ class ManyCreation(Claims):
         lifetime: float | None,
         creator: Callable[..., Iterable[Any]],
         should_cache_fn: Callable[[Any], bool] | None,
+        ttl: Any = None,
     ) -> None:
         super().__init__(binding)
-        self._lifetime = lifetime
+        self._lifetime, self._ttl = lifetime, checked(ttl)
         self._creator, self._should_cache = creator, should_cache_fn
         self._keys = _sorted(keys)
         self._mangled = {key: binding.mangled(key) for key in self._keys}
@@ -232,10 +234,11 @@ class ManyCreation(Claims):
         for claim in claims.values():
             claim.stored = False  # if anything raises now, waiting tasks need not queue for these keys
         created, value_io = self._begun.created, self._binding.value_io
-        ready = {
-            self._mangled[key]: packed(value_io, key, values[key], created)  # all are packed before the first write
-            for key, claim in claims.items()
-            if self._is_to_be_kept(values[key]) and owned(claim.mutex)
+        ends = {key: end_for(self._ttl, values[key]) for key in claims if self._is_to_be_kept(values[key])}
+        ready = {  # all are packed before the first write
+            self._mangled[key]: packed(value_io, key, values[key], created, end)
+            for key, end in ends.items()
+            if is_to_be_stored(end) and owned(claims[key].mutex)
         }
         if not ready:
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -18,6 +18,7 @@ from mpcache._keys.exact import ExactKeys, SaidKeys, SaidManyKeys
 from mpcache._keys.text import TextCannotStand
 from mpcache._region.decorated_pickling import is_by_cloudpickle
 from mpcache._region.fast_path import Access
+from mpcache._region.ttl import checked
 from mpcache.invalidation import seconds
 from mpcache.keys import generator
 
@@ -52,14 +53,20 @@ class Options(NamedTuple):
     to_str: Callable[[Any], str]
     key: Callable[..., Any] | None = None
     ignore: Iterable[str] = ()
+    ttl: Any = None
 
     def checked(self) -> Options:
-        """Return the options with the expiration time in seconds; a callable one is checked at each call.
+        """Return the options with times in seconds; a callable one is checked at each call.
 
-        :raises ValidationError: the expiration time is not a time.
+        :raises ValidationError: the expiration time, or the time to live, is not a time.
         """
-        expires = self.expiration_time
-        return self if callable(expires) else self._replace(expiration_time=seconds(expires))
+        expires = self.expiration_time if callable(self.expiration_time) else seconds(self.expiration_time)
+        return self._replace(expiration_time=expires, ttl=checked(self.ttl))
+
+    @property
+    def more(self) -> dict[str, Any]:
+        """Return what a creation gets besides; nothing for a region whose class knows no time to live."""
+        return {} if self.ttl is None else {"ttl": self.ttl}
 
 
 class Recipe(NamedTuple):
@@ -96,7 +103,7 @@ class Recipe(NamedTuple):
 
     def keys(self, fn: Any, many: bool) -> Callable[..., Any]:
         """Return the object that makes the keys of a function."""
-        namespace, _, _, to_str, key, ignore = self.options
+        namespace, _, _, to_str, key, ignore, _ = self.options
         if key is not None:
             if ignore:
                 raise TypeError(f"{fn.__qualname__}: give key= or ignore=, not both; key= alone makes the key")
@@ -160,7 +167,7 @@ class Decorated:
     __slots__ = (
         *("__dict__", "__weakref__"),
         *("_arguments", "_expires", "_fast", "_fn", "_key", "_recipe", "_region", "_should", "_start"),
-        *("_bound", "_free", "_none_is_receiver", "_owners", "_warned"),
+        *("_bound", "_free", "_more", "_none_is_receiver", "_owners", "_warned"),
     )
 
     __qualname__: str
@@ -174,6 +181,7 @@ class Decorated:
         functools.update_wrapper(self, plain, updated=updated)  # type: ignore[arg-type]  # subclasses can be called
         self._recipe, self._region, self._fn, self._arguments = recipe, recipe.region, plain, arguments
         self._expires, self._should = recipe.options[1:3]
+        self._more = recipe.options.more
         self._owners: tuple[type, ...] = ()
         self._warned: set[str] = set()
         self.original = fn
@@ -227,6 +235,23 @@ class Decorated:
     def _lifetime(self) -> Any:
         """Return the expiration time at this call."""
         return self._expires() if callable(self._expires) else self._expires
+
+    def _store(self, key: Any, value: Any) -> None:
+        """Store a value for a call, with the time to live that a created one would have."""
+        ttl = self._more.get("ttl")
+        if ttl is None:
+            self._region.set(key, value)
+        else:
+            self._region.set(key, value, ttl(value) if callable(ttl) else ttl)
+
+    def _store_multi(self, mapping: Mapping[Any, Any]) -> None:
+        """Do :meth:`_store` for many keys."""
+        ttl = self._more.get("ttl")
+        if callable(ttl):
+            for key, value in mapping.items():
+                self._store(key, value)
+        else:
+            self._region.set_multi(mapping, *(() if ttl is None else (ttl,)))
 
     # These make an object a function for inspect, and so for asyncio and web frameworks, on every Python.
 

@@ -94,7 +94,7 @@ class Cached(Decorated, Generic[P, R]):
     def _set(self, keys: Keys, value: R, given: Call) -> None:
         key = self._key_for(keys, given)
         if key is not UNCACHED:
-            self._region.set(key, value)
+            self._store(key, value)
 
     def _invalidate(self, keys: Keys, given: Call) -> None:
         key = self._key_for(keys, given)
@@ -139,7 +139,7 @@ class CachedFunction(Cached[P, R], Generic[P, R]):
         key = self._key_for(keys, given)
         if key is UNCACHED:
             return creator(*given[0], **given[1])
-        value: R = self._region.get_or_create(key, creator, expires, self._should, given)
+        value: R = self._region.get_or_create(key, creator, expires, self._should, given, **self._more)
         return value
 
     def refresh(self, /, *args: P.args, **kw: P.kwargs) -> R:
@@ -157,8 +157,8 @@ class CachedFunction(Cached[P, R], Generic[P, R]):
         key = self._key_for(keys, given)
         if key is UNCACHED:
             return self._fn(*given[0], **given[1])  # type: ignore[no-any-return]
-        region, create = self._region, functools.partial(self._fn, *given[0], **given[1])
-        value: R = refresh(region.access.binding, key, create, region.set)
+        create = functools.partial(self._fn, *given[0], **given[1])
+        value: R = refresh(self._region.access.binding, key, create, self._store)
         return value
 
     @overload
@@ -268,7 +268,8 @@ class AsyncCachedFunction(Cached[P, T], Generic[P, T]):
         if key is UNCACHED:
             value = await creator(*given[0], **given[1])
         else:
-            value = await self._region.aget_or_create(key, creator, self._lifetime(), self._should, given)
+            expires = self._lifetime()
+            value = await self._region.aget_or_create(key, creator, expires, self._should, given, **self._more)
         return value
 
     async def refresh(self, /, *args: P.args, **kw: P.kwargs) -> T:
@@ -283,7 +284,7 @@ class AsyncCachedFunction(Cached[P, T], Generic[P, T]):
         create = functools.partial(self._fn, *given[0], **given[1])
         if key is UNCACHED:
             return await create()  # type: ignore[no-any-return]
-        value: T = await refresh(self._region.access.binding, key, create, self._region.set)
+        value: T = await refresh(self._region.access.binding, key, create, self._store)
         return value
 
     @overload

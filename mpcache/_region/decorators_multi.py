@@ -71,7 +71,7 @@ class CachedManyFunction(Decorated, Generic[P, R, V]):
             things = [thing_of[key] for key in missing]
             return self._in_order(self._fn(*call.before, *things, **call.kw), things)
 
-        values = self._region.get_or_create_multi(call.keys, create, self._lifetime(), self._should)
+        values = self._region.get_or_create_multi(call.keys, create, self._lifetime(), self._should, **self._more)
         return self._result(call.things, values)  # type: ignore[no-any-return]
 
     def get(self, /, *args: P.args, **kw: P.kwargs) -> list[V | NoValueType]:
@@ -112,7 +112,7 @@ class CachedManyFunction(Decorated, Generic[P, R, V]):
 
     def _set(self, mapping: Mapping[Any, V], call: _Call) -> None:
         if call.keys is not UNCACHED:
-            self._region.set_multi(dict(zip(call.keys, mapping.values(), strict=True)))
+            self._store_multi(dict(zip(call.keys, mapping.values(), strict=True)))
 
     def _invalidate(self, call: _Call) -> None:
         if call.keys is not UNCACHED:
@@ -128,8 +128,7 @@ class CachedManyFunction(Decorated, Generic[P, R, V]):
             things = [thing_of[key] for key in keys]
             return self._all_of(self._fn(*call.before, *things, **call.kw), things)
 
-        region = self._region
-        values = ManyRefresh(region.access.binding, call.keys, create, region.set_multi).run()
+        values = ManyRefresh(self._region.access.binding, call.keys, create, self._store_multi).run()
         return self._result(call.things, values)  # type: ignore[no-any-return]
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from mpcache._region.binding import Binding
 from mpcache.api import FillGuard, KeyType, current_fill
@@ -19,12 +20,13 @@ class Fills(dict[KeyType, FillGuard]):
     """The guards of created values, by their mangled keys, and the begin of their creation.
 
     :ivar begun: the begin of the creation.
+    :ivar ttl: the time to live of the created values, which a write without one gets, see :mod:`.ttl`.
     :ivar keys_begun: all created keys, also those without a guard, of a store without guards.
     """
 
-    def __init__(self, guards: Mapping[KeyType, FillGuard | None], begun: Begin) -> None:
+    def __init__(self, guards: Mapping[KeyType, FillGuard | None], begun: Begin, ttl: Any = None) -> None:
         super().__init__((key, guard) for key, guard in guards.items() if guard is not None)
-        self.begun, self.keys_begun = begun, frozenset(guards)
+        self.begun, self.ttl, self.keys_begun = begun, ttl, frozenset(guards)
 
 
 def begin_fill(binding: Binding, mangled: KeyType) -> FillGuard | None:
@@ -50,12 +52,17 @@ def was_stored(guard: FillGuard | None) -> bool:
     return guard is None or guard.outcome is not False
 
 
-def created_now(binding: Binding, keys: Iterable[KeyType]) -> float:
-    """Return the creation time of a value that is stored now; for a fill it may be the time of the begin.
+def fills_of(binding: Binding, keys: Iterable[KeyType]) -> Fills | None:
+    """Return the fills that a write of these keys belongs to; None: it is an ordinary set.
 
     :param keys: the mangled keys.
     """
     fill = current_fill.get()
     if fill is None or not isinstance(fill[1], Fills) or fill[0] is not binding.store:
-        return time.time()
-    return time.time() if fill[1].keys_begun.isdisjoint(keys) else fill[1].begun.created
+        return None
+    return None if fill[1].keys_begun.isdisjoint(keys) else fill[1]
+
+
+def created_now(fills: Fills | None) -> float:
+    """Return the creation time of a value that is stored now; for a fill it may be the time of the begin."""
+    return time.time() if fills is None else fills.begun.created

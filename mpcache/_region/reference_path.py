@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mpcache._region.binding import FRESH, Binding, Expiration
-from mpcache._region.fills import created_now
+from mpcache._region.fills import created_now, fills_of
+from mpcache._region.ttl import end_for
 from mpcache._region.value_io import packed
 from mpcache._wire import codec
 from mpcache.api import NO_VALUE, CachedValue, KeyType
@@ -77,8 +78,9 @@ def set(binding: Binding, key: KeyType, value: Any, ttl: Expiration) -> None:
         return delete(binding, key)
     try:
         mangled = binding.mangled(key)
-        expires = None if ttl is None else end_of(ttl)
-        ready = packed(binding.value_io, key, value, created_now(binding, (mangled,)), expires)
+        fills = fills_of(binding, (mangled,))
+        expires = end_for(fills.ttl, value) if fills and ttl is None else end_of(ttl)
+        ready = packed(binding.value_io, key, value, created_now(fills), expires)
         binding.value_io.write(mangled, ready)
     except TypeError as error:
         binding.name_key(error, key)
@@ -99,7 +101,7 @@ def set_multi(binding: Binding, mapping: Mapping[KeyType, Any], ttl: Expiration)
 def _set_multi(binding: Binding, mapping: Mapping[KeyType, Any], expires: float | None) -> dict[KeyType, Exception]:
     """Store many values; return the errors of values over the store's largest, in the order of the mapping."""
     mangled = {key: binding.mangled(key) for key in mapping}
-    created = created_now(binding, mangled.values())
+    created = created_now(fills_of(binding, mangled.values()))
     ready = {
         mangled[key]: packed(binding.value_io, key, value, created, expires)
         for key, value in mapping.items()
