@@ -7,7 +7,8 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 COMMA   := ,
 ENGINE  := $(wildcard mpcache/*.[ch] mpcache/_wire/*.[ch] mpcache/shm/*.[ch] mpcache/shm/core/*.[ch])
-PLAYED_LONGER = tests/processes/test_no_drops.py tests/processes/test_kill_storm.py tests/mutexes/test_file.py tests/mutexes/test_semaphore.py
+PLAYED_LONGER = tests/processes/test_no_drops.py tests/processes/test_kill_storm.py tests/processes/test_mutex_deaths.py \
+	tests/mutexes/test_file.py tests/mutexes/test_semaphore.py tests/stress/test_faults.py tests/test_packaging.py
 C_CODE   = $(ENGINE) $(wildcard tests/shm/*.[ch] tests/shm/fuzz/*.[ch])
 NEAR_C  = $(shell grep -rl mark.engine tests --include='test_*.py')
 RECIPE  := setup.py setup.cfg pyproject.toml

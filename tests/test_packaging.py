@@ -1,4 +1,7 @@
-"""The distributions: an sdist that builds alone, a wheel without source, for each supported Python."""
+"""The distributions: an sdist that builds alone, a wheel without source, for this Python.
+
+MPCACHE_LONG=1 tries each supported Python that is installed (``make long``).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.processes.support import LONG
 
 ROOT = Path(__file__).resolve().parent.parent
 SUPPORTED = ("3.10", "3.11", "3.12", "3.13")
@@ -43,11 +48,11 @@ if os.path.exists(sysconfig.get_paths()["include"] + "/Python.h"):
 
 
 def interpreters() -> dict[str, Path]:
-    """Return a Python of each supported version that is installed and can compile; the running one first."""
+    """Return a Python of each supported version that is installed and can compile; the running one first, or alone."""
     pyenv = sorted(Path.home().glob(".pyenv/versions/3.*/bin/python3"))
     on_path = [Path(found) for version in SUPPORTED if (found := shutil.which(f"python{version}"))]
     found: dict[str, Path] = {}
-    for path in [Path(sys.executable), *pyenv, *on_path]:
+    for path in [Path(sys.executable), *(pyenv + on_path if LONG else [])]:
         said = subprocess.run([path, "-c", ABLE], capture_output=True, text=True).stdout.strip()
         if said in SUPPORTED:
             found.setdefault(said, path)

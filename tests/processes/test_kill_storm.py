@@ -73,7 +73,7 @@ def assert_it_was_a_storm(stats: dict[str, int], within: bool = True) -> None:
 
 @pytest.mark.engine
 def test_kills_harm_nobody(storm: Callable[..., dict[str, Any]], name: str) -> None:
-    kills = 1000 if LONG else 300
+    kills = 1000 if LONG else 200
     report = storm("--kills", kills, "--size", "8MB")
     assert_sound(report, kills)
     assert_it_was_a_storm(report["stats"], within=LONG)
@@ -83,7 +83,7 @@ def test_kills_harm_nobody(storm: Callable[..., dict[str, Any]], name: str) -> N
 def test_no_more_do_they_where_every_shared_store_is_delayed(
     storm: Callable[..., dict[str, Any]], delayed: Callable[..., Path], name: str
 ) -> None:
-    kills = 400 if LONG else 200
+    kills = 400 if LONG else 150
     report = storm("--kills", kills, *SMALL, "--hot", 0.2, package=delayed())
     assert_sound(report, kills)
     assert_it_was_a_storm(report["stats"])
@@ -124,6 +124,7 @@ def test_it_finds_a_head_that_passes_a_record_before_it_is_whole(
     assert found(report) & {"damaged", "corrupt", "ended"}
 
 
+@pytest.mark.skipif(not LONG, reason="chance takes 10 to 100 s to find it (make long); test_pauses finds it each time")
 def test_it_finds_two_who_take_over_from_one_dead_creator(
     storm: Callable[..., dict[str, Any]], delayed: Callable[..., Path]
 ) -> None:

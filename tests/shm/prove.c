@@ -25,7 +25,7 @@
 
 #define KEYS 24
 #define KEPT 5 /* the key that is to be moved, and may be missed at no moment */
-#define MANY 800 /* states of one operation, from which on each 16th is looked at, or with -a all */
+#define MANY 400 /* of one operation; of further states each 32nd is looked at, or with -a all */
 #define LOW_LIMIT (1u << 19) /* a few capacities of the main ring that this segment has */
 #define BOUND_NS (150 * MPC_NS_PER_MS) /* no operation may take longer after a death */
 
@@ -634,7 +634,7 @@ static long look_after_every_instruction(void)
         if (memcmp(before, segment, segment_size) == 0)
             continue;
         memcpy(before, segment, segment_size);
-        if (!all && points++ > MANY && points % 16 != 0)
+        if (!all && points++ > MANY && points % 32 != 0)
             continue; /* a long loop of one kind of store */
         memcpy(twin, segment, segment_size);
         look(twin_fd);
@@ -817,10 +817,14 @@ static bool is_for(const struct operation *operation, enum how how)
 
 static bool is_wanted(const char *name, int count, char **names)
 {
-    for (int i = 0; i < count; i++)
-        if (strcmp(names[i], name) == 0)
-            return true;
-    return count == 0;
+    bool all_others = true;
+    for (int i = 0; i < count; i++) {
+        bool without = names[i][0] == '^';
+        if (strcmp(names[i] + without, name) == 0)
+            return !without;
+        all_others = all_others && without;
+    }
+    return all_others;
 }
 
 static u8 *map_new(int *fd)
@@ -845,7 +849,7 @@ int main(int argc, char **argv)
             stride = atol(optarg);
         }
     if (option != -1 || stride < 1)
-        return fprintf(stderr, "usage: prove [-a] [-k STRIDE | -r STRIDE] [OPERATION...]\n"), 2;
+        return fprintf(stderr, "usage: prove [-a] [-k STRIDE | -r STRIDE] [OPERATION... | ^OPERATION...]\n"), 2;
     segment_size = mpc_smallest(1);
     segment = map_new(&segment_fd);
     twin = map_new(&twin_fd);

@@ -6,31 +6,31 @@ found in test_prove.py.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-CORE = HERE.parents[1] / "mpcache" / "shm" / "core"
+from tests.shm import c_program
+
 SCENES = {"late-void": 1, "old-token": 3, "take-over": 4, "fill": 8, "read": 2, "damage": 1, "removal": 6}
 """Each scene, and at how many points it has to stop at least: else it proved less than it says."""
 
 
-def play(folder: Path, *scenes: str, flags: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    assert compiler is not None
-    standard = ["-std=c11", "-D_GNU_SOURCE", "-pthread", "-O1", "-w", "-DMPC_POINTS", f"-I{CORE}"]
-    sources = [HERE / "pauses.c", *sorted(CORE.glob("*.c"))]
-    subprocess.run([compiler, *standard, *flags, *sources, "-o", folder / "pauses"], check=True)
-    done = subprocess.run([folder / "pauses", *scenes], capture_output=True, text=True, timeout=100)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pauses")
+
+
+def play(folder: Path, *scenes: str, fault: str = "") -> subprocess.CompletedProcess[str]:
+    program = c_program.build(folder, "pauses", ["-O1", "-w", "-DMPC_POINTS"], fault)
+    done = subprocess.run([program, *scenes], capture_output=True, text=True, timeout=100)
     print(done.stdout)
     return done
 
 
-def test_no_change_of_hands_does_harm(tmp_path: Path) -> None:
-    done = play(tmp_path)
+def test_no_change_of_hands_does_harm(folder: Path) -> None:
+    done = play(folder)
     assert done.returncode == 0
     stops = {line.split()[0]: int(line.split()[1]) for line in done.stdout.splitlines()[:-1]}
     assert stops.keys() == SCENES.keys()
@@ -50,7 +50,7 @@ def test_no_change_of_hands_does_harm(tmp_path: Path) -> None:
         ("NO_BOUNDS", "damage", "a length was believed that leads out of the ring"),
     ],
 )
-def test_a_broken_rule_is_found_out(tmp_path: Path, fault: str, scene: str, complaint: str) -> None:
-    done = play(tmp_path, scene, flags=(f"-DMPC_FAULT_{fault}",))
+def test_a_broken_rule_is_found_out(folder: Path, fault: str, scene: str, complaint: str) -> None:
+    done = play(folder, scene, fault=fault)
     assert done.returncode == 1
     assert complaint in done.stdout

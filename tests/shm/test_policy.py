@@ -14,7 +14,7 @@ import pytest
 
 from mpcache.shm import _engine
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 KIB = bytes(1024)
 

@@ -21,9 +21,11 @@ from mpcache.stress.errors import CannotRun
 from mpcache.stress.faults.fault_check import CONTROL, FaultResult, check_faults, status
 from mpcache.stress.run import COULD_NOT_RUN, HELD, VIOLATED, Run
 from mpcache.stress.settings import Settings
+from tests.processes.support import LONG
 from tests.stress.histories import A, B, Outcome, found, hold, stopped
 
 LOST = Outcome.LOST
+WHOLE = pytest.mark.skipif(not LONG, reason="`make long` and `stress faults` play it")
 
 
 @pytest.fixture(autouse=True)
@@ -83,14 +85,14 @@ def test_rows_for_tables() -> None:
     ("name", "checks"),
     [
         pytest.param("no-void", {"late fill", "aged"}, marks=pytest.mark.engine),
-        ("name-unchecked", {"two holders", "found occupied"}),
-        ("rung-is-taken", {"two holders", "found occupied", "not kept"}),
+        pytest.param("name-unchecked", {"two holders", "found occupied"}, marks=WHOLE),
+        pytest.param("rung-is-taken", {"two holders", "found occupied", "not kept"}, marks=WHOLE),
         ("inherited", {"child", "two holders"}),
         ("never-looks-again", {"created again", "two creators", "two values"}),
-        ("keys-collide", {"torn value", "foreign value"}),
+        pytest.param("keys-collide", {"torn value", "foreign value"}, marks=WHOLE),
         ("refresh-unguarded", {"late fill", "invalidated"}),
         ("fcntl.flock", {"two holders"}),
-        ("posix_ipc.Semaphore", {"hang"}),
+        pytest.param("posix_ipc.Semaphore", {"hang"}, marks=WHOLE),
     ],
 )
 def test_it_is_caught(name: str, checks: set[str]) -> None:
