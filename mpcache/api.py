@@ -10,7 +10,7 @@ import enum
 import pickle
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -259,12 +259,18 @@ class CacheBackend:
         """
         raise NotImplementedError
 
-    def delete(self, key: KeyType) -> None:
-        """Delete a key; do nothing if it is absent."""
+    def delete(self, key: KeyType) -> bool | None:
+        """Delete a key; do nothing if it is absent.
+
+        :return: whether it had a value; None: the store cannot know.
+        """
         raise NotImplementedError
 
-    def delete_multi(self, keys: Sequence[KeyType]) -> None:
-        """Do what :meth:`delete` does for many keys; the sequence may be empty."""
+    def delete_multi(self, keys: Sequence[KeyType]) -> Collection[KeyType] | None:
+        """Do what :meth:`delete` does for many keys; the sequence may be empty.
+
+        :return: the keys that had a value; None: the store cannot know.
+        """
         raise NotImplementedError
 
     # The region calls these instead of the plain methods if it has a serializer, or a deserializer.

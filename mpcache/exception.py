@@ -28,10 +28,6 @@ class PluginNotFound(DogpileCacheException):
     """No backend, or no mutex, has the given name."""
 
 
-class CantSerializeException(DogpileCacheException, TypeError):
-    """The value cannot be stored: the serializer refused it, or it could be read once only."""
-
-
 class _Told(DogpileCacheException):
     """An error that has its facts as attributes, for programs, beside the text for people."""
 
@@ -51,6 +47,10 @@ class _ToldOfKey(_Told):
 
     def __init__(self, message: str, *, key: Any = None, **facts: Any) -> None:
         super().__init__(message, key=key, **facts)
+
+
+class CantSerializeException(_ToldOfKey, TypeError):
+    """The value cannot be stored: the serializer refused it, or it could be read once only."""
 
 
 class MutexError(_ToldOfKey):
@@ -99,6 +99,18 @@ class ShardBusy(SegmentError):
 
 class TooManyProcesses(SegmentError):
     """All process slots of the segment are in use."""
+
+
+def cannot_serialize(key: object, value: object, error: BaseException) -> CantSerializeException:
+    """Return the error of a value that a serializer refuses.
+
+    :param error: what the serializer raised.
+    """
+    return CantSerializeException(
+        f"the value of key {key!r}, a {type(value).__qualname__}, cannot be stored; its serializer:"
+        f" {type(error).__name__}: {error}; cache plain data, or give the region another serializer",
+        key=key,
+    )
 
 
 class ValueTooLarge(_ToldOfKey, ValueError):

@@ -5,7 +5,7 @@ Depends on api.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from mpcache.api import (
@@ -51,11 +51,11 @@ class ProxyBackend(CacheBackend):
     def set_multi(self, mapping: Mapping[KeyType, BackendSetType]) -> None:
         self.proxied.set_multi(mapping)
 
-    def delete(self, key: KeyType) -> None:
-        self.proxied.delete(key)
+    def delete(self, key: KeyType) -> bool | None:
+        return self.proxied.delete(key)
 
-    def delete_multi(self, keys: Sequence[KeyType]) -> None:
-        self.proxied.delete_multi(keys)
+    def delete_multi(self, keys: Sequence[KeyType]) -> Collection[KeyType] | None:
+        return self.proxied.delete_multi(keys)
 
     def get_serialized(self, key: KeyType) -> SerializedReturnType:
         return self.proxied.get_serialized(key)

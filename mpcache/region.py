@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar, o
 
 from mpcache import keys as key_makers
 from mpcache._region import reference_path
-from mpcache._region.binding import FRESH, Expiration
+from mpcache._region.binding import FRESH, Binding, Expiration
 from mpcache._region.config import configuration, key_generators
 from mpcache._region.configurable import Configurable
 from mpcache._region.creation import Creation
 from mpcache._region.creation_multi import ManyCreation
 from mpcache._region.holding import adapt
+from mpcache._region.lookup import Lookup, NotedCreation, found
 from mpcache._region.ttl import TimeToLive, checked
 from mpcache._wire.codec import value_version
 from mpcache.api import NO_VALUE, CachedValue, Deserializer, KeyManglerType, KeyType, Serializer, ValuePayload
@@ -50,6 +51,7 @@ P = ParamSpec("P")
 K = TypeVar("K")
 V = TypeVar("V")
 _R = TypeVar("_R", bound="CacheRegion")
+_C = TypeVar("_C", bound=Creation)
 
 ToStr: TypeAlias = key_makers.ToStr
 ExpirationTimeCallable: TypeAlias = Callable[[], Expiration]
@@ -143,7 +145,8 @@ class CacheRegion(Configurable):
 
         :param ttl: the value's own time to live.  After it there is no value any more, not even a stale one;
             expiration times still decide from when the value is stale.  None and -1: no such limit.
-        :raises CantSerializeException, ValueTooLarge: the value cannot be stored.
+        :raises CantSerializeException: the value cannot be serialized; nothing was changed.
+        :raises ValueTooLarge: it is too large; the key has no value now, since the one before is not the newest.
         """
         self.access.set(key, value, ttl)
 
@@ -151,17 +154,28 @@ class CacheRegion(Configurable):
         """Do :meth:`set` for many keys in one write.
 
         :raises CantSerializeException: a value cannot be serialized; none was stored.
-        :raises ValueTooLarge: a value was too large; all others were stored.
+        :raises ValueTooLarge: values were too large, and their keys have none now; all others were stored.  The error's
+            ``refused`` has each such key with its reason.
         """
         self.access.set_multi(mapping, ttl)
 
-    def delete(self, key: KeyType) -> None:
-        """Delete the value of a key; do nothing if it has none."""
-        reference_path.delete(self.binding, key)
+    def has(self, key: KeyType, expiration_time: Expiration = None) -> bool:
+        """Return whether :meth:`get` would return a value, which is not deserialized; also as ``key in region``."""
+        return reference_path.has(self.binding, key, expiration_time)
 
-    def delete_multi(self, keys: Iterable[KeyType]) -> None:
-        """Do :meth:`delete` for many keys."""
-        reference_path.delete_multi(self.binding, keys)
+    def __contains__(self, key: KeyType) -> bool:
+        return self.has(key)
+
+    def delete(self, key: KeyType) -> bool | None:
+        """Delete the value of a key, and return whether it had one; None: the store cannot know, as memcached.
+
+        A value counts that is older than the expiration time; at a server, one that was invalidated, too.
+        """
+        return reference_path.delete(self.binding, key)
+
+    def delete_multi(self, keys: Iterable[KeyType]) -> list[KeyType] | None:
+        """Do :meth:`delete` for many keys; return those that had a value, or None."""
+        return reference_path.delete_multi(self.binding, keys)
 
     def invalidate(self, hard: bool = True) -> None:
         """Treat all values stored until now as absent; with ``hard=False`` as stale.
@@ -214,12 +228,52 @@ class CacheRegion(Configurable):
         seen = binding.look(mangled, key, lifetime)
         if seen[1] is FRESH:
             return seen[0]
+        work = self._creation(Creation, binding, key, mangled, lifetime, creator, should_cache_fn, creator_args, ttl)
+        mutex = adapt(binding.mutex(mangled))
+        return run(elect(work, mutex, binding.creation_wait, seen), mutex)
+
+    def lookup(
+        self,
+        key: KeyType,
+        creator: Callable[..., Any] | None = None,
+        expiration_time: Expiration = None,
+        should_cache_fn: Callable[[Any], bool] | None = None,
+        creator_args: tuple[Sequence[Any], Mapping[str, Any]] | None = None,
+        *,
+        ttl: TimeToLive = None,
+    ) -> Lookup:
+        """Do :meth:`get_or_create`, and tell how it was answered; without a creator, tell what is stored.
+
+        :return: ``(value, outcome)``, where the outcome is "hit", "stale", "created", "waited" or "miss".
+        """
+        binding, ttl = self.binding, checked(ttl)
+        mangled, lifetime = binding.mangled(key), binding.lifetime(expiration_time)
+        if creator is None:
+            return found(binding, key, lifetime)
+        seen = binding.look(mangled, key, lifetime)
+        if seen[1] is FRESH:
+            return Lookup(seen[0], "hit")
+        how = creator, should_cache_fn, creator_args, ttl
+        work = self._creation(NotedCreation, binding, key, mangled, lifetime, *how)
+        mutex = adapt(binding.mutex(mangled))
+        return Lookup(run(elect(work, mutex, binding.creation_wait, seen), mutex), work.outcome)
+
+    def _creation(
+        self,
+        kind: type[_C],
+        binding: Binding,
+        key: KeyType,
+        mangled: KeyType,
+        lifetime: float | None,
+        creator: Callable[..., Any],
+        should_cache_fn: Callable[[Any], bool] | None,
+        creator_args: tuple[Sequence[Any], Mapping[str, Any]] | None,
+        ttl: Any,
+    ) -> _C:
         args, kw = creator_args or ((), {})
         make = functools.partial(creator, *args, **kw) if creator_args else creator
         runner = self.async_creation_runner and functools.partial(self.async_creation_runner, self, key)
-        work = Creation(binding, key, mangled, lifetime, creator, make, should_cache_fn, runner, ttl)
-        mutex = adapt(binding.mutex(mangled))
-        return run(elect(work, mutex, binding.creation_wait, seen), mutex)
+        return kind(binding, key, mangled, lifetime, creator, make, should_cache_fn, runner, ttl)
 
     def get_or_create_multi(
         self,

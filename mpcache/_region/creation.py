@@ -95,6 +95,7 @@ class Creation:
                 value_io.write(self._mangled, ready)
         except ValueTooLarge as error:
             self._binding.counters.too_large(self._key, error)
+            self._binding.backend.delete(self._mangled)  # an older value would be served as the newest
             return False
         return was_stored(self._guard)
 

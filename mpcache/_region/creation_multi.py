@@ -244,6 +244,8 @@ class ManyCreation(Claims):
             return
         with filling(self._binding, self._fills(claims)):
             refused = value_io.write_multi(ready)
+        if refused:
+            self._binding.backend.delete_multi(list(refused))  # older values would be served as the newest
         for key, claim in claims.items():
             mangled = self._mangled[key]
             if mangled in refused:

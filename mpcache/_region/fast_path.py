@@ -59,5 +59,3 @@ def fast_path_of(binding: Binding) -> Any:
         return None
     value_io = binding.value_io
     return offer(value_io.serializer, value_io.deserializer, binding.key_mangler, binding.expiration_time)
-
-

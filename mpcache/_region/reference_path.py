@@ -73,9 +73,10 @@ def get_value_metadata(
 
 
 def set(binding: Binding, key: KeyType, value: Any, ttl: Expiration) -> None:
-    """Store a value, or delete the key if it is NO_VALUE."""
+    """Store a value, or delete the key if it is NO_VALUE, or its new value is too large."""
     if value is NO_VALUE:
-        return delete(binding, key)
+        delete(binding, key)
+        return
     try:
         mangled = binding.mangled(key)
         fills = fills_of(binding, (mangled,))
@@ -85,6 +86,9 @@ def set(binding: Binding, key: KeyType, value: Any, ttl: Expiration) -> None:
     except TypeError as error:
         binding.name_key(error, key)
         raise
+    except ValueTooLarge as error:
+        delete(binding, key)
+        raise ValueTooLarge(str(error), key=key) from error
 
 
 def set_multi(binding: Binding, mapping: Mapping[KeyType, Any], ttl: Expiration) -> None:
@@ -94,8 +98,10 @@ def set_multi(binding: Binding, mapping: Mapping[KeyType, Any], ttl: Expiration)
     except TypeError as error:
         binding.name_key(error, *mapping)
         raise
-    for key, reason in refused.items():
-        raise ValueTooLarge(f"key {key!r}: {reason}", key=key)
+    if refused:
+        delete_multi(binding, refused)
+        first, reason = next(iter(refused.items()))
+        raise ValueTooLarge(f"key {first!r}: {reason}", key=first, refused=refused)
 
 
 def _set_multi(binding: Binding, mapping: Mapping[KeyType, Any], expires: float | None) -> dict[KeyType, Exception]:
@@ -114,20 +120,34 @@ def _set_multi(binding: Binding, mapping: Mapping[KeyType, Any], expires: float 
     return {key: refused[mangled[key]] for key in mapping if mangled[key] in refused}
 
 
-def delete(binding: Binding, key: KeyType) -> None:
-    """Delete one key."""
+def delete(binding: Binding, key: KeyType) -> bool | None:
+    """Delete one key; return whether it had a value, or None."""
     try:
-        binding.backend.delete(binding.mangled(key))
+        had: bool | None = binding.backend.delete(binding.mangled(key))
     except TypeError as error:
         binding.name_key(error, key)
         raise
+    return had
 
 
-def delete_multi(binding: Binding, keys: Iterable[KeyType]) -> None:
-    """Delete many keys."""
+def delete_multi(binding: Binding, keys: Iterable[KeyType]) -> list[KeyType] | None:
+    """Delete many keys; return those that had a value, or None."""
     given = list(keys)
     try:
-        binding.backend.delete_multi([binding.mangled(key) for key in given])
+        mangled = {binding.mangled(key): key for key in given}
+        had = binding.backend.delete_multi(list(mangled))
     except TypeError as error:
         binding.name_key(error, *given)
         raise
+    return None if had is None else [mangled[key] for key in had]
+
+
+def has(binding: Binding, key: KeyType, expiration_time: Expiration) -> bool:
+    """Return whether get() would return a value, without deserializing it."""
+    lifetime = binding.lifetime(expiration_time)
+    try:
+        seen: Any = binding.value_io.describe(binding.mangled(key))
+    except TypeError as error:
+        binding.name_key(error, key)
+        raise
+    return bool(seen) and freshness(seen[1], seen[2], lifetime, binding.judge) is FRESH

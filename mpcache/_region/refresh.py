@@ -62,9 +62,7 @@ class Renewal:
             guard.close()
 
 
-def refresh(
-    binding: Binding, key: KeyType, create: Callable[[], Any], store: Callable[[KeyType, Any], None]
-) -> Any:
+def refresh(binding: Binding, key: KeyType, create: Callable[[], Any], store: Callable[[KeyType, Any], None]) -> Any:
     """Create a value now, and store it unless its key is changed meanwhile; return it.
 
     :param store: the region's set().

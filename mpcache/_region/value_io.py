@@ -32,7 +32,7 @@ from mpcache.api import (
     Serializer,
     as_it_is,
 )
-from mpcache.exception import CantSerializeException, ValueTooLarge
+from mpcache.exception import ValueTooLarge, cannot_serialize
 from mpcache.invalidation import is_over
 
 try:
@@ -63,6 +63,9 @@ class ObjectValueIO:
     def read_multi(self, keys: Sequence[KeyType]) -> list[Found | NoValueType]:
         """Do the same for many keys, in their order."""
         return [_found(cached) if cached else NO_VALUE for cached in self._backend.get_multi(keys)]
+
+    describe = read
+    """Do :meth:`read`; without the value where that is cheaper."""
 
     def value(self, key: KeyType, lifetime: float | None) -> Any:
         """Return the value alone; NO_VALUE if there is none, or it is older than ``lifetime`` seconds."""
@@ -134,6 +137,18 @@ class BytesValueIO:
         except Exception as error:
             return _unreadable(key, error, self._counters)
 
+    def describe(self, key: KeyType) -> Found | NoValueType:
+        return self._described(key, self._backend.get_serialized(key))
+
+    def _described(self, key: KeyType, wire: Any) -> Found | NoValueType:
+        if not wire:
+            return NO_VALUE
+        try:
+            _, created, epoch, version, expires = codec.split(wire)
+            return NO_VALUE if is_over(expires) else (None, created, epoch, version)
+        except Exception as error:
+            return _unreadable(key, error, self._counters)
+
     def cached(self, key: KeyType) -> CachedValue | NoValueType:
         wire = self._backend.get_serialized(key)
         if not wire:
@@ -166,6 +181,11 @@ class PayloadValueIO(BytesValueIO):
 
     def read(self, key: KeyType) -> Found | NoValueType:
         return self._judged(key, self._backend.fetch(key))
+
+    def describe(self, key: KeyType) -> Found | NoValueType:
+        describe = getattr(self._backend, "describe", self._backend.fetch)
+        found = describe(key)
+        return NO_VALUE if found is None else (None, found[1], found[2], codec.value_version)
 
     def _judged(self, key: KeyType, found: tuple[bytes | None, float, int] | None) -> Found | NoValueType:
         if found is None:
@@ -210,7 +230,7 @@ class _MixedValueIO:
     serializer = deserializer = None
 
     def __init__(self, reader: Any, writer: Any) -> None:
-        self.read, self.cached = reader.read, reader.cached
+        self.read, self.describe, self.cached = reader.read, reader.describe, reader.cached
         self.read_multi, self.value, self.values_multi = reader.read_multi, reader.value, reader.values_multi
         self.pack, self.write, self.write_multi = writer.pack, writer.write, writer.write_multi
 
@@ -245,10 +265,7 @@ def packed(value_io: ValueIO, key: KeyType, value: Any, created: float, expires:
     except Exception as error:
         if raised_by_signal_handler(error):
             raise
-        raise CantSerializeException(
-            f"the value of key {key!r}, a {type(value).__qualname__}, cannot be stored; its serializer:"
-            f" {type(error).__name__}: {error}; cache plain data, or give the region another serializer"
-        ) from error
+        raise cannot_serialize(key, value, error) from error
 
 
 def _found(cached: CachedValue) -> Found | NoValueType:

@@ -39,7 +39,7 @@ end
 """
 
 SET = Script(_KEEP + "keep(ARGV[1], ARGV[2])" + _VOID + "return 1")
-DELETE = Script("redis.call('DEL', KEYS[1])" + _VOID)
+DELETE = Script("local there = redis.call('DEL', KEYS[1])" + _VOID + "return there")
 
 FILL = Script(
     _KEEP

@@ -24,6 +24,9 @@ from mpcache.shm._engine import Namespace, clock_is_genuine, kernel_time
 if TYPE_CHECKING:
     from mpcache.shm._engine import Record
 
+KINDS = ("pickle", "wire", "bytes", "text", "int")
+"""The forms by their numbers, as :meth:`.ShmBackend.items` names them."""
+
 Fetched: TypeAlias = "tuple[bytes | None, float, int]"
 """Payload, created, epoch; the payload is None if its bytes are damaged."""
 

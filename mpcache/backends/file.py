@@ -32,7 +32,7 @@ from mpcache.backends._fill_files import Fill, Fills
 from mpcache.backends._fill_guard import BaseFillGuard
 from mpcache.backends.dbm import Damaged, DbmFile
 from mpcache.exception import ValidationError
-from mpcache.invalidation import SharedInvalidation
+from mpcache.invalidation import SharedInvalidation, is_over
 from mpcache.mutexes import lockfiles
 from mpcache.mutexes.file import FileMutex
 from mpcache.mutexes.greenlets import sleep_of_hub
@@ -348,14 +348,17 @@ class DBMBackend(BytesBackend):
         for key, guard in guards.items():
             guard.outcome = key not in refused
 
-    def delete(self, key: KeyType) -> None:
-        self.delete_multi([key])
+    def delete(self, key: KeyType) -> bool:
+        return bool(self.delete_multi([key]))
 
-    def delete_multi(self, keys: Sequence[KeyType]) -> None:
-        if keys:
-            names = [_bytes(key) for key in keys]
-            self._void(names)
-            self._write(functools.partial(_drop, names))
+    def delete_multi(self, keys: Sequence[KeyType]) -> list[KeyType]:
+        if not keys:
+            return []
+        names = [_bytes(key) for key in keys]
+        self._void(names)
+        dropped = self._write(functools.partial(_drop, names))
+        hard_at = self._epochs.now()[1]
+        return [key for key, wire in zip(keys, dropped, strict=True) if wire is not None and _lives(wire, hard_at)]
 
     def _void(self, names: Iterable[bytes]) -> None:
         if self._fills is not None:
@@ -410,9 +413,18 @@ def _put(ready: Mapping[KeyType, tuple[bytes, bytes]], guards: Mapping[KeyType, 
     return refused
 
 
-def _drop(keys: list[bytes], values: Any) -> None:
+def _drop(keys: list[bytes], values: Any) -> list[bytes | None]:
+    """Delete the keys, and return their values."""
+    dropped: list[bytes | None] = []
     for key in keys:
+        dropped.append(values.get(key, None))
         values.pop(key, None)
+    return dropped
+
+
+def _lives(wire: bytes, hard_at: int) -> bool:
+    """Return whether a value's time to live has not ended, and it is not invalidated."""
+    return not is_over(codec.expires_at(wire)) and (codec.take_epoch(wire)[0] or 0) >= hard_at
 
 
 def _lockfile(arguments: BackendArguments, name: str, otherwise: str) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from mpcache._support.s3fifo import BoundedDict
 from mpcache._support.sizes import parse_size
+from mpcache._wire import codec
 from mpcache.api import (
     NO_VALUE,
     BackendArguments,
@@ -26,6 +27,7 @@ from mpcache.api import (
 from mpcache.backends import warn_of_unknown
 from mpcache.backends.memory_fills import MemoryFills, MemoryGuard, fills_of
 from mpcache.exception import ValidationError
+from mpcache.invalidation import is_over
 
 
 class MemoryBackend(CacheBackend):
@@ -79,14 +81,12 @@ class MemoryBackend(CacheBackend):
         for key, value in mapping.items():
             MemoryBackend.set(self, key, value)
 
-    def delete(self, key: KeyType) -> None:
-        self._fills.void((key,))
-        self._cache.pop(key, None)
+    def delete(self, key: KeyType) -> bool:
+        return bool(self.delete_multi((key,)))
 
-    def delete_multi(self, keys: Sequence[KeyType]) -> None:
+    def delete_multi(self, keys: Sequence[KeyType]) -> list[KeyType]:
         self._fills.void(keys)
-        for key in keys:
-            self._cache.pop(key, None)
+        return [key for key in keys if _lives(self._cache.pop(key, NO_VALUE))]
 
     def begin_fill(self, key: KeyType) -> MemoryGuard:
         return self._fills.begin(key)
@@ -99,6 +99,15 @@ class MemoryPickleBackend(DefaultSerialization, MemoryBackend):
     """Keeps pickles: every look-up returns a new object, so that no code can change the cached value."""
 
     keeping = Keeping("threads", "nothing", "nothing, or ``max_entries``, ``max_bytes``", "unpickling", "thread")
+
+
+def _lives(stored: Any) -> bool:
+    """Return whether this is a stored value whose time to live has not ended."""
+    if stored is NO_VALUE:
+        return False
+    if isinstance(stored, CachedValue):
+        return not is_over(stored.metadata.get(codec.EXPIRES))
+    return not (isinstance(stored, bytes) and is_over(codec.expires_at(stored)))
 
 
 def _length(value: Any) -> int:

@@ -53,8 +53,8 @@ class NullBackend(CacheBackend):
     def set_multi(self, mapping: Mapping[KeyType, BackendSetType]) -> None:
         pass
 
-    def delete(self, key: KeyType) -> None:
-        pass
+    def delete(self, key: KeyType) -> bool:
+        return False
 
-    def delete_multi(self, keys: Sequence[KeyType]) -> None:
-        pass
+    def delete_multi(self, keys: Sequence[KeyType]) -> list[KeyType]:
+        return []

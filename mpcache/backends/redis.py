@@ -229,17 +229,24 @@ class RedisBackend(BytesBackend):
         if fills:
             self._fill_all(fills)
 
-    def delete(self, key: KeyType) -> None:
-        self.delete_multi([key])
+    def delete(self, key: KeyType) -> bool:
+        """Delete a key; return whether it had a value, which may have been invalidated already."""
+        return bool(self.delete_multi([key]))
 
-    def delete_multi(self, keys: Sequence[KeyType]) -> None:
+    def delete_multi(self, keys: Sequence[KeyType]) -> list[KeyType]:
         if self._distributed:
-            self._run([Command(DELETE, [client_key(key), self._lock_name(key)]) for key in keys])
-        elif keys:
-            self._delete_all(list(map(client_key, keys)))
+            there = self._run([Command(DELETE, [client_key(key), self._lock_name(key)]) for key in keys])
+        else:
+            there = self._delete_all(list(map(client_key, keys)))
+        return [key for key, was_there in zip(keys, there, strict=True) if was_there]
 
-    def _delete_all(self, keys: Sequence[KeyType]) -> None:
-        self.writer_client.delete(*keys)
+    def _delete_all(self, keys: Sequence[KeyType]) -> list[Any]:
+        if len(keys) == 1:
+            return [self.writer_client.delete(keys[0])]
+        pipe = self.writer_client.pipeline() if self.clustered else self.writer_client.pipeline(transaction=False)
+        for key in keys:
+            pipe.delete(key)
+        return list(pipe.execute())
 
     def _epoch(self) -> int | None:
         return None if self._generation is None else self._generation.now()
@@ -399,12 +406,6 @@ class RedisClusterBackend(RedisBackend):
         for key in keys:
             pipe.execute_command("GET", key, keys=[key], **_AS_BYTES)
         return list(pipe.execute())
-
-    def _delete_all(self, keys: Sequence[KeyType]) -> None:
-        pipe = self.writer_client.pipeline()
-        for key in keys:
-            pipe.delete(key)
-        pipe.execute()
 
 
 # -- the same with valkey's driver ---------------------------------------------------------------------

@@ -6,14 +6,13 @@ Depends on shm, on the shm mutex, and on _shm_values for the forms in which it k
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mpcache._support.hints import warn, warn_of_unknown
-from mpcache._wire.pickling import Payload, pickled, pickling
+from mpcache._wire.pickling import Payload, pickling
 from mpcache.api import (
     NO_VALUE,
     PAYLOAD,
@@ -21,26 +20,22 @@ from mpcache.api import (
     Keeping,
     KeyType,
     SerializedReturnType,
-    as_it_is,
     current_fill,
     guard_of,
 )
+from mpcache.backends._shm_objects import ShmObjects
 from mpcache.backends._shm_values import (
     Fetched,
-    count,
-    engine_end,
     fetched,
-    remove_ended,
     row_of,
     row_of_wire,
-    touch,
     wire_of,
 )
 from mpcache.backends.shm_outage import EVERYTHING_HIDDEN, NO_FILL, NoFill, Outage
 from mpcache.exception import SegmentError, SegmentRetired, ValueTooLarge
-from mpcache.invalidation import SharedInvalidation, end_of
+from mpcache.invalidation import SharedInvalidation
 from mpcache.mutexes.shm import ShmMutex
-from mpcache.shm._engine import FastPath, Guard, Namespace, clock_is_genuine
+from mpcache.shm._engine import FastPath, Guard
 from mpcache.shm.handle import NamespaceHandle
 from mpcache.shm.names import stored_name
 from mpcache.shm.segment import Segment
@@ -64,7 +59,7 @@ def _say_dropped(key: KeyType) -> None:
     log.warning("the shard of key %r stayed busy for 100 ms; its value was dropped", key)
 
 
-class ShmBackend(BytesBackend):
+class ShmBackend(ShmObjects, BytesBackend):  # type: ignore[misc]  # a region calls neither its get nor its set
     """``mpcache.shm``.
 
     Arguments: ``name`` (None: an anonymous segment, for forked children), ``size`` (bytes or a text; left out: that of
@@ -102,16 +97,6 @@ class ShmBackend(BytesBackend):
         """Return the arguments with which another process gets the same store."""
         return self._arguments if self.segment.name else self._arguments | {"segment": self.segment}
 
-    def _here(self, act: Callable[[Namespace], R]) -> R:
-        """Do it in the segment; in its successor, if it was removed."""
-        for _ in range(SUCCESSORS):
-            try:
-                return act(self._place.namespace)
-            except SegmentRetired:
-                pass  # its traceback, which keeps the old mapping alive, is dropped before the next line
-            self._place.move()
-        return act(self._place.namespace)
-
     # -- for regions without a proxy or serializer ----------------------------------------------------------
 
     def fetch(self, key: KeyType) -> Fetched | None:
@@ -124,14 +109,6 @@ class ShmBackend(BytesBackend):
             return self._place.namespace.get(stored_name(key))
         except SegmentError:
             return self._read(lambda space: space.get(stored_name(key)), None)
-
-    def _read(self, act: Callable[[Namespace], R], nothing: R) -> R:
-        """Do what may be missed; return ``nothing`` while the segment is out of reach."""
-        return self._outage.or_default(lambda: self._here(act), nothing)
-
-    def _change(self, act: Callable[[Namespace], R], dropped: R) -> R:
-        """Do what may be dropped while the segment is out of reach; but not if it will never come back."""
-        return self._outage.or_default(lambda: self._here(act), dropped, SegmentRetired)
 
     def store(
         self, key: KeyType, payload: Payload, created: float, expires: float | None = None, kept: int = PAYLOAD
@@ -192,11 +169,9 @@ class ShmBackend(BytesBackend):
         except ValueTooLarge as error:
             refused[key] = error
 
-    def delete(self, key: KeyType) -> None:
-        self._here(lambda space: space.delete(stored_name(key)))
-
-    def delete_multi(self, keys: Sequence[KeyType]) -> None:
-        self._here(lambda space: space.delete_multi(list(map(stored_name, keys))))
+    def delete_multi(self, keys: Sequence[KeyType]) -> list[KeyType]:
+        deleted = self._here(lambda space: space.delete_multi(list(map(stored_name, keys))))
+        return [key for key, was_there in zip(keys, deleted, strict=True) if was_there]
 
     def _write(self, key: KeyType, payload: Payload, created: float, epoch: int, end: float, kept: int) -> None:
         guard = guard_of(self, key)
@@ -219,91 +194,6 @@ class ShmBackend(BytesBackend):
             return
         if not stored:
             log.debug("the value created for key %r was not stored: the key was changed meanwhile", key)
-
-    # -- what depends on the value that is there ---------------------------------------------------------
-
-    def add(self, key: KeyType, value: Any, ttl: TimeToLive = None) -> bool:
-        """Store a value unless the key has one that is not invalidated; return whether it was stored.
-
-        Values are kept as a region without a serializer of its own keeps them, and both read what the other stored.
-
-        :param ttl: as in ``region.set``.
-        :raises ShardBusy: another process was stopped with the key's shard locked; nothing was changed.
-        :raises ValueTooLarge: as ``region.set``.
-        """
-        row = self._row(value, ttl)
-        return self._change_present(key, lambda space: space.add(stored_name(key), *row))
-
-    def version(self, key: KeyType) -> int | None:
-        """Return what identifies the key's present value among all that it had or will have; None: it has none.
-
-        Moving a value in memory and touching it do not change its version.
-        """
-        return self._change_present(key, lambda space: space.version(stored_name(key)))
-
-    def compare_and_set(self, key: KeyType, version: int, value: Any, ttl: TimeToLive = None) -> bool:
-        """Store a value if the key's value still has this version; return whether it was stored.
-
-        Ask for the version first and then for the value: if that changed in between, it is not stored.
-
-        :param ttl: as in ``region.set``; that of the present value is not kept.
-        :raises ShardBusy, ValueTooLarge: as :meth:`add`.
-        """
-        row = self._row(value, ttl)
-        return self._change_present(key, lambda space: space.compare_and_set(stored_name(key), version, *row))
-
-    def incr(self, key: KeyType, delta: int = 1, initial: int | None = None, ttl: TimeToLive = None) -> int | None:
-        """Add to an integer, exactly, also when other processes do; return the sum.  ``region.get`` reads it as an int.
-
-        The value keeps its age and its expiry: a count of one minute ends with its minute.
-
-        :param delta: may be negative.
-        :param initial: what a key without a value gets, and what is returned then, as in memcached's protocol; None:
-            nothing is stored, and None is returned.
-        :param ttl: the time to live of a count that begins.
-        :raises TypeError: the value is not an int of 64 bits, or a region with its own serializer stored it.
-        :raises OverflowError: the sum has more than 64 bits.
-        :raises ShardBusy: as :meth:`add`.
-        """
-        expires = end_of(ttl)
-        if not clock_is_genuine():  # the end by such a clock is stored in the bytes of a value
-            self._here(lambda space: remove_ended(space, stored_name(key)))
-            if initial is not None and self.add(key, initial, ttl):
-                return initial
-            initial = None
-        end = engine_end(expires)
-        # The engine adds delta to the value with which a count begins.
-        before = None if initial is None else initial - delta
-        try:
-            return self._place.namespace.incr(stored_name(key), delta, before, end)
-        except SegmentRetired:
-            return self._here(lambda space: space.incr(stored_name(key), delta, before, end))
-        except TypeError:
-            total = self._here(lambda space: count(space, stored_name(key), delta))
-            if total is None:
-                raise
-            return total
-
-    def touch(self, key: KeyType, ttl: TimeToLive) -> bool:
-        """Let the key's value end after this time, or never (None); return whether it has a value.
-
-        :raises ShardBusy: as :meth:`add`.
-        """
-        expires = end_of(ttl)
-        return self._change_present(key, lambda space: touch(space, stored_name(key), expires))
-
-    def _change_present(self, key: KeyType, act: Callable[[Namespace], R]) -> R:
-        """Do in the segment what depends on the value that the key has."""
-
-        def change(space: Namespace) -> R:
-            remove_ended(space, stored_name(key))
-            return act(space)
-
-        return self._here(change)
-
-    def _row(self, value: Any, ttl: TimeToLive) -> tuple[Any, ...]:
-        payload, kept = as_it_is(value) or (pickled(value), PAYLOAD)
-        return row_of(payload, time.time(), end_of(ttl), kept)
 
     # -- creation and invalidation ---------------------------------------------------------------------------------
 
@@ -339,10 +229,6 @@ class ShmBackend(BytesBackend):
     def errors(self) -> Counter[str]:
         """Return how often which error counted as a miss (``on_error="miss"``), in this process."""
         return self._outage.counts
-
-    def keys(self) -> list[str | bytes]:
-        """Return the keys, in no order; keys that come or go meanwhile may be in it or not."""
-        return self._here(lambda space: space.keys())
 
     def clear(self) -> None:
         """Remove everything in the namespace."""

@@ -1,4 +1,4 @@
-/* Listing the keys of a namespace.  The scan runs without the GIL. */
+/* Listing the keys of a namespace, alone or with what is known of their values.  The scan runs without the GIL. */
 #include "binding.h"
 
 #define KEYS_AT_ONCE 8192              /* keys that are listed before the GIL is taken, */
@@ -22,10 +22,12 @@ bool mpc_may_list(Namespace *self)
 typedef struct {
     u32 n;
     u64 used; /* of `bytes` */
-    struct {
+    struct found_key {
         u64 at;
-        u16 len;
-        u8 type;
+        i64 created, expires;
+        u32 vlen;
+        u16 klen;
+        u8 type, flags, reads, ring;
     } key[KEYS_AT_ONCE];
     u8 bytes[KEY_BYTES_AT_ONCE + MPC_MAX_KEY]; /* the longest key fits behind all others */
 } found_keys;
@@ -42,9 +44,17 @@ static mpc_status mpc_find_keys(mpc_ctx *ctx, u16 namespace, u64 hard_at, mpc_cu
             return status;
         if (hit.record.epoch < hard_at || hit.record.kind >> 4 != KIND_RECORD)
             continue;
-        found->key[found->n].at = found->used;
-        found->key[found->n].len = hit.record.klen;
-        found->key[found->n++].type = hit.record.kind & 15;
+        found->key[found->n++] = (struct found_key){
+            .at = found->used,
+            .created = hit.record.created,
+            .expires = hit.record.expires,
+            .vlen = hit.record.vlen,
+            .klen = hit.record.klen,
+            .type = hit.record.kind & 15,
+            .flags = hit.record.flags,
+            .reads = (u8)mpc_word_freq(hit.word),
+            .ring = (u8)mpc_word_ring(hit.word),
+        };
         found->used += hit.record.klen;
     }
     return MPC_OK;
@@ -54,23 +64,32 @@ static PyObject *mpc_key_object(const found_keys *found, u32 i)
 {
     const char *bytes = (const char *)found->bytes + found->key[i].at;
     if (found->key[i].type == TYPE_STR)
-        return PyUnicode_DecodeUTF8(bytes, found->key[i].len, "replace");
-    return PyBytes_FromStringAndSize(bytes, found->key[i].len);
+        return PyUnicode_DecodeUTF8(bytes, found->key[i].klen, "replace");
+    return PyBytes_FromStringAndSize(bytes, found->key[i].klen);
 }
 
-static int mpc_put_keys(PyObject *dict, const found_keys *found)
+static PyObject *mpc_item_object(const struct found_key *of, PyObject *key)
+{
+    return Py_BuildValue("(OkdidBB)", key, (unsigned long)of->vlen, mpc_seconds_of_ns(of->created), of->flags,
+                         mpc_seconds_of_ns(of->expires), of->reads, of->ring);
+}
+
+/* Put what was found into a dict, by the key: None, or with `items` the item. */
+static int mpc_put_keys(PyObject *dict, const found_keys *found, bool items)
 {
     int failed = 0;
     for (u32 i = 0; !failed && i < found->n; i++) {
         PyObject *key = mpc_key_object(found, i);
-        failed = !key || PyDict_SetItem(dict, key, Py_None) < 0;
+        PyObject *value = !key ? NULL : items ? mpc_item_object(&found->key[i], key) : Py_NewRef(Py_None);
+        failed = !value || PyDict_SetItem(dict, key, value) < 0;
         Py_XDECREF(key);
+        Py_XDECREF(value);
     }
     return failed ? -1 : 0;
 }
 
 /* Collect the keys in a dict, because a key that is deleted and set again meanwhile may be seen in both its places. */
-static PyObject *mpc_collect_keys(Namespace *self, found_keys *found)
+static PyObject *mpc_collect_keys(Namespace *self, found_keys *found, bool items)
 {
     mpc_ctx *ctx = &self->engine->ctx;
     mpc_cursor cursor = {0};
@@ -80,7 +99,7 @@ static PyObject *mpc_collect_keys(Namespace *self, found_keys *found)
         Py_BEGIN_ALLOW_THREADS
         status = mpc_find_keys(ctx, self->number, hard_at, &cursor, found);
         Py_END_ALLOW_THREADS
-        if (mpc_put_keys(dict, found) == 0 && status != MPC_OK && status != MPC_ABSENT)
+        if (mpc_put_keys(dict, found, items) == 0 && status != MPC_OK && status != MPC_ABSENT)
             mpc_raise_status(status);
         if (PyErr_Occurred())
             Py_CLEAR(dict);
@@ -88,15 +107,26 @@ static PyObject *mpc_collect_keys(Namespace *self, found_keys *found)
     return dict;
 }
 
-PyObject *mpc_py_namespace_keys(Namespace *self, PyObject *unused)
+static PyObject *mpc_list_keys(Namespace *self, bool items)
 {
-    (void)unused;
     if (!mpc_may_list(self))
         return NULL;
     found_keys *found = PyMem_Malloc(sizeof *found);
-    PyObject *dict = found ? mpc_collect_keys(self, found) : PyErr_NoMemory();
-    PyObject *list = dict ? PyDict_Keys(dict) : NULL;
+    PyObject *dict = found ? mpc_collect_keys(self, found, items) : PyErr_NoMemory();
+    PyObject *list = !dict ? NULL : items ? PyDict_Values(dict) : PyDict_Keys(dict);
     Py_XDECREF(dict);
     PyMem_Free(found);
     return list;
+}
+
+PyObject *mpc_py_namespace_keys(Namespace *self, PyObject *unused)
+{
+    (void)unused;
+    return mpc_list_keys(self, false);
+}
+
+PyObject *mpc_py_namespace_items(Namespace *self, PyObject *unused)
+{
+    (void)unused;
+    return mpc_list_keys(self, true);
 }

@@ -110,20 +110,44 @@ PyObject *mpc_py_namespace_set_multi(Namespace *self, PyObject *rows)
     return mpc_release_list(list);
 }
 
-/* Return how many keys had a value. */
+/* Delete all keys; deleted[i]: whether the i-th had a value. */
+static mpc_status mpc_delete_all(mpc_ctx *ctx, const many_keys *many, bool *deleted)
+{
+    for (Py_ssize_t i = 0; i < many->n; i++) {
+        mpc_status status = mpc_delete(ctx, &many->key[i], MPC_SHARD_WAIT_NS);
+        if (status != MPC_OK && status != MPC_ABSENT)
+            return status;
+        deleted[i] = status == MPC_OK;
+    }
+    return MPC_OK;
+}
+
+static PyObject *mpc_list_of_bools(const bool *flags, Py_ssize_t n)
+{
+    PyObject *list = PyList_New(n);
+    for (Py_ssize_t i = 0; list && i < n; i++)
+        PyList_SET_ITEM(list, i, PyBool_FromLong(flags[i]));
+    return list;
+}
+
+/* Return a list of whether each key had a value. */
 PyObject *mpc_py_namespace_delete_multi(Namespace *self, PyObject *names)
 {
     many_keys many;
-    mpc_status status = MPC_OK;
-    Py_ssize_t deleted = 0;
+    mpc_status status;
     if (mpc_parse_keys(self, names, &many) < 0)
         return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    for (Py_ssize_t i = 0; i < many.n && (status == MPC_OK || status == MPC_ABSENT); i++) {
-        status = mpc_delete(&self->engine->ctx, &many.key[i], MPC_SHARD_WAIT_NS);
-        deleted += status == MPC_OK;
+    Py_ssize_t n = many.n;
+    bool *deleted = PyMem_Calloc((size_t)n + 1, sizeof *deleted);
+    if (deleted) {
+        Py_BEGIN_ALLOW_THREADS
+        status = mpc_delete_all(&self->engine->ctx, &many, deleted);
+        Py_END_ALLOW_THREADS
     }
-    Py_END_ALLOW_THREADS
     mpc_free_keys(&many);
-    return status == MPC_OK || status == MPC_ABSENT ? PyLong_FromSsize_t(deleted) : mpc_raise_status(status);
+    PyObject *list = !deleted           ? PyErr_NoMemory()
+                     : status == MPC_OK ? mpc_list_of_bools(deleted, n)
+                                        : mpc_raise_status(status);
+    PyMem_Free(deleted);
+    return list;
 }

@@ -87,6 +87,17 @@ int mpc_find_shown(Namespace *self, PyObject *name, mpc_hit *hit)
     return status == MPC_OK && hit->record.epoch >= mpc_load_acquire(&mpc_namespace_at(ctx, self->number)->hard_at);
 }
 
+/* Return what is known of the key's value, with its size in the value's place; None: it has none. */
+PyObject *mpc_py_namespace_describe(Namespace *self, PyObject *name)
+{
+    mpc_hit hit;
+    int found = mpc_find_shown(self, name, &hit);
+    if (found <= 0)
+        return found < 0 ? NULL : Py_NewRef(Py_None);
+    PyObject *size = PyLong_FromUnsignedLong(hit.record.vlen);
+    return size ? mpc_record_tuple(size, &hit.record) : NULL;
+}
+
 int mpc_py_namespace_contains(Namespace *self, PyObject *name)
 {
     mpc_hit hit;

@@ -143,6 +143,7 @@ mpc_status mpc_copy_value(mpc_ctx *ctx, const mpc_hit *hit, char *to);
 PyObject *mpc_get_record(Namespace *self, const mpc_key *key);
 int mpc_find_shown(Namespace *self, PyObject *name, mpc_hit *hit);
 PyObject *mpc_py_namespace_get(Namespace *self, PyObject *name);
+PyObject *mpc_py_namespace_describe(Namespace *self, PyObject *name);
 int mpc_py_namespace_contains(Namespace *self, PyObject *name);
 
 /* _writing.c */
@@ -164,6 +165,7 @@ PyObject *mpc_py_namespace_touch(Namespace *self, PyObject *const *args, Py_ssiz
 /* _listing.c */
 bool mpc_may_list(Namespace *self);
 PyObject *mpc_py_namespace_keys(Namespace *self, PyObject *unused);
+PyObject *mpc_py_namespace_items(Namespace *self, PyObject *unused);
 
 /* _many.c */
 int mpc_parse_keys(Namespace *self, PyObject *names, many_keys *many);

@@ -404,9 +404,9 @@ def test_many_keys_in_one_call(space: _engine.Namespace) -> None:
     assert space.set_multi([("a", b"1"), (b"a", b"2", 5.0, -1, 0.0, 3), ("b", b"3")]) == [True] * 3
     assert [value_of(found) for found in space.get_multi(keys)] == [b"1", b"2", None, b"3", b"1"]
     assert space.get_multi(tuple(keys)) == [space.get(key) for key in keys]
-    assert space.delete_multi(keys) == 3
+    assert space.delete_multi(keys) == [True, True, False, True, False]
     assert space.get_multi(keys) == [None] * 5
-    assert (space.get_multi([]), space.set_multi([]), space.delete_multi([])) == ([], [], 0)
+    assert (space.get_multi([]), space.set_multi([]), space.delete_multi([])) == ([], [], [])
 
 
 def test_of_many_what_fits_is_stored(space: _engine.Namespace) -> None:

@@ -138,13 +138,14 @@ class Model(RuleBasedStateMachine):
 
     @rule(key=KEYS)
     def delete(self, key: Any) -> None:
-        assert self.space.delete(key) is (key in self.stored)
+        assert self.space.delete(key) is self.is_live(key)
         self.stored.pop(key, None)
         self.void(key)
 
     @rule(keys=st.lists(KEYS, max_size=4))
     def delete_multi(self, keys: list[Any]) -> None:
-        assert self.space.delete_multi(keys) == len(set(keys) & self.stored.keys())
+        live = [self.is_live(key) and key not in keys[:i] for i, key in enumerate(keys)]
+        assert self.space.delete_multi(keys) == live
         for key in keys:
             self.stored.pop(key, None)
             self.void(key)

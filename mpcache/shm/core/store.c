@@ -357,8 +357,8 @@ mpc_status mpc_fill(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, co
 }
 
 /* Delete the key.  No lock is needed, because a writer publishes by compare-and-swap from the word that it saw.
- * MPC_OK: the key had a value.  `wait_ns` 0 does not wait for a fill that is just being published: MPC_BUSY, the key
- * is not deleted. */
+ * MPC_OK: the key had a value that was not hidden.  `wait_ns` 0 does not wait for a fill that is just being published:
+ * MPC_BUSY, the key is not deleted. */
 mpc_status mpc_delete(mpc_ctx *ctx, const mpc_key *key, u64 wait_ns)
 {
     mpc_status status = mpc_enter(ctx);
@@ -377,10 +377,10 @@ mpc_status mpc_delete(mpc_ctx *ctx, const mpc_key *key, u64 wait_ns)
             continue; /* a look-up that was lapped does not prove that the key is absent */
         if (found != MPC_OK)
             break;
-        bool gone = mpc_is_gone(ctx, &hit.record);
+        bool hidden = mpc_is_hidden(ctx, &hit.record);
         MPC_POINT();
         if (mpc_cas_slot(hit.slot, hit.word, 0)) {
-            was_there = was_there || !gone;
+            was_there = was_there || !hidden;
             break;
         }
     }
