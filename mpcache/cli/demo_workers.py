@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
 
+from mpcache._support.durations import plain
+
 Event = dict[str, Any]
 
 MODULE = "mpcache.cli.demo_worker"
@@ -163,7 +165,7 @@ class WorkerPool:
                 return [heard[worker.pid] for worker in due]
             if not self._hear(deadline - time.monotonic(), progress):
                 silent = ", ".join(str(worker.pid) for worker in due if worker.pid not in heard)
-                raise WorkerFailed(f"pid {silent} did not send {event!r} within {within:g} s")
+                raise WorkerFailed(f"pid {silent} did not send {event!r} within {plain(within)} s")
 
     def pause(self, seconds: float) -> None:
         """Wait, and take in the workers' events meanwhile."""
