@@ -53,7 +53,7 @@ DOWN: keeper.Table = {
     "mutexes.*": ("mutexes.leased_mutex", "mutexes.lockfiles", "shm", "_servers.redis", "_servers.memcached"),
     # stores: one a file.  A store may make a mutex, not the reverse; a store with epochs says how they invalidate
     "backends": ("api",),
-    "backends.shm_outage": ("exception",),
+    "backends.shm_outage": ("_servers.outage",),
     "backends._generation_strategy": ("_servers.generation", "invalidation"),
     "backends._fill_guard": (),
     "backends.dbm": ("backends",),

@@ -179,10 +179,10 @@ class Lenient(ThreadMutex):
 class Reentrant(ThreadMutex):
     """Who has it may have it again."""
 
-    def _enter(self, wait: bool, timeout: float | None, acquire: Any) -> Outcome:
+    def _acquire_hold(self, wait: bool, timeout: float | None, acquire: Any) -> Outcome:
         if any(hold.key == self.key for hold in current_holds()):
             return Outcome.ACQUIRED
-        return super()._enter(wait, timeout, acquire)
+        return super()._acquire_hold(wait, timeout, acquire)
 
 
 class ThreadBound(ThreadMutex):
@@ -203,10 +203,10 @@ _keys: ContextVar[tuple[Any, ...]] = ContextVar("keys", default=())
 class Contextual(ThreadMutex):
     """Takes whoever has inherited a context for the one whose it was."""
 
-    def _enter(self, wait: bool, timeout: float | None, acquire: Any) -> Outcome:
+    def _acquire_hold(self, wait: bool, timeout: float | None, acquire: Any) -> Outcome:
         if wait and self.key in _keys.get():
             raise DeadlockError("held in this context", key=self.key)
-        outcome = super()._enter(wait, timeout, acquire)
+        outcome = super()._acquire_hold(wait, timeout, acquire)
         if outcome is Outcome.ACQUIRED:
             _keys.set((*_keys.get(), self.key))
         return outcome
@@ -348,8 +348,8 @@ class Hasty(ThreadMutex):
 class Unchecked(ThreadMutex):
     """A limit below nothing is nothing."""
 
-    def _enter(self, wait: bool, timeout: float | None, acquire: Any) -> Outcome:
-        return super()._enter(wait, timeout and max(0.0, timeout), acquire)
+    def _acquire_hold(self, wait: bool, timeout: float | None, acquire: Any) -> Outcome:
+        return super()._acquire_hold(wait, timeout and max(0.0, timeout), acquire)
 
 
 class Sleeper(ThreadMutex):
