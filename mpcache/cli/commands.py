@@ -1,6 +1,6 @@
 """The commands: their options, their output, and their exit statuses.
 
-Leans on click and _console; demo, doctor, stress and shm do the work.
+Depends on click and _console; demo, doctor, stress and shm do the work.
 """
 
 from __future__ import annotations

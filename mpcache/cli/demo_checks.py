@@ -1,6 +1,6 @@
 """The facts of a demo, and the check of each promise against them.  Pure functions.
 
-Leans on nothing.  Times are nanoseconds of the monotonic clock, which all processes of a machine share.
+Depends on nothing.  Times are nanoseconds of the monotonic clock, which all processes of a machine share.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The demo's worker processes, as the demo sees them: they read orders from one pipe and write events to another.
 
-Leans on nothing of mpcache.  The workers are started as programs: they inherit no memory and no region.
+Depends on _support.durations.  The workers are started as programs: they inherit no memory and no region.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The round runner: a process that runs one round.  It spawns workers, reaps them, and finds workers that hang.
 
-Leans on worker and signal_injector.  A program: ``python -m mpcache.stress.round_runner FOLDER PARENT``.  It ends with
-its parent, and its workers end with it.  Workers differ in what they inherit: some are forked with an open region, some
-open it after the fork, and in some scenarios others are programs of their own.
+Depends on worker and signal_injector.  A program: ``python -m mpcache.stress.round_runner FOLDER PARENT``.  It ends
+with its parent, and its workers end with it.  Workers differ in what they inherit: some are forked with an open region,
+some open it after the fork, and in some scenarios others are programs of their own.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Times in histories: checks of take-overs and of fairness, and the measured waits that a report shows.
 
-Leans on checker.  A busy machine delays everything, so the limits of the checks are far beyond the guarantees.
+Depends on checker and _support.durations.  A busy machine delays everything, so the limits of the checks are far beyond
+the guarantees.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Other processes for a test: each runs the commands that the test sends, and returns the results.
 
-Leans on the public names; not on pytest, so that a fresh process starts fast.
+Depends on the public names; not on pytest, so that a fresh process starts fast.
 """
 
 from __future__ import annotations

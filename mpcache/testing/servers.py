@@ -1,6 +1,6 @@
 """Real redis and memcached servers for tests and demos: they can be started, stopped, killed and restarted.
 
-Leans on exception, and on ``/bin/sh``; on no driver, and not on pytest.
+Depends on exception, and on ``/bin/sh``; on no driver, and not on pytest.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Mutexes with a fault each, and the sound ones that they are made from.
 
-Leans on the abstraction.  A module by itself, since other processes come to these classes by their names.
+Depends on base.  The classes are in a module of their own because other processes import them by name.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Two hundred holders of each mutex that survives death are killed: nobody has it twice, an heir has it in time.
 
-Leans on the deaths.  The time for which an heir could have run and had no core is left out, as in test_stampede.
+Depends on deaths.  The time for which an heir was runnable and had no core is left out, as in test_stampede.
 """
 
 from __future__ import annotations

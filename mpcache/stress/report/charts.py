@@ -1,6 +1,6 @@
 """Three charts of a run, as SVG in the page: text stays text, colours are the page's CSS variables.
 
-Leans on latency for its words, and on matplotlib, which is imported only to draw.
+Depends on _console for durations, and on matplotlib, which is imported only to draw.
 """
 
 from __future__ import annotations
