@@ -1,6 +1,6 @@
 """Benchmarks of mpcache and comparable libraries, in one run: ``python -m bench``.
 
-Leans on mpcache and on those libraries that are installed; the output names the others as skipped.
+Depends on mpcache and on those libraries that are installed; the output names the others as skipped.
 
 A benchmark is a list of contenders and, where there is a target, its bounds::
 

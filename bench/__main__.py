@@ -1,6 +1,6 @@
 """The command line: ``python -m bench [NAME ...] [--quick]``.
 
-Leans on report and on the benchmarks.
+Depends on report and on the benchmarks.
 """
 
 from __future__ import annotations

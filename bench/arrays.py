@@ -1,6 +1,6 @@
 """Cost of a set of 10 MiB: an array, bytes in a dict, and bytes, compared with one copy in memory.
 
-Leans on harness, on values, and on numpy for the array.
+Depends on harness, on values, and on numpy for the array.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The environment of a run: a folder in memory, and servers; both are removed afterwards.
 
-Leans on mpcache.testing for the servers.
+Depends on mpcache.testing for the servers.
 """
 
 from __future__ import annotations

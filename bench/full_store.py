@@ -1,6 +1,6 @@
 """A full store: bytes for each entry, unused bytes, lost entries, and the time of a set that evicts.
 
-Leans on harness, on stores for LMDB, and on values.
+Depends on harness, on stores for LMDB, and on values.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Hand-off: the time from the release of a mutex until a waiter in another process has acquired it.
 
-Leans on harness, and on mutexes for the primitives.
+Depends on harness, and on mutexes for the primitives.
 """
 
 from __future__ import annotations

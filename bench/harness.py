@@ -1,6 +1,6 @@
 """Measuring: short rounds, one of each contender in turn, each contender in a process of its own.
 
-Leans on environment for folders and servers, and on pace for the number of rounds.  Noise only adds time and comes in
+Depends on environment for folders and servers, and on pace for the number of rounds.  Noise only adds time and comes in
 bursts, so the fastest of many short rounds is what the code costs, and rounds in turn are disturbed alike.  A process
 for each contender keeps what one contender has loaded, and its threads, out of the figures of another.
 """

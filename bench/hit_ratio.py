@@ -1,7 +1,7 @@
 """Miss ratio with equal bytes for every policy: the engine's eviction policy beside reference policies.
 
-Leans on harness; on libcachesim for the references.  The traces are generated: by Zipf's law, with keys in between that
-are requested only once, and with scans, of the same keys each time or of new ones.
+Depends on harness; on libcachesim for the references.  The traces are generated: by Zipf's law, with keys in between
+that are requested only once, and with scans, of the same keys each time or of new ones.
 """
 
 from __future__ import annotations

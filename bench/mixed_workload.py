@@ -1,6 +1,6 @@
 """A mixed workload: 95 reads and 5 writes; few keys are requested often, many seldom.
 
-Leans on workers, on stores for LMDB, and on harness.  Keys are drawn by Zipf's law with the exponent 0.99, as in YCSB
+Depends on workers, on stores for LMDB, and on harness.  Keys are drawn by Zipf's law with the exponent 0.99, as in YCSB
 (Cooper et al., 2010), which has it from Gray et al. (1994).
 """
 

@@ -1,6 +1,6 @@
 """Cost of acquire and release without contention: each mutex, and the library that it is built on alone.
 
-Leans on harness; on the libraries, where they are installed.
+Depends on harness; on the libraries, where they are installed.
 """
 
 from __future__ import annotations

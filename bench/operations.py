@@ -1,6 +1,6 @@
 """Cost of each operation of a store: get, set, get_or_create and decorated calls, with values of five sizes.
 
-Leans on harness, stores, values and targets.
+Depends on harness, stores, values and targets.
 """
 
 from __future__ import annotations

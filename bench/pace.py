@@ -1,6 +1,6 @@
 """Pacing: how many rounds a benchmark has, and how many calls one round of a loop needs.
 
-Leans on nothing.  What is measured, and of which contenders, is the harness's part.
+Depends on nothing.  The harness decides what is measured, and of which contenders.
 """
 
 from __future__ import annotations

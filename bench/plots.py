@@ -1,6 +1,6 @@
 """A picture of each benchmark: bars, on a logarithmic scale.
 
-Leans on report, and on matplotlib, which is imported only to draw.
+Depends on report, and on matplotlib, which is imported only to draw.
 """
 
 from __future__ import annotations

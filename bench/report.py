@@ -1,6 +1,6 @@
 """The report: machine and versions, a table, JSON, and whether the bounds were kept.
 
-Leans on harness; on rich, for a terminal.
+Depends on harness; on rich, for a terminal.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Scaling: throughput of two processes compared with one, for reads of shared keys and writes of separate keys.
 
-Leans on workers, and on harness.
+Depends on workers, and on harness.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A stampede: all processes request one missing key; the time from the creator's end until the others have it.
 
-Leans on workers, stores and harness.
+Depends on workers, stores and harness.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The measured stores, as adapters: mpcache's, dogpile.cache's, other libraries, bare clients.
 
-Leans on environment; on the libraries, where they are installed.
+Depends on environment; on the libraries, where they are installed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Targets of the stores, by benchmark: ratios of minima, without the cost of a call.
 
-Leans on harness.  The canary, an empty function, is measured beside all others and subtracted from them, so that
+Depends on harness.  The canary, an empty function, is measured beside all others and subtracted from them, so that
 a call is no part of either side of a ratio.
 """
 

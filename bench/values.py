@@ -1,6 +1,6 @@
 """The stored values: bytes of four sizes, and a typical object.
 
-Leans on nothing.
+Depends on nothing.
 """
 
 from __future__ import annotations

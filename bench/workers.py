@@ -1,7 +1,7 @@
 """Processes that do the same work from the same moment on.
 
-Leans on harness.  Each gets its order ahead of time and sleeps until the moment, so that no process has a head
-start because its order was sent first.
+Depends on harness.  Each worker gets its order ahead of time and sleeps until the given moment, so that no process has
+a head start because its order was sent first.
 """
 
 from __future__ import annotations

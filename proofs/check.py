@@ -1,6 +1,6 @@
 """Run the models of this folder: each property over all states, and each seeded fault, which must be found.
 
-Leans on spin and a C compiler.
+Needs spin and a C compiler.
 
     python proofs/check.py [--short]        exit status 0: all is as the table says it must be
 """

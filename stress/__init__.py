@@ -1,4 +1,4 @@
 """``python -m stress`` in a checkout: the same as ``mpcache stress``.  The tool is mpcache/stress/.
 
-Leans on it.
+Depends on mpcache.stress.
 """

@@ -1,6 +1,6 @@
 """Run the command.
 
-Leans on mpcache.stress.
+Depends on mpcache.stress.
 """
 
 import sys

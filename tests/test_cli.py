@@ -360,6 +360,11 @@ def test_times_in_words(nanoseconds: int, text: str) -> None:
     assert in_us(nanoseconds) == text
 
 
+@pytest.mark.parametrize(("size", "text"), [(2 << 20, "2 MiB"), (3 << 19, "1.5 MiB"), (10 << 30, "10,240 MiB")])
+def test_sizes_have_no_exponent(size: int, text: str) -> None:
+    assert commands._mib(size) == text
+
+
 # -- commands for segments --------------------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ RECORD = ROOT / "docs" / "decisions" / "0006-mutants.rst"
 MODULES = ("lock", "invalidation", "_region.holding", "_region.creation_multi")
 
 # Only fast tests that never wait for time to pass: each mutant runs all of them that touch its function.
-TESTS = ("test_lock.py", "test_invalidation.py", "test_multi.py", "test_region.py", "test_ttl.py")
+TESTS = ("test_lock.py", "test_invalidation.py", "test_creation_multi.py", "test_region.py", "test_ttl.py")
 TESTS += ("test_binding.py", "test_values.py", "test_fills.py")
 
 SETTINGS = """

@@ -1,4 +1,4 @@
-"""What follows from a server's errors: they are raised, or count as a miss; and when a silent server is asked again.
+"""Policy for a server's errors: they are raised, or count as misses; and when a silent server is asked again.
 
 Depends on exception.  For stores and mutexes whose server may be down while the program that uses them goes on.
 """
@@ -20,7 +20,7 @@ log = logging.getLogger("mpcache.backends")
 R = TypeVar("R")
 
 SLOW = 0.25
-"""Seconds after which an error is that of a server that does not answer, whatever the driver calls it."""
+"""Seconds after which an error counts as a time-out, whatever exception the driver raises."""
 
 REST = 1.0
 """Seconds for which such a server is not asked again where the caller can do without its answer."""
@@ -32,28 +32,36 @@ NONSENSE: tuple[type[Exception], ...] = (ValueError, TypeError, LookupError, Att
 """What a driver raises, without meaning to, when the answer does not follow the server's protocol."""
 
 
-class OutagePolicy:
-    """What one store, and its mutexes, do with the errors of their server.
+def counts_as_miss(on_error: str) -> bool:
+    """Return whether a store's errors count as misses.
 
-    Only what may be missed has a default: a read, which finds nothing then; a fill, which is dropped; the mutex, so
-    that the creator runs.  A set or a delete that did not happen leaves behind what it should have replaced: it raises
-    in any case.
+    :param on_error: what the user chose, ``"raise"`` or ``"miss"``.
+    :raises ValidationError: on_error has another value.
+    """
+    if on_error not in ("raise", "miss"):
+        raise ValidationError(f"on_error is {on_error!r}; it must be 'raise' or 'miss'")
+    return on_error == "miss"
+
+
+class OutagePolicy:
+    """What one store and its mutexes do with the errors of their server.
+
+    Three operations have a default: a read finds nothing, a fill is dropped, and a mutex lets the creator run.  A set
+    or a delete that did not happen leaves behind the value that it should have replaced, so it raises in any case.
 
     :ivar tolerates: whether errors count as misses.
-    :ivar counts: how often which error did.
+    :ivar counts: how often each error did.
     :param store: for messages.
     :param on_error: what the user chose, ``"raise"`` or ``"miss"``.
     :param errors: the driver's own exceptions.
     :param unreachable: those among them that the next attempt would raise, too, and only after some time.
-    :raises ValidationError: on_error is another word.
+    :raises ValidationError: on_error has another value.
     """
 
     def __init__(
         self, store: Any, on_error: str, errors: tuple[type[Exception], ...], unreachable: tuple[type[Exception], ...]
     ) -> None:
-        if on_error not in ("raise", "miss"):
-            raise ValidationError(f"on_error is {on_error!r}; it must be 'raise' or 'miss'")
-        self.tolerates = on_error == "miss"
+        self.tolerates = counts_as_miss(on_error)
         self.counts: Counter[str] = Counter()
         self.errors = (*errors, *unreachable)
         self._store, self._unreachable = store, unreachable
@@ -61,9 +69,9 @@ class OutagePolicy:
         self._asks_again = self._says_again = 0.0
 
     def or_default(self, act: Callable[[], R], default: R) -> R:
-        """Return what ``act`` returns; or the default, if the server fails and that is to count as a miss.
+        """Return what ``act`` returns; or the default, if the server fails and errors count as misses.
 
-        A server that has just left a question without an answer is not asked: the default is returned at once.
+        A server that has just timed out is not asked: the default is returned at once.
         """
         if not self.tolerates:
             return act()
@@ -82,7 +90,7 @@ class OutagePolicy:
             return default
 
     def best_effort(self, act: Callable[[], Any]) -> None:
-        """Do what may as well be left undone, whatever ``on_error`` is."""
+        """Do something that may fail without harm, whatever ``on_error`` is; log the error at the debug level."""
         if time.monotonic() < self._asks_again:
             return
         began = time.monotonic()
@@ -92,7 +100,7 @@ class OutagePolicy:
             if raised_by_signal_handler(error):
                 raise
             self._rest(error, began)
-            log.debug("%r left something undone that is of no importance: %s", self._store, error)
+            log.debug("%r ignored an error of its server: %s", self._store, error)
 
     def _note(self, error: Exception, began: float) -> None:
         self._rest(error, began)
@@ -110,7 +118,7 @@ class OutagePolicy:
 
 
 class SilentServers:
-    """The servers that have just left a question without an answer: they are not asked the next one.
+    """The servers that have just timed out: for ``REST`` seconds they are not asked again.
 
     A process that holds many keys of one such server waits for it once, not once for each key.
     """
@@ -123,7 +131,7 @@ class SilentServers:
 
         :param server: which server, hashable.
         :param name: what asks, for the message.
-        :raises TimeoutError: it has just left another question without an answer.
+        :raises TimeoutError: the server has just timed out, and is not asked.
         """
         if time.monotonic() < self._until.get(server, 0.0):
             raise TimeoutError(f"{name}: its server did not answer a moment ago, and is not asked now")

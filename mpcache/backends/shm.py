@@ -154,8 +154,8 @@ class ShmBackend(ShmObjects, BytesBackend):  # type: ignore[misc]  # a region ca
             else:
                 self._unless_too_large(key, value, refused)
         ready = list(rows.values())
-        told: list[bool | None] = [True] * len(ready)  # in an outage: the values were dropped, and the outage is logged
-        for key, stored in zip(rows, self._change(lambda space: space.set_multi(ready), told), strict=True):
+        dropped: list[bool | None] = [True] * len(ready)  # in an outage, which is logged already
+        for key, stored in zip(rows, self._change(lambda space: space.set_multi(ready), dropped), strict=True):
             if stored is None:
                 self._unless_too_large(key, mapping[key], refused)
             elif not stored:
@@ -188,7 +188,7 @@ class ShmBackend(ShmObjects, BytesBackend):  # type: ignore[misc]  # a region ca
         except SegmentRetired:
             stored = False  # begun in a removed segment: whether the key was changed since is unknown
         except SegmentError as error:
-            if not self._outage.tolerated:
+            if not self._outage.tolerates:
                 raise
             self._outage.note(error)
             return
@@ -198,7 +198,7 @@ class ShmBackend(ShmObjects, BytesBackend):  # type: ignore[misc]  # a region ca
     # -- creation and invalidation ---------------------------------------------------------------------------------
 
     def get_mutex(self, key: KeyType) -> ShmMutex:
-        return ShmMutex(key, place=self._place, tolerate=self._outage.note if self._outage.tolerated else None)
+        return ShmMutex(key, place=self._place, tolerate=self._outage.note if self._outage.tolerates else None)
 
     def begin_fill(self, key: KeyType) -> Guard | NoFill:
         begun: Guard | NoFill = self._read(lambda space: space.guard(stored_name(key)), NO_FILL)

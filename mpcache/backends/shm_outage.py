@@ -1,7 +1,7 @@
-"""What a store in shared memory does while its segment is out of reach: what may be missed is missed, and logged once.
+"""What a store in shared memory does while its segment is out of reach: reads miss, sets are dropped, a log says so.
 
-Depends on exception.  The same words as for servers (``on_error``), but another default: a full /dev/shm, or a process
-too many, must not fail a function that would have answered without a cache.
+Depends on exception and _servers.outage.  ``on_error`` has the same values as for servers, but another default: a full
+/dev/shm, or one process too many, must not fail a function that would have returned without a cache.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from mpcache.exception import SegmentError, ValidationError
+from mpcache._servers.outage import counts_as_miss
+from mpcache.exception import SegmentError
 
 log = logging.getLogger("mpcache.backends.shm")
 
@@ -26,33 +27,31 @@ EVERYTHING_HIDDEN = 0, 1 << 62, 0
 
 
 class Outage:
-    """The errors of one store's segment: raised, or counted and answered by a default.
+    """The policy for the errors of one store's segment: raise them, or count them and return a default.
 
-    Only what may be missed has a default: a read finds nothing, a set is dropped, and a creator runs without the mutex.
+    Three operations have a default: a read finds nothing, a set is dropped, and a creator runs without the mutex.
     A delete or an invalidation that did not happen leaves a stale value, so it raises in any case.
 
     :param store: for messages.
     :param on_error: ``"raise"`` or ``"miss"``.
-    :raises ValidationError: it is another word.
+    :raises ValidationError: on_error has another value.
     """
 
     def __init__(self, store: Any, on_error: str) -> None:
-        if on_error not in ("raise", "miss"):
-            raise ValidationError(f"on_error is {on_error!r}; it must be 'raise' or 'miss'")
-        self.tolerated = on_error == "miss"
+        self.tolerates = counts_as_miss(on_error)
         self.counts: Counter[str] = Counter()
         self._store = store
         self._logged: dict[str, float] = {}
 
     def or_default(self, act: Callable[[], R], default: R, raised: type[SegmentError] | tuple[()] = ()) -> R:
-        """Return what ``act`` returns; or the default, if the segment is out of reach and that is to be tolerated.
+        """Return what ``act`` returns; or the default, if the segment is out of reach and errors count as misses.
 
-        :param raised: a kind of error that is not tolerated.
+        :param raised: a class of errors that are raised in any case.
         """
         try:
             return act()
         except SegmentError as error:
-            if not self.tolerated or isinstance(error, raised):
+            if not self.tolerates or isinstance(error, raised):
                 raise
             self.note(error)
             return default
@@ -76,7 +75,8 @@ class Outage:
 class NoFill:
     """The guard of a creation that began while the segment was out of reach: its value is not stored.
 
-    Also not if the segment is back meanwhile: the creation had no mutex, and nothing says what happened to the key.
+    It is not stored either if the segment is back meanwhile: the creation had no mutex, and no record says whether the
+    key was changed.
     """
 
     outcome = False

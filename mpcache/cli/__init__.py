@@ -1,6 +1,6 @@
 """The ``mpcache`` command: demo, doctor, and a look into segments.
 
-Leans on _console, and on commands, which needs click: without click it prints how to install it.
+Depends on _console, and on commands, which needs click: without click it prints how to install it.
 """
 
 from __future__ import annotations

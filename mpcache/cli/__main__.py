@@ -1,6 +1,6 @@
 """``python -m mpcache.cli``: the command, if its script is not on the PATH.
 
-Leans on the package.
+Depends on the package.
 """
 
 from __future__ import annotations

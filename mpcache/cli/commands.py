@@ -1,6 +1,6 @@
 """The commands: their options, their output, and their exit statuses.
 
-Leans on click and _console; demo, doctor, stress and shm do the work.
+Depends on click and _console; demo, doctor, stress and shm do the work.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import click
 
 import mpcache
 from mpcache import _console
-from mpcache._console import columns, open_console, out, out_bytes
+from mpcache._console import columns, open_console, out, out_bytes, significant
 from mpcache._wire import codec
 from mpcache.api import BYTES, INT, TEXT, WIRE
 from mpcache.cli.temp_segment import ANY_MODE, user_name
@@ -66,7 +66,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(mpcache.__version__, message="mpcache %(version)s")
 def group() -> None:
-    """One cache for all your workers: see it work, and look into its segments."""
+    """Show how one cache serves all your workers, and look into its segments."""
 
 
 # -- the demo and the doctor ----------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def _counts(found: Segment) -> dict[str, int]:
 
 
 def _mib(size: int) -> str:
-    return f"{size / (1 << 20):.4g} MiB"
+    return f"{significant(size / (1 << 20))} MiB"
 
 
 def _find(name: str) -> Segment:

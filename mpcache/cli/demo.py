@@ -1,6 +1,6 @@
 """The demo: worker processes share a region, creators are killed, all invalidate; then the promises are checked.
 
-Leans on demo_workers for the processes, demo_environments for the store, demo_checks for the verdicts, and demo_view
+Depends on demo_workers for the processes, demo_environments for the store, demo_checks for the verdicts, and demo_view
 for the output.
 """
 

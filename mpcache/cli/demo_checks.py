@@ -1,6 +1,6 @@
 """The facts of a demo, and the check of each promise against them.  Pure functions.
 
-Leans on nothing.  Times are nanoseconds of the monotonic clock, which all processes of a machine share.
+Depends on nothing.  Times are nanoseconds of the monotonic clock, which all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Kill:
 
     @property
     def take_over(self) -> int | None:
-        """Nanoseconds from the kill to the beginning of the next creation; None: there was none."""
+        """Return the nanoseconds from the kill to the beginning of the next creation, or None if there was none."""
         return self.successors[0].at - self.killed_at if self.successors else None
 
 
@@ -104,7 +104,7 @@ class Invalidation:
 
     @property
     def last_after(self) -> int | None:
-        """Nanoseconds from the call until the last process knew; None: one never did."""
+        """Return the nanoseconds from the call until the last process knew, or None if a process never knew."""
         known = [watch.gone_at for watch in self.watches if watch.gone_at is not None]
         return max(known) - self.began_at if known and len(known) == len(self.watches) else None
 

@@ -1,6 +1,6 @@
 """The stores on which the demo can run: each is set up, described to the workers, and removed.
 
-Leans on shm for shared memory, and on testing for servers, which end with the process that started them.
+Depends on shm for shared memory, and on testing for servers, which end with the process that started them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The output of a demo: tables that grow while it runs, and the verdicts.
 
-Leans on demo_checks and _console.
+Depends on demo_checks and _console.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A worker of the demo: a process that shares nothing with the others but the store.
 
-Leans on the public package alone.  Orders come as lines of JSON on standard input, events go out as lines of JSON on
+Depends on the public package alone.  Orders come as lines of JSON on standard input, events go out as lines of JSON on
 standard output.  When its input ends without the order ``end``, the demo has died: the worker then removes the store
 and exits at once.
 """

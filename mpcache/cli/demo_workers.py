@@ -1,6 +1,6 @@
 """The demo's worker processes, as the demo sees them: they read orders from one pipe and write events to another.
 
-Leans on nothing of mpcache.  The workers are started as programs: they inherit no memory and no region.
+Depends on _support.durations.  The workers are started as programs: they inherit no memory and no region.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
+
+from mpcache._support.durations import plain
 
 Event = dict[str, Any]
 
@@ -163,7 +165,7 @@ class WorkerPool:
                 return [heard[worker.pid] for worker in due]
             if not self._hear(deadline - time.monotonic(), progress):
                 silent = ", ".join(str(worker.pid) for worker in due if worker.pid not in heard)
-                raise WorkerFailed(f"pid {silent} did not send {event!r} within {within:g} s")
+                raise WorkerFailed(f"pid {silent} did not send {event!r} within {plain(within)} s")
 
     def pause(self, seconds: float) -> None:
         """Wait, and take in the workers' events meanwhile."""

@@ -1,6 +1,6 @@
 """The doctor: checks what would keep mpcache from working on this machine, and says what to do about it.
 
-Leans on shm, and on files of Linux.  Each function checks one thing; tests pass it other paths.
+Depends on shm, and on files of Linux.  Each function checks one thing; tests pass it other paths.
 """
 
 from __future__ import annotations

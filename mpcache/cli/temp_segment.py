@@ -1,6 +1,6 @@
 """Shared memory as the command uses it: segments that are removed afterwards, and users' names.
 
-Leans on shm.
+Depends on shm.
 """
 
 from __future__ import annotations

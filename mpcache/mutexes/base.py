@@ -236,7 +236,7 @@ class Mutex(CacheMutex):
         :return: whether it is held now.
         :raises DeadlockError: the same task holds this key already and would wait for itself.
         """
-        return self._enter(wait, timeout, self._acquire_outcome) is ACQUIRED
+        return self._acquire_hold(wait, timeout, self._acquire_outcome) is ACQUIRED
 
     def contend(self, timeout: float | None = None) -> Outcome:
         """Take the key, or return when its holder has released it, so that the caller can look for the value.
@@ -246,7 +246,7 @@ class Mutex(CacheMutex):
         :param timeout: seconds, as in :meth:`acquire`.
         :raises DeadlockError: as in :meth:`acquire`.
         """
-        return self._enter(True, timeout, self._contend)
+        return self._acquire_hold(True, timeout, self._contend)
 
     def release(self, stored: bool = True) -> None:
         """Release the key; any thread of the process may.
@@ -322,7 +322,7 @@ class Mutex(CacheMutex):
     def _acquire_outcome(self, hold: Hold, timeout: float | None) -> Outcome:
         return ACQUIRED if self._acquire(hold, timeout) else TIMEOUT
 
-    def _enter(self, wait: bool, timeout: float | None, acquire: Attempt) -> Outcome:
+    def _acquire_hold(self, wait: bool, timeout: float | None, acquire: Attempt) -> Outcome:
         if timeout is not None and not timeout >= 0:  # nan, too
             raise ValueError(f"timeout is {timeout!r} seconds; it must be 0 or more, or None for no limit")
         hold = Hold(self)

@@ -165,11 +165,11 @@ def _lock(file: lockfiles.OwnFile) -> bool:
     try:
         return bool(_filelock().lock_descriptor(file.fileno(), blocking=False))
     except OSError as error:
-        raise lockfiles.trouble_with_locks(error, file.path) from error
+        raise lockfiles.locks_unsupported(error, file.path) from error
 
 
 def _mark(file: lockfiles.OwnFile) -> None:
     try:
         lockfiles.lock_bytes(file, _MARK)
     except OSError as error:
-        raise lockfiles.trouble_with_locks(error, file.path) from error
+        raise lockfiles.locks_unsupported(error, file.path) from error

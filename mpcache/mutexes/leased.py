@@ -18,6 +18,7 @@ import time
 from typing import Any
 
 from mpcache._servers.outage import silent_servers
+from mpcache._support.durations import plain
 from mpcache._support.signal_handlers import raised_by_signal_handler
 from mpcache.exception import NotHeld
 from mpcache.mutexes.two_level import ProcessLock
@@ -93,8 +94,8 @@ class LeasedLock(ProcessLock):
         self._taken = False
         if not mine:
             raise NotHeld(
-                f"{self.name}: pid {os.getpid()} has lost it; its lease of {self.lease:g} s lapsed while the process"
-                " was stopped, or out of reach of the server, and another may hold it now",
+                f"{self.name}: pid {os.getpid()} has lost it; its lease of {plain(self.lease)} s lapsed while the"
+                " process was stopped, or out of reach of the server, and another may hold it now",
                 pid=os.getpid(),
                 lease=self.lease,
             )
@@ -167,7 +168,7 @@ class _Renewer:
         try:
             thread.start()
         except RuntimeError as error:  # the interpreter is shutting down, or there is no room for a thread
-            log.warning("%s: nothing renews its lease of %g s: %s", lease.name, lease.lease, error)
+            log.warning("%s: nothing renews its lease of %s s: %s", lease.name, plain(lease.lease), error)
         else:
             self._thread = thread
 

@@ -60,11 +60,11 @@ def _make_or_check(path: str) -> None:
         pass
     except FileNotFoundError as error:
         if os.path.basename(path) != _BESIDE_THE_SEGMENTS:
-            raise _trouble(error, path, "make", "make its parent first") from error
+            raise _mutex_error(error, path, "make", "make its parent first") from error
         _make_or_check(os.path.dirname(path))
         _make_or_check(path)
     except OSError as error:
-        raise _trouble(error, path, "make", _remedy(error, "name another directory")) from error
+        raise _mutex_error(error, path, "make", _remedy(error, "name another directory")) from error
     found = os.lstat(path)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise MutexError(
@@ -119,9 +119,8 @@ def _in_the_child() -> None:
 
 os.register_at_fork(before=_a_fork_begins, after_in_parent=_a_fork_is_over, after_in_child=_in_the_child)
 
-_OPENER = functools.partial(
-    os.open, mode=0o600
-)  # called from C, so that no signal handler's exception comes between the open and its file object
+# Called from C, so that no signal handler's exception comes between the open and its file object.
+_OPENER = functools.partial(os.open, mode=0o600)
 
 
 class OwnFile(io.FileIO):
@@ -221,10 +220,10 @@ def own_or_make(path: str) -> OwnFile:
             if make:
                 see_to(os.path.dirname(path), again=True)
             elif os.path.islink(path):  # it is dangling
-                raise _trouble(error, path, "open", "it is a symbolic link: remove it") from error
+                raise _mutex_error(error, path, "open", "it is a symbolic link: remove it") from error
             make = True
         except OSError as error:
-            raise _trouble(error, path, "open", _remedy(error, "remove what is there")) from error
+            raise _mutex_error(error, path, "open", _remedy(error, "remove what is there")) from error
     raise MutexError(
         f"{path} was removed a thousand times while it was being opened: end the program that removes it", path=path
     )
@@ -246,11 +245,11 @@ def _remedy(error: OSError, otherwise: str) -> str:
     return _REMEDIES.get(error.errno or 0, otherwise)
 
 
-def _trouble(error: OSError, path: str, act: str, remedy: str) -> MutexError:
+def _mutex_error(error: OSError, path: str, act: str, remedy: str) -> MutexError:
     return MutexError(f"cannot {act} {path}: {error.strerror}; {remedy}", path=path, errno=error.errno)
 
 
-def trouble_with_locks(error: OSError, path: str) -> MutexError:
+def locks_unsupported(error: OSError, path: str) -> MutexError:
     """Return the error for a file system that does not support locks."""
     return MutexError(
         f"cannot lock {path}: {error.strerror}; the file system {_file_system(path)} has no locks that end with their"
@@ -304,7 +303,7 @@ def bytes_are_locked(path: str, start: int, length: int = 1) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise _trouble(error, path, "open", _remedy(error, "remove what is there")) from error
+        raise _mutex_error(error, path, "open", _remedy(error, "remove what is there")) from error
     asked: Any = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
     kind, *_ = _FLOCK.unpack(fcntl.fcntl(file.fileno(), fcntl.F_OFD_GETLK, asked))
     file.forget()

@@ -57,12 +57,12 @@ class MemcachedLock(LeasedLock):
         return self._server.cas(self._key, self._token, self._seconds, found[1])
 
     def _release_at_server(self, stored: bool) -> bool:
-        told = stored
+        noted = stored
         while (found := self._server.gets(self._key)) is not None and found[0] == self._token:
             # Before the key is free, so that each process that sees it free finds the note; not if it was lost.
-            if not told:
+            if not noted:
                 self._server.set(_note(self._key, self._token), b"unstored", _NOTE)
-                told = True
+                noted = True
             if self._server.cas(self._key, b"", OVER, found[1]):
                 return True  # otherwise it was renewed in between, or it has lapsed
         return False

@@ -115,7 +115,7 @@ class _SemaphoreLock(ProcessLock):
                 got = lockfiles.lock_bytes(file, self._byte)
             except (OSError, ValueError) as error:
                 if file.intact and isinstance(error, OSError):
-                    raise lockfiles.trouble_with_locks(error, self._path) from error
+                    raise lockfiles.locks_unsupported(error, self._path) from error
                 got = True  # the descriptor was closed: see below
             if not got:
                 self._file = None
@@ -274,7 +274,7 @@ def _listen(path: str, number: int, seconds: float) -> bool | None:
         log.debug("the bell %s cannot be opened: %s", _bell_name(path, number), error)
         return None
     try:
-        return _acquire(posix_ipc, bell, seconds)
+        return _await(posix_ipc, bell, seconds)
     finally:
         bell.close()
 
@@ -284,7 +284,7 @@ _ASYNCHRONOUS = signal.valid_signals() - {
 }
 
 
-def _acquire(posix_ipc: Any, bell: Any, seconds: float) -> bool:
+def _await(posix_ipc: Any, bell: Any, seconds: float) -> bool:
     """Wait for a semaphore.  In the main thread signals are blocked: posix_ipc would swallow what handlers raise."""
     mine = threading.current_thread() is threading.main_thread()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ()) if mine else None

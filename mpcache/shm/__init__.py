@@ -1,4 +1,4 @@
 """Shared memory: segments, and the engine that works in them, for the shm store and the shm mutex.
 
-Leans on api and exception.
+Depends on api and exception.
 """

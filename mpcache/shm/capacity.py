@@ -1,6 +1,6 @@
 """Check that the machine has room for a segment: in the file system, in the memory cgroup, in memory.
 
-Leans on exception.
+Depends on exception.
 """
 
 from __future__ import annotations

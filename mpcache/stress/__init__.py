@@ -1,8 +1,9 @@
 """The stress tool: can this mutex or store be trusted, on this machine, with these settings?
 
-Leans on nothing here.  A *run* of a *scenario* is a series of *rounds*.  In a round, *workers* (processes), each with
-some *actors* (threads), repeat the scenario's operation, while signals kill and stop workers.  Each actor records its
-operations in a *log*; the logs of a round are its *history*, and the *checker* searches it for violations::
+Depends on no other module of the package.  A *run* of a *scenario* is a series of *rounds*.  In a round, *workers*
+(processes), each with some *actors* (threads), repeat the scenario's operation, while signals kill and stop workers.
+Each actor records its operations in a *log*; the logs of a round are its *history*, and the *checker* searches it for
+violations::
 
     settings      what a run is to do                   environment   its store, mutex and servers
                                                         run_folder    its files, and those of killed runs

@@ -1,6 +1,6 @@
 """An actor: one thread of a worker, with what scenarios do through it and what it records.
 
-Leans on round_plan, actor_log, scoreboard and checked_values.  The process around it is worker's part.
+Depends on round_plan, actor_log, scoreboard and checked_values.  The process around it is worker's part.
 """
 
 from __future__ import annotations

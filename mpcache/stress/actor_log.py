@@ -1,6 +1,6 @@
 """The log of one actor: a mapped file of entries, which survives the SIGKILL of its writer.
 
-Leans on history for what an entry means.  Each actor writes a file of its own, so writing needs no lock.  An entry is
+Depends on history for what an entry means.  Each actor writes a file of its own, so writing needs no lock.  An entry is
 seven words of 64 bits::
 
     0  kind, outcome, key   kind 0: no entry.  Written last when an entry begins

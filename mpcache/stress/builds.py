@@ -1,6 +1,6 @@
 """Builds of the engine beside the installed one: with a seeded bug, or with pauses before stores to shared memory.
 
-Leans on environment.  A build is a copy of the whole package, so that a process that finds it first on its path
+Depends on environment.  A build is a copy of the whole package, so that a process that finds it first on its path
 imports nothing of the installed one.
 """
 

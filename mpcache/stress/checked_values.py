@@ -1,6 +1,6 @@
 """Values that prove themselves: each carries a digest over its key, its number and its body.
 
-Leans on nothing of mpcache.
+Depends on nothing of mpcache.
 """
 
 from __future__ import annotations

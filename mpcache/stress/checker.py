@@ -1,7 +1,7 @@
 """The checker: functions that search a history for violations; here the exclusion check of a mutex.
 
-Leans on history.  A check takes a history and yields violations, each with the entries that prove it.  It does not know
-how the history came about, and is tested with histories written by hand.
+Depends on history.  A check takes a history and yields violations, each with the entries that prove it.  It does not
+know how the history came about, and is tested with histories written by hand.
 
 **The exclusion check.**  The claim is: at no time do two actors hold the mutex of one key.  Each holder does this::
 

@@ -1,6 +1,6 @@
 """The commands list, run, replay and faults: their options, their output, and their exit statuses.
 
-Leans on click; run, faults and report do the work.
+Depends on click; run, faults and report do the work.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a run prints: its progress and its verdict.  Progress is lines that change on a terminal, else a line at times.
 
-Leans on run, faults and _console.
+Depends on run, faults and _console.
 """
 
 from __future__ import annotations

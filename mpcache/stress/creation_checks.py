@@ -1,6 +1,6 @@
 """Checks of creations: each value is created once, by one creator, and every caller gets that value.
 
-Leans on checker.  Keys of these checks are generations: a scenario asks for a new key instead of deleting an old one,
+Depends on checker.  Keys of these checks are generations: a scenario asks for a new key instead of deleting an old one,
 so a key is created again only after an invalidation.
 """
 

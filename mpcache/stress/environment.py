@@ -1,6 +1,6 @@
 """The environment of a run: a store and a mutex of its own, set up before the run and removed after it.
 
-Leans on region, backends, mutexes and shm by their names, on third_party_locks and run_folder, and on testing for
+Depends on region, backends, mutexes and shm by their names, on third_party_locks and run_folder, and on testing for
 servers, which end with the process that started them.
 """
 

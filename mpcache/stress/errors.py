@@ -1,6 +1,6 @@
 """The error of the stress tool.
 
-Leans on nothing of mpcache.
+Depends on nothing of mpcache.
 """
 
 from __future__ import annotations

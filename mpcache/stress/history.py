@@ -1,6 +1,6 @@
 """A history: what all actors of one round did, when, and which signals they got.
 
-Leans on scoreboard for how many keys there are.  An *actor* is one thread of one worker process; it records its
+Depends on scoreboard for how many keys there are.  An *actor* is one thread of one worker process; it records its
 operations as entries, see actor_log.  A *life* is the number of a worker process: a worker that dies is replaced by a
 worker with another life.  All times are CLOCK_MONOTONIC in ns, which all processes of a machine share.
 """

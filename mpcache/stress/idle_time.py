@@ -1,6 +1,6 @@
 """Idle time of a process: tells a worker that hangs from one that a busy machine keeps waiting.
 
-Leans on history's clock only.  Linux counts, for each thread, the time on a core and the time in the queue for one
+Depends on history's clock only.  Linux counts, for each thread, the time on a core and the time in the queue for one
 (``/proc/PID/task/*/schedstat``, see the kernel's Documentation/scheduler/sched-stats.rst).
 """
 

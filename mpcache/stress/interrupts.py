@@ -1,6 +1,6 @@
 """Signals to the stress command: turned into KeyboardInterrupt, or deferred while an exception could come anywhere.
 
-Leans on nothing of mpcache.
+Depends on nothing of mpcache.
 """
 
 from __future__ import annotations

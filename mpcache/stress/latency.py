@@ -1,6 +1,6 @@
 """Latencies, as histograms that keep their tails.
 
-Leans on hdrhistogram: G. Tene, "How NOT to Measure Latency"; its histograms have the same relative error for all
+Depends on hdrhistogram: G. Tene, "How NOT to Measure Latency"; its histograms have the same relative error for all
 values.
 """
 

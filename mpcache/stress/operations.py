@@ -1,6 +1,6 @@
 """Operations of several scenarios on a store, each of which is recorded in the actor's log.
 
-Leans on actor and checked_values.
+Depends on actor and checked_values.
 """
 
 from __future__ import annotations

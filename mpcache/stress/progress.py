@@ -1,6 +1,6 @@
 """The progress of a run: what the console shows while it runs, and the operations over time for the report.
 
-Leans on scoreboard, settings and latency.
+Depends on scoreboard, settings and latency.
 """
 
 from __future__ import annotations

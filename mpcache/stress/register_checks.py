@@ -1,6 +1,6 @@
 """The register check: each key of a store behaves as an atomic register that may forget its value.
 
-Leans on checker.
+Depends on checker.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The plan of one round, which run writes and the round runner and its workers read; and the findings they report back.
 
-Leans on settings, environment and scoreboard; on scenarios by their names.  All of it lies in the folder of the round.
+Depends on settings, environment and scoreboard; on scenarios by their names.  All of it lies in the folder of the
+round.
 """
 
 from __future__ import annotations

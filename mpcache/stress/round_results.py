@@ -1,6 +1,6 @@
 """The results of one round: its history and findings, read from its folder, and the latencies in it.
 
-Leans on actor_log, checker, timing_checks, round_plan and latency.
+Depends on actor_log, checker, timing_checks, round_plan and latency.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The round runner: a process that runs one round.  It spawns workers, reaps them, and finds workers that hang.
 
-Leans on worker and signal_injector.  A program: ``python -m mpcache.stress.round_runner FOLDER PARENT``.  It ends with
-its parent, and its workers end with it.  Workers differ in what they inherit: some are forked with an open region, some
-open it after the fork, and in some scenarios others are programs of their own.
+Depends on worker and signal_injector.  A program: ``python -m mpcache.stress.round_runner FOLDER PARENT``.  It ends
+with its parent, and its workers end with it.  Workers differ in what they inherit: some are forked with an open region,
+some open it after the fork, and in some scenarios others are programs of their own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
+from mpcache._support.durations import plain
 from mpcache.stress.actor import ProcessResources
 from mpcache.stress.history import NEVER, WHOLE_MACHINE, now
 from mpcache.stress.idle_time import IdleTime
@@ -207,7 +208,7 @@ class RoundRunner:
                 deadline += self._paused()
         except ChildProcessError:
             return
-        self._find("left behind", f"children of workers were alive {ORPHANS:g} s after all workers had ended")
+        self._find("left behind", f"children of workers were alive {plain(ORPHANS)} s after all workers had ended")
 
     def _find(self, check: str, text: str) -> None:
         add_finding(self.plan.folder, check, text)

@@ -1,6 +1,6 @@
 """A run: rounds, each of which is checked when it is over, until the time is over or a violation was found.
 
-Leans on environment, builds, round_plan, round_results, progress and checker.  A round runs in a process of its own,
+Depends on environment, builds, round_plan, round_results, progress and checker.  A round runs in a process of its own,
 see round_runner.  The verdict and all data of a report come from here.
 """
 

@@ -1,6 +1,6 @@
 """The folder of a run, and all that a run creates: removed at its end, or by the next run if it was killed.
 
-Leans on shm, mutexes and third_party_locks.
+Depends on shm, mutexes and third_party_locks.
 """
 
 from __future__ import annotations

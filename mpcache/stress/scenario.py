@@ -1,6 +1,6 @@
 """A scenario: the operation that each actor repeats, and the checks that the round's history must pass.
 
-Leans on actor, environment, checker and settings.
+Depends on actor, environment, checker and settings.
 """
 
 from __future__ import annotations

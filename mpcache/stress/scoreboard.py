@@ -1,8 +1,8 @@
 """The scoreboard: words in a mapped file that all processes of a round share.
 
-Leans on nothing of mpcache.  It has a head, a row for each thread of each worker, and a row for each key.  It serves to
-count, to choose victims of signals and to show progress.  Checks read the logs, not the scoreboard; only what a holder
-finds in its key's word goes from here into its log.
+Depends on nothing of mpcache.  It has a head, a row for each thread of each worker, and a row for each key.  It serves
+to count, to choose victims of signals and to show progress.  Checks read the logs, not the scoreboard; only what a
+holder finds in its key's word goes from here into its log.
 """
 
 from __future__ import annotations

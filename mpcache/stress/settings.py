@@ -1,6 +1,6 @@
 """The settings of a run: all of them, so that a report can be replayed.
 
-Leans on nothing of mpcache.
+Depends on nothing of mpcache.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Pacing of a round: when which worker is killed or stopped, and when a stopped worker goes on.
 
-Leans on round_plan, scoreboard and idle_time.
+Depends on round_plan, scoreboard and idle_time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Staleness checks: a value is gone after an invalidation, set or delete, and present right after its own set.
 
-Leans on checker.
+Depends on checker.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Third-party locks, under names that ``--mutex`` takes; the scenarios find what each of them lacks.
 
-Leans on api.  Each class uses its lock as a program would that has nothing else; it is tested for exclusion and for
+Depends on api.  Each class uses its lock as a program would that has nothing else; it is tested for exclusion and for
 surviving the death of a holder.  The names are those of the locks' own libraries, and only the stress tool knows them.
 """
 

@@ -1,6 +1,7 @@
 """Times in histories: checks of take-overs and of fairness, and the measured waits that a report shows.
 
-Leans on checker.  A busy machine delays everything, so the limits of the checks are far beyond the guarantees.
+Depends on checker and _support.durations.  A busy machine delays everything, so the limits of the checks are far beyond
+the guarantees.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from statistics import median
 
+from mpcache._support.durations import plain
 from mpcache.stress.checker import Violation
 from mpcache.stress.history import Entry, History, Kind, actor_name
 
@@ -29,7 +31,7 @@ _PASSED_OVER = 1.0
 def taken_over(history: History) -> Iterator[Violation]:
     """Check take-overs after a holder's death: half of them within the guarantee, none far beyond it."""
     found = sorted(takeovers(history), key=lambda one: one[0])
-    guarantee = f"the mutex promises {history.takeover:g} s at most"
+    guarantee = f"the mutex promises {plain(history.takeover)} s at most"
     if len(found) >= _ENOUGH and (half := median(took for took, _ in found) / 1e9) > history.takeover + _BUSY:
         yield Violation("slow take-over", f"half of {len(found)} take-overs took {half:.3f} s or more; {guarantee}")
     for took, heir in found:

@@ -1,7 +1,7 @@
 """A worker: a process whose actors repeat the scenario's operation until the round is over.
 
-Leans on actor, round_plan, scenario and faults.  The round runner forks a worker, or starts it as a program that calls
-:func:`main`.
+Depends on actor, round_plan, scenario and faults.  The round runner forks a worker, or starts it as a program that
+calls :func:`main`.
 """
 
 from __future__ import annotations

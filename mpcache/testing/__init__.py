@@ -1,7 +1,7 @@
 """Test tools for authors of stores and mutexes: assertions here, whole suites in modules of their own.
 
-Leans on nothing of mpcache; the suites lean on its public names, and on pytest.  The suite of mutexes is loaded at its
-first use, the suites of stores are in :mod:`mpcache.testing.fixtures`.
+Depends on nothing of mpcache; the suites depend on its public names, and on pytest.  The suite of mutexes is loaded at
+its first use, the suites of stores are in :mod:`mpcache.testing.fixtures`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Assertions with the names that suites for dogpile.cache use.
 
-Leans on nothing of mpcache.
+Depends on nothing of mpcache.
 """
 
 from __future__ import annotations

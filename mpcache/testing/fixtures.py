@@ -1,6 +1,6 @@
 """The suites of stores and of their mutexes, to inherit from.
 
-Leans on helpers.  Three lines for a store::
+Depends on helpers.  Three lines for a store::
 
     class TestMine(_GenericBackendTestSuite, _GenericMutexTestSuite):
         backend = "my.store"

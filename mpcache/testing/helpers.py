@@ -1,6 +1,6 @@
 """Helpers of the suites: regions that clean up after themselves, mocks, threads and child processes.
 
-Leans on the public names, and on pytest.
+Depends on the public names, and on pytest.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Cases within one process: signals, greenlets, an event loop.  Each case runs in a process actor.
 
-Leans on process_actors.  A case gets a recipe and returns what it observed; the suite asserts on that.
+Depends on process_actors.  A case gets a recipe and returns what it observed; the suite asserts on that.
 """
 
 from __future__ import annotations

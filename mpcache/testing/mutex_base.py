@@ -1,6 +1,6 @@
 """The base of the mutex suite: which cases apply to which guarantees, other processes, and measured times.
 
-Leans on process_actors, helpers and pytest.
+Depends on process_actors, helpers and pytest.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The suite of mutexes, cases with several processes: exclusion, forks, deaths, stops, and loops that go on running.
 
-Leans on mutex_base; and on inprocess_cases, which run in other processes.
+Depends on mutex_base; and on inprocess_cases, which run in other processes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The suite of mutexes, to inherit from: threads, processes, greenlets and tasks.
 
-Leans on mutex_processes for what takes several of them; on inprocess_cases, and on helpers.
+Depends on mutex_processes for what takes several of them; on inprocess_cases, and on helpers.
 """
 
 from __future__ import annotations

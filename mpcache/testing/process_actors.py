@@ -1,6 +1,6 @@
 """Other processes for a test: each runs the commands that the test sends, and returns the results.
 
-Leans on the public names; not on pytest, so that a fresh process starts fast.
+Depends on the public names; not on pytest, so that a fresh process starts fast.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection, Pipe
 from typing import Any, NamedTuple
 
 import mpcache
+from mpcache._support.durations import plain
 
 _PR_SET_PDEATHSIG = 1
 
@@ -135,7 +136,7 @@ class ProcessActor:
 
     def answer(self) -> Any:
         """Return the result of the last command, or raise its exception."""
-        assert self.answers(self._patience), f"pid {self.pid} does not answer within {self._patience:g} s"
+        assert self.answers(self._patience), f"pid {self.pid} does not answer within {plain(self._patience)} s"
         returned, value, trace = self._line.recv()
         if not returned:
             raise value from RuntimeError(f"in pid {self.pid}: {trace}")

@@ -1,6 +1,6 @@
 """Real redis and memcached servers for tests and demos: they can be started, stopped, killed and restarted.
 
-Leans on exception, and on ``/bin/sh``; on no driver, and not on pytest.
+Depends on exception, and on ``/bin/sh``; on no driver, and not on pytest.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import weakref
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
+from mpcache._support.durations import plain
 from mpcache.exception import DogpileCacheException
 
 PATIENCE = 20.0
@@ -170,7 +171,7 @@ class Server:
             if time.monotonic() > deadline:
                 said = self._said()
                 self.kill()
-                raise NoServer(f"{self!r} does not answer after {PATIENCE:g} s; it said: {said}")
+                raise NoServer(f"{self!r} does not answer after {plain(PATIENCE)} s; it said: {said}")
             time.sleep(0.005)
         return True
 

@@ -1,6 +1,6 @@
 """Servers that are none: one talks nonsense, and one is a real one whose answers come late.
 
-Leans on threads, and on nothing of mpcache.
+Depends on threads, and on nothing of mpcache.
 """
 
 from __future__ import annotations

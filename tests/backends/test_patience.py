@@ -1,7 +1,7 @@
 """No call waits for longer than creation_wait and a few time-outs, however many keys it is for: not for servers that
 stand still, talk nonsense, or take their time for each answer.
 
-Leans on the impostors.
+Depends on impostors.
 """
 
 from __future__ import annotations

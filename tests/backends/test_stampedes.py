@@ -1,6 +1,6 @@
 """Eight processes ask one server for the same missing keys at once: one creates each; also while the server dies.
 
-Leans on the stampede of tests.processes for the hand-off.
+Depends on tests.processes.stampede for the hand-off.
 """
 
 from __future__ import annotations

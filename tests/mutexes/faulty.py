@@ -1,6 +1,6 @@
 """Mutexes with a fault each, and the sound ones that they are made from.
 
-Leans on the abstraction.  A module by itself, since other processes come to these classes by their names.
+Depends on base.  The classes are in a module of their own because other processes import them by name.
 """
 
 from __future__ import annotations
@@ -179,10 +179,10 @@ class Lenient(ThreadMutex):
 class Reentrant(ThreadMutex):
     """Who has it may have it again."""
 
-    def _enter(self, wait: bool, timeout: float | None, acquire: Any) -> Outcome:
+    def _acquire_hold(self, wait: bool, timeout: float | None, acquire: Any) -> Outcome:
         if any(hold.key == self.key for hold in current_holds()):
             return Outcome.ACQUIRED
-        return super()._enter(wait, timeout, acquire)
+        return super()._acquire_hold(wait, timeout, acquire)
 
 
 class ThreadBound(ThreadMutex):
@@ -203,10 +203,10 @@ _keys: ContextVar[tuple[Any, ...]] = ContextVar("keys", default=())
 class Contextual(ThreadMutex):
     """Takes whoever has inherited a context for the one whose it was."""
 
-    def _enter(self, wait: bool, timeout: float | None, acquire: Any) -> Outcome:
+    def _acquire_hold(self, wait: bool, timeout: float | None, acquire: Any) -> Outcome:
         if wait and self.key in _keys.get():
             raise DeadlockError("held in this context", key=self.key)
-        outcome = super()._enter(wait, timeout, acquire)
+        outcome = super()._acquire_hold(wait, timeout, acquire)
         if outcome is Outcome.ACQUIRED:
             _keys.set((*_keys.get(), self.key))
         return outcome
@@ -348,8 +348,8 @@ class Hasty(ThreadMutex):
 class Unchecked(ThreadMutex):
     """A limit below nothing is nothing."""
 
-    def _enter(self, wait: bool, timeout: float | None, acquire: Any) -> Outcome:
-        return super()._enter(wait, timeout and max(0.0, timeout), acquire)
+    def _acquire_hold(self, wait: bool, timeout: float | None, acquire: Any) -> Outcome:
+        return super()._acquire_hold(wait, timeout and max(0.0, timeout), acquire)
 
 
 class Sleeper(ThreadMutex):

@@ -1,6 +1,6 @@
 """Every primitive against what it promises.
 
-Leans on the suite for authors, as they do.
+Depends on the suite for authors of mutexes, and uses it as they do.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The suite sees what is wrong: for each of its cases there is a fault that it catches, and a sound mutex that passes.
 
-Leans on faulty.
+Depends on faulty.
 """
 
 from __future__ import annotations

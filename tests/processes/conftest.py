@@ -1,6 +1,6 @@
 """Segments with names of their own, which must be gone from the directory when the test is over.
 
-Leans on support, and on mpcache's segments.
+Depends on support, and on mpcache's segments.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Crowds: processes, with as many threads each, that ask for many keys at once, in sets that overlap.
 
-Leans on support.  A program: ``python -m tests.processes.crowds SEGMENT MUTEX ARGUMENTS LOG --seed 7``; its report is
+Depends on support.  A program: ``python -m tests.processes.crowds SEGMENT MUTEX ARGUMENTS LOG --seed 7``; its report is
 a line of JSON.  In each generation all keys are absent at first; each creation adds a line to the log.
 """
 

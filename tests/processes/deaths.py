@@ -1,8 +1,8 @@
 """Deaths of holders: processes that contend for a few mutexes of one kind, and a reaper who kills those who hold one.
 
-Leans on support.  A program: ``python -m tests.processes.deaths KIND ARGUMENTS --kills 200 --seed 7``; its report is
-a line of JSON.  Whoever has a mutex writes his number into the word of its lane; whoever finds a number there is the
-heir of a dead one, or there are two.
+Depends on support.  A program: ``python -m tests.processes.deaths KIND ARGUMENTS --kills 200 --seed 7``; its report is
+a line of JSON.  A holder of a mutex writes its number into the word of its lane.  A holder that finds a number there
+has taken over from a dead holder, or there are two holders.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A user's program that has its work done by other processes, in each way that Python offers.
 
-Leans on jobs.  A program: ``python -m tests.processes.farm WAY METHOD``; its report is a line of JSON.  It is one so
-that what multiprocessing does with a main module is done here, too.
+Depends on jobs.  A program: ``python -m tests.processes.farm WAY METHOD``; its report is a line of JSON.  It is a
+program so that multiprocessing treats its main module as it treats a user's.
 """
 
 from __future__ import annotations

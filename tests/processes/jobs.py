@@ -1,6 +1,6 @@
 """A user's module: a region that all processes find by its name, and functions that it caches.
 
-Leans on support.  MPCACHE_TEST_SEGMENT names the segment, MPCACHE_TEST_LOG the file where each creation adds a line;
+Depends on support.  MPCACHE_TEST_SEGMENT names the segment, MPCACHE_TEST_LOG the file where each creation adds a line;
 MPCACHE_TEST_MUTEX chooses another mutex than the store's.
 """
 

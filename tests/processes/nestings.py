@@ -1,7 +1,7 @@
 """Nested creators: two processes that create one key while they create another, in whichever order chance will have.
 
-Leans on support.  A program: ``python -m tests.processes.nestings SEGMENT MUTEX ARGUMENTS --nestings 10000 --seed 7``;
-its report is a line of JSON, with what came of each process's nestings.
+Depends on support.  A program: ``python -m tests.processes.nestings SEGMENT MUTEX ARGUMENTS --nestings 10000 --seed 7``.
+Its report is a line of JSON, with the results of each process's nestings.
 """
 
 from __future__ import annotations

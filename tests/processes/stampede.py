@@ -1,6 +1,6 @@
 """The stampede: eight processes that ask for one missing key at once, and a conductor who stamps what happens.
 
-Leans on support.  A program: ``python -m tests.processes.stampede NAME --seed 7``; its report is a line of
+Depends on support.  A program: ``python -m tests.processes.stampede NAME --seed 7``; its report is a line of
 JSON with an entry for each round.  All stamps are of the monotonic clock, which is one for all processes.
 """
 

@@ -1,6 +1,6 @@
 """The kill storm: processes that work on one small segment, and one that kills them at random moments.
 
-Leans on support.  A program: ``python -m tests.processes.storm NAME FINDINGS --kills 1000 --seed 7``; its report
+Depends on support.  A program: ``python -m tests.processes.storm NAME FINDINGS --kills 1000 --seed 7``; its report
 is a line of JSON.  What may be found, and must not:
 
 corrupt   a value that does not prove itself, or is another key's

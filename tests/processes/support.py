@@ -1,6 +1,6 @@
 """What the tests with real processes share: values that prove themselves, children with deadlines, a look inside.
 
-Leans on mpcache being importable, and on the layout of a segment (mpcache/shm/core/layout.h) where it looks inside.
+Depends on mpcache being importable, and on the layout of a segment (mpcache/shm/core/layout.h) where it looks inside.
 """
 
 from __future__ import annotations

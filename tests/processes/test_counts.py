@@ -1,7 +1,7 @@
 """Counts are exact: processes and threads add to the same keys, and some are killed meanwhile.
 
-Leans on support.  Everyone notes what he is about to add and what he has added, each on his own line of a board, so
-that of the dead it is known what may be missing: one addition for each of their threads, and no more.
+Depends on support.  Each thread notes what it is about to add and what it has added, on its own line of a board.  So
+the test knows what a killed process may have left out: at most one addition of each of its threads.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Eight processes of eight threads ask for many keys at once: whichever mutex elects, each key is created once.
 
-Leans on the crowds.
+Depends on crowds.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A process that is stopped in the middle of a set: readers notice nothing, writers of its shard give up in time.
 
-Leans on support, which looks into the segment to know that the stopped one has the shard locked.
+Depends on support, which reads in the segment whether the stopped process has the shard locked.
 """
 
 from __future__ import annotations

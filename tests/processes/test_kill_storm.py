@@ -1,6 +1,6 @@
 """A thousand SIGKILLs at random moments harm nobody: no value is corrupt, nobody hangs, the segment stays sound.
 
-Leans on the storm; and on four builds and situations in which the storm must find something, or it proves nothing.
+Depends on storm; and on four builds and situations in which the storm must find an error, or it proves nothing.
 """
 
 from __future__ import annotations

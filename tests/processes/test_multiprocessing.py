@@ -1,6 +1,6 @@
 """Eight processes, however they are started: of each of 200 values there is one creation among all of them.
 
-Leans on the farm, a program that does what a user's would; and on forks in the middle of everything.
+Depends on farm, a program that does what a user's program would; and on forks in the middle of calls.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 MPCACHE_LONG=1 kills two hundred of each (``make long``).
 
-Leans on the deaths.  The time for which an heir could have run and had no core is left out, as in test_stampede.
+Depends on deaths.  The time for which an heir was runnable and had no core is left out, as in test_stampede.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Creators that call for one another's keys, in two processes and in every order: nobody hangs, and a cycle is told of.
 
-Leans on the nestings.
+Depends on nestings.
 """
 
 from __future__ import annotations

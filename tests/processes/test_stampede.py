@@ -1,7 +1,7 @@
 """Eight processes ask for one missing key: one creates, or two if the first is killed; all have it at once.
 
-Leans on the stampede.  What is asserted of single rounds leaves out the time that a process spent in the queue for
-a core: with eight of them on two cores, and a noisy machine, that is milliseconds; the medians leave out nothing.
+Depends on stampede.  The assertions on single rounds leave out the time that a process spent in the queue for a core:
+with eight processes on two cores, and a noisy machine, that is milliseconds.  The medians leave out nothing.
 """
 
 from __future__ import annotations

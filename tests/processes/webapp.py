@@ -1,9 +1,9 @@
 """A user's web application: pages that are cached for all workers, and notes of what was done where.
 
-Leans on support.  MPCACHE_TEST_SEGMENT names the segment, empty for an anonymous one; MPCACHE_TEST_SIZE is its size, if
-that is not 8MB; MPCACHE_TEST_LOG the file for
-the notes: ``begin ID PID`` of requests, ``create PAGE PID NS QUEUED`` of creations: when, on the monotonic clock, and
-how much of the request's time until then the thread had spent in the queue for a core.
+Depends on support.  MPCACHE_TEST_SEGMENT names the segment, empty for an anonymous one; MPCACHE_TEST_SIZE is its size,
+if that is not 8MB; MPCACHE_TEST_LOG the file for the notes: ``begin ID PID`` of requests, ``create PAGE PID NS QUEUED``
+of creations: when, on the monotonic clock, and how much of the request's time until then the thread had spent in the
+queue for a core.
 """
 
 from __future__ import annotations

@@ -206,7 +206,7 @@ def test_a_dict_that_cannot_be_stored_leaves_nothing_behind(region: Any, put_clo
 
     held = b"h" * 10_000
     values = {"a": held, "b": NO_VALUE}
-    region.set_multi(values)  # by the long way, because of the second
+    region.set_multi(values)  # by the reference path, because of the second value
     assert region.get("a") == held
     put_clock(broken)
     with pytest.raises(RuntimeError, match="no time"):

@@ -1,6 +1,6 @@
 """A browser without a window: what it makes of a page, as a tree and as a picture.
 
-Leans on Chromium, under whichever name; tools/need.sh browser installs one.
+Needs Chromium, under any of its names; tools/need.sh browser installs one.
 """
 
 from __future__ import annotations

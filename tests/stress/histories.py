@@ -1,6 +1,6 @@
 """Histories written by hand, for tests of the checks.
 
-Leans on checker.  Times are in seconds here, and begin at nought.
+Depends on checker.  Times are in seconds here, and begin at 0.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The checker, on histories written by hand: each bad one is found for what it is, and its good twin is not.
 
-Leans on the checker alone: no process, no clock.  Times are small numbers.
+Depends on the checker alone: no process is started, no clock is read.  Times are small numbers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The command line: what it takes, what it prints, and its exit status, which tells the truth.
 
-Leans on commands, in this process where nothing is played, and as a program where something is.
+Depends on commands: called in this process if no run is played, and started as a program otherwise.
 """
 
 from __future__ import annotations

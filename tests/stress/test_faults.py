@@ -1,6 +1,6 @@
 """Known bugs are caught, and locks that are not mpcache's found wanting; a selection, the whole is ``stress faults``.
 
-Leans on fault_check, and on histories for the one check that came with it.
+Depends on fault_check, and on histories for the checks of lost leases.
 """
 
 from __future__ import annotations

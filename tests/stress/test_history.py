@@ -1,6 +1,6 @@
 """Logs and scoreboards: what was written survives the death of its writer.
 
-Leans on actor_log, history and scoreboard.
+Depends on actor_log, history and scoreboard.
 """
 
 from __future__ import annotations

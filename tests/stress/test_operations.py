@@ -1,6 +1,6 @@
 """What workers write down of what they do, at the moment at which they may be killed.
 
-Leans on operations; the region is one that lets everybody create alone.
+Depends on operations; the region lets each caller create by itself.
 """
 
 from __future__ import annotations

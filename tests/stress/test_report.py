@@ -1,6 +1,6 @@
 """The report: what it says of a run, what a browser makes of it, and what is read from it for a replay.
 
-Leans on charts, report and run, and on a browser.
+Depends on charts, report and run, and on a browser.
 """
 
 from __future__ import annotations

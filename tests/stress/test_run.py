@@ -1,6 +1,6 @@
 """Whole runs: what they find, what they report, and what they leave, however they end.
 
-Leans on run and environment; scenarios have tests of their own.
+Depends on run and environment; scenarios have tests of their own.
 """
 
 from __future__ import annotations

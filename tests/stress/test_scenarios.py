@@ -1,6 +1,6 @@
 """Each scenario, for a second or two: a sound mutex holds, and one that is wrong in what it asks is found.
 
-Leans on run, and on wrong for what is found.
+Depends on run, and on wrong for mutexes and stores with a fault.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What is there and should not be, or should be and is not, on histories made by hand.
 
-Leans on histories.
+Depends on histories.
 """
 
 from __future__ import annotations

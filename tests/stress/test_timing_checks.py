@@ -1,6 +1,6 @@
 """The timing checks, on histories written by hand.
 
-Leans on histories.
+Depends on histories.
 """
 
 from __future__ import annotations

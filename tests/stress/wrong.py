@@ -1,6 +1,6 @@
 """Mutexes and stores that break one promise each, which a scenario must find.
 
-Leans on mpcache.  Workers come to them by an entry point, see test_scenarios.
+Depends on mpcache.  Workers load these classes by an entry point, see test_scenarios.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mpcache._servers.memcached import TIMEOUT, Link, address, only_bytes, plain, too_large, with_change
+from mpcache._support import durations
 
 
 class _Bytes:
@@ -36,7 +37,7 @@ def _hash_client() -> Any:
         def _safely_run_func(self, client: Any, func: Any, default_val: Any, *args: Any, **kwargs: Any) -> Any:
             answer = super()._safely_run_func(client, func, _REFUSED, *args, **kwargs)
             if answer is _REFUSED:
-                raise MemcacheError(f"{client.server} failed less than {self.retry_timeout:g} s ago")
+                raise MemcacheError(f"{client.server} failed less than {durations.plain(self.retry_timeout)} s ago")
             return answer
 
     return TellingHashClient

@@ -1,6 +1,6 @@
 """The table of known bugs, each of which a scenario must find: a stress test that finds no seeded bug proves nothing.
 
-Leans on builds, settings and python_faults.  A bug of the engine is compiled into a build of its own; a bug of a
+Depends on builds, settings and python_faults.  A bug of the engine is compiled into a build of its own; a bug of a
 mutex or of the dogpile lock is patched into the processes of a round, before they use anything.
 """
 

@@ -1,6 +1,6 @@
 """The fault check: runs each known bug, which a scenario must find, and controls, in which it must find nothing.
 
-Leans on builds, faults and run.
+Depends on builds, faults and run.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Seeded bugs in mutexes and in the dogpile lock: each function patches one into this process, for good.
 
-Leans on the mutexes and on the parts of a region, whose private functions it replaces.  A function's name is the name
+Depends on the mutexes and on the parts of a region, whose private functions it replaces.  A function's name is the name
 of its fault, see faults.
 """
 

@@ -1,7 +1,7 @@
 """A report: the data of runs as JSON, for ``stress replay``, and the page that shows them.
 
-Leans on page, settings and environment.  A later version of mpcache reads the reports of an earlier one, so the keys of
-the JSON do not change.
+Depends on page, settings and environment.  A later version of mpcache reads the reports of an earlier one, so the keys
+of the JSON do not change.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Three charts of a run, as SVG in the page: text stays text, colours are the page's CSS variables.
 
-Leans on latency for its words, and on matplotlib, which is imported only to draw.
+Depends on _console for durations, and on matplotlib, which is imported only to draw.
 """
 
 from __future__ import annotations
@@ -343,9 +343,9 @@ class Bin(NamedTuple):
 
 
 def pulse(run: RunData, name: str) -> str:
-    """Operations over time, and below it the kills and stops.
+    """Draw the operations over time, and below them the kills and stops.
 
-    :returns: empty: it was not played.
+    :returns: the picture as SVG, or an empty text if the run has no data for it.
     """
     bins = rates(run["pulse"])
     if not bins:
@@ -357,7 +357,11 @@ def pulse(run: RunData, name: str) -> str:
 
 
 def rates(looks: Sequence[Sequence[float]]) -> list[Bin]:
-    """Looks at a run, ``[seconds, operations since the last, kills so far, stops so far]``, in at most so many bins."""
+    """Return the rates in at most ``_MOST_BINS`` bins.
+
+    :param looks: what was read off the scoreboard during a run, each ``[seconds since the start, operations since the
+        look before, kills so far, stops so far]``.
+    """
     bins: list[Bin] = []
     apart = max((looks[-1][0] / _MOST_BINS) if looks else 0.0, 0.05)
     last, operations = (0.0, 0.0, 0.0), 0.0

@@ -1,6 +1,6 @@
 """The HTML page of a report: one file without references to others.
 
-Leans on charts and settings, and on jinja2, which is imported only to render.
+Depends on charts and settings, and on jinja2, which is imported only to render.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The data of a report's timeline: which worker held what, in the last moments of a round.
 
-Leans on checker and history.
+Depends on checker and history.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The scenarios by name: one question a file.
 
-Leans on nothing; a scenario is imported when it is loaded.
+Depends on nothing; a scenario is imported when it is loaded.
 """
 
 from __future__ import annotations

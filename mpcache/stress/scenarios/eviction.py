@@ -1,6 +1,6 @@
 """Does a full store return right values, and the newest ones?
 
-Leans on scenario, actor and operations.
+Depends on scenario, actor and operations.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Can two actors hold one mutex at the same time?
 
-Leans on scenario and environment.
+Depends on scenario and environment.
 """
 
 from __future__ import annotations

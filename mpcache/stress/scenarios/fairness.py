@@ -1,6 +1,6 @@
 """Do all actors that want a key get equal shares?
 
-Leans on scenario and actor.
+Depends on scenario and actor.
 """
 
 from __future__ import annotations

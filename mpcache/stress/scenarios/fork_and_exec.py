@@ -1,6 +1,6 @@
 """Do forked children, and programs that they execute, leave their parents' holds alone?
 
-Leans on scenario and actor.
+Depends on scenario and actor.
 """
 
 from __future__ import annotations

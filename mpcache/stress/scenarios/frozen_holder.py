@@ -1,6 +1,6 @@
 """Does a stopped holder keep its mutex, and does it learn if it has lost it?
 
-Leans on scenario, actor and operations.
+Depends on scenario, actor and operations.
 """
 
 from __future__ import annotations

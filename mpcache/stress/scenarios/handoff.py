@@ -1,6 +1,6 @@
 """How soon do waiters get what they wait for?
 
-Leans on scenario, actor and operations.
+Depends on scenario, actor and operations.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Are values that were begun before an invalidation, a set or a delete gone after it?
 
-Leans on scenario, actor, operations and the checks.
+Depends on scenario, actor, operations and the checks.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Does an actor hang that acquires several keys, in any order?
 
-Leans on scenario and actor.
+Depends on scenario and actor.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Is each value created once, by one actor?
 
-Leans on scenario, actor and operations.
+Depends on scenario, actor and operations.
 """
 
 from __future__ import annotations

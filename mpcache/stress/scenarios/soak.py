@@ -1,6 +1,6 @@
 """Do all guarantees hold at once, for hours?
 
-Leans on the other scenarios.
+Depends on the other scenarios.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Is the mutex of a dead holder soon taken over?
 
-Leans on scenario and actor.
+Depends on scenario and actor.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Are values complete, of their key, and never older than one that was read before?
 
-Leans on scenario, actor and operations.
+Depends on scenario, actor and operations.
 """
 
 from __future__ import annotations

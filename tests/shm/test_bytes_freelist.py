@@ -1,4 +1,4 @@
-"""Values on their way out: nobody's changes, whatever is made of memory that others have left."""
+"""Values that were read: no later read changes one, although their memory is used again after them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values that are stored in pieces: what is large in them is copied once, into the segment, and by nobody before."""
+"""Values with large parts: each part is copied once, into the segment, and never before."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import mpcache
 from mpcache._wire import pickling
 from mpcache.api import NO_VALUE, PAYLOAD, current_fill
 from mpcache.exception import CantSerializeException, ValueTooLarge
-from tests.shm.test_shortcut import long_way
+from tests.shm.test_fast_path import by_reference_path
 
 pytestmark = pytest.mark.engine
 
@@ -29,10 +29,10 @@ def region() -> Any:
 
 @pytest.fixture
 def pair(region: Any) -> tuple[Any, Any]:
-    """Two regions over one segment: by the short cut, and by the long way."""
+    """Two regions over one segment: one uses the fast path, the other the reference path."""
     assert region.access.try_get is not None
     other = mpcache.make_region().configure("mpcache.shm", arguments={"segment": region.actual_backend.segment})
-    return region, long_way(other)
+    return region, by_reference_path(other)
 
 
 def read_only() -> Any:

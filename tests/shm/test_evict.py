@@ -1,4 +1,4 @@
-"""Who stays and who leaves: S3-FIFO on two rings, next to a plain one and an ideal LRU; bytes and time."""
+"""Which records stay and which are evicted: S3-FIFO on two rings, beside one ring and an ideal LRU; bytes and time."""
 
 from __future__ import annotations
 

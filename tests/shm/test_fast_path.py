@@ -1,4 +1,4 @@
-"""The short cut against the long way, which is the reference: what both must answer alike, and what it declines."""
+"""The fast path against the reference path: both give the same results, and the fast path declines some calls."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Octets(bytes):
     """Bytes that are not exactly bytes."""
 
 
-def long_way(region: Any) -> Any:
+def by_reference_path(region: Any) -> Any:
     region.access = Access(region.access.binding, None)
     return region
 
@@ -65,9 +65,9 @@ def region() -> Any:
 
 @pytest.fixture
 def pair(region: Any) -> tuple[Any, Any]:
-    """Two regions over one segment: by the short cut, and by the long way."""
+    """Two regions over one segment: one uses the fast path, the other the reference path."""
     other = mpcache.make_region().configure("mpcache.shm", arguments={"segment": region.actual_backend.segment})
-    return region, long_way(other)
+    return region, by_reference_path(other)
 
 
 def same(a: Any, b: Any) -> bool:
@@ -95,7 +95,7 @@ def test_ages_are_judged_alike(pair: tuple[Any, Any], clock: Clock, of_region: A
     pair[0].set("k", b"v")
     for region in pair:
         region.expiration_time = of_region
-        long_way(region) if region is pair[1] else None
+        by_reference_path(region) if region is pair[1] else None
     for _ in range(4):
         answers = [(r.get("k", lifetime), r.get_multi(["k"], lifetime), r.get("k", lifetime, True)) for r in pair]
         assert answers[0] == answers[1], clock.now
@@ -179,7 +179,7 @@ def test_a_soft_invalidation_without_a_lifetime_raises_as_ever(region: Any) -> N
         region.get_or_create("k", lambda: 2)
 
 
-def test_a_time_to_live_goes_the_long_way_and_is_kept(pair: tuple[Any, Any], clock: Clock) -> None:
+def test_a_time_to_live_takes_the_reference_path_and_is_kept(pair: tuple[Any, Any], clock: Clock) -> None:
     pair[0].set("k", b"v", ttl=5)
     assert [r.get("k") for r in pair] == [b"v", b"v"]
     clock.forward(6)
@@ -193,7 +193,7 @@ def test_to_set_no_value_is_to_delete(region: Any) -> None:
     assert region.get_multi(["a", "b", "c"]) == [NO_VALUE, NO_VALUE, 3]
 
 
-def test_errors_are_those_of_the_long_way(region: Any) -> None:
+def test_errors_are_those_of_the_reference_path(region: Any) -> None:
     region.set("k", "before")
     with pytest.raises(CantSerializeException, match="'k'"):
         region.set("k", lambda: None)
@@ -229,7 +229,7 @@ def swapped() -> str:
 
 @pytest.fixture
 def named(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    name = f"shortcut-{os.getpid()}"
+    name = f"fast-path-{os.getpid()}"
     region = mpcache.make_region().configure("mpcache.shm", arguments={"size": "4MB", "name": name})
     yield region
     region.actual_backend.unlink()
@@ -276,7 +276,7 @@ class Never(mpcache.region.DefaultInvalidationStrategy):
     """Of the users'."""
 
 
-def test_decorated_calls_find_what_the_long_way_stored_and_the_reverse(region: Any) -> None:
+def test_decorated_calls_find_what_the_reference_path_stored_and_the_reverse(region: Any) -> None:
     calls = itertools.count(1)
 
     @region.cache_on_arguments(namespace="50%")
