@@ -79,6 +79,44 @@ def test_no_reader_sees_a_value_that_the_other_stores_strategy_has_judged() -> N
     assert found == {"allowed", NO_VALUE}
 
 
+class Interrupted(mpcache.region.DefaultInvalidationStrategy):
+    """A strategy that is asked for its judge while the binding is made, and lets another thread act meanwhile."""
+
+    act: Any = None
+
+    @property
+    def judge(self) -> Any:
+        act, self.act = self.act, None
+        if act is not None:
+            thread = threading.Thread(target=act)
+            thread.start()
+            thread.join()
+        return lambda created, epoch: Freshness.FRESH
+
+
+def test_of_two_threads_that_configure_the_last_has_all_settings() -> None:
+    region, lax, seen = mpcache.make_region(), Lax(), []
+    slow = Interrupted()
+
+    def configure() -> None:
+        region.configure("mpcache.null", expiration_time=2, region_invalidator=lax, replace_existing_backend=True)
+        seen.append(region.binding)
+
+    slow.act = configure
+    region.configure("mpcache.memory", expiration_time=1, region_invalidator=slow)
+    for binding in (region.binding, *seen):
+        assert (type(binding.store).__name__, binding.expiration_time) == ("NullBackend", 2)
+        assert binding.invalidator is lax
+    assert region.backend is region.__dict__["backend"]
+
+
+def test_an_assignment_while_another_thread_configures_is_not_lost() -> None:
+    region, slow = mpcache.make_region(), Interrupted()
+    slow.act = lambda: setattr(region, "creation_wait", 7)
+    region.configure("mpcache.memory", region_invalidator=slow)
+    assert region.binding.creation_wait == region.creation_wait == 7
+
+
 def test_a_binding_cannot_be_changed() -> None:
     region = mpcache.make_region().configure("mpcache.memory")
     with pytest.raises(AttributeError):
