@@ -15,14 +15,20 @@ from mpcache._region.fast_path import Access, fast_path_of
 from mpcache._region.value_io import value_io_for
 from mpcache.api import Deserializer, KeyManglerType, KeyType, Serializer
 from mpcache.exception import RegionAlreadyConfigured
-from mpcache.invalidation import DefaultInvalidationStrategy, judge_of
+from mpcache.invalidation import DefaultInvalidationStrategy, judge_of, patience, seconds
 from mpcache.proxy import chain_of, layers_of
 
 _C = TypeVar("_C", bound="Configurable")
 
 
 class _Setting:
-    """An attribute of a region from which its binding is made: an assignment makes another binding."""
+    """An attribute of a region from which its binding is made: an assignment makes another binding.
+
+    :param checked: returns the value to keep; raises ValidationError, and then nothing is changed.
+    """
+
+    def __init__(self, checked: Callable[[Any], Any] = lambda value: value) -> None:
+        self._checked = checked
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -31,8 +37,14 @@ class _Setting:
         return self if region is None else region.__dict__[self._name]
 
     def __set__(self, region: Any, value: Any) -> None:
-        region.__dict__[self._name] = value
+        region.__dict__[self._name] = self._checked(value)
         region._rebind()
+
+
+def _time(given: Expiration) -> Expiration:
+    """Return an expiration time as it is, so that programs read what they assigned."""
+    seconds(given)
+    return given
 
 
 class Configurable:
@@ -43,8 +55,8 @@ class Configurable:
     access: Access
     """The calls of this region with its present binding; until configure() they raise RegionNotConfigured."""
 
-    expiration_time: Any = _Setting()
-    creation_wait: Any = _Setting()
+    expiration_time: Any = _Setting(_time)
+    creation_wait: Any = _Setting(patience)
     key_mangler: Any = _Setting()
     serializer: Any = _Setting()
     deserializer: Any = _Setting()
