@@ -53,6 +53,19 @@ def seconds(given: Any, what: str = "expiration_time") -> float | None:
         raise ValidationError(f"{text}  A duration has numbers with units, such as '90s', '5m' or '1h30m'.") from None
 
 
+def patience(given: Any, what: str = "creation_wait") -> float | None:
+    """Return how long a task may wait, in seconds, for the arithmetic of clocks; None: without limit.
+
+    :param what: the option that it was given for.
+    :raises ValidationError: it is no time, or larger than a float can be.
+    """
+    longest = seconds(given, what)
+    try:
+        return None if longest is None else float(longest)
+    except OverflowError:
+        raise ValidationError(f"{what} is larger than a float can be; None means without limit") from None
+
+
 def limit(given: Any, what: str) -> float | None:
     """Return a time limit in seconds; None: none was given.
 

@@ -61,6 +61,30 @@ class Level(enum.IntEnum):
     LOW = 1
 
 
+class Status(enum.IntEnum):
+    """An enum that makes a member for each unknown value, all of one name."""
+
+    OK = 1
+
+    @classmethod
+    def _missing_(cls, value: object) -> Status:
+        made = int.__new__(cls, value)  # type: ignore[call-overload]
+        made._name_, made._value_ = "OK", value
+        return made  # type: ignore[no-any-return]
+
+
+class Nameless(enum.Enum):
+    """An enum that makes a member without a name for each unknown value."""
+
+    OK = 1
+
+    @classmethod
+    def _missing_(cls, value: object) -> Nameless:
+        made = object.__new__(cls)
+        made._name_, made._value_ = None, value  # type: ignore[assignment]
+        return made
+
+
 class Bits(enum.Flag):
     """A flag."""
 
@@ -84,6 +108,29 @@ class Counted(int):
 
 class Items(list):  # type: ignore[type-arg]
     """A subclass of list."""
+
+
+@dataclasses.dataclass(init=False)
+class Refusal(Exception):
+    """A dataclass whose state is that of an exception, and in no field."""
+
+
+@dataclasses.dataclass(init=False)
+class Label(str):
+    """A dataclass whose state is a text, and in no field."""
+
+    __slots__ = ()
+
+
+@dataclasses.dataclass(init=False)
+class Ids(list):  # type: ignore[type-arg]
+    """A dataclass whose state is a list, and in no field."""
+
+
+class Row(tuple):  # type: ignore[type-arg]
+    """A tuple with the names of its fields, and a ``__dict__``."""
+
+    _fields = ("a",)
 
 
 class Keyed:

@@ -7,6 +7,8 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 import mpcache
 from mpcache._region.binding import Binding
 from mpcache.api import NO_VALUE, Freshness
-from mpcache.exception import RegionNotConfigured
+from mpcache.exception import RegionNotConfigured, ValidationError
 from tests.processes.support import own_time
 
 READERS = 8
@@ -79,6 +81,44 @@ def test_no_reader_sees_a_value_that_the_other_stores_strategy_has_judged() -> N
     assert found == {"allowed", NO_VALUE}
 
 
+class Interrupted(mpcache.region.DefaultInvalidationStrategy):
+    """A strategy that is asked for its judge while the binding is made, and lets another thread act meanwhile."""
+
+    act: Any = None
+
+    @property
+    def judge(self) -> Any:
+        act, self.act = self.act, None
+        if act is not None:
+            thread = threading.Thread(target=act)
+            thread.start()
+            thread.join()
+        return lambda created, epoch: Freshness.FRESH
+
+
+def test_of_two_threads_that_configure_the_last_has_all_settings() -> None:
+    region, lax, seen = mpcache.make_region(), Lax(), []
+    slow = Interrupted()
+
+    def configure() -> None:
+        region.configure("mpcache.null", expiration_time=2, region_invalidator=lax, replace_existing_backend=True)
+        seen.append(region.binding)
+
+    slow.act = configure
+    region.configure("mpcache.memory", expiration_time=1, region_invalidator=slow)
+    for binding in (region.binding, *seen):
+        assert (type(binding.store).__name__, binding.expiration_time) == ("NullBackend", 2)
+        assert binding.invalidator is lax
+    assert region.backend is region.__dict__["backend"]
+
+
+def test_an_assignment_while_another_thread_configures_is_not_lost() -> None:
+    region, slow = mpcache.make_region(), Interrupted()
+    slow.act = lambda: setattr(region, "creation_wait", 7)
+    region.configure("mpcache.memory", region_invalidator=slow)
+    assert region.binding.creation_wait == region.creation_wait == 7
+
+
 def test_a_binding_cannot_be_changed() -> None:
     region = mpcache.make_region().configure("mpcache.memory")
     with pytest.raises(AttributeError):
@@ -97,6 +137,35 @@ def test_an_assignment_makes_another_binding(name: str, value: Any) -> None:
     field = "invalidator" if name == "region_invalidator" else name
     assert getattr(region.binding, field) is value
     assert getattr(before, field) is not value
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [("1h30m", 5400), (timedelta(minutes=1), 60), (Decimal("2.5"), 2.5), (5, 5), (None, None)]
+)
+def test_a_creation_wait_is_a_time_however_it_is_given(given: Any, seconds: float | None) -> None:
+    region = mpcache.make_region().configure("mpcache.memory", creation_wait=given)
+    assert region.binding.creation_wait == seconds
+    assert region.get_or_create("a", lambda: 1) == 1
+    region.creation_wait = 3
+    region.creation_wait = given
+    assert region.binding.creation_wait == region.creation_wait == seconds
+    assert region.get_or_create("b", lambda: 1) == 1
+
+
+@pytest.mark.parametrize("name", ["creation_wait", "expiration_time"])
+@pytest.mark.parametrize("wrong", ["soon", "60", [1], float("nan")])
+def test_an_assigned_time_that_is_none_is_refused_and_changes_nothing(name: str, wrong: Any) -> None:
+    region = mpcache.make_region().configure("mpcache.memory", expiration_time=7, creation_wait=7)
+    with pytest.raises(ValidationError, match=f"{name} is not a number or timedelta"):
+        setattr(region, name, wrong)
+    assert (getattr(region, name), getattr(region.binding, name)) == (7, 7)
+
+
+def test_a_creation_wait_that_no_clock_can_add() -> None:
+    region = mpcache.make_region()
+    with pytest.raises(ValidationError, match="creation_wait is larger than a float can be"):
+        region.configure("mpcache.memory", creation_wait=10**400)
+    assert not region.is_configured
 
 
 def test_a_serializer_that_is_assigned_is_used() -> None:

@@ -304,6 +304,28 @@ def test_a_decorator_that_takes_other_arguments_than_what_it_wraps(exact: Any) -
     assert len(keys(exact)) == 2
 
 
+def test_a_decorator_that_provides_keyword_only_arguments(exact: Any) -> None:
+    def with_defaults(fn: Any) -> Any:
+        @functools.wraps(fn)
+        def outer(*args: Any, **kw: Any) -> Any:
+            return fn(*args, **{"low": 0, "high": 9, **kw})
+
+        return outer
+
+    @exact.cache_on_arguments()
+    @with_defaults
+    def between(*, low: int, high: int) -> tuple[int, int]:
+        return low, high
+
+    @exact.cache_multi_on_arguments()
+    @with_defaults
+    def all_between(*ns: int, low: int, high: int) -> list[tuple[int, int, int]]:
+        return [(n, low, high) for n in ns]
+
+    assert [between(low=5), between(high=5), between(low=5, high=9), between()] == [(5, 9), (0, 5), (5, 9), (0, 9)]
+    assert [all_between(1, low=5), all_between(1, high=5)] == [[(1, 5, 9)], [(1, 0, 5)]]
+
+
 def test_missing_parentheses_are_told() -> None:
     region = mpcache.make_region()
     for decorate in (region.cache_on_arguments, region.cache_multi_on_arguments):

@@ -125,6 +125,41 @@ def test_so_it_is_in_the_background(store: Store, change: str) -> None:
     assert region.get("k", -1) == "set afterwards"
 
 
+def other_store(region: Region) -> None:
+    """Give the region a store whose keys have other names, and change the key there."""
+    region.key_mangler = "other:{}".format
+    region.configure("mpcache.memory", expiration_time=100, replace_existing_backend=True)
+    region.set("k", "newer")
+    region.delete("k")
+
+
+@pytest.mark.parametrize("way", [*CREATIONS, *REFRESHES])
+def test_what_began_before_configure_is_not_stored_in_the_next_store(store: Store, way: Any) -> None:
+    region = store.region(expiration_time=100)
+    assert way(region, lambda: [other_store(region), "made"][1]) == "made"
+    assert region.get("k") is NO_VALUE
+    region.set("k", "set afterwards")
+    assert region.get("k") == "set afterwards"
+
+
+def test_so_it_is_in_the_background_too(store: Store) -> None:
+    region = store.region(expiration_time=-0.5)
+    beside = mpcache.make_region().configure("mpcache.memory")
+
+    def run(region: Region, key: str, creator: Create, mutex: Any) -> None:
+        value = creator()
+        region.set_multi({key: value, "x": 1})
+        beside.set(key, value)  # of another region: it is an ordinary set
+        mutex.release()
+
+    region.async_creation_runner = run
+    region.set("k", "stale")
+    assert region.get_or_create("k", lambda: [other_store(region), "made"][1]) == "stale"
+    assert [region.get("k"), region.get("x"), beside.get("k")] == [NO_VALUE, 1, "made"]
+    region.set("k", "set afterwards")
+    assert region.get("k") == "set afterwards"
+
+
 def test_another_region_on_the_same_store_changes_it(store: Store) -> None:
     here, elsewhere = store.region(expiration_time=100), store.region(expiration_time=100)
     for way in (by_get_or_create, by_many, refreshed):

@@ -79,6 +79,14 @@ def test_unknown_options_under_a_prefix() -> None:
     assert "other" not in text
 
 
+def test_the_key_generators_are_known_options() -> None:
+    conf = {"cache.backend": "mpcache.memory", "cache.function_key_generator": "exact"}
+    assert not warned(lambda: mpcache.make_region().configure_from_config(conf, "cache."))
+    wrong = {"cache.backend": "mpcache.memory", "cache.function_key_generater": "exact"}
+    (warning,) = warned(lambda: mpcache.make_region().configure_from_config(wrong, "cache."))
+    assert "did you mean 'cache.function_key_generator'?" in str(warning.message)
+
+
 def test_without_a_prefix_the_rest_of_the_mapping_is_not_ours() -> None:
     conf = {"backend": "mpcache.memory", "database": "x", "debug": "1", "arguments.max_entries": "9"}
     assert warned(lambda: mpcache.make_region().configure_from_config(conf, "")) == []

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import datetime
 import decimal
+import functools
 import inspect
 import multiprocessing
 import os
@@ -311,6 +312,11 @@ def test_numpy() -> None:
     dirty["a"], dirty["b"] = 0, 0
     assert part(padded) == part(dirty)
     assert different(padded, padded.astype([("c", "i1"), ("b", "i8")]))
+    overlapping = np.zeros(2, {"names": ["whole", "half"], "formats": ["<i4", "<i2"], "offsets": [0, 2]})
+    other = overlapping.copy()
+    other["half"] = 1
+    assert different(overlapping, other)
+    assert part(overlapping) == part(overlapping.copy())
     assert different(np.ma.array([1, 2], mask=[0, 1]), np.ma.array([1, 2], mask=[1, 0]), np.array([1, 2]))
     assert different(np.longdouble(1), np.longdouble(1) + np.finfo(np.longdouble).eps)
     if hasattr(np.dtypes, "StringDType"):
@@ -380,6 +386,27 @@ def test_a_record_that_has_more_than_its_fields_goes_by_its_pickle() -> None:
     assert different(Point(1), more, Point(1, 1))
     assert part(more).startswith("O")
     assert different(Named(1), Pair(1, 2), (1,), (1, 2))
+
+
+def test_a_record_whose_state_is_not_in_its_fields_goes_by_all_of_its_state() -> None:
+    for kind in (key_examples.Refusal, key_examples.Label, key_examples.Ids):
+        assert different(kind("ab"), kind("ac")), kind
+        assert part(kind("ab")) == part(kind("ab")), kind
+    rows = [key_examples.Row([1]), key_examples.Row([1])]
+    assert part(rows[0]) == part(rows[1])
+    rows[1].note = "more"
+    assert different(*rows)
+
+
+def test_members_of_one_name_that_an_enum_makes_for_unknown_values() -> None:
+    for kind in (key_examples.Status, key_examples.Nameless):
+        assert different(kind(5), kind(6), kind.OK)
+        assert part(kind(5)) == part(kind(5))
+
+
+def test_a_method_of_what_has_no_name_cannot_be_part_of_a_key() -> None:
+    with pytest.raises(NotEncodable, match="cannot be found under its name"):
+        part(types.MethodType(functools.partial(len), ()))
 
 
 def test_an_object_goes_by_all_that_pickle_sees_of_it() -> None:

@@ -54,8 +54,9 @@ class ArrayEncoder:
         head = [tagged("s", kind.str), self._element(array.shape, level)]
         if kind.names is not None:  # by fields: the padding between them has arbitrary bytes
             fields = [self._array(array[name], level + 1) for name in kind.names]
-            described = tagged("s", repr(kind.descr))
-            return None if None in fields else joined("v", [described, *head, *map(str, fields)])
+            described = _described(kind)
+            whole = described is not None and None not in fields
+            return joined("v", [tagged("s", str(described)), *head, *map(str, fields)]) if whole else None
         if kind.char in _PADDED:
             return joined("a", [*head, self._element([str(one) for one in array.ravel()], level)])
         if kind.kind == "O":
@@ -92,6 +93,14 @@ class ArrayEncoder:
         if type(array).__name__ in ("NumpyExtensionArray", "PandasArray"):
             return self._array(array.to_numpy(), level)
         return joined("x", [kind, self._element(array.to_numpy(dtype=object).tolist(), level)])
+
+
+def _described(kind: Any) -> str | None:
+    """Return the names, types and places of a type's fields; None: fields that overlap have no description."""
+    try:
+        return repr(kind.descr)
+    except ValueError:
+        return None
 
 
 def _bytes(array: Any) -> Any:

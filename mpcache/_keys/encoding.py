@@ -162,9 +162,12 @@ def _zone(value: Any, level: int) -> str | None:
 def _enum(value: Any, level: int) -> str | None:
     if not isinstance(value, enum.Enum) or not _is_importable(type(value)):
         return None
+    kind = type(value)
     if isinstance(value, enum.Flag):
-        return joined("F", [_class(type(value)), part(value.value, level)])
-    return joined("E", [_class(type(value)), tagged("s", value.name)])
+        return joined("F", [_class(kind), part(value.value, level)])
+    if kind.__members__.get(value.name) is value:
+        return joined("E", [_class(kind), tagged("s", value.name)])
+    return joined("E", [_class(kind), part(value.name, level), part(value.value, level)])  # _missing_() has made it
 
 
 def _record(value: Any, level: int) -> str | None:
@@ -180,12 +183,13 @@ def _fields(value: Any) -> dict[str, Any] | None:
     own = kind.__dict__
     if "_fields" in own and isinstance(value, tuple):
         names = own["_fields"]
-        return dict(zip(names, tuple.__iter__(value), strict=True)) if len(names) == len(value) else None
+        whole = len(names) == len(value) and not _state(value)
+        return dict(zip(names, tuple.__iter__(value), strict=True)) if whole else None
     if "__dataclass_fields__" in own or "__attrs_attrs__" in own:
         fields = dataclasses.fields(value) if "__dataclass_fields__" in own else own["__attrs_attrs__"]
         names = [field.name for field in fields]
-        state = _state(value) if _holds_state_in_attributes(kind) else {}
-        return {name: state[name] for name in names} if state.keys() == set(names) else None
+        state = _state(value) if _holds_state_in_attributes(kind) else None
+        return {name: state[name] for name in names} if state is not None and state.keys() == set(names) else None
     return _fields_of_pydantic(value)
 
 
@@ -256,8 +260,8 @@ def _name(thing: Any) -> str:
 
 def _is_importable(thing: Any) -> bool:
     """Return whether the name of a class or function leads to it, and not to another object."""
-    found = sys.modules.get(thing.__module__)
-    for name in thing.__qualname__.split("."):
+    found = sys.modules.get(getattr(thing, "__module__", None) or "")
+    for name in getattr(thing, "__qualname__", "").split("."):  # a bound partial has neither
         found = getattr(found, name, None)
     return found is thing or getattr(found, "__func__", None) is thing
 

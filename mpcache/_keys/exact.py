@@ -86,7 +86,8 @@ class ExactKeys:
 
     def _named(self, kw: dict[str, Any]) -> str:
         known = self._parameters
-        pieces = [self._part(name, kw[name]) for name in known.by_name if name in kw]
+        # A "!" stands for a keyword-only argument that is missing: a decorator around the function provides it.
+        pieces = [self._part(name, kw[name]) if name in kw else "!" for name in known.by_name]
         others = sorted(kw.keys() - set(known.by_name))
         if (known.others or others) and known.others not in self._ignore:
             named = (tagged("s", name) + self._part(name, kw[name]) for name in others if name not in self._ignore)

@@ -75,7 +75,7 @@ def _warn_of_unknown(conf: Mapping[str, Any], prefix: str) -> None:
     unknown = []
     for name in (name[len(prefix) :] for name in conf if name.startswith(prefix)):
         first, dot, rest = name.partition(".")
-        known = _GROUPS if dot else ("backend", *_OPTIONS)
+        known = _GROUPS if dot else ("backend", *_OPTIONS, *KEY_GENERATORS)
         if first in known:
             continue
         near = nearest(first, known)
@@ -85,7 +85,8 @@ def _warn_of_unknown(conf: Mapping[str, Any], prefix: str) -> None:
             unknown.append(repr(prefix + name))
     if unknown:
         text = f"the configuration has no option {', '.join(unknown)}; under {prefix!r} there are backend, "
-        warn(f"{text}{', '.join(_OPTIONS)}, and those that begin with {' or '.join(f'{group}.' for group in _GROUPS)}")
+        options, groups = ", ".join((*_OPTIONS, *KEY_GENERATORS)), " or ".join(f"{group}." for group in _GROUPS)
+        warn(f"{text}{options}, and those that begin with {groups}")
 
 
 def key_generators(config_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:

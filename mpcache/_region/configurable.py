@@ -15,14 +15,20 @@ from mpcache._region.fast_path import Access, fast_path_of
 from mpcache._region.value_io import value_io_for
 from mpcache.api import Deserializer, KeyManglerType, KeyType, Serializer
 from mpcache.exception import RegionAlreadyConfigured
-from mpcache.invalidation import DefaultInvalidationStrategy, judge_of
+from mpcache.invalidation import DefaultInvalidationStrategy, judge_of, patience, seconds
 from mpcache.proxy import chain_of, layers_of
 
 _C = TypeVar("_C", bound="Configurable")
 
 
 class _Setting:
-    """An attribute of a region from which its binding is made: an assignment makes another binding."""
+    """An attribute of a region from which its binding is made: an assignment makes another binding.
+
+    :param checked: returns the value to keep; raises ValidationError, and then nothing is changed.
+    """
+
+    def __init__(self, checked: Callable[[Any], Any] = lambda value: value) -> None:
+        self._checked = checked
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -31,8 +37,14 @@ class _Setting:
         return self if region is None else region.__dict__[self._name]
 
     def __set__(self, region: Any, value: Any) -> None:
-        region.__dict__[self._name] = value
+        region.__dict__[self._name] = self._checked(value)
         region._rebind()
+
+
+def _time(given: Expiration) -> Expiration:
+    """Return an expiration time as it is, so that programs read what they assigned."""
+    seconds(given)
+    return given
 
 
 class Configurable:
@@ -43,8 +55,8 @@ class Configurable:
     access: Access
     """The calls of this region with its present binding; until configure() they raise RegionNotConfigured."""
 
-    expiration_time: Any = _Setting()
-    creation_wait: Any = _Setting()
+    expiration_time: Any = _Setting(_time)
+    creation_wait: Any = _Setting(patience)
     key_mangler: Any = _Setting()
     serializer: Any = _Setting()
     deserializer: Any = _Setting()
@@ -134,27 +146,34 @@ class Configurable:
         return {"_invalidator": (offer() if offer else None) or self._own_invalidator}
 
     def _rebind(self) -> None:
-        """Make the binding from all settings, and assign it in one step."""
-        state = self.__dict__
-        if "backend" not in state:
-            self.access = Unbound(self)  # type: ignore[assignment]
-            return
-        backend, strategy, counters = state["backend"], state["_invalidator"], state["counters"]
+        """Make the binding from all settings, and assign it in one step.
+
+        If another thread changes a setting meanwhile, both make the binding again: the last one has all settings.
+        """
+        settings: dict[str, Any] = {}
+        while not _same(settings, self.__dict__):
+            settings = self.__dict__.copy()  # in one step, so that no binding has the settings of two configurations
+            self.access = self._access(settings)
+
+    def _access(self, settings: dict[str, Any]) -> Access:
+        if "backend" not in settings:
+            return Unbound(self)  # type: ignore[return-value]
+        backend, strategy, counters = settings["backend"], settings["_invalidator"], settings["counters"]
         binding = Binding(
             name=self.name,
             backend=backend,
             store=chain_of(backend)[-1],
-            value_io=value_io_for(backend, state["serializer"], state["deserializer"], counters),
-            key_mangler=state["key_mangler"],
-            expiration_time=state["expiration_time"],
-            creation_wait=state["creation_wait"],
+            value_io=value_io_for(backend, settings["serializer"], settings["deserializer"], counters),
+            key_mangler=settings["key_mangler"],
+            expiration_time=settings["expiration_time"],
+            creation_wait=settings["creation_wait"],
             invalidator=strategy,
             judge=judge_of(strategy),
-            make_mutex=state["_make_mutex"],
-            thread_mutex=state["_thread_mutex"],
+            make_mutex=settings["_make_mutex"],
+            thread_mutex=settings["_thread_mutex"],
             counters=counters,
         )
-        self.access = Access(binding, fast_path_of(binding), self._decorated_calls_may_be_fast())
+        return Access(binding, fast_path_of(binding), self._decorated_calls_may_be_fast())
 
     def _decorated_calls_may_be_fast(self) -> bool:
         """Return whether decorated functions need not call the region's get_or_create()."""
@@ -236,3 +255,7 @@ class Configurable:
         self._rebind()
         if configuration is not None:
             self.configure(**configuration, expiration_time=self.expiration_time, creation_wait=self.creation_wait)
+
+
+def _same(settings: dict[str, Any], now: dict[str, Any]) -> bool:
+    return settings.keys() == now.keys() and all(now.get(name) is value for name, value in settings.items())

@@ -17,7 +17,7 @@ from mpcache._support.hints import did_you_mean, warn
 from mpcache.api import KeyType
 from mpcache.backends import load_backend
 from mpcache.exception import ValidationError
-from mpcache.invalidation import seconds
+from mpcache.invalidation import patience, seconds
 from mpcache.mutexes import resolve
 from mpcache.proxy import chain_of, layers_of
 
@@ -67,7 +67,7 @@ def build(
     """
     kind = load_backend(backend)
     given = None if expiration_time == "" else expiration_time  # a configuration file with nothing after the "="
-    lifetime, wait = seconds(given), seconds(creation_wait, "creation_wait")
+    lifetime, wait = seconds(given), patience(creation_wait)
     of_store = _config_argument_dict or arguments or {}
     namespace = _namespace(name, backend, of_store, _config_prefix or "")
     make_mutex = _mutex_factory(mutex, mutex_arguments, namespace)

@@ -102,7 +102,7 @@ class Creation:
     @property
     def _fills(self) -> Fills:
         assert self._begun is not None  # the protocol calls begin() before it calls anything that reads these
-        return Fills({self._mangled: self._guard}, self._begun, self._ttl)
+        return Fills(self._binding, {self._mangled: self._guard}, self._begun, self._ttl)
 
     def end(self) -> None:
         if self._guard is not None:

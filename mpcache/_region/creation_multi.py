@@ -99,7 +99,7 @@ class Claims:
         return adapt(self._binding.mutex(self._mangled[key]))
 
     def _fills(self, claims: dict[KeyType, Claim]) -> Fills:
-        return Fills({self._mangled[key]: claim.guard for key, claim in claims.items()}, self._begun)
+        return Fills(self._binding, {self._mangled[key]: claim.guard for key, claim in claims.items()}, self._begun)
 
     def _left(self) -> float | None:
         """Return seconds until the deadline; None: there is none."""

@@ -22,11 +22,19 @@ class Fills(dict[KeyType, FillGuard]):
     :ivar begun: the begin of the creation.
     :ivar ttl: the time to live of the created values, which a write without one gets, see :mod:`.ttl`.
     :ivar keys_begun: all created keys, also those without a guard, of a store without guards.
+    :ivar binding: that of the creation, which the region may have changed since.
     """
 
-    def __init__(self, guards: Mapping[KeyType, FillGuard | None], begun: Begin, ttl: Any = None) -> None:
+    def __init__(
+        self, binding: Binding, guards: Mapping[KeyType, FillGuard | None], begun: Begin, ttl: Any = None
+    ) -> None:
         super().__init__((key, guard) for key, guard in guards.items() if guard is not None)
-        self.begun, self.ttl, self.keys_begun = begun, ttl, frozenset(guards)
+        self.binding, self.begun, self.ttl, self.keys_begun = binding, begun, ttl, frozenset(guards)
+
+    def under_way(self, key: KeyType) -> bool:
+        """Return whether a write of this key, as the user calls it, would be its fill."""
+        mangled = self.binding.mangled(key)
+        return mangled in self.keys_begun and (mangled not in self or self[mangled].live)
 
 
 def begin_fill(binding: Binding, mangled: KeyType) -> FillGuard | None:
@@ -45,6 +53,18 @@ def filling(binding: Binding, fills: Fills) -> Iterator[None]:
         yield
     finally:
         current_fill.set(before)
+
+
+def begun_elsewhere(binding: Binding, key: KeyType) -> bool:
+    """Return whether a write is the fill of a creation that began before configure() gave the region another store.
+
+    Such a value must not be stored: the guard knows the changes of the key in the previous store only.
+    """
+    fill = current_fill.get()
+    if fill is None or not isinstance(fill[1], Fills) or fill[0] is binding.store:
+        return False
+    same_region = fill[1].binding.counters is binding.counters  # all bindings of a region have its counters
+    return same_region and fill[1].under_way(key)
 
 
 def was_stored(guard: FillGuard | None) -> bool:

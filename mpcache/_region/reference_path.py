@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mpcache._region.binding import FRESH, Binding, Expiration
-from mpcache._region.fills import created_now, fills_of
+from mpcache._region.fills import begun_elsewhere, created_now, fills_of
 from mpcache._region.ttl import end_for
 from mpcache._region.value_io import packed
 from mpcache._wire import codec
@@ -82,7 +82,8 @@ def set(binding: Binding, key: KeyType, value: Any, ttl: Expiration) -> None:
         fills = fills_of(binding, (mangled,))
         expires = end_for(fills.ttl, value) if fills and ttl is None else end_of(ttl)
         ready = packed(binding.value_io, key, value, created_now(fills), expires)
-        binding.value_io.write(mangled, ready)
+        if not begun_elsewhere(binding, key):
+            binding.value_io.write(mangled, ready)
     except TypeError as error:
         binding.name_key(error, key)
         raise
@@ -111,7 +112,7 @@ def _set_multi(binding: Binding, mapping: Mapping[KeyType, Any], expires: float 
     ready = {
         mangled[key]: packed(binding.value_io, key, value, created, expires)
         for key, value in mapping.items()
-        if value is not NO_VALUE
+        if value is not NO_VALUE and not begun_elsewhere(binding, key)
     }
     none = [mangled[key] for key, value in mapping.items() if value is NO_VALUE]
     if none:

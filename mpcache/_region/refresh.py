@@ -34,7 +34,7 @@ class Renewal:
     ) -> None:
         self._binding, self._key, self._make, self._store = binding, key, make, store
         self._mangled = binding.mangled(key)
-        self._fills = Fills({}, Begin(binding.invalidator))
+        self._fills = Fills(binding, {}, Begin(binding.invalidator))
 
     def new_mutex(self) -> Any:
         """Return a mutex for the key."""
@@ -45,7 +45,7 @@ class Renewal:
 
     def begin(self) -> None:
         begun = Begin(self._binding.invalidator)
-        self._fills = Fills({self._mangled: begin_fill(self._binding, self._mangled)}, begun)
+        self._fills = Fills(self._binding, {self._mangled: begin_fill(self._binding, self._mangled)}, begun)
 
     def create(self) -> Steps:
         return (yield Create(self._make))

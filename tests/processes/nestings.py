@@ -1,6 +1,9 @@
 """Nested creators: two processes that create one key while they create another, in whichever order chance will have.
 
-Depends on support.  A program: ``python -m tests.processes.nestings SEGMENT MUTEX ARGUMENTS --nestings 10000 --seed 7``.
+Depends on support.  A program::
+
+    python -m tests.processes.nestings SEGMENT MUTEX ARGUMENTS --nestings 10000 --seed 7
+
 Its report is a line of JSON, with the results of each process's nestings.
 """
 
