@@ -1,7 +1,8 @@
 """Nested creators: two processes that create one key while they create another, in whichever order chance will have.
 
-Depends on support.  A program: ``python -m tests.processes.nestings SEGMENT MUTEX ARGUMENTS --nestings 10000 --seed 7``.
-Its report is a line of JSON, with the results of each process's nestings.
+Depends on support.  A program:
+``python -m tests.processes.nestings SEGMENT MUTEX ARGUMENTS --nestings 10000 --seed 7``.  Its report is a line of JSON,
+with the results of each process's nestings.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Nester:
         return key
 
     def _cycle(self, outer: str, inner: str) -> None:
-        """Each has one key, for certain, when he asks for the other's."""
+        """Each process certainly holds one key when it asks for the other's."""
 
         def create() -> str:
             self._meet("inside")

@@ -1,4 +1,4 @@
-"""Two hundred holders of each mutex that survives death are killed: nobody has it twice, an heir has it in time.
+"""Two hundred holders of each mutex that survives death are killed: no two hold it at once, an heir has it in time.
 
 Depends on deaths.  The time for which an heir was runnable and had no core is left out, as in test_stampede.
 """
