@@ -53,14 +53,14 @@ PROPERTIES = [
 
 LONG_PROPERTIES = [
     Search("lease: fences only grow, an old token frees nothing", "lease", "TOKENS"),
-    Search("lease: all who live end, whoever died with it", "lease", live=True),
+    Search("lease: all living processes end, whichever process died as its holder", "lease", live=True),
     Search("lease: the same with old tokens about", "lease", "TOKENS", live=True),
 ]
 
 FAULTS = [
     Search("a word is stolen that changed since it was judged", "wordlock", "FAULT_STEAL_INEXACT", NOT_ROBBED),
     Search("the commit word goes in first", "lease", "FAULT_OWNER_FIRST TOKENS", NO_TWO),
-    Search("a verdict is good for whoever holds now", "lease", "FAULT_STALE_VERDICT", NOT_ROBBED),
+    Search("a verdict on a dead holder is applied to a later one", "lease", "FAULT_STALE_VERDICT", NOT_ROBBED),
     Search("a fill does not look whether it was voided", "fill", "FAULT_FILL_UNCHECKED", STALE),
     Search("a late void takes back that of a later hold", "fill", "FAULT_VOID_OVERWRITES", STALE),
 ]
@@ -74,7 +74,7 @@ LONG_FAULTS = [
     Search("a release asks for the owner but not for the fence", "lease", "FAULT_RELEASE_WITHOUT_FENCE TOKENS", NO_TWO),
     Search("a fence is read and then written", "lease", "FAULT_FENCE_IN_TWO_STEPS TOKENS", "!(fence_came_again)"),
     Search("that nothing was stored is told by a flag", "lease", "FAULT_UNSTORED_IS_A_FLAG", "!(wrongly_told)"),
-    Search("who detaches unlocks its byte before its leases", "lease", "FAULT_BYTE_BEFORE_LEASES", "(bucket==self)"),
+    Search("a detach unlocks the byte before the leases", "lease", "FAULT_BYTE_BEFORE_LEASES", "(bucket==self)"),
     Search("waiters do not judge", "lease", "FAULT_NEVER_JUDGED", "acceptance cycle", live=True),
     Search("a delete voids after it has cleared the slot", "fill", "FAULT_VOID_LAST", STALE),
     Search("a set voids nothing", "fill", "FAULT_SET_WITHOUT_VOID", STALE),

@@ -148,7 +148,7 @@ inline acquire(me)
 #define give_back(from) d_step { if :: owner == from -> owner = 0 :: else fi }
 #endif
 
-/* mpc_lease_release.  Who cannot have the lock gives back without it. */
+/* mpc_lease_release.  A holder that cannot get the lock releases the lease without it. */
 inline release(me, what, stored)
 {
     if

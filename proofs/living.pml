@@ -21,7 +21,7 @@ bool life[3];
 /* What is so, and no process can see. */
 byte living[3]; /* id of the process that lives in the slot */
 bool killed;    /* process 0 died: there is one death, and since all are alike it may be this one's */
-bool inside[3]; /* who holds what is to be exclusive */
+bool inside[3]; /* which processes hold what is to be exclusive */
 bool two_inside, robbed_the_living;
 
 #define LIVES(owner) (living[SLOT_OF(owner)] == (owner))
@@ -43,7 +43,7 @@ bool two_inside, robbed_the_living;
 #define LOCALS byte seen; bool dead, locked
 
 /* mpc_is_dead: the slot is another's, or its byte is free.  That the slot is another's by now, which the engine asks
- * last, adds nothing here: who is not called so any more is dead by that. */
+ * last, adds nothing here: a process that no longer has this id is dead by that. */
 inline judge(owner)
 {
     d_step { dead = ((owner) == 0 || id[SLOT_OF(owner)] != (owner)) };

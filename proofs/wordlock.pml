@@ -48,7 +48,7 @@ proctype mortal()
     } unless { killed };
     atomic { seen = 0; dead = false; locked = false; self = 0 };
     if
-    :: true /* nobody comes after it; or a newcomer finds the slot free */
+    :: true /* no process comes after it; or a newcomer finds the slot free */
     :: attach(0);
         do
         :: WORK(0)

@@ -140,7 +140,7 @@ class Waiters:
 
     def wait_for(self, number: int) -> None:
         for _ in range(number):
-            assert self._come.acquire(timeout=PATIENCE), "nobody waits"
+            assert self._come.acquire(timeout=PATIENCE), "no thread waits"
 
     def _kind(self) -> type[ThreadMutex]:
         come = self._come

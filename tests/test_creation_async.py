@@ -164,7 +164,7 @@ class TestGetOrCreate:
 
     def test_it_waits_for_another_process(self, store: Store) -> None:
         if store.name not in SHARED:
-            pytest.skip("shared with nobody")
+            pytest.skip("shared with no process")
         cache = store.region()
         told, telling = os.pipe()
         gone, going = os.pipe()

@@ -713,7 +713,7 @@ class TestAllAtOnce:
 
     def test_by_processes(self, store: Store) -> None:
         if store.name not in SHARED:
-            pytest.skip("shared with nobody")
+            pytest.skip("shared with no process")
         region = store.region()
         told, telling = os.pipe()
         children = [
@@ -728,7 +728,7 @@ class TestAllAtOnce:
 
     def test_F6_the_death_of_a_creator_frees_all_its_keys(self, store: Store, maker: Maker) -> None:
         if store.name not in SHARED:
-            pytest.skip("shared with nobody")
+            pytest.skip("shared with no process")
         brief = {"lock_timeout": 1} if store.name in ("redis", "pymemcache") else {}
         region = store.region(arguments=store.arguments | brief)
         told, telling = os.pipe()

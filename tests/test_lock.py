@@ -137,11 +137,11 @@ MAKE = "begin look create store end release:True"
         ),
         pytest.param(
             [ABSENT, ABSENT], [UNSTORED, LATE], "unlocked", "look wait:unstored look try:timeout unlocked",
-            id="B5-not-stored-so-nobody-queues",
+            id="B5-not-stored-so-no-waiter-queues",
         ),
         pytest.param(
             [ABSENT, ABSENT, ABSENT], [UNSTORED, GOT], "made", f"look wait:unstored look try:acquired {MAKE}",
-            id="B5-not-stored-and-one-of-those-who-go-on-may-store",
+            id="B5-not-stored-and-one-of-those-that-go-on-may-store",
         ),
         pytest.param([ABSENT, FRESH], [UNSTORED], "fresh", "look wait:unstored look", id="B5-but-one-stored"),
         pytest.param([ABSENT, FRESH], [LATE], "fresh", "look wait:timeout look", id="F8-in-the-last-moment"),

@@ -56,7 +56,7 @@ class PluginLoader:
             for entry in entry_points(group=group, name=name):
                 return entry.load()
         known = ", ".join(self.names()) or "no names at all"
-        raise self.NotFound(f"nothing goes by the name {name!r}; registered are {known}")
+        raise self.NotFound(f"the name {name!r} is not registered; registered are {known}")
 
 
 _THEIRS, _OURS = "dogpile.cache.", "mpcache."

@@ -1,6 +1,6 @@
 """A dict of this process as a store.
 
-Depends on api and sizes, on memory_fills, and on bounded for stores with a bound.
+Depends on api and sizes, on memory_fills, and on _support.s3fifo for stores with a bound.
 """
 
 from __future__ import annotations

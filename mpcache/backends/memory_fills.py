@@ -1,6 +1,6 @@
 """Creations under way in a store of this process: a change of a key refuses the fill that began before it.
 
-Depends on bounded for its lock, which a fork waits for::
+Depends on _support.s3fifo for its lock, which a fork waits for::
 
     no entry of a key      nothing is being created for it, or what is being created is out of date
     an entry               the creation that may store its value: the latest that began

@@ -1,4 +1,4 @@
-"""What every mutex gives its user: deadlines, ownership, re-entrance, repr and errors.
+"""What all mutexes have in common: deadlines, ownership, re-entrance, repr and errors.
 
 Depends on api, exception and greenlets.  A primitive adds two methods, ``_acquire`` and ``_release``, and knows nothing
 of these.

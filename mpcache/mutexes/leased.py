@@ -35,7 +35,7 @@ _TIMES = 3
 class LeasedLock(ProcessLock):
     """A process lock that is a lease.  A primitive adds four methods, each of which asks the server once.
 
-    A process that holds many keys of a server that does not answer waits for it once, not once for each key: a lease
+    A process that holds many keys of a server that does not answer waits once, not once for each key: a lease
     that is not released lapses, and a lease that may be lost counts as lost.
 
     :param lease: seconds.

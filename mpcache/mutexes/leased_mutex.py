@@ -1,6 +1,6 @@
 """A mutex that is a lease at a server, also while its store counts errors of the server as misses.
 
-Depends on leased and on outage; the redis and memcached mutexes are made so.
+Depends on leased and on outage; the redis and memcached mutexes are such mutexes.
 """
 
 from __future__ import annotations

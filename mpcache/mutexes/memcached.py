@@ -110,7 +110,7 @@ class MemcachedMutex(LeasedMutex):
     When its holder dies, in whichever way, another process has it after the lease, rounded up to a second, and at most
     one second more; while the holder lives, the lease is renewed.  A key's lock is on one server, chosen by the key,
     and has no copy: if that server cannot be reached, no process gets the lock, and the library's error is raised; a
-    release, or ``owned()``, that would ask a server which has just left another question without an answer raises
+    release, or ``owned()``, that would ask a server that has just timed out raises
     TimeoutError at once.  A server that restarts, or evicts, forgets which process held what: the holder learns it from
     ``owned()`` or the release.  If a signal handler's exception interrupts an acquire, the key may stay taken until the
     lease lapses: the server may read the interrupted connection after the connection that releases the key.

@@ -184,7 +184,7 @@ class RedisMutex(LeasedMutex):
 
     When its holder dies, in whichever way, another process has it a lease later.  While the holder lives, the lease is
     renewed.  Errors of the server are raised as the driver's exceptions; but a release, or ``owned()``, that would ask
-    a server which has just left another question without an answer raises Python's TimeoutError at once.
+    a server that has just timed out raises Python's TimeoutError at once.
 
     :param key: str, bytes, or a number, which is the same as its digits.
     :param url: of the server; see the driver's ``from_url``.

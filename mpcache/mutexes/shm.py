@@ -1,4 +1,4 @@
-"""The shared-memory mutex: a lease in a segment, given back by the dead within milliseconds.
+"""The shared-memory mutex: a lease in a segment, taken over within milliseconds after its holder's death.
 
 Depends on base and on shm; the protocol is the engine's (core/lease.c).
 """

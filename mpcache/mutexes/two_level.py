@@ -1,7 +1,7 @@
 """A mutex of many processes in two levels: among the threads of each process, then among the processes.
 
 Depends on local.  A primitive that knows processes but not threads, and tries but does not wait, adds a
-:class:`ProcessLock`; the redis, memcached, file and semaphore mutexes are made so.
+:class:`ProcessLock`; the redis, memcached, file and semaphore mutexes do.
 """
 
 from __future__ import annotations

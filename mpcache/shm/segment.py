@@ -267,7 +267,7 @@ def attach(
         with explained(path, "create"), exclusive(path) as folder:
             if not os.path.lexists(path):
                 _give_birth(path, folder, wanted, mode, shards)
-    raise SegmentError(f"{path} vanished {BORN_ELSEWHERE} times while it was being attached: who removes it?")
+    raise SegmentError(f"{path} vanished {BORN_ELSEWHERE} times while it was attached: end the program that removes it")
 
 
 _warned: set[tuple[str | None, int]] = set()

@@ -33,14 +33,14 @@ from tests.processes.support import PATIENCE, Child, Sign, prove, proven, wait_u
 theirs = pytest.importorskip("dogpile.cache.backends.file")
 their_region = pytest.importorskip("dogpile.cache").make_region
 
-# The suites hand over arguments that nobody knows.
+# The suites pass arguments that no store knows.
 pytestmark = pytest.mark.filterwarnings("ignore:mpcache.dbm takes no argument 'arbitrary_arg_")
 
 
 class Brittle:
     """Stands for gnu and ndbm, which most Pythons are built without: one file, rewritten piece by piece.
 
-    A writer that is killed leaves half a file, and whoever opens that finds out, or does not.
+    A writer that is killed leaves half a file, and a process that opens it notices that, or does not.
     """
 
     magic = struct.pack("=l", 0x13579ACE)
@@ -474,7 +474,7 @@ def test_what_a_killed_creator_left_is_in_nobodys_way(filename: str) -> None:
 
 
 def test_of_two_creators_the_later_one_stores(filename: str) -> None:
-    """Where the mutex keeps nobody out, or the first one took too long."""
+    """Where the mutex excludes no process, or the first creator took too long."""
     here = region(filename, mutex="null")
 
     def slow() -> str:
@@ -598,7 +598,7 @@ def test_a_pickled_region_finds_its_file(filename: str) -> None:
 
 
 def test_writers_are_killed(filename: str, kind: str, board: Board, caplog: pytest.LogCaptureFixture) -> None:
-    """Values prove themselves; and of the modules that can promise it, none is lost that nobody touched."""
+    """Each value proves itself; and with the modules that can promise it, no value is lost that no process changed."""
     moments = random.Random(9)
     kept = {f"kept {number}": prove(f"kept {number}", Sign(99, number), 700) for number in range(20)}
     keys = [f"key {number}" for number in range(10)]
@@ -892,7 +892,7 @@ def test_a_creation_on_a_full_disk(folder: str) -> None:
 
 
 def test_locks_that_become_read_only_while_one_creates(folder: str) -> None:
-    """What he made is stored and returned; what stays of it is in nobody's way."""
+    """The value that it created is stored and returned; the file that stays does no harm."""
     said = in_a_small_file_system(
         folder,
         "import mpcache, os, subprocess, sys\n"

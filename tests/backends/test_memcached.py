@@ -373,7 +373,7 @@ def test_a_change_while_it_is_created_refuses_the_fill(make: Make, key: str, lib
 
 
 def test_a_restarted_server_that_counts_to_the_same_number_again(frail: Memcached, make: Make, key: str) -> None:
-    """Whoever set the key since has one that is of the same change as the mark was."""
+    """A value that another process set since has the change number that the mark had."""
     region = make(url=frail.url, distributed_lock=False)
 
     def create() -> str:
@@ -678,7 +678,7 @@ def test_what_a_signal_cut_short_leaves_its_answer_to_nobody(
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_forked_after_use_a_hundred_times(make: Make, key: str, library: str) -> None:
-    """Parent and child talk at the same time, each over connections of his own."""
+    """Parent and child use the server at the same time, each over its own connections."""
     region = make(library)
 
     def talk(who: str) -> None:

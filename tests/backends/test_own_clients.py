@@ -123,7 +123,7 @@ def region(kind: type[Any], **arguments: Any) -> mpcache.CacheRegion:
 
 @pytest.mark.parametrize("kind", [Property, Made, Base])
 def test_a_region_works_by_the_client(kind: Any) -> None:
-    cache = region(kind, url="127.0.0.1:9", pool_maxsize=3)  # where nobody listens; and what the subclass may know
+    cache = region(kind, url="127.0.0.1:9", pool_maxsize=3)  # no server listens there; and an argument for the subclass
     cache.set("a", 1)
     assert isinstance(server.items["a"], CachedValue)  # as dogpile.cache stores it
     assert cache.get("a") == cache.get_or_create("a", lambda: 2) == 1

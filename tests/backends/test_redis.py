@@ -329,7 +329,7 @@ def test_dogpile_cache_reads_what_we_write_and_we_what_it_writes(
     namespaced.set(key, "with a generation")
     assert theirs.get(key) == "with a generation"
     theirs.set(key, "theirs")
-    assert namespaced.get(key) is NO_VALUE  # nobody knows before which invalidation it was begun
+    assert namespaced.get(key) is NO_VALUE  # it is unknown before which invalidation it was begun
 
 
 def test_a_deserializer_of_the_users_and_a_key_of_any_text(region: Any) -> None:
@@ -430,7 +430,7 @@ def test_eight_processes_make_one_value(region: Any, key: str) -> None:
 
         def create() -> str:
             created.tell()
-            time.sleep(0.05)  # for a second one, who must not come
+            time.sleep(0.05)  # for a second creator, which must not come
             return "value"
 
         crew = [child(ask) for _ in range(8)]
@@ -620,7 +620,7 @@ def test_what_was_created_while_the_server_was_missed_is_not_stored(frail: Redis
 
 
 def test_restarted_while_many_wait(frail: Redis) -> None:
-    """The lock and its holder's right are gone with the server; everybody has a value all the same."""
+    """The lock and its holder's right are gone with the server; every caller gets a value all the same."""
     with Pipe() as creating, Pipe() as go_on:
 
         def slow() -> str:

@@ -37,7 +37,7 @@ WAIT = 10.0
 
 KEYS = [f"key {number}" for number in range(4)]
 
-# So that those who have seen the server die ask it again when it is back, and not a minute later.
+# So that processes that have seen the server die ask it again when it is back, and not a minute later.
 RETRYING = {
     "memcached": {"dead_retry": 0.2},
     "pymemcache": {"hashclient_retry_timeout": 0.2, "hashclient_dead_timeout": 0.4},
@@ -108,7 +108,7 @@ class Outage:
         if (self._shared / "killed").exists():
             note(self._shared / "after", key)
             note(self._shared / f"by {self._who}", key)
-            time.sleep(0.1)  # for a second one, who must not come
+            time.sleep(0.1)  # for a second creator, which must not come
             return f"{key} after"
         note(self._shared / "before", key)
         deadline = time.monotonic() + PATIENCE
@@ -138,7 +138,7 @@ def test_the_server_is_killed_in_the_midst_and_started_again(client: str, on_err
         (tmp_path / "restarted").touch()
         crew.close()  # all of them end well
         after, not_stored = notes(tmp_path / "after"), notes(tmp_path / "not stored")
-        if on_error == "raise":  # where trouble is a miss, those who rest from asking create for themselves
+        if on_error == "raise":  # where errors are misses, processes that do not ask the server create for themselves
             assert {key: after.count(key) for key in KEYS if key not in not_stored} == {
                 key: 1 for key in KEYS if key not in not_stored
             }, not_stored

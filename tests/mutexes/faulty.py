@@ -43,7 +43,7 @@ def _path(key: Any) -> str:
 
 
 class Flock(Mutex):
-    """One that polls a locked file.  The description that is locked is open in this process only."""
+    """A mutex that polls a locked file.  Only this process has the locked description open."""
 
     guarantees = AMONG_PROCESSES
     _held: set[int] = set()
@@ -97,7 +97,7 @@ os.register_at_fork(after_in_child=_close_those_of_the_parent)
 
 
 class Lease(TwoLevelMutex):
-    """A lease that is written into a file, under a lock of the file."""
+    """A lease that is written into a file, while the file is locked."""
 
     guarantees = AMONG_PROCESSES._replace(leased=True, takeover=None)
 
@@ -158,7 +158,7 @@ def _page(path: str) -> Any:
 
 
 class Ownerless(ThreadMutex):
-    """Whoever releases it frees it."""
+    """Any process can release it, the holder or another."""
 
     def release(self, stored: bool = True) -> None:
         turn = next((turn for (_, key), turn in self._scope.holds.items() if key == self.key), None)
@@ -169,7 +169,7 @@ class Ownerless(ThreadMutex):
 
 
 class Lenient(ThreadMutex):
-    """A release of what is not held is no error."""
+    """A release of a key that is not held raises no error."""
 
     def release(self, stored: bool = True) -> None:
         if self.owned():
@@ -177,7 +177,7 @@ class Lenient(ThreadMutex):
 
 
 class Reentrant(ThreadMutex):
-    """Who has it may have it again."""
+    """A holder can acquire its key again."""
 
     def _acquire_hold(self, wait: bool, timeout: float | None, acquire: Any) -> Outcome:
         if any(hold.key == self.key for hold in current_holds()):
@@ -186,7 +186,7 @@ class Reentrant(ThreadMutex):
 
 
 class ThreadBound(ThreadMutex):
-    """Only the thread that acquired it may release it: the others do nothing."""
+    """Only the thread that acquired it can release it: a release by another thread does nothing."""
 
     def acquire(self, wait: bool = True, timeout: float | None = None) -> bool:
         self._thread = threading.get_ident()
@@ -201,7 +201,7 @@ _keys: ContextVar[tuple[Any, ...]] = ContextVar("keys", default=())
 
 
 class Contextual(ThreadMutex):
-    """Takes whoever has inherited a context for the one whose it was."""
+    """Takes a thread or task that inherited a context for the owner of the original context."""
 
     def _acquire_hold(self, wait: bool, timeout: float | None, acquire: Any) -> Outcome:
         if wait and self.key in _keys.get():
@@ -213,14 +213,14 @@ class Contextual(ThreadMutex):
 
 
 class Possessive(ThreadMutex):
-    """What is handed over stays with who had it."""
+    """A hold that was handed over stays with its first owner."""
 
     def hand_over(self) -> None:
         pass
 
 
 class Clinging(ThreadMutex):
-    """Something keeps its holds."""
+    """A list keeps dropped holds alive."""
 
     _kept: list[Hold] = []
 
@@ -230,7 +230,7 @@ class Clinging(ThreadMutex):
 
 
 class ChildReleases(Flock):
-    """A child has inherited the descriptor, and to unlock it unlocks the parent's."""
+    """A child that unlocks the descriptor that it inherited unlocks the parent's key."""
 
     def _try(self, hold: Hold) -> bool:
         got = super()._try(hold)
@@ -248,19 +248,19 @@ class ChildReleases(Flock):
 
 
 class NobodyExcluded(NullMutex):
-    """Says that it excludes threads."""
+    """Declares that it excludes threads, and excludes none."""
 
     guarantees = NullMutex.guarantees._replace(threads=True)
 
 
 class ThreadsOnly(ThreadMutex):
-    """Says that it excludes processes."""
+    """Declares that it excludes processes, and excludes threads only."""
 
     guarantees = AMONG_PROCESSES
 
 
 class NoSecondLook(ThreadMutex):
-    """Who was woken believes that it is his."""
+    """A waiter that was woken takes the key for its own without another attempt."""
 
     def _acquire(self, hold: Hold, timeout: float | None) -> bool:
         other = self._try(hold)
@@ -271,7 +271,7 @@ class NoSecondLook(ThreadMutex):
 
 
 class Once(ThreadMutex):
-    """An object of it can be had a single time."""
+    """One object can be acquired only once."""
 
     def acquire(self, wait: bool = True, timeout: float | None = None) -> bool:
         used, self._used = getattr(self, "_used", False), True
@@ -279,7 +279,7 @@ class Once(ThreadMutex):
 
 
 class OneForAll(ThreadMutex):
-    """All keys are one."""
+    """All keys share one lock."""
 
     def __init__(self, key: Any, *scope: Scope) -> None:
         super().__init__(key, *scope)
@@ -287,14 +287,14 @@ class OneForAll(ThreadMutex):
 
 
 class Trimming(ThreadMutex):
-    """Keys lose what surrounds them."""
+    """White space around a key is removed."""
 
     def __init__(self, key: Any, *scope: Scope) -> None:
         super().__init__(key.strip(), *scope)
 
 
 class Spaceless(ThreadMutex):
-    """Its namespaces are one."""
+    """All namespaces share their keys."""
 
     @classmethod
     def for_region(cls, namespace: str, /, **arguments: Any) -> Callable[[Any], ThreadMutex]:
@@ -302,7 +302,7 @@ class Spaceless(ThreadMutex):
 
 
 class Unhad(ThreadMutex):
-    """Contends without having."""
+    """contend() reports a hold that it has released already."""
 
     def contend(self, timeout: float | None = None) -> Outcome:
         outcome = super().contend(timeout)
@@ -315,7 +315,7 @@ class Unhad(ThreadMutex):
 
 
 class Slow(ThreadMutex):
-    """A try waits for a moment."""
+    """An acquire without waiting waits for a moment."""
 
     def _acquire(self, hold: Hold, timeout: float | None) -> bool:
         time.sleep(0.1)
@@ -326,7 +326,7 @@ class Slow(ThreadMutex):
 
 
 class Deaf(ThreadMutex):
-    """A limit is not heard of."""
+    """The timeout is ignored."""
 
     def _acquire(self, hold: Hold, timeout: float | None) -> bool:
         return super()._acquire(hold, None)
@@ -336,7 +336,7 @@ class Deaf(ThreadMutex):
 
 
 class Hasty(ThreadMutex):
-    """Gives up at half time."""
+    """Gives up after half of the timeout."""
 
     def _acquire(self, hold: Hold, timeout: float | None) -> bool:
         return super()._acquire(hold, timeout and timeout / 2)
@@ -346,14 +346,14 @@ class Hasty(ThreadMutex):
 
 
 class Unchecked(ThreadMutex):
-    """A limit below nothing is nothing."""
+    """A negative timeout counts as 0."""
 
     def _acquire_hold(self, wait: bool, timeout: float | None, acquire: Any) -> Outcome:
         return super()._acquire_hold(wait, timeout and max(0.0, timeout), acquire)
 
 
 class Sleeper(ThreadMutex):
-    """Nobody wakes who waits, nor does he look for himself before his time is up."""
+    """A release wakes no waiter, and a waiter tries again only when its timeout ends."""
 
     def _acquire(self, hold: Hold, timeout: float | None) -> bool:
         if self._try(hold) is None:
@@ -363,7 +363,7 @@ class Sleeper(ThreadMutex):
 
 
 class SleeperAmongProcesses(Flock):
-    """The same, and the others are processes."""
+    """The same fault, with waiters in other processes."""
 
     def _acquire(self, hold: Hold, timeout: float | None) -> bool:
         if self._try(hold):
@@ -373,7 +373,7 @@ class SleeperAmongProcesses(Flock):
 
 
 class Uninformed(ThreadMutex):
-    """A value that was not stored is no news."""
+    """contend() does not report that no value was stored."""
 
     def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
         outcome = super()._contend(hold, timeout)
@@ -381,7 +381,7 @@ class Uninformed(ThreadMutex):
 
 
 class Queueing(ThreadMutex):
-    """Who waits for the value waits for the key."""
+    """A waiter for the value acquires the key before it goes on."""
 
     def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
         return (
@@ -394,7 +394,7 @@ class _Plain(ThreadMutex):
 
 
 class Rash(Flock):
-    """Says at once that it was released."""
+    """contend() reports a release at once."""
 
     def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
         return Outcome.ACQUIRED if self._try(hold) else Outcome.RELEASED
@@ -404,7 +404,7 @@ class Rash(Flock):
 
 
 class Careless(ThreadMutex):
-    """Takes first, and notes it a moment later."""
+    """Acquires the key, and records the hold a moment later."""
 
     def _acquire(self, hold: Hold, timeout: float | None) -> bool:
         got = super()._acquire(hold, timeout)
@@ -415,7 +415,7 @@ class Careless(ThreadMutex):
 
 
 class CarelessWaiter(ThreadMutex):
-    """Takes its turn, whatever has ended the wait."""
+    """A waiter whose wait ends with an exception takes the key, and keeps it."""
 
     def _contend(self, hold: Hold, timeout: float | None) -> Outcome:
         other = self._try(hold)
@@ -430,7 +430,7 @@ class CarelessWaiter(ThreadMutex):
 
 
 class Starting(ThreadMutex):
-    """Begins anew with its time after every signal, as one does who waits in C and does not read the clock."""
+    """Restarts the timeout after every signal, like a wait in C that does not read the clock."""
 
     def _acquire(self, hold: Hold, timeout: float | None) -> bool:
         while self._try(hold) is not None:
@@ -440,7 +440,7 @@ class Starting(ThreadMutex):
 
 
 class Restless(Flock):
-    """Looks again only after a nap that nothing has disturbed."""
+    """Tries again only after a sleep that no signal interrupted."""
 
     def _rest(self) -> None:
         while _C.poll(None, 0, 20) != 0:
@@ -451,7 +451,7 @@ class Restless(Flock):
 
 
 class Immortal(Mutex):
-    """A directory, which nobody removes when its maker dies."""
+    """A directory as a lock, which no process removes when its holder dies."""
 
     guarantees = AMONG_PROCESSES
 
@@ -484,7 +484,7 @@ class Immortal(Mutex):
 
 
 class KnownByPid(Immortal):
-    """Whoever has the pid is the holder; a zombie has one, too."""
+    """Takes a process with the holder's pid for the holder; a zombie has that pid, too."""
 
     def _try(self) -> bool:
         with contextlib.suppress(FileNotFoundError):
@@ -496,7 +496,7 @@ class KnownByPid(Immortal):
 
 
 class Inherited(Flock):
-    """A child keeps its parent's descriptor open."""
+    """A child keeps its parent's locked descriptor open."""
 
     def _try(self, hold: Hold) -> bool:
         got = super()._try(hold)
@@ -505,7 +505,7 @@ class Inherited(Flock):
 
 
 class Impatient(Flock):
-    """Takes it from one who has been at work for too long, as if he had promised to be quick."""
+    """Takes the key from a holder that works for long, although it declares no lease."""
 
     def _acquire(self, hold: Hold, timeout: float | None) -> bool:
         if not super()._acquire(hold, None if timeout is None else min(timeout, 0.15)):
@@ -516,7 +516,7 @@ class Impatient(Flock):
 
 
 class Lapsing(Lease):
-    """Nobody renews it."""
+    """The lease is not renewed."""
 
     class lock(Lease.lock):
         def _extend(self) -> bool:
@@ -524,7 +524,7 @@ class Lapsing(Lease):
 
 
 class Overwriting(Lease):
-    """Returns what it has lost meanwhile."""
+    """Releases a key that it has lost meanwhile, from its new holder."""
 
     class lock(Lease.lock):
         def _release_at_server(self, stored: bool) -> bool:
@@ -537,20 +537,20 @@ class Overwriting(Lease):
 
 
 class Grasping(ThreadMutex):
-    """To ask takes it."""
+    """locked() acquires the key."""
 
     def locked(self) -> bool:
         return not self.acquire(False)
 
 
 class Mute(ThreadMutex):
-    """Says nothing of itself."""
+    """Its repr does not say which process holds the key."""
 
     __repr__ = object.__repr__  # type: ignore[assignment]
 
 
 class Boastful(ThreadMutex):
-    """Promises something, and does not say what."""
+    """Its guarantees are a bare tuple that does not name what is promised."""
 
     guarantees = (True, True)  # type: ignore[assignment]
 
@@ -559,7 +559,7 @@ class Boastful(ThreadMutex):
 
 
 class Blocking(Flock):
-    """Waits in C, in naps, and says that greenlets can run meanwhile."""
+    """Waits in C, in short sleeps, and declares that greenlets can run meanwhile."""
 
     cooperates = True
 
@@ -568,14 +568,14 @@ class Blocking(Flock):
 
 
 class Grabbing(Flock):
-    """Waits in C, and keeps the interpreter to itself."""
+    """Waits in C and keeps the GIL."""
 
     def _rest(self) -> None:
         _C_WITH_GIL.usleep(300_000)
 
 
 class SlowToTry(Flock):
-    """A try that is in vain takes a while."""
+    """An attempt that fails takes a while."""
 
     def _acquire(self, hold: Hold, timeout: float | None) -> bool:
         got = super()._acquire(hold, timeout)
@@ -585,7 +585,7 @@ class SlowToTry(Flock):
 
 
 class SlowToTryAmongThreads(ThreadMutex):
-    """Here, too."""
+    """contend() takes a while, also among threads."""
 
     def contend(self, timeout: float | None = None) -> Outcome:
         time.sleep(0.12)
@@ -593,7 +593,7 @@ class SlowToTryAmongThreads(ThreadMutex):
 
 
 class Unpatched(ThreadMutex):
-    """Greenlets are not excluded, for they are one thread."""
+    """Greenlets are not excluded from each other, since they run in one thread."""
 
     def _acquire(self, hold: Hold, timeout: float | None) -> bool:
         hold.token = turn = LocalHold(self._scope, (self.key, threading.current_thread().native_id))

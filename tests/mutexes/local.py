@@ -102,7 +102,7 @@ class LocalMutexSuite:
     # -- death ---------------------------------------------------------------------------------------
 
     def test_twenty_holders_are_killed(self, folder: str, board: Board) -> None:
-        """Each is followed by the one who waited: alone, and soon.  Hundreds are in tests/processes."""
+        """After each, the waiter has the key: alone, and soon.  Hundreds are in tests/processes."""
 
         def heir() -> None:
             mutex = self.make(folder)
@@ -232,7 +232,7 @@ class LocalMutexSuite:
     def test_who_contends_hears_what_came_of_it(
         self, folder: str, board: Board, stored: bool, outcome: Outcome
     ) -> None:
-        """Not each time: who happens to look just then has the key itself, and that is as good."""
+        """Not each time: a contender that looks just then acquires the key itself, and that is as good."""
         heard = set()
         for _ in range(20):
             board[WAITING] = board[DONE] = 0
@@ -424,7 +424,7 @@ class LocalMutexSuite:
             shutil.rmtree(folder)
 
     def test_the_file_is_removed_while_it_is_held(self, folder: str) -> None:
-        """The holder learns of it, at the latest when it releases; those who come agree with each other."""
+        """The holder learns of it, at the latest when it releases; later processes exclude each other."""
         robbed, late = self.make(folder), self.make(folder)
         robbed.acquire()
         for name in os.listdir(folder):

@@ -70,7 +70,7 @@ def interrupt_everywhere(act: Callable[[], object], after: Callable[[], object])
 
 
 class Outside:
-    """Where all processes meet: whoever is there, and what a waiter hears."""
+    """Where all processes meet: which process holds the key, and what a waiter learns."""
 
     def __init__(self) -> None:
         self.holder: Any = None
@@ -132,7 +132,7 @@ class TestInterrupted:
 
 
 def test_one_who_stops_waiting_outside_is_no_word_of_the_holder() -> None:
-    """Those who waited behind him inside ask anew; they must not all create, as if nothing had been stored."""
+    """The threads that waited behind it ask again; they must not all create, as if nothing had been stored."""
     outside = Outside()
     outside.holder = "another process"
     outside.trouble = TimeoutError("out of patience")
@@ -169,7 +169,7 @@ def _waits(thread: threading.Thread) -> bool:
 
 
 def test_a_hold_that_is_dropped_is_no_value_that_was_not_stored() -> None:
-    """As after a creator that raised, one of those who wait creates, and not all of them."""
+    """As after a creator that raised, one of the waiters creates, and not all of them."""
     scope, heard = Scope(), []
     holder, other = ThreadMutex("k", scope), ThreadMutex("k", scope)
     holder.acquire()

@@ -82,7 +82,7 @@ class TestFileMutex(LocalMutexSuite):
 
         assert FileMutex.unlink(folder) == 0
         Child(die).wait()
-        Path(folder, "notes.lock").write_text("of somebody else")
+        Path(folder, "notes.lock").write_text("of another program")
         with FileMutex("living", directory=folder) as mutex:
             assert len(os.listdir(folder)) == 3
             assert Child(lambda: os._exit(FileMutex.unlink(folder))).wait() == 1
@@ -100,15 +100,15 @@ class TestFileMutex(LocalMutexSuite):
             os.mkfifo(mutex.path)
         else:
             if what == "link":
-                (tmp_path / "target").write_text("text of somebody")
+                (tmp_path / "target").write_text("text of another program")
             os.symlink(tmp_path / "target", mutex.path)
         with pytest.raises(MutexError, match="remove"):
             mutex.acquire(timeout=1)
         if what == "link":
-            assert (tmp_path / "target").read_text() == "text of somebody"
+            assert (tmp_path / "target").read_text() == "text of another program"
 
     def test_a_file_that_is_replaced_again_and_again(self, folder: str) -> None:
-        """Whoever gets the lock of a file that has lost its name goes on to the one that has it."""
+        """A process that locks a file that has lost its name goes on to the file that has the name."""
         stop = f"{folder}.stop"
 
         def replace() -> None:

@@ -49,7 +49,7 @@ def frail() -> Iterator[Memcached]:
 
 
 def tell_of_waiting(waits: Pipe) -> None:
-    """In a child: when it has seen who holds the key, and from now on waits for that one."""
+    """In a child: when it has seen which process holds the key, and from now on waits for that one."""
     wait = MemcachedLock.wait
 
     def told(lock: MemcachedLock, most: float | None) -> Outcome | None:
@@ -64,7 +64,7 @@ def tell_of_waiting(waits: Pipe) -> None:
 
 
 def test_who_has_lost_it_says_nothing_to_those_who_wait(mutex: Any, raw: Pool) -> None:
-    """That he has stored nothing is no word of the heir's, who may be about to: nobody is to create beside him."""
+    """Its note that it stored nothing does not speak for its heir, which may store: no process may create beside it."""
     loser, waiter, heir = (mutex()._process_lock() for _ in range(3))
     assert loser.acquire()
     assert not waiter.acquire()

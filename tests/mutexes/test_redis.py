@@ -54,7 +54,7 @@ def frail(monkeypatch: pytest.MonkeyPatch) -> Iterator[Redis]:
 
 
 def waits(raw: Any, key: str, number: int = 1) -> bool:
-    """Whether somebody listens for the release of a key."""
+    """Return whether a waiter listens for the release of a key."""
     return in_time(lambda: raw.pubsub_numsub(f"_lock{key}")[0][1] == number)
 
 
@@ -417,7 +417,7 @@ def test_paused(frail: Redis, kind: Any) -> None:
             act()
         assert time.monotonic() - began < PATIENCE / 2
     frail.resume()
-    assert in_time(lambda: not mutex.locked())  # nobody renews what was released
+    assert in_time(lambda: not mutex.locked())  # what was released is not renewed
     with mutex, kind[0]("other", url=frail.url):
         pass
 

@@ -42,7 +42,7 @@ class TestSemaphoreMutex(LocalMutexSuite):
         assert mutexes.resolve("semaphore") is SemaphoreMutex
 
     def test_bells_and_descriptors_are_bounded(self, folder: str) -> None:
-        """One who holds every byte lets a waiter for each of many keys come to its bell."""
+        """A process that holds every byte lets a waiter for each of many keys come to its bell."""
         path = SemaphoreMutex("key", directory=folder).path
         stranger = lockfiles.own_or_make(path)
         assert lockfiles.lock_bytes(stranger, *lockfiles.WHOLE)
@@ -75,7 +75,7 @@ class TestSemaphoreMutex(LocalMutexSuite):
             assert os.stat(mutex.path).st_mode & 0o777 == 0o600  # type: ignore[attr-defined]
 
     def test_a_release_rings(self, folder: str, board: Any) -> None:
-        """Judged by the fastest of some: nobody's machine is loaded all the time, and polling would take 10 ms."""
+        """Judged by the fastest of some: no machine is loaded all the time, and polling would take 10 ms."""
         quickest = PATIENCE
 
         def hold() -> None:
@@ -185,7 +185,7 @@ class TestSemaphoreMutex(LocalMutexSuite):
         self.count_together(folder, board, vandal)
 
     def test_unlink_while_others_use_it(self, folder: str, board: Any) -> None:
-        """Who has the removed file open goes on in the new one."""
+        """A process that has the removed file open goes on in the new one."""
         with SemaphoreMutex("key", directory=folder):
             pass
         assert Child(lambda: os._exit(SemaphoreMutex.unlink(folder))).wait() == 1

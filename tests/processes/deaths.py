@@ -1,4 +1,4 @@
-"""Deaths of holders: processes that contend for a few mutexes of one kind, and a reaper who kills those who hold one.
+"""Deaths of holders: processes that contend for a few mutexes of one kind, and a reaper that kills holders.
 
 Depends on support.  A program: ``python -m tests.processes.deaths KIND ARGUMENTS --kills 200 --seed 7``; its report is
 a line of JSON.  A holder of a mutex writes its number into the word of its lane.  A holder that finds a number there
@@ -26,10 +26,10 @@ DOOM = 0.008
 
 
 class Held(NamedTuple):
-    """What a contender says when he has it: where, who, whom he found there, when.
+    """What a contender reports when it holds the mutex: the lane, its number, the number that it found there, when.
 
-    ``queued``: ns for which he could have run and had no core, in all his life, see support; and ``intruder`` of
-    one who lets go: whose number stood there in place of his own.
+    ``queued``: ns for which it was runnable and had no core, in all its life, see support; and ``intruder``, in the
+    report of a release: the number that stood there in place of its own.
     """
 
     lane: int
@@ -69,7 +69,7 @@ class Contender:
 
 
 class Reaper:
-    """Kills whoever says that he has a mutex, a moment later; and puts another in his place."""
+    """Kills a contender a moment after it reported that it holds a mutex, and starts another in its place."""
 
     def __init__(self, told: argparse.Namespace) -> None:
         self._told, self._random = told, random.Random(told.seed)
@@ -99,7 +99,7 @@ class Reaper:
             if ready:
                 self._hear(Held(*_HELD.unpack(os.read(self._hears, _HELD.size))))
             elif not self._doomed:
-                raise TimeoutError(f"within {PATIENCE:g} s nobody acquired anything")
+                raise TimeoutError(f"within {PATIENCE:g} s no process acquired anything")
             while self._doomed and self._doomed[0][0] <= time.monotonic_ns():
                 self._kill(heapq.heappop(self._doomed)[1])
 
@@ -107,7 +107,7 @@ class Reaper:
         if held.intruder:
             self.doubles.append(f"{held.intruder} came while {held.who} was there")
         elif held.found not in (0, *self._killed):
-            self.doubles.append(f"{held.who} found {held.found}, who lives")
+            self.doubles.append(f"{held.who} found {held.found}, which lives")
         elif held.found:
             when, queued_then = self._killed[held.found]
             took = held.when - when
@@ -144,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("kind")
     parser.add_argument("arguments", type=json.loads)
-    parser.add_argument("--kills", type=int, default=200, help="how many of those who are killed must be holders")
+    parser.add_argument("--kills", type=int, default=200, help="how many of the killed processes must be holders")
     parser.add_argument("--lanes", type=int, default=4)
     parser.add_argument("--contenders", type=int, default=3, help="in each lane")
     parser.add_argument("--work", type=float, default=0.005, help="seconds for which a holder works, at most")

@@ -23,7 +23,7 @@ cache = mpcache.shared(os.environ["MPCACHE_TEST_SEGMENT"], size="8MB", mutex=os.
 
 @cache.cache_on_arguments()
 def answer(number: int) -> str:
-    """Never twice the same: who got which creation's value can be told."""
+    """Never twice the same: each value names the creation that made it."""
     note(os.environ["MPCACHE_TEST_LOG"], str(number))
     time.sleep(0.002)  # the work of a creator
     return f"{number}-{secrets.token_hex(8)}"

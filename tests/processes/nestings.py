@@ -73,7 +73,7 @@ class Nester:
         return key
 
     def _cycle(self, outer: str, inner: str) -> None:
-        """Each has one key, for certain, when he asks for the other's."""
+        """Each process certainly holds one key when it asks for the other's."""
 
         def create() -> str:
             self._meet("inside")

@@ -1,4 +1,4 @@
-"""The stampede: eight processes that ask for one missing key at once, and a conductor who stamps what happens.
+"""The stampede: eight processes that ask for one missing key at once, and a conductor that stamps what happens.
 
 Depends on support.  A program: ``python -m tests.processes.stampede NAME --seed 7``; its report is a line of
 JSON with an entry for each round.  All stamps are of the monotonic clock, which is one for all processes.
@@ -30,7 +30,7 @@ READY, ASKS, CREATES, HAS = range(4)
 
 
 class Word(NamedTuple):
-    """What an asker says: what, who, when; and of a value, whose it is.
+    """What an asker reports: what happened, its number, when; and of a value, the number of its creator.
 
     ``queued``: ns for which the asker could have run and had no core, see support.
     """
@@ -196,7 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("name", help="of the segment; with --backend, the arguments of that store as JSON")
     parser.add_argument("--backend")
-    parser.add_argument("--spare", action="store_true", help="kill nobody")
+    parser.add_argument("--spare", action="store_true", help="kill no process")
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--mutex", help="instead of the store's own")
     parser.add_argument("--seed", required=True)

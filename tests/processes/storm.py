@@ -46,10 +46,10 @@ KEYS = [f"key-{i}" for i in range(1500)]
 HOT = KEYS[:2]
 NUMBERS = {key: i for i, key in enumerate(KEYS)}
 SPARED = 0.25
-"""Seconds in one operation after which nobody is killed any more: a hang must be seen, not put out of its misery."""
+"""Seconds in one operation after which no worker is killed any more: a hang must be seen, not ended by the kill."""
 HANG = 2.0
 CHECK_EVERY = 50
-AIMS = ("anybody", "shard-holder", "creator")
+AIMS = ("any-worker", "shard-holder", "creator")
 AIM = 0.002
 """Seconds for which a kill that is meant for the holder of the shard waits for one."""
 
@@ -65,7 +65,7 @@ class Board:
         words = memoryview(mmap.mmap(-1, 8 * (8 * WORKERS + len(KEYS)))).cast("Q")
         self._rows, creators = words[: 8 * WORKERS], words[8 * WORKERS :]
         self.creators = creators
-        """Who was the last to begin with the creation of key i."""
+        """Which worker was the last to begin the creation of key i."""
 
     def row(self, which: int) -> Row:
         return self._rows[which * 8 : which * 8 + 3]
@@ -97,7 +97,7 @@ class Worker:
                 self._examine(act.__name__, key, value)
 
     def _choose(self) -> tuple[Callable[[mpcache.CacheRegion, str], Any], str]:
-        """Everything with every key; and more often than chance would, many who create one and the same."""
+        """Choose any operation with any key; and more often than by chance, let many workers create the same key."""
         if self._random.random() < self._told.hot:
             return self._random.choice((self._create, self._delete)), self._random.choice(HOT)
         acts = (self._read, self._write, self._delete, self._create, self._check)
@@ -133,7 +133,7 @@ class Worker:
         return NO_VALUE
 
     def _made(self, region: mpcache.CacheRegion, key: str, alone: int) -> bytes:
-        """One who creates alone, since the last creator's value was refused, excludes nobody."""
+        """A creator without the mutex, since the last creator's value was refused, excludes no other."""
         elected = region.mishaps.counts["created_alone"] == alone
         which = NUMBERS[key]
         if elected:
@@ -246,7 +246,7 @@ class Storm:
         return self.random.sample(within_reach, together)
 
     def _shard_holder(self, within_reach: list[int]) -> list[int]:
-        """Whoever has the shard locked, if somebody soon has; he may let go before the signal arrives."""
+        """Return a worker that has the shard locked, if one soon has; it may unlock before the signal arrives."""
         pids = {self.victims[i].child.pid: i for i in within_reach}
         deadline = time.monotonic() + AIM
         while time.monotonic() < deadline:
@@ -256,7 +256,7 @@ class Storm:
         return self._any(within_reach)
 
     def _hot_creator(self, within_reach: list[int]) -> list[int]:
-        """The last who began to create a hot key: others are likely to wait for him."""
+        """Return the last worker that began to create a hot key: others are likely to wait for it."""
         numbers = {self.victims[i].number: i for i in within_reach}
         begun = (self.board.creators[NUMBERS[key]] for key in HOT)
         return [numbers[writer] for writer in begun if writer in numbers][:1] or self._any(within_reach)

@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 class Sign(NamedTuple):
-    """Who wrote a value, and how many he had written before."""
+    """Which process wrote a value, and how many it had written before."""
 
     writer: int
     sequence: int
@@ -52,11 +52,11 @@ _BODIES = random.Random(1).randbytes(1 << 19)
 
 
 class Corrupt(AssertionError):
-    """A value is not what anybody wrote for this key."""
+    """A value is not what any process wrote for this key."""
 
 
 def prove(key: str, sign: Sign, size: int) -> bytes:
-    """A value of that many bytes, whose digest covers the key, who wrote it, and all of its bytes."""
+    """Return a value of that many bytes, whose digest covers the key, its writer, and all of its bytes."""
     body = size - SMALLEST
     start = (sign.writer * 7919 + sign.sequence * 104_729) % (len(_BODIES) - body)
     rest = struct.pack("<HI", sign.writer, sign.sequence)[:5] + _BODIES[start : start + body]
@@ -64,7 +64,7 @@ def prove(key: str, sign: Sign, size: int) -> bytes:
 
 
 def proven(key: str, value: bytes) -> Sign:
-    """Who wrote it.  Raises Corrupt."""
+    """Return which process wrote it.  Raises Corrupt."""
     if len(value) < SMALLEST or _digest(key, value[5:]) != value[:5]:
         raise Corrupt(f"the {len(value)} bytes under {key!r} prove nothing; they begin with {value[:32].hex()}")
     return Sign(*struct.unpack("<HI", value[5:10] + b"\0"))
@@ -247,7 +247,7 @@ def build_with_delays(folder: Path, fault: str = "") -> Path:
 
 
 class Anatomy:
-    """A segment's file, mapped for reading, with as much of its layout as tells who holds a shard.
+    """A segment's file, mapped for reading, with as much of its layout as tells which process holds a shard.
 
     It takes part in nothing: no slot, no lock, no counter.
     """
@@ -265,13 +265,13 @@ class Anatomy:
         self._slots_at, self._shards_at, self._shard_bytes = header[9], header[11], header[12]
 
     def shard_holder(self, shard: int = 0) -> int | None:
-        """The pid of the process that has the shard locked, dead or alive; None: nobody has."""
+        """The pid of the process that has the shard locked, dead or alive; None: none has."""
         (word,) = struct.unpack_from("<I", self._bytes, self._shards_at + shard * self._shard_bytes)
         which = (word & 0x7FF) - 1
         return None if which < 0 else self._word(which, self._PID)
 
     def pids(self) -> set[int]:
-        """Of all processes that have a slot, also of dead ones whose slot nobody has taken since."""
+        """Return the pids of all processes that have a slot, also of dead ones whose slot no other has taken since."""
         return {self._word(i, self._PID) for i in range(self.slots) if self._word(i, self._ID)}
 
     def _word(self, slot: int, at: int) -> int:

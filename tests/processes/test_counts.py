@@ -140,6 +140,6 @@ def test_sums_are_right_up_to_what_the_killed_had_begun(
     for key, (done, begun) in zip(KEYS, sums, strict=True):
         assert done <= region.get(key) <= begun
     assert sum(begun - done for done, begun in sums) <= KILLS * THREADS
-    assert store.stats()["owner_deaths"] > 0, "nobody was killed with the shard locked"
+    assert store.stats()["owner_deaths"] > 0, "no process was killed with the shard locked"
     assert store.stats()["evictions"] > 0
     store.check()

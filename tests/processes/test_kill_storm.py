@@ -1,4 +1,4 @@
-"""A thousand SIGKILLs at random moments harm nobody: no value is corrupt, nobody hangs, the segment stays sound.
+"""A thousand SIGKILLs at random moments do no harm: no value is corrupt, no process hangs, the segment stays sound.
 
 Depends on storm; and on four builds and situations in which the storm must find an error, or it proves nothing.
 """
@@ -67,7 +67,7 @@ def assert_it_was_a_storm(stats: dict[str, int], within: bool = True) -> None:
         three do.
     """
     assert stats["owner_deaths"] > 0 or not within, "no process was killed with the shard locked"
-    assert stats["takeovers"] > 0, "nobody was killed while he created"
+    assert stats["takeovers"] > 0, "no process was killed while it created"
     assert min(stats["evictions"], stats["moved"], stats["hits"], stats["fills"], stats["deletes"]) > 0
 
 

@@ -1,4 +1,4 @@
-"""Creators that call for one another's keys, in two processes and in every order: nobody hangs, and a cycle is told of.
+"""Creators that call for one another's keys, in two processes and in every order: none hangs, and a cycle is reported.
 
 Depends on nestings.
 """

@@ -39,7 +39,7 @@ def free() -> int:
 
 
 class Crowd:
-    """Three readers, a writer and a holder of a mutex, who go on until they are told, and count what they do."""
+    """Three readers, a writer and a holder of a mutex, which count what they do, until they are told to end."""
 
     def __init__(self, name: str, fork: Fork) -> None:
         self.region = region_of(name)

@@ -58,14 +58,14 @@ def test_one_creates_and_all_have_it_at_once(stampede: Any) -> None:
 
     by_the_clock = [max(clock for clock, _ in it["waits"]) for it in rounds]
     queue_left_out = [max(own for _, own in it["waits"]) for it in rounds]
-    everybody = [clock for it in rounds for clock, _ in it["waits"]]
+    all_waits = [clock for it in rounds for clock, _ in it["waits"]]
     print("last waiter:", facts(by_the_clock))
     print("last waiter, its queue for a core left out:", facts(queue_left_out))
-    print("all waiters:", facts(everybody))
+    print("all waiters:", facts(all_waits))
     late = [wait for wait in queue_left_out if wait > 0.005]
     assert len(late) <= (0 if queued() else ROUNDS // 20), "kernels that do not count the queue get 5 % of leeway"
     assert median(queue_left_out) < 0.001
-    assert median(everybody) < 0.001
+    assert median(all_waits) < 0.001
 
 
 def test_without_exclusion_all_would_create(stampede: Any) -> None:

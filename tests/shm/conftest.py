@@ -20,7 +20,7 @@ PATIENCE = 20.0
 
 @pytest.fixture
 def name() -> Iterator[str]:
-    """A segment name that nobody uses; whatever has it afterwards is removed."""
+    """A segment name that no test uses; whatever has it afterwards is removed."""
     name = f"test-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     yield name
     segment.unlink(name)

@@ -188,7 +188,7 @@ static void look_at_takeovers(void)
     if (what_first_got == MPC_OK && what_other_got == MPC_OK)
         wrong = "two have taken over one lease";
     if (what_first_got != MPC_OK && what_other_got != MPC_OK)
-        wrong = "nobody has taken over";
+        wrong = "no process has taken over";
 }
 
 /* A fill, and a delete in the midst of it. */
@@ -208,7 +208,7 @@ static void other_deletes(void)
     delete(&other);
 }
 
-/* Who was stopped for so long within the bucket's lock that it was not waited for, and then died, is known to leave its
+/* A process that was stopped within the bucket's lock until it was not waited for, and then died, is known to leave its
  * value (docs/internals). */
 static void look_at_fill(void)
 {

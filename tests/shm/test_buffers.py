@@ -174,7 +174,7 @@ class Nesting:
 
 
 class Weak:
-    """What can be asked whether somebody still has it."""
+    """An object that can be asked whether it is still referenced."""
 
 
 def test_a_pickler_that_failed_or_is_in_use_is_not_used_again(region: Any) -> None:

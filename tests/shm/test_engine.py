@@ -156,7 +156,7 @@ def test_epochs(space: _engine.Namespace) -> None:
     space.set("b", b"v")
     assert space.get("b")[2] == 1  # type: ignore[index]
     assert "a" not in space  # hidden,
-    assert space.get("a") is not None  # but whoever ignores invalidation may have it
+    assert space.get("a") is not None  # but a caller that ignores invalidation may have it
     assert space.add("a", b"new") is True
     assert space.invalidate(False) == 2
     assert space.epochs() == (2, 1, 2)

@@ -268,7 +268,7 @@ def test_an_overwrite_keeps_its_ring(space: _engine.Namespace) -> None:
 
 
 def test_an_overwrite_never_evicts_nor_moves_its_own_record(space: _engine.Namespace) -> None:
-    """Here it is always the next to leave.  Nobody may miss it meanwhile, and nobody needs a copy."""
+    """Here it is always the next to be evicted.  No reader may miss it meanwhile, and none needs a copy."""
     fill(space, "k", 400)
     change = grown(space, lambda: [fill(space, "k", 400) for _ in range(10)])
     assert (change["items"], change["moved"], change["evictions"]) == (0, 0, 0)
@@ -339,7 +339,7 @@ def test_offered_three_times_its_capacity_it_keeps_what_is_newest() -> None:
 
 @pytest.mark.parametrize("how", ["cleared", "invalidated"])
 def test_an_emptied_segment_fills_again(space: _engine.Namespace, how: str) -> None:
-    """Main is full of what nobody may have: that is no reason to live in a tenth of the room."""
+    """Main is full of invalidated values: that is no reason to live in a tenth of the room."""
     crowd(space)
     before = space.engine.stats()["items"]
     if how == "cleared":

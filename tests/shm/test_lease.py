@@ -1,4 +1,4 @@
-"""Leases: who holds a key, who waits, who takes over, who is told that he waits for himself."""
+"""Leases: which process holds a key, waits, takes over, or learns that it waits for itself."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_zombie_is_dead(space: _engine.Namespace, fork: Fork) -> None:
 
 
 def test_who_only_tries_takes_over_too(space: _engine.Namespace, fork: Fork) -> None:
-    """Whoever has a stale value never waits: were the dead not found by a mere try, it would be stale for ever."""
+    """A caller with a stale value never waits: if a mere try did not find a dead holder, it would be stale for ever."""
     child = fork(lambda send: (take(space, "k"), send("held"), signal.pause()))
     child.next()
     child.kill()

@@ -1,4 +1,4 @@
-"""Removal: most of the memory is free at once, whoever is attached; and a remover may be killed after any step."""
+"""Removal: most memory is free at once, even with processes attached; a remover may be killed after any step."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ def test_a_process_that_cannot_see_the_file_changes_nothing(name: str, tmp_path:
 
 
 def test_replaced_by_another_size_that_stays(name: str) -> None:
-    """Whoever asks for the old size gets the new one, with a warning."""
+    """A process that asks for the old size gets the new one, with a warning."""
     cache = mpcache.shared(name, size="4MB", mode=0o660)
     cache.set("a", 1)
     assert segment.replace(name, "6MB").size == 6 * MB

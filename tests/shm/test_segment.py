@@ -123,7 +123,7 @@ def test_a_file_system_that_fills_up_while_one_allocates(
     small_tmpfs: Callable[[str], None], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_tmpfs("4m")
-    monkeypatch.setattr(capacity, "require", lambda folder, size: None)  # somebody took it after that question
+    monkeypatch.setattr(capacity, "require", lambda folder, size: None)  # another process took it after that question
     with pytest.raises(NoRoom, match="could not hold 8388608 bytes"):
         segment.attach(name, "8MB")
     assert not path_of(name).exists()
@@ -395,14 +395,14 @@ def test_a_daemon_that_closes_all_descriptors_goes_on(name: str, fork: Fork) -> 
 
     child = fork(act)
     assert child.next() == (True, True, 0)
-    assert space.lease("k", True).acquire(0.05, False, ()) == 3  # held by one who lives
+    assert space.lease("k", True).acquire(0.05, False, ()) == 3  # held by a living process
     child.kill()
     assert space.lease("k", True).acquire(5, False, ()) == 0
 
 
 @pytest.mark.parametrize("named", [True, False])
 def test_a_process_whose_descriptor_is_closed_keeps_what_it_holds(name: str, fork: Fork, named: bool) -> None:
-    """Its proof of life does not depend on the descriptor: nobody takes it for dead, also not meanwhile."""
+    """Its proof of life does not depend on the descriptor: no process takes it for dead, also not meanwhile."""
     found = segment.attach(name if named else None, "4MB")
     space = found.engine.namespace("")
     held = space.lease("held", True)
@@ -508,7 +508,7 @@ def test_a_raw_rm_is_noticed(name: str) -> None:
     deadline = time.monotonic() + 5
     while not path_of(name).exists():
         cache.set("a", 2)
-        assert time.monotonic() < deadline, "nobody noticed"
+        assert time.monotonic() < deadline, "no process noticed"
     cache.set("a", 3)
     assert in_another_process(name).startswith("(b")
 
@@ -570,7 +570,7 @@ def test_a_store_describes_the_segment_that_another_thread_is_just_attaching(nam
 def test_a_retired_segment_that_was_left_is_replaced(name: str) -> None:
     found = segment.attach(name, "4MB")
     found.engine.namespace("").set("a", b"v")
-    found.engine.retire()  # and whoever did it died before he removed it
+    found.engine.retire()  # and the process that did it died before it removed it
     with pytest.raises(SegmentRetired):
         found.engine.namespace("").set("a", b"w")
     assert segment.attach(name, "4MB").engine.namespace("").get("a") is None
@@ -734,7 +734,7 @@ def test_what_cannot_be_made_large_is_said_and_nothing_else(name: str) -> None:
 
 
 def test_a_child_that_is_forked_meanwhile_keeps_none_of_it() -> None:
-    """Else the memory of a segment that nobody uses any more would be taken until the child ends."""
+    """Else the memory of a segment that no process uses any more would be taken until the child ends."""
     over = threading.Event()
 
     def ask() -> None:
@@ -962,7 +962,7 @@ def test_a_set_that_was_stopped_brings_nothing_old_back(name: str, fork: Fork) -
 
 
 def test_who_was_stopped_while_he_waited_for_a_shard_looks_once_more(name: str, fork: Fork) -> None:
-    """His time is over when he goes on, and the shard has long been free."""
+    """Its time is over when it goes on, and the shard has long been free."""
     found = segment.attach(name, "4MB", shards=1)
     space = found.engine.namespace("")
     space.set("k", b"old")
@@ -971,7 +971,7 @@ def test_who_was_stopped_while_he_waited_for_a_shard_looks_once_more(name: str, 
     slots, _, shard = struct.unpack_from("<QQQ", words, 16 + 24 + 8)  # geometry.slots_at, leases_at, shards_at
     ids = [struct.unpack_from("<QQQ", words, slots + 256 * slot) for slot in range(8)]
     (me,) = (id for id, _, pid in ids if pid == os.getpid() and id)
-    words[shard : shard + 4] = struct.pack("<I", (me >> 16 & 0xFFFFF) << 11 | (me & 0xFFFF) + 1)  # taken, by who lives
+    words[shard : shard + 4] = struct.pack("<I", (me >> 16 & 0xFFFFF) << 11 | (me & 0xFFFF) + 1)  # by a living process
     child = fork(lambda send: (space.get("k"), send("ready"), space.set("k", b"new"))[-1])
     child.next()
     wait_until(lambda: words[shard + 3] & 0x80 != 0, "waiter")
@@ -979,7 +979,7 @@ def test_who_was_stopped_while_he_waited_for_a_shard_looks_once_more(name: str, 
     os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
     words[shard : shard + 4] = bytes(4)
     over = time.monotonic() + 0.11
-    wait_until(lambda: time.monotonic() > over, "end of his time")
+    wait_until(lambda: time.monotonic() > over, "end of its time")
     child.signal(signal.SIGCONT)
     assert child.next() is True
     assert space.get("k")[0] == b"new"

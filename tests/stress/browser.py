@@ -108,7 +108,7 @@ def look(page: Path, folder: Path, dark: bool = False, size: tuple[int, int] = (
     try:
         said, complained = process.communicate(timeout=SECONDS)
     finally:
-        with suppress(ProcessLookupError):  # whoever of them has outlived it
+        with suppress(ProcessLookupError):  # those of them that have outlived it
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert picture.exists(), complained.decode(errors="replace")

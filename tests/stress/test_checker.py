@@ -238,7 +238,7 @@ def test_a_creator_who_waited_too_long_for_his_guard_had_none() -> None:
     at = 150 * MS
     history = create(A, at, at + 10, 7), ask(A, 5, at + 15, 7), create(B, at + 20, at + 30, 8), ask(B, 28, at + 35, 8)
     for check, wrong in ((one_creator, "created again"), (one_value, "two values")):
-        assert found(check, *history) == [wrong]  # who waits for nobody but a creator has one
+        assert found(check, *history) == [wrong]  # only an actor that waits for a creator has one
         assert found(check, *history, stopped(C, 1, at - 5)) == []
         assert found(check, *history, stopped(C, at + 40, at + 50)) == [wrong]
 
@@ -374,7 +374,7 @@ def test_a_signal_is_sent_before_it_kills() -> None:
 def test_a_fill_that_was_under_way() -> None:
     made = create(A, 25, 35, 1)
     assert found(not_invalidated, made, invalidate(B, 30, 40), ask(C, 50, 51, 1)) == ["invalidated"]
-    assert found(not_invalidated, made, invalidate(B, 30, 40), ask(A, 50, 51, 1)) == []  # his own, which he returns
+    assert found(not_invalidated, made, invalidate(B, 30, 40), ask(A, 50, 51, 1)) == []  # its own, which it returns
 
 
 def test_of_several_calls_the_latest_that_had_returned_counts() -> None:

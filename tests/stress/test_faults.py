@@ -165,7 +165,7 @@ def test_programs_of_their_own_cannot_have_what_is_inherited() -> None:
     assert "it is made before the fork" in report["unfit"]
 
 
-# -- who lives keeps what he holds ---------------------------------------------------------------------------------
+# -- a living holder keeps what it holds -------------------------------------------------------------------------------
 
 
 def test_what_cannot_lapse_is_not_lost() -> None:

@@ -133,7 +133,7 @@ def test_unknown_names() -> None:
         Run(Settings("exlusion"))
     with pytest.raises(CannotRun, match="no mutex is named 'spoon'"):
         played(mutex="spoon")
-    with pytest.raises(CannotRun, match="nothing goes by the name 'spoon'"):
+    with pytest.raises(CannotRun, match="the name 'spoon' is not registered"):
         played("whole_values", backend="spoon")
     with pytest.raises(CannotRun, match="no known bug 'spoon' to be seeded; there are head-first,"):
         played(fault="spoon")

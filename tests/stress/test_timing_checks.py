@@ -13,7 +13,7 @@ from tests.stress.histories import A, B, C, ask, create, found, history, hold, k
 
 
 def deaths(number: int, cost: float) -> list[Entry | Signal]:
-    """So many times one is killed with the key, and one who waited has it later."""
+    """So many times a holder is killed, and a waiter has the key later."""
     parts: list[Entry | Signal] = []
     for at in range(0, 20 * number, 20):
         dead, heir = (at + 1) << 8, (at + 2) << 8
@@ -41,10 +41,10 @@ def took(*parts: Entry | Signal) -> list[float]:
 def test_a_take_over_counts_while_somebody_waits() -> None:
     dead = hold(A, 0, 1, died=2), killed(A, 2)
     assert took(*dead, hold(B, 1, 5, 6)) == [3]
-    assert took(*dead, hold(B, 3, 5, 6)) == []  # nobody had waited when it happened
+    assert took(*dead, hold(B, 3, 5, 6)) == []  # no actor waited when it happened
     waited = hold(B, 1, None, died=3), killed(B, 3)
     assert took(*dead, *waited, hold(C, 2.5, 5, 6)) == [3]
-    assert took(*dead, *waited, hold(C, 4, 5, 6)) == [2]  # for a second nobody wanted it
+    assert took(*dead, *waited, hold(C, 4, 5, 6)) == [2]  # for a second no actor wanted it
     assert took(*dead, *waited, hold(C, 4.5, 5, 6), hold(C, 7, 8, 9)) == [1.5]
 
 

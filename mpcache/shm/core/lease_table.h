@@ -10,7 +10,7 @@
 typedef struct {
     u64 owner, fence;
     u32 entry;
-    bool shared; /* a fill guard that leans on the hold of a mutex of this process */
+    bool shared; /* a fill guard that relies on the hold of a mutex of this process */
 } mpc_hold;
 
 static inline struct mpc_lease_bucket *mpc_lease_bucket_at(const mpc_ctx *ctx, u32 which)
