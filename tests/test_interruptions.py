@@ -146,3 +146,43 @@ def test_a_mutex_of_another_make_is_released_once() -> None:
     with pytest.raises(Limit):
         region.get_or_create_multi(["a", "b"], lambda *keys: [1, 2])
     assert sorted(released) == ["a", "b"]
+
+
+@pytest.mark.filterwarnings("ignore:the mutex of key:ResourceWarning")
+def test_no_lease_stays_held_between_its_acquisition_and_the_hold() -> None:
+    """Raise between any two instructions of the shm mutex, and keep the exception, whose traceback has the lease."""
+    region = mpcache.make_region().configure("mpcache.shm", arguments={"name": None, "size": "4MB"}, creation_wait=2)
+    one(region)
+    reached, step = True, 0
+    while reached:
+        step += 1
+        region.delete("a")
+        reached, kept = _interrupted_at_instruction(step, region)
+        assert not region.key_is_locked("a"), step
+        del kept
+    assert step > 100
+
+
+def _interrupted_at_instruction(step: int, region: Region) -> tuple[bool, BaseException | None]:
+    passed = 0
+
+    def trace(frame: Any, event: str, arg: Any) -> Any:
+        nonlocal passed
+        if frame.f_globals.get("__name__") != "mpcache.mutexes.shm":
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            passed += 1
+            if passed == step:
+                raise Limit
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        one(region)
+    except Limit as limit:
+        return True, limit
+    finally:
+        sys.settrace(before)
+    return passed >= step, None

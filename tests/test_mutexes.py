@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import importlib.metadata
 import threading
 from typing import Any
@@ -77,6 +78,30 @@ def test_what_i_hold_is_known_until_it_is_given_back_handed_over_or_dropped() ->
         del mutex, three
     assert {*current_holds()} <= before
     two.release()
+
+
+class Interrupting(set[Any]):
+    """The holds of an owner; a signal handler raises before the last step of a release."""
+
+    def discard(self, hold: Any) -> None:
+        raise TimeoutError
+
+
+def test_the_reference_that_an_interrupted_release_left_behind_is_removed() -> None:
+    owner, scope = current_owner(), Scope()
+    before = [weak for weak in owner.holds if weak() is not None]
+    first, second = ThreadMutex("first", scope), ThreadMutex("second", scope)
+    first.acquire()
+    owner.holds = Interrupting(owner.holds)
+    with pytest.raises(TimeoutError):
+        first.release()
+    del first
+    gc.collect()
+    owner.holds = set(owner.holds)
+    assert len(owner.holds) > len(before)
+    with second:
+        assert len(owner.holds) == len(before) + 1
+
 
 
 def test_one_thread_is_one_asker_and_another_one_with_its_context_is_not() -> None:

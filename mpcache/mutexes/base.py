@@ -157,8 +157,11 @@ class Hold:
 
 def current_holds() -> tuple[Hold, ...]:
     """Return the live holds that the running task, greenlet or thread has acquired."""
-    holds = current_owner().holds.copy()  # in one step, while other threads remove items
-    return tuple(hold for known in holds if (hold := known()) is not None and hold.live)
+    owner = current_owner()
+    known = [(weak, weak()) for weak in owner.holds.copy()]  # copied in one step, while other threads remove items
+    # An exception in the last step of a release leaves the reference of a dead hold behind.
+    owner.holds.difference_update(weak for weak, hold in known if hold is None)
+    return tuple(hold for _, hold in known if hold is not None and hold.live)
 
 
 class Mutex(CacheMutex):

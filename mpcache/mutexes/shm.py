@@ -48,6 +48,23 @@ class _NoLease:
         return True
 
 
+def _acquire(lease: Any, hold: Hold, timeout: float | None, early: bool, held: Any) -> Any:
+    """Acquire a lease for a hold; return the engine's outcome.
+
+    A signal handler may raise when the lease is taken and the hold does not have it yet.  The traceback refers to the
+    lease, and may be kept, so that it has to be released here.
+    """
+    try:
+        outcome = lease.acquire(timeout, early, held)
+        if outcome == _TAKEN:
+            hold.token = lease
+        return outcome
+    except BaseException:
+        hold.token = None
+        lease.release(True)
+        raise
+
+
 class ShmMutex(Mutex):
     """A mutex among all processes of this user on this machine.
 
@@ -115,16 +132,13 @@ class ShmMutex(Mutex):
         while True:
             try:
                 lease = self._place.namespace.lease(stored_name(self.key), self._record)
-                outcome = lease.acquire(timeout, early, held)
+                outcome = _acquire(lease, hold, timeout, early, held)
             except SegmentRetired:
                 self._place.move()
                 continue
-            if outcome == _TAKEN:
-                hold.token = lease
-                return ACQUIRED
             if outcome == _DEADLOCK:
                 raise self._deadlock()
-            return _OUTCOMES[outcome]
+            return ACQUIRED if outcome == _TAKEN else _OUTCOMES[outcome]
 
     def _deadlock(self) -> DeadlockError:
         mine = tuple(hold.key for hold in current_holds())
