@@ -156,7 +156,7 @@ DOWN: keeper.Table = {
     "cli": ("_console", "", "testing", "shm", "mutexes.*", "stress.commands"),
 }
 
-# The floors of the C, by the same rule: each file's stem and the files just below it.  A file may include their headers
+# The layers of the C, by the same rule: each file's stem and the files just below it.  A file may include their headers
 # and call their functions.
 CORE_DOWN: keeper.Table = {
     "port": (),
@@ -318,7 +318,7 @@ def test_the_drawings_of_the_floors_name_every_file(drawing: str, table: keeper.
     opening = (PACKAGE / "shm" / drawing).read_text().partition("*/")[0]
     floors = " ".join(line[7:44] for line in opening.splitlines() if line.startswith(" *     "))
     assert set(table) - set(re.findall(r"\w+", floors)) == {"engine"} & set(table)
-    page = (ROOT / "docs" / "internals.rst").read_text().rpartition("The floors of the C")[2]
+    page = (ROOT / "docs" / "internals.rst").read_text().rpartition("The layers of the C")[2]
     assert set(table) - set(re.findall(r"\w+", page)) == set()
 
 
