@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 COPY = ROOT / "build" / "mutants"
-RECORD = ROOT / "docs" / "decisions" / "0006-mutants.rst"
+RECORD = ROOT / "docs" / "decisions" / "0006-undetected-mutants-are-explained.rst"
 MODULES = ("lock", "invalidation", "_region.holding", "_region.creation_multi")
 
 # Only fast tests that never wait for time to pass: each mutant runs all of them that touch its function.
