@@ -53,7 +53,15 @@ LIFETIME = 3600
 """Seconds, of every region: nothing expires, but each get has to check."""
 
 
-def _region(package: str, store: str, arguments: Arguments, **more: Any) -> Callable[[Environment], Iterator[Store]]:
+def _region(
+    package: str, store: str, arguments: Arguments, ttl: float | None = None, **more: Any
+) -> Callable[[Environment], Iterator[Store]]:
+    """Return what opens a region.
+
+    :param ttl: the time to live of all values; None: they have none.
+    """
+    lives = {} if ttl is None else {"ttl": ttl}
+
     def open_it(environment: Environment) -> Iterator[Store]:
         utilities = importlib.import_module(f"{package}.util")
         dogpile = package == "dogpile.cache"
@@ -64,17 +72,22 @@ def _region(package: str, store: str, arguments: Arguments, **more: Any) -> Call
         region.configure(f"{package}.{store}", expiration_time=LIFETIME, arguments=arguments(environment))
 
         def decorated(function: Callable[..., Any], namespace: str, keywords: bool) -> Callable[..., Any]:
-            how = {}
+            how: dict[str, Any] = dict(lives)
             if keywords and dogpile:  # its default key generator refuses keywords
                 how["function_key_generator"] = utilities.kwarg_function_key_generator
             made: Callable[..., Any] = region.cache_on_arguments(namespace, **how)(function)
             return made
 
+        def keep(key: str, value: Any) -> Act:
+            if ttl is None:
+                return lambda: region.set(key, value)
+            return lambda: region.set(key, value, ttl)
+
         yield Store(
             get=lambda key: lambda: region.get(key),
-            set=lambda key, value: lambda: region.set(key, value),
+            set=keep,
             get_multi=lambda keys: lambda: region.get_multi(keys),
-            get_or_create=lambda key, creator: lambda: region.get_or_create(key, creator),
+            get_or_create=lambda key, creator: lambda: region.get_or_create(key, creator, **lives),
             decorated=decorated,
         )
 
@@ -308,6 +321,9 @@ REGION = f"{MULTI} get_or_create decorated"
 EXACT = "mpcache.shm, exact keys"
 """The key generator of shared(): decorated calls only, because no other operation uses a key generator."""
 
+ENDING = "mpcache.shm, with a ttl"
+"""A time to live for each value."""
+
 
 def _ours(store: str, arguments: Arguments = _nothing_more, server: str | None = None, **more: Any) -> Row:
     return Row(f"mpcache.{store}", _region("mpcache", store, arguments), REGION, server, **more)
@@ -323,6 +339,7 @@ def _segment(environment: Environment) -> dict[str, Any]:
 
 STORES = (
     _ours("shm", _segment),
+    Row(ENDING, _region("mpcache", "shm", _segment, LIFETIME), REGION, against="mpcache.shm"),
     Row(EXACT, _region("mpcache", "shm", _segment, function_key_generator="exact"), "decorated"),
     _ours("memory"),
     _ours("memory_pickle"),

@@ -17,6 +17,9 @@ def at_most(contender: str, most: float, of: str) -> Bound:
 # The overhead of a store over its client library.
 SERVERS = (at_most("mpcache.redis", 1.25, "redis client"), at_most("mpcache.pymemcache", 1.25, "pymemcache HashClient"))
 
+# A value with a time to live takes the fast path, too.
+WITH_TTL = at_most("mpcache.shm, with a ttl", 1.2, "mpcache.shm")
+
 TARGETS = {
     "get": (
         at_most("mpcache.shm", 0.25, "dogpile.cache.memory"),
@@ -25,6 +28,7 @@ TARGETS = {
         at_most("mpcache.shm", 1 / 50, "pylibmc client"),
         at_most("mpcache.shm", 1 / 200, "dogpile.cache.redis"),
         at_most("engine", 0.2, "lmdb"),
+        WITH_TTL,
         *SERVERS,
     ),
     "get-object": (
@@ -36,6 +40,7 @@ TARGETS = {
     "set": (
         at_most("mpcache.shm", 0.5, "dogpile.cache.memory"),
         at_most("engine", 0.2, "lmdb"),
+        WITH_TTL,
         *SERVERS,
     ),
     "set-object": (at_most("mpcache.shm", 1.15, "pickle"),),

@@ -42,7 +42,10 @@ def seconds(given: Any, what: str = "expiration_time") -> float | None:
     """
     if isinstance(given, timedelta):
         return given.total_seconds()
-    if given is None or (isinstance(given, Number) and not isinstance(given, complex) and given == given):  # no nan
+    if given is None:
+        return None
+    if isinstance(given, Number) and not isinstance(given, complex) and given == given:  # no nan
+        _refuse_too_large(given, what)
         return given  # type: ignore[return-value]  # Number is what Decimal and numpy's floats have in common
     text = f"{what} is not a number or timedelta.  It is {given!r}."
     if not isinstance(given, str):
@@ -53,17 +56,22 @@ def seconds(given: Any, what: str = "expiration_time") -> float | None:
         raise ValidationError(f"{text}  A duration has numbers with units, such as '90s', '5m' or '1h30m'.") from None
 
 
+def _refuse_too_large(given: Any, what: str) -> None:
+    """Raise a ValidationError for a number that no float can hold, before the arithmetic of a call raises another."""
+    try:
+        float(given)
+    except OverflowError:
+        raise ValidationError(f"{what} is larger than a float can be; None or -1 means without end") from None
+
+
 def patience(given: Any, what: str = "creation_wait") -> float | None:
-    """Return how long a task may wait, in seconds, for the arithmetic of clocks; None: without limit.
+    """Return how long a task may wait, in seconds, for the arithmetic of clocks; None, also for -1: without limit.
 
     :param what: the option that it was given for.
-    :raises ValidationError: it is no time, or larger than a float can be.
+    :raises ValidationError: it is no time.
     """
     longest = seconds(given, what)
-    try:
-        return None if longest is None else float(longest)
-    except OverflowError:
-        raise ValidationError(f"{what} is larger than a float can be; None means without limit") from None
+    return None if longest is None or longest == -1 else float(longest)
 
 
 def limit(given: Any, what: str) -> float | None:

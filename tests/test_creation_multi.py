@@ -943,6 +943,14 @@ def test_F8_what_is_not_tried_in_time_is_served_stale(timed: Any) -> None:
     assert timed.get_multi("abc") == ["new a", NO_VALUE, NO_VALUE]
 
 
+def test_F8_all_that_is_not_tried_in_time_is_served_without_another_look(timed: Any) -> None:
+    looks, store = [], timed.actual_backend
+    get_multi = store.get_multi
+    store.get_multi = lambda keys: looks.append(len(keys)) or get_multi(keys)
+    assert timed.get_or_create_multi("abc", lambda *keys: [f"new {key}" for key in keys]) == ["new a", "old", "old"]
+    assert looks == [3, 1]
+
+
 def test_F8_what_is_not_tried_in_time_and_not_there_is_still_tried(timed: Any) -> None:
     timed.delete_multi("bc")
     assert timed.get_or_create_multi("abc", lambda *keys: [f"new {key}" for key in keys]) == ["new a", "new b", "new c"]

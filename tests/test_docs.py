@@ -282,10 +282,3 @@ def test_pages_that_pages_point_to_exist() -> None:
         if not (page.parent / target).exists()
     ]
     assert broken == []
-
-
-def test_a_decision_has_its_title_as_its_name() -> None:
-    pages = sorted((ROOT / "docs" / "decisions").glob("0*.rst"))
-    titles = [page.read_text().partition("\n")[0] for page in pages]
-    words = [re.findall(r"[a-z0-9]+", title.lower()) for title in titles]
-    assert [page.stem for page in pages] == [f"{int(number):04}-{'-'.join(rest)}" for number, *rest in words]

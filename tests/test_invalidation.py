@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from mpcache.invalidation import (
     judge_of,
     kept_for,
     limit,
+    patience,
     seconds,
 )
 from tests.conftest import Clock
@@ -283,3 +285,14 @@ def test_epochs_judge_by_themselves(clock: Clock) -> None:
     counter.invalidate(True)
     clock.forward(7)
     assert begun.created == clock.now
+
+
+@pytest.mark.parametrize("endless", [10**400, -(10**400), Fraction(10**400)])
+def test_a_time_that_no_float_can_hold_is_refused(endless: Any) -> None:
+    for read in (seconds, end_of, patience):
+        with pytest.raises(ValidationError, match="is larger than a float can be; None or -1"):
+            read(endless)
+
+
+def test_a_wait_without_end() -> None:
+    assert [patience(each) for each in (None, -1, "5m", Decimal(2))] == [None, None, 300.0, 2.0]

@@ -677,7 +677,7 @@ def test_a_stampede_has_one_creator(spawn: Spawn, waiters: Waiters, gate: Callab
     assert creator.calls == 1
 
 
-# -- what a change of a single word would break (docs/decisions/0006-each-undetectable-mutant-is-listed.rst) --
+# -- what a change of a single word would break (see docs/decisions/0006-undetected-mutants-are-explained.rst) --
 
 
 class Told:

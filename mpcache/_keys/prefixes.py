@@ -22,10 +22,11 @@ class _Function(NamedTuple):
 _known: WeakKeyDictionary[Any, dict[str, _Function]] = WeakKeyDictionary()
 
 
-def note(region: Any, start: str | None, fn: Any) -> None:
+def note(region: Any, start: str | None, fn: Any, exact: bool = False) -> None:
     """Record whose keys have this beginning; warn, once, if another function's keys have it, too.
 
     :param start: the common beginning of the keys; None: unknown, since their generator does not give it.
+    :param exact: whether the keys are exact ones already.
     """
     if start is None:
         return
@@ -38,8 +39,8 @@ def note(region: Any, start: str | None, fn: Any) -> None:
         known[f"{start} "] = now
         warnings.warn(
             f"{before.module}.{before.qualname} and {now.module}.{now.qualname} have the same keys on this region,"
-            f" those that begin with {start!r}: each will get the other's values.  Give one of them a namespace, or use"
-            ' function_key_generator="exact"',
+            f" those that begin with {start!r}: each will get the other's values.  Give one of them a namespace"
+            + ("" if exact else ', or use function_key_generator="exact"'),
             UserWarning,
             stacklevel=4,
         )

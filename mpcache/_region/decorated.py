@@ -96,7 +96,7 @@ class Recipe(NamedTuple):
         kind = self.kinds[inspect.iscoroutinefunction(plain)]
         key = self.keys(plain, kind.many)
         made = kind(self, fn, plain, Arguments(plain, *given), key)
-        keys_prefixes.note(self.region, getattr(key, "start", None), plain)
+        keys_prefixes.note(self.region, getattr(key, "start", None), plain, isinstance(key, ExactKeys))
         if self.key_generator is None:
             _with_keys_of.setdefault(self.region, WeakSet()).add(made)
         return made
