@@ -1,6 +1,6 @@
-/* The roof of the binding: the module with its functions, types and constants.
+/* The top layer of the binding: the module with its functions, types and constants.
  *
- * The floors of the binding, from the ground up; a file calls functions of its own floor's file and of files below,
+ * The layers of the binding, from the lowest up; a file calls functions of its own layer and of layers below,
  * never of one above (tests/test_house.py):
  *
  *     _errors                             a status becomes an exception

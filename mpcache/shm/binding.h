@@ -1,5 +1,5 @@
 /* Between the files of the binding: the objects that Python sees, and the functions that one file offers to those
- * above it.  _module.c draws the floors. */
+ * above it.  _module.c draws the layers. */
 #ifndef MPC_BINDING_H
 #define MPC_BINDING_H
 

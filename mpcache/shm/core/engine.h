@@ -1,6 +1,6 @@
-/* The roof of the core: all that the binding may use.
+/* The top layer of the core: all that the binding may use.
  *
- * The floors, from the ground up.  A file includes its own header and headers of floors below, never one above
+ * The layers, from the lowest up.  A file includes its own header and headers of layers below, never one above
  * (tests/test_house.py):
  *
  *     port | status | layout                the machine; how an operation can end; the bytes of the segment
