@@ -84,15 +84,15 @@ class BenchTable(Made):
 
 
 class BenchBounds(Made):
-    """``.. bench-bounds:: FILE``: how many promises were kept, and of each what was found."""
+    """``.. bench-bounds:: FILE``: how many targets were met, and for each of them the figure that was found."""
 
-    HEAD = "benchmark", "promised", "found", ""
+    HEAD = "benchmark", "target", "found", ""
 
     def run(self) -> list[nodes.Node]:
         found = self.found(self.arguments[0])["benchmarks"]
         bounds = [(name, one) for name in found for one in found[name]["bounds"]]
         missed = sum(not one["kept"] for _, one in bounds)
-        said = f"Of {len(bounds)} promises {len(bounds) - missed} are kept and {missed} are missed."
+        said = f"Of {len(bounds)} targets {len(bounds) - missed} are met and {missed} are missed."
         return self.parsed([said, "", *table(self.HEAD, (_bound(name, one) for name, one in bounds))])
 
 
