@@ -267,7 +267,7 @@ class CacheBackend:
         raise NotImplementedError
 
     def delete_multi(self, keys: Sequence[KeyType]) -> Collection[KeyType] | None:
-        """Do what ``delete`` does for many keys; the sequence may be empty.
+        """Do what :meth:`.CacheBackend.delete` does for many keys; the sequence may be empty.
 
         :return: the keys that had a value; None: the store cannot know.
         """
