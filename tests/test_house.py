@@ -376,9 +376,7 @@ def test_every_c_file_says_what_it_is_for() -> None:
     assert [named(path) for path in c_files() if not path.read_text().startswith("/*")] == []
 
 
-# The words.  A check leaves a folder out only while PENDING names it: to hold a folder to a check, take it out there.
-PENDING: dict[str, tuple[str, ...]] = {}
-
+# The words.
 Exceptions = dict[tuple[str, str], str]
 
 NAMELESS_BUT: Exceptions = {}
@@ -429,30 +427,24 @@ def pages() -> list[Path]:
     return [ROOT / "README.rst", *sorted((ROOT / "docs").rglob("*.rst"))]
 
 
-def held_to(check: str, paths: list[Path]) -> list[Path]:
-    """Return the files but those in folders that PENDING leaves out of a check."""
-    out = tuple(f"{folder}/" for folder in PENDING.get(check, ()))
-    return [path for path in paths if not named(path).startswith(out)]
-
-
-def places(check: str, paths: list[Path], find: Callable[[Path], Iterator[str]], but: Exceptions) -> list[str]:
+def places(paths: list[Path], find: Callable[[Path], Iterator[str]], but: Exceptions) -> list[str]:
     """Return all places that a check finds, but the exceptions."""
-    found = ((named(path), place) for path in held_to(check, paths) for place in find(path))
+    found = ((named(path), place) for path in paths for place in find(path))
     return [f"{file}:{place}" for file, place in found if (file, place.split(": ", 1)[1]) not in but]
 
 
 def test_actors_have_names() -> None:
-    found = places("actors", source() + pages(), words.nameless, NAMELESS_BUT)
+    found = places(source() + pages(), words.nameless, NAMELESS_BUT)
     assert not found, "\n".join(found)
 
 
 def test_docstrings_of_functions_begin_with_a_verb() -> None:
-    found = places("verbs", python_files(), words.nouns, {})
+    found = places(python_files(), words.nouns, {})
     assert not found, "\n".join(found)
 
 
 def test_no_message_has_a_number_with_an_exponent() -> None:
-    found = places("exponents", [path for path in source() if path.suffix != ".pyi"], words.exponents, EXPONENT_BUT)
+    found = places([path for path in source() if path.suffix != ".pyi"], words.exponents, EXPONENT_BUT)
     assert not found, "\n".join(found)
 
 
@@ -479,19 +471,6 @@ def test_replaced_names_are_gone() -> None:
     ]
     of_c = [f"{named(path)}:{place}" for path in c_files() for place in words.replaced_names(path, REPLACED_SYMBOLS)]
     assert not files + of_python + of_c, "\n".join(files + of_python + of_c)
-
-
-def test_pending_names_folders_that_are_there_and_fail() -> None:
-    """A folder that has been mended has to leave PENDING."""
-    checks = {"actors": words.nameless, "verbs": words.nouns, "exponents": words.exponents}
-    files = [*python_files(), *pages()]
-    idle = [
-        (check, folder)
-        for check, folders in PENDING.items()
-        for folder in folders
-        if not any(list(checks[check](path)) for path in files if named(path).startswith(f"{folder}/"))
-    ]
-    assert idle == []
 
 
 def test_the_worst_habits_are_seen(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
  *     reader   look up -> copy -> did the tail pass it? again
  *     writer   void the key's lease | lock the shard | append | look up | publish | unlock
  *     fill     lock the shard | lock the lease's bucket | still the owner, not voided? | append, publish | voided? undo
- *     delete   void the key's lease, let a fill end | look up and empty the slot, until the key is not found */
+ *     delete   void the key's lease, let a fill end | look up | empty the slot, from the word that was looked up */
 #include "store.h"
 
 #include "attach.h"
