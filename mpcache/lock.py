@@ -88,6 +88,7 @@ def elect(work: Work, mutex: Any, wait: float | None, seen: Seen | None = None) 
         fresh     return it
         stale     a task that gets the mutex at once creates the next value; the others return the stale one
         absent    the first task that gets the mutex creates the value; the others wait for the value, not for the mutex
+                  (a mutex that was written for dogpile.cache has them queue)
 
     A task that finds a value looks once.  A task that gets the mutex looks again: another task may have been quicker.
 
@@ -108,6 +109,7 @@ def elect(work: Work, mutex: Any, wait: float | None, seen: Seen | None = None) 
         if outcome is Outcome.ACQUIRED:
             return (yield from create_and_store(work, mutex))
         value, freshness = work.look()
+        # Out of time: also if the holder released the mutex without a value, since another round would wait again.
         if outcome is Outcome.TIMEOUT or (left == 0 and outcome is Outcome.RELEASED):
             return _last_resort(value, freshness, mutex, wait)
         if outcome is Outcome.UNSTORED and freshness is ABSENT:

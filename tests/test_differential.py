@@ -115,8 +115,8 @@ class Mine:
     def set(self, key: str, value: Any) -> Any:
         return self.region.set(key, value)
 
-    def delete(self, key: str) -> Any:
-        return self.region.delete(key)
+    def delete(self, key: str) -> None:
+        self.region.delete(key)  # ours tells whether there was a value
 
     def invalidate(self, hard: bool) -> Any:
         return self.region.invalidate(hard)
@@ -136,8 +136,8 @@ class Mine:
     def set_multi(self, mapping: dict[str, Any]) -> Any:
         return self.region.set_multi(mapping), mapping
 
-    def delete_multi(self, keys: list[str]) -> Any:
-        return self.region.delete_multi(keys)
+    def delete_multi(self, keys: list[str]) -> None:
+        self.region.delete_multi(keys)
 
     def get_or_create_multi(self, keys: list[str], made: list[Any], lifetime: Any, refused: Any) -> Any:
         def creator(*wanted: str) -> list[Any]:

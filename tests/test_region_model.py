@@ -32,8 +32,8 @@ steps = st.lists(
 class Model:
     """The model.  ``made``: key -> (value, time); an invalidation only records its time."""
 
-    def __init__(self, clock: Clock, lifetime: Any) -> None:
-        self.clock, self.lifetime = clock, lifetime
+    def __init__(self, store: str, clock: Clock, lifetime: Any) -> None:
+        self.store, self.clock, self.lifetime = store, clock, lifetime
         self.made: dict[str, tuple[int, float]] = {}
         self.hard_at = self.soft_at = 0.0
 
@@ -61,8 +61,11 @@ class Model:
     def set(self, key: str, new: int) -> None:
         self.made[key] = new, self.clock.now
 
-    def delete(self, key: str, _: int) -> None:
+    def delete(self, key: str, _: int) -> bool | None:
+        """Return whether the store had a value; those that count epochs know which were invalidated."""
+        had = key in self.made and (self.store not in ("shm", "dbm") or self.made[key][1] >= self.hard_at)
         self.made.pop(key, None)
+        return None if self.store == "pymemcache" else had
 
     def invalidate(self, hard: bool, _: int) -> None:
         if hard:
@@ -92,7 +95,7 @@ def test_the_region_is_a_dict_with_times(
     store, clock = Store(name, request), Clock()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("time.time", clock)
-        region, model = store.region(expiration_time=lifetime), Model(clock, lifetime)
+        region, model = store.region(expiration_time=lifetime), Model(name, clock, lifetime)
         try:
             for new, (forward, (operation, *args)) in enumerate(steps):
                 clock.forward(forward)

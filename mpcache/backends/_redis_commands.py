@@ -31,6 +31,9 @@ local function keep(value, milliseconds)
 end
 """
 
+# KEYS: the value's, the lock's.  The lock's text, see mutexes/redis.py: "mpcache ", the flag (its 9th byte, at offset
+# 8), " ", the token of the hold (bytes 11 to 42), and more.
+
 # A process that is creating a value for the key must not store it any more: what it read may be older than this write.
 _VOID = """
 if string.sub(redis.call('GET', KEYS[2]) or '', 1, 10) == 'mpcache 0 ' then
@@ -41,6 +44,8 @@ end
 SET = Script(_KEEP + "keep(ARGV[1], ARGV[2])" + _VOID + "return 1")
 DELETE = Script("local there = redis.call('DEL', KEYS[1])" + _VOID + "return there")
 
+# ARGV: the token of the creator's hold, the value, its milliseconds if it has an end.  1: stored; 0: the key was
+# changed since the creation began; -1: the lock was lost.
 FILL = Script(
     _KEEP
     + """
@@ -108,7 +113,7 @@ class Guard(BaseFillGuard):
     """The right to store one value that is being created.
 
     :ivar lock: the lock under which it is created; None: the mutex is of another kind, which the server does not know.
-    :ivar epoch: the generation in which the creation begins.
+    :ivar epoch: the generation in which the creation begins; at a server it is what an epoch is in a segment.
     """
 
     def __init__(self, lock: HeldLock | None, epoch: int | None) -> None:

@@ -24,8 +24,9 @@ Five independent checks follow, each of which a correct mutex always passes:
 * `fences_increase`: a fence, if the mutex has them, is larger than the fence of every earlier hold.
 * `holds_are_kept`: a holder that lives, and is not stopped, does not lose the mutex.
 
-Where the mutex is leased, a stopped holder may rightly lose it, see `History.lapsed`; the first three checks make
-allowance for such holders and for no others.
+Where the mutex is leased, a stopped holder may rightly lose it, see `History.lapsed`: the checks leave such holds out,
+`no_other_occupant` is not applied to leased mutexes, and `no_lost_increment` not to a round in which a holder was
+stopped.
 """
 
 from __future__ import annotations

@@ -29,11 +29,11 @@ BRIEF = 0.3
 WAIT = 0.5
 """Seconds of creation_wait."""
 
-BOUND = WAIT + 8 * BRIEF
+BOUND = WAIT + 12 * BRIEF
 """Seconds: a call asks several things, one after the other, each of which may be left without an answer."""
 
 KEYS = [f"key {number}" for number in range(60)]
-"""A time-out for each would be six times the bound."""
+"""A time-out for each would be four times the bound."""
 
 
 @pytest.fixture(params=CLIENTS)

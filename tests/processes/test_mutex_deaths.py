@@ -55,7 +55,6 @@ def assert_inherited(report: dict[str, Any], bound: float) -> None:
     own = sorted(own for _, own in report["takeovers"])
     assert own[len(own) * 98 // 100 - 1] <= bound
     assert own[-1] <= 5 * bound, "a disk or a scheduler may delay one in a hundred, but not for so long"
-    assert median(own) <= bound / 2
 
 
 @pytest.mark.parametrize("kind", ["shm", "file", "semaphore"])

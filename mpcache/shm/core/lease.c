@@ -293,8 +293,8 @@ static void mpc_raise_voided(struct mpc_lease *lease, u64 fence)
 /* Void the key's fill, before another change of the key: what its creator makes must not be stored.  The creator keeps
  * its lease.  Return whether there was a creator.
  *
- * A creator that begins only now will read what the caller has already done: the first fence orders that before the
- * read of the entry.  The second fence orders the void before the read of the bucket's lock, or of the slot. */
+ * A creator that begins only now will read what the caller has already done: the first barrier orders that before the
+ * read of the entry.  The second barrier orders the void before the read of the bucket's lock, or of the slot. */
 bool mpc_lease_void(mpc_ctx *ctx, const mpc_key *key)
 {
     u64 hash[2];

@@ -1,6 +1,6 @@
 /* Removal: a retired segment gives most of its memory back at once, also while other processes have it mapped.
  *
- *     retired = 1 | grace | lock each shard, for ever | tail = head in both rings | fence | punch behind the headers
+ *     retired = 1 | grace | lock each shard, for ever | tail = head in both rings | barrier | punch behind the headers
  *
  * `retired` refuses every operation that begins after it.  The grace lets operations end that had begun before: an
  * operation that touches a punched page gets a new one, or SIGBUS if the file system is full by then.  A process that

@@ -4,7 +4,7 @@
  *     ...| record | pad | record | ... | record |  free |...      place = position % capacity
  *
  * A record never wraps; a pad fills the rest of the ring.  Room is made by moving the tail, and only then are the bytes
- * below it overwritten: a reader's re-check of the tail depends on that order, which a release fence keeps.  A new
+ * below it overwritten: a reader's re-check of the tail depends on that order, which a release barrier keeps.  A new
  * record is complete before head passes it, and head passes it before a slot names it.  So after the death of a writer
  * at any instruction the log is consistent, and what was half written was never in it.
  *
@@ -118,7 +118,7 @@ void mpc_log_restart_locked(const mpc_ctx *ctx, struct mpc_shard *shard, struct 
 /* -- writing ------------------------------------------------------------------------------------------------------- */
 
 /* Write bytes into a ring; all writes go through here.  The tail had moved before this space was free, and a reader
- * that sees one of these bytes must also see that tail: hence the release fence. */
+ * that sees one of these bytes must also see that tail: hence the release barrier. */
 static void mpc_write_bytes(u8 *to, const void *from, u64 n)
 {
 #ifndef MPC_FAULT_NO_RELEASE_FENCE

@@ -2,7 +2,8 @@
  * index.c and ring.c do the work; this file decides.
  *
  *     reader   look up -> copy -> did the tail pass it? again
- *     writer   void the key's lease | lock the shard | append | look up | publish | unlock
+ *     writer   note the drops | void the key's lease | lock the shard | look up | make room, append | publish |
+ *              a drop meanwhile? undo | unlock
  *     fill     lock the shard | lock the lease's bucket | still the owner, not voided? | append, publish | voided? undo
  *     delete   void the key's lease, let a fill end | look up | empty the slot, from the word that was looked up */
 #include "store.h"
@@ -266,8 +267,9 @@ mpc_status mpc_put_fresh_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mpc
     return MPC_DROPPED;
 }
 
-/* Store the value.  With `wait_ns` 0 the lock is only tried: MPC_BUSY, nothing has happened.  Else MPC_DROPPED if
- * the shard's owner made no progress for that time (wordlock.c). */
+/* Store the value.  With `wait_ns` 0 the lock is only tried: MPC_BUSY, nothing was stored, though a creation under way
+ * is voided.  MPC_DROPPED: the key has no value now, because the shard's owner made no progress for `wait_ns`
+ * (wordlock.c), or because another set of the key's class gave up while this one was under way. */
 mpc_status mpc_set(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, u64 wait_ns)
 {
     mpc_status status = mpc_may_write(ctx, key, value);
