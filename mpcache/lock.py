@@ -61,7 +61,7 @@ class Work(Protocol):
         """Return the stored value, and whether it is fresh, stale or absent."""
 
     def begin(self) -> None:
-        """Record that the mutex is held and a creation begins: a change of the key from now on refuses the store."""
+        """Record that the mutex is held and a creation begins: a change of the key from now on keeps its value out."""
 
     def create(self) -> Steps:
         """Yield the step that calls the user's creator; return its value."""
@@ -109,7 +109,7 @@ def elect(work: Work, mutex: Any, wait: float | None, seen: Seen | None = None) 
         if outcome is Outcome.ACQUIRED:
             return (yield from create_and_store(work, mutex))
         value, freshness = work.look()
-        # Out of time: also if the holder released the mutex without a value, since another round would wait again.
+        # Out of time.  So is RELEASED if no time is left: the creator may have raised, and another round would wait.
         if outcome is Outcome.TIMEOUT or (left == 0 and outcome is Outcome.RELEASED):
             return _last_resort(value, freshness, mutex, wait)
         if outcome is Outcome.UNSTORED and freshness is ABSENT:
@@ -118,7 +118,7 @@ def elect(work: Work, mutex: Any, wait: float | None, seen: Seen | None = None) 
 
 
 def renew(work: Work, mutex: Any, wait: float | None) -> Steps:
-    """Return the steps that create a value whatever is stored, once the mutex is held: a refresh.
+    """Return the steps of a refresh: take the mutex, then create a value even if a fresh one is stored.
 
     A creation that is under way is waited for, since its value may be the older one.  Where this task itself holds the
     mutex, the refresh is a part of its creation: the mutex is neither taken nor released.

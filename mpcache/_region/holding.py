@@ -18,7 +18,7 @@ log = logging.getLogger("mpcache.lock")
 
 
 def release_quietly(mutex: Any, stored: bool = True) -> None:
-    """Release a mutex; log errors instead of raising those in spite of which the caller is to get its value.
+    """Release a mutex; log, and do not raise, errors that should not cost the caller its value.
 
     If the mutex was lost meanwhile, the caller still gets its value; also if the server does not answer any more: a
     lease that cannot be released lapses.

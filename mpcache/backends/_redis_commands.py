@@ -32,9 +32,9 @@ end
 """
 
 # KEYS: the value's, the lock's.  The lock's text, see mutexes/redis.py: "mpcache ", the flag (its 9th byte, at offset
-# 8), " ", the token of the hold (bytes 11 to 42), and more.
+# 8; 0: the creation may be stored, 1: the key was changed), " ", the token of the hold (bytes 11 to 42), and more.
 
-# A process that is creating a value for the key must not store it any more: what it read may be older than this write.
+# A process that is creating a value for the key must not store it: it may have read its data before this write.
 _VOID = """
 if string.sub(redis.call('GET', KEYS[2]) or '', 1, 10) == 'mpcache 0 ' then
     redis.call('SETRANGE', KEYS[2], 8, '1')
@@ -44,7 +44,7 @@ end
 SET = Script(_KEEP + "keep(ARGV[1], ARGV[2])" + _VOID + "return 1")
 DELETE = Script("local there = redis.call('DEL', KEYS[1])" + _VOID + "return there")
 
-# ARGV: the token of the creator's hold, the value, its milliseconds if it has an end.  1: stored; 0: the key was
+# ARGV: the token of the creator's hold, the value, its time to live in milliseconds, if any.  1: stored; 0: the key was
 # changed since the creation began; -1: the lock was lost.
 FILL = Script(
     _KEEP

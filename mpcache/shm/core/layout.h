@@ -5,7 +5,7 @@
  *   slot:      | id generation pid start ... | counters |
  *   bucket:    | word lock, busy bits | 16 leases, one cache line each |
  *   shard:     | word lock | tails, heads | counters | ghosts | index | small ring | main ring |
- *   ghosts:    lines of 16 fingerprints of keys that left unread, newest first
+ *   ghosts:    lines of 32 fingerprints of keys that left unread, newest first
  *   index:     buckets of 8 slot words, one cache line:   tag:12 | freq:2 | ring:1 | position:49
  *   record:    | position | units klen kind flags | version | hash | vlen namespace guest | epoch | created | expires |
  *              | key | value |
@@ -154,7 +154,7 @@ struct mpc_record {
     u64 version; /* ring and position at which this value was first written, as in a slot word */
     u64 hash;
     u32 vlen;
-    u16 namespace; /* namespace */
+    u16 namespace; /* its number in the table */
     u16 guest; /* in main because there was room, not because it was read */
     u64 epoch;
     i64 created; /* wall clock, ns */

@@ -311,7 +311,7 @@ bool mpc_lease_void(mpc_ctx *ctx, const mpc_key *key)
     return true;
 }
 
-/* Wait until a fill that is just being published has been: it holds the bucket's lock.  A filler that died there is
+/* Wait until a fill that is being published now is finished: it holds the bucket's lock.  A filler that died there is
  * noticed within the wait.  A filler that is stopped is not waited for any longer, and will find the void.  False: a
  * fill is under way, and `wait_ns` is 0, for which it is not waited for. */
 bool mpc_lease_settle(mpc_ctx *ctx, const mpc_key *key, u64 wait_ns)

@@ -16,7 +16,7 @@
 #include "wordlock.h"
 
 #define LINES_READ 20 /* at most: beyond these the hardware prefetcher takes over */
-#define SLOT_READS 64 /* moves of one record, each by a lap of its ring, while its key is copied */
+#define SLOT_READS 64 /* how often one record may be moved while its key is copied */
 #define DELETE_ROUNDS 1024 /* each lost round means that another process completed its own set */
 
 /* -- reading ------------------------------------------------------------------------------------------------------- */
@@ -54,7 +54,7 @@ static inline bool mpc_is_time_to_revalidate(mpc_ctx *ctx)
 
 static inline mpc_status mpc_find_inline(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit, u32 lines)
 {
-    /* MPC_LAPPED, again and again, counts as a miss. */
+    /* If every retry was lapped, it counts as a miss. */
     mpc_status status = mpc_look_up_and_prefetch(ctx, mpc_shard_of(ctx, key), key, hit, lines);
     if (status == MPC_OK && mpc_is_gone(ctx, &hit->record))
         status = MPC_ABSENT;
@@ -85,7 +85,7 @@ mpc_status mpc_find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
 /* Look up one of many keys.  The caller has called mpc_may_read(), and mpc_prefetch_record() for this key. */
 mpc_status mpc_find_prefetched(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
 {
-    /* Many keys may take longer than a remover waits. */
+    /* Check again: a call for many keys may last longer than a remover waits for it. */
     return mpc_retired(ctx) ? MPC_RETIRED : mpc_find_inline(ctx, key, hit, 0);
 }
 
@@ -179,8 +179,8 @@ void mpc_prefetch_record(const mpc_ctx *ctx, const mpc_key *key)
     }
 }
 
-/* Prefetch the memory beyond a head.  It was written a lap ago, perhaps by another core: without this, each store
- * into it waits for the line of the store before. */
+/* Prefetch the memory beyond a head.  It was last written one turn of the ring ago, perhaps by another core: without
+ * this, each store into it waits for the line of the store before. */
 static void mpc_prefetch_head(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring, u64 units)
 {
     const u8 *head = mpc_at_position(ctx, shard, ring, mpc_load(&shard->ring[ring].head));
@@ -348,7 +348,7 @@ mpc_status mpc_fill(mpc_ctx *ctx, const mpc_key *key, const mpc_value *value, co
     if (status != MPC_OK)
         return status;
     if (!mpc_lease_mine(ctx, guard) || mpc_lease_voided(ctx, guard))
-        status = MPC_REFUSED; /* what the key has now is newer, whether or not the shard can be had */
+        status = MPC_REFUSED; /* what the key has now is newer: no lock is needed to know that */
     else
         status = mpc_fill_under_lock(ctx, key, value, guard, wait_ns);
     if (status == MPC_DROPPED)
