@@ -18,6 +18,7 @@ from mpcache._keys.exact import ExactKeys, SaidKeys, SaidManyKeys
 from mpcache._keys.text import TextCannotStand
 from mpcache._region.decorated_pickling import is_by_cloudpickle
 from mpcache._region.fast_path import Access
+from mpcache._region.function_counts import FunctionCounts
 from mpcache._region.ttl import checked
 from mpcache.invalidation import seconds
 from mpcache.keys import generator
@@ -166,7 +167,7 @@ class Decorated:
 
     __slots__ = (
         *("__dict__", "__weakref__"),
-        *("_arguments", "_expires", "_fast", "_fn", "_key", "_recipe", "_region", "_should", "_start"),
+        *("_arguments", "_counts", "_expires", "_fast", "_fn", "_key", "_recipe", "_region", "_should", "_start"),
         *("_bound", "_free", "_more", "_none_is_receiver", "_owners", "_warned"),
     )
 
@@ -182,6 +183,7 @@ class Decorated:
         self._recipe, self._region, self._fn, self._arguments = recipe, recipe.region, plain, arguments
         self._expires, self._should = recipe.options[1:3]
         self._more = recipe.options.more
+        self._counts = FunctionCounts(f"{self.__module__}.{self.__qualname__}")
         self._owners: tuple[type, ...] = ()
         self._warned: set[str] = set()
         self.original = fn

@@ -119,7 +119,7 @@ class CachedFunction(Cached[P, R], Generic[P, R]):
         value: Any
         fast_call = region.access.call
         if fast_call is not None and self._fast is not None and not given[1]:
-            value = fast_call(self._start, self._fast, given[0], expires)
+            value = fast_call(self._start, self._fast, given[0], expires, self._counts)
             if value is not NotImplemented and value is not NO_VALUE:
                 return value  # type: ignore[no-any-return]
         return self._created(self._keys_for(given[0]), self._fn, given, expires)
@@ -130,7 +130,7 @@ class CachedFunction(Cached[P, R], Generic[P, R]):
         given = self._arguments.bind(args, kw)
         fast_call = region.access.call
         if fast_call is not None and keys.fast is not None and not given[1]:
-            value = fast_call(keys.start, keys.fast, given[0], expires)
+            value = fast_call(keys.start, keys.fast, given[0], expires, self._counts)
             if value is not NotImplemented and value is not NO_VALUE:
                 return value  # type: ignore[no-any-return]
         return self._created(keys, getattr(self._fn, "_as_method", self._fn), given, expires)

@@ -27,9 +27,10 @@ class Access:
     :ivar get_multi: (list of keys, expiration time, ignore_expiration): a list of values and NO_VALUEs.
     :ivar set: (key, value, ttl).
     :ivar set_multi: (mapping, ttl).
-    :ivar try_get: as ``get``, by the fast path alone; it may return NotImplemented.  None: there is no fast path.
-    :ivar call: (start and form of the key, arguments, expiration time): likewise, the value of a decorated function's
-     call.
+    :ivar try_get: as ``get``, by the fast path alone, and without counting a miss; it may return NotImplemented.  None:
+     there is no fast path.
+    :ivar call: (start and form of the key, arguments, expiration time, counts): likewise, the value of a decorated
+     function's call.
     """
 
     # Slots are read faster than items of a dict, which matters in a hit of 70 ns.
@@ -40,14 +41,14 @@ class Access:
     set: Callable[[KeyType, Any, Expiration], Any]
     set_multi: Callable[[Mapping[KeyType, Any], Expiration], Any]
     try_get: Callable[[KeyType, Expiration, bool], Any] | None
-    call: Callable[[Any, Any, tuple[Any, ...], Any], Any] | None
+    call: Callable[[Any, Any, tuple[Any, ...], Any, Any], Any] | None
 
     def __init__(self, binding: Binding, fast: Any, decorated: bool = True) -> None:
         self.binding = binding
         for name in ("get", "get_multi", "set", "set_multi"):
             reference = functools.partial(getattr(reference_path, name), binding)
             setattr(self, name, reference if fast is None else fast.or_else(f"fast_{name}", reference))
-        self.try_get = None if fast is None else fast.fast_get
+        self.try_get = None if fast is None else fast.fast_look
         self.call = fast.fast_call if fast is not None and decorated else None
 
 

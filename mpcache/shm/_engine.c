@@ -237,6 +237,8 @@ static PyObject *mpc_py_engine_get_fd(Engine *self, void *unused)
 }
 
 static PyMethodDef engine_methods[] = {
+    {"functions", (PyCFunction)mpc_py_engine_functions, METH_NOARGS,
+     "Return a list of (namespace, name, counts) of the decorated functions, by their places in FUNCTION_COUNTS."},
     {"namespace", (PyCFunction)mpc_py_engine_namespace, METH_O,
      "Return the namespace of that name; create it if there is none."},
     {"namespaces", (PyCFunction)mpc_py_engine_namespaces, METH_NOARGS,

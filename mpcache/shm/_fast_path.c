@@ -29,8 +29,19 @@ static int mpc_is_fresh(Namespace *namespace, const struct mpc_record *record, a
     struct mpc_namespace *epochs = mpc_namespace_at(&namespace->engine->ctx, namespace->number);
     if (record->epoch < mpc_load_acquire(&epochs->hard_at) || record->epoch < mpc_load_acquire(&epochs->soft_at))
         return 0;
+    if (mpc_is_soft(record->expires) && mpc_is_over(record->expires))
+        return 0;
     int over = mpc_is_over_by_python(record->expires);
     return over ? (over < 0 ? -1 : 0) : mpc_is_young(limit, record->created);
+}
+
+/* Which requests a call counts.  What it declines, the reference path counts. */
+typedef enum { COUNT_NOTHING, COUNT_HITS, COUNT_ALL } counting;
+
+static void mpc_note_here(FastPath *self, Namespace *namespace, enum mpc_tally_kind kind, u64 n)
+{
+    self->here[kind] += n;
+    mpc_note_request(namespace, kind, n);
 }
 
 /* Return the fresh value of the key as an object.  `place`: of one among many, whose memory was prefetched;
@@ -71,7 +82,19 @@ static int mpc_parse_key_name(Namespace *namespace, const name_of_key *name, mpc
     return 0;
 }
 
-static PyObject *mpc_fast_get_mangled(FastPath *self, const name_of_key *name, age_limit *limit)
+/* `counts`: of the decorated function whose call this is, or NULL. */
+static void mpc_note_answer(FastPath *self, Namespace *namespace, const PyObject *value, counting what,
+                            FunctionCounts *counts)
+{
+    if (!value || value == Py_NotImplemented || (value == self->no_value && what != COUNT_ALL))
+        return;
+    mpc_note_here(self, namespace, value == self->no_value ? MPC_TALLY_MISSES : MPC_TALLY_HITS, 1);
+    if (counts)
+        mpc_note_function_hit(counts, namespace);
+}
+
+static PyObject *mpc_fast_get_mangled(FastPath *self, const name_of_key *name, age_limit *limit, counting what,
+                                      FunctionCounts *counts)
 {
     mpc_key key;
     Namespace *namespace = mpc_current_namespace(self);
@@ -80,6 +103,7 @@ static PyObject *mpc_fast_get_mangled(FastPath *self, const name_of_key *name, a
     PyObject *value = mpc_parse_key_name(namespace, name, &key) < 0
                           ? mpc_leave_odd_key()
                           : mpc_fast_get_in(self, namespace, &key, limit, ASKED_ALONE);
+    mpc_note_answer(self, namespace, value, what, counts);
     Py_DECREF(namespace);
     return value;
 }
@@ -95,7 +119,7 @@ static bool mpc_parse_age_limit(const FastPath *self, PyObject *const *args, age
     return self->plain;
 }
 
-static PyObject *mpc_py_fast_path_get(FastPath *self, PyObject *const *args, Py_ssize_t n)
+static PyObject *mpc_fast_get(FastPath *self, PyObject *const *args, Py_ssize_t n, counting what)
 {
     age_limit limit = {0};
     if (n != 3)
@@ -103,9 +127,19 @@ static PyObject *mpc_py_fast_path_get(FastPath *self, PyObject *const *args, Py_
     if (!mpc_parse_age_limit(self, args, &limit))
         Py_RETURN_NOTIMPLEMENTED;
     name_of_key name = {.object = mpc_mangle(self, args[0])};
-    PyObject *value = name.object ? mpc_fast_get_mangled(self, &name, &limit) : NULL;
+    PyObject *value = name.object ? mpc_fast_get_mangled(self, &name, &limit, what, NULL) : NULL;
     Py_XDECREF(name.object);
     return value;
+}
+
+static PyObject *mpc_py_fast_path_get(FastPath *self, PyObject *const *args, Py_ssize_t n)
+{
+    return mpc_fast_get(self, args, n, COUNT_ALL);
+}
+
+static PyObject *mpc_py_fast_path_look(FastPath *self, PyObject *const *args, Py_ssize_t n)
+{
+    return mpc_fast_get(self, args, n, COUNT_HITS);
 }
 
 /* Get all values, or none: a value that only the reference path can judge sends all of them there.  Unpickling runs
@@ -115,6 +149,7 @@ static PyObject *mpc_fast_get_all(FastPath *self, Namespace *namespace, const ma
     if (mpc_may_read(&namespace->engine->ctx) != MPC_OK)
         Py_RETURN_NOTIMPLEMENTED;
     PyObject *values = mpc_hidden_list(many->n);
+    u64 misses = 0;
     if (!values)
         return NULL;
     for (Py_ssize_t i = 0; i < many->n; i++) {
@@ -125,7 +160,10 @@ static PyObject *mpc_fast_get_all(FastPath *self, Namespace *namespace, const ma
             return value;
         }
         PyList_SET_ITEM(values, i, value);
+        misses += value == self->no_value;
     }
+    mpc_note_here(self, namespace, MPC_TALLY_HITS, (u64)many->n - misses);
+    mpc_note_here(self, namespace, MPC_TALLY_MISSES, misses);
     return mpc_release_list(values);
 }
 
@@ -174,19 +212,20 @@ static PyObject *mpc_py_fast_path_get_multi(FastPath *self, PyObject *const *arg
 
 /* -- reading what a call has returned ------------------------------------------------------------------------------ */
 
-/* args: what the key starts with, the form of what follows, the arguments, and their lifetime */
+/* args: what the key starts with, the form of what follows, the arguments, their lifetime, and the function's counts */
 static PyObject *mpc_py_fast_path_call(FastPath *self, PyObject *const *args, Py_ssize_t n)
 {
     call_key key;
     age_limit limit = {.seconds = self->lifetime};
     key.len = 0;
-    if (n != 4 || !PyUnicode_CheckExact(args[0]) || !mpc_is_key_form(args[1]) || !PyTuple_CheckExact(args[2]))
-        return PyErr_Format(PyExc_TypeError, "expected start, form, arguments, lifetime");
+    if (n != 5 || !PyUnicode_CheckExact(args[0]) || !mpc_is_key_form(args[1]) || !PyTuple_CheckExact(args[2]) ||
+        !Py_IS_TYPE(args[4], FunctionCounts_Type))
+        return PyErr_Format(PyExc_TypeError, "expected start, form, arguments, lifetime, counts");
     bool plain = args[3] == Py_None ? self->plain : mpc_parse_lifetime(args[3], &limit.seconds);
     if (!plain || self->mangler != Py_None || !mpc_make_call_key(&key, args[0], args[1], args[2]))
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
     name_of_key name = {.bytes = key.bytes, .len = (u32)key.len};
-    return mpc_fast_get_mangled(self, &name, &limit);
+    return mpc_fast_get_mangled(self, &name, &limit, COUNT_HITS, (FunctionCounts *)args[4]);
 }
 
 /* -- writing ------------------------------------------------------------------------------------------------------- */
@@ -312,6 +351,22 @@ static void mpc_py_fast_path_dealloc(FastPath *self)
     Py_DECREF(type);
 }
 
+/* Return how many hits, near hits and misses of this process were answered here. */
+static PyObject *mpc_py_fast_path_here(FastPath *self, PyObject *unused)
+{
+    (void)unused;
+    return Py_BuildValue("(KKK)", (unsigned long long)self->here[MPC_TALLY_HITS],
+                         (unsigned long long)self->here[MPC_TALLY_NEAR_HITS],
+                         (unsigned long long)self->here[MPC_TALLY_MISSES]);
+}
+
+static PyObject *mpc_py_fast_path_forget(FastPath *self, PyObject *unused)
+{
+    (void)unused;
+    memset(self->here, 0, sizeof self->here);
+    Py_RETURN_NONE;
+}
+
 /* args: the name of one of these methods, and what to call where it returns NotImplemented */
 static PyObject *mpc_py_fast_path_or_else(FastPath *self, PyObject *args)
 {
@@ -325,6 +380,8 @@ static PyObject *mpc_py_fast_path_or_else(FastPath *self, PyObject *args)
 static PyMethodDef fast_path_methods[] = {
     {"fast_get", MPC_FASTCALL(mpc_py_fast_path_get), METH_FASTCALL,
      "Return the value, NO_VALUE, or NotImplemented: use the reference path."},
+    {"fast_look", MPC_FASTCALL(mpc_py_fast_path_look), METH_FASTCALL,
+     "Do as fast_get, for a caller that goes on where there is no value: no miss is counted."},
     {"fast_get_multi", MPC_FASTCALL(mpc_py_fast_path_get_multi), METH_FASTCALL,
      "Return a list of values and NO_VALUEs, or NotImplemented."},
     {"or_else", (PyCFunction)mpc_py_fast_path_or_else, METH_VARARGS,
@@ -335,6 +392,9 @@ static PyMethodDef fast_path_methods[] = {
      "Store; return True, or NotImplemented: use the reference path."},
     {"fast_set_multi", MPC_FASTCALL(mpc_py_fast_path_set_multi), METH_FASTCALL,
      "Store all; return True, or NotImplemented."},
+    {"here", (PyCFunction)mpc_py_fast_path_here, METH_NOARGS,
+     "Return (hits, near hits, misses) that this process was answered by the fast path."},
+    {"forget", (PyCFunction)mpc_py_fast_path_forget, METH_NOARGS, "Begin to count again: in a forked child."},
     {NULL, NULL, 0, NULL},
 };
 

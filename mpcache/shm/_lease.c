@@ -119,11 +119,12 @@ static PyObject *mpc_py_lease_acquire(Lease *self, PyObject *const *args, Py_ssi
 /* The bucket's lock is free nearly always; only when it is not the GIL is released. */
 static mpc_status mpc_release_hold(mpc_ctx *ctx, const mpc_hold *hold, bool stored)
 {
-    mpc_status status = mpc_lease_release(ctx, hold, stored, 0);
+    enum mpc_ending how = stored ? MPC_ENDED_STORED : MPC_ENDED_UNSTORED;
+    mpc_status status = mpc_lease_release(ctx, hold, how, 0);
     if (status != MPC_BUSY)
         return status;
     Py_BEGIN_ALLOW_THREADS
-    status = mpc_lease_release(ctx, hold, stored, MPC_SHARD_WAIT_NS);
+    status = mpc_lease_release(ctx, hold, how, MPC_SHARD_WAIT_NS);
     Py_END_ALLOW_THREADS
     return status;
 }
@@ -239,7 +240,8 @@ PyObject *mpc_new_guard(Namespace *namespace, PyObject *name)
     if (self) {
         self->namespace = (Namespace *)Py_NewRef(namespace);
         self->hold = hold;
-        self->epoch = mpc_load_acquire(&mpc_namespace_at(ctx, namespace->number)->epoch);
+        self->epoch = mpc_epoch(ctx);
+        self->begun_ns = mpc_mono_ns();
         self->refused = status != MPC_OK;
         self->closed = 0;
         self->outcome = Py_NewRef(Py_None);

@@ -6,6 +6,7 @@
  *     _errors                             a status becomes an exception
  *     _time | _bytes_freelist             clocks and lifetimes; bytes objects that are used again
  *     _key | _buffers                     a key, and the bytes of a value, on their way in
+ *     _tally | _function_counts           what regions and decorated functions count
  *     _reading | _writing                 one key: get; set, fill, delete
  *     _rmw | _listing | _many             add, compare_and_set, incr, touch; keys(); many keys in one call
  *     _lease                              the types Lease and Guard
@@ -154,6 +155,30 @@ static int mpc_claim_interpreter(void)
     return status;
 }
 
+static const char *const function_count_names[] = {
+#define MPC_NAME(name, text) #text,
+    MPC_FUNCTION_LIST(MPC_NAME)
+#undef MPC_NAME
+};
+
+static const char *const histogram_names[] = {"creating", "waiting", "value_bytes"};
+
+/* Add a tuple of names, in the order in which the engine counts them. */
+static int mpc_add_names(PyObject *module, const char *as, const char *const *names, Py_ssize_t n)
+{
+    PyObject *tuple = PyTuple_New(n);
+    for (Py_ssize_t i = 0; tuple && i < n; i++) {
+        PyObject *name = PyUnicode_FromString(names[i]);
+        if (name)
+            PyTuple_SET_ITEM(tuple, i, name);
+        else
+            Py_CLEAR(tuple);
+    }
+    int failed = !tuple || PyModule_AddObjectRef(module, as, tuple) < 0;
+    Py_XDECREF(tuple);
+    return failed ? -1 : 0;
+}
+
 static int mpc_fill_module(PyObject *module)
 {
     return mpc_claim_interpreter() < 0 || mpc_add_type(module, &Engine_Spec, &Engine_Type) < 0 ||
@@ -162,7 +187,11 @@ static int mpc_fill_module(PyObject *module)
                    mpc_add_type(module, &Guard_Spec, &Guard_Type) < 0 ||
                    mpc_add_type(module, &HandleBase_Spec, &HandleBase_Type) < 0 ||
                    mpc_add_type(module, &FastPath_Spec, &FastPath_Type) < 0 ||
-                   mpc_add_type(module, &FirstOf_Spec, &FirstOf_Type) < 0 || mpc_init_time() < 0 ||
+                   mpc_add_type(module, &FirstOf_Spec, &FirstOf_Type) < 0 ||
+                   mpc_add_type(module, &FunctionCounts_Spec, &FunctionCounts_Type) < 0 || mpc_init_time() < 0 ||
+                   mpc_add_names(module, "TALLIES", mpc_tally_names, MPC_TALLY_KINDS) < 0 ||
+                   mpc_add_names(module, "FUNCTION_COUNTS", function_count_names, MPC_FUNCTION_COUNTS) < 0 ||
+                   mpc_add_names(module, "HISTOGRAMS", histogram_names, MPC_HISTOGRAMS) < 0 ||
                    PyModule_AddIntConstant(module, "LAYOUT", MPC_LAYOUT) < 0 ||
                    PyModule_AddIntConstant(module, "MAX_KEY", MPC_MAX_KEY) < 0 ||
                    PyModule_AddIntConstant(module, "MAX_SHARDS", MPC_MAX_SHARDS) < 0

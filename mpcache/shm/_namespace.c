@@ -39,7 +39,7 @@ static PyObject *mpc_py_namespace_epochs(Namespace *self, PyObject *unused)
         return mpc_raise_status(MPC_RETIRED);
     struct mpc_namespace *namespace = mpc_namespace_at(&self->engine->ctx, self->number);
     u64 hard = mpc_load_acquire(&namespace->hard_at), soft = mpc_load_acquire(&namespace->soft_at);
-    return Py_BuildValue("(KKK)", (unsigned long long)mpc_load_acquire(&namespace->epoch), (unsigned long long)hard,
+    return Py_BuildValue("(KKK)", (unsigned long long)mpc_epoch(&self->engine->ctx), (unsigned long long)hard,
                          (unsigned long long)soft);
 }
 
@@ -79,6 +79,8 @@ PyObject *mpc_new_namespace(Engine *engine, u16 number)
     if (self) {
         self->engine = (Engine *)Py_NewRef(engine);
         self->number = number;
+        self->words_owner = 0;
+        memset(self->word, 0, sizeof self->word);
     }
     return (PyObject *)self;
 }
@@ -125,6 +127,14 @@ static PyMethodDef namespace_methods[] = {
     {"delete", (PyCFunction)mpc_py_namespace_delete, METH_O, "Delete; return whether the key had a value."},
     {"keys", (PyCFunction)mpc_py_namespace_keys, METH_NOARGS,
      "Return the keys, in no order; keys that come or go meanwhile may be among them or not."},
+    {"tally", MPC_FASTCALL(mpc_py_namespace_tally), METH_FASTCALL,
+     "tally(index, number): count requests or creations, by their place in TALLIES."},
+    {"observe", MPC_FASTCALL(mpc_py_namespace_observe), METH_FASTCALL,
+     "observe(index, number): count a creation's or a wait's microseconds, or a value's bytes, in its histogram."},
+    {"tallies", (PyCFunction)mpc_py_namespace_tallies, METH_NOARGS,
+     "Return the sums of what all processes counted, by name."},
+    {"histograms", (PyCFunction)mpc_py_namespace_histograms, METH_NOARGS,
+     "Return the histograms of creations, of waits and of values' bytes."},
     {"invalidate", (PyCFunction)mpc_py_namespace_invalidate, METH_O,
      "Hide (True) or make stale (False) what was begun before; return the new epoch."},
     {"clear", (PyCFunction)mpc_py_namespace_clear, METH_NOARGS, "Delete everything."},

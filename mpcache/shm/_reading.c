@@ -20,14 +20,16 @@ static PyObject *mpc_read_value(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
     for (int i = 0; i < READS; i++) {
         mpc_status status = mpc_find(ctx, key, hit);
         if (status == MPC_ABSENT)
-            Py_RETURN_NONE;
+            break;
         if (status != MPC_OK)
             return mpc_raise_status(status);
         PyObject *value = mpc_alloc_bytes(hit->record.vlen, ASKED_ALONE);
         if (!value)
             return NULL;
-        if (mpc_copy_value(ctx, hit, PyBytes_AS_STRING(value)) == MPC_OK)
+        if (mpc_copy_value(ctx, hit, PyBytes_AS_STRING(value)) == MPC_OK) {
+            mpc_count(ctx, MPC_COUNT_HITS);
             return value;
+        }
         Py_DECREF(value);
     }
     mpc_count(ctx, MPC_COUNT_MISSES);
@@ -84,6 +86,8 @@ int mpc_find_shown(Namespace *self, PyObject *name, mpc_hit *hit)
         mpc_raise_status(status);
         return -1;
     }
+    if (status == MPC_ABSENT)
+        mpc_count(ctx, MPC_COUNT_MISSES);
     return status == MPC_OK && hit->record.epoch >= mpc_load_acquire(&mpc_namespace_at(ctx, self->number)->hard_at);
 }
 

@@ -135,7 +135,7 @@ PyObject *mpc_py_namespace_incr(Namespace *self, PyObject *const *args, Py_ssize
         count.initial = PyLong_AsLongLong(args[2]);
     count.fresh = (mpc_value){.created = mpc_wall_ns(), .flags = KEPT_INT, .epoch = mpc_epoch_now(self)};
     if (n > 3 && !PyErr_Occurred())
-        count.fresh.expires = mpc_ns_of_seconds(PyFloat_AsDouble(args[3]));
+        count.fresh.expires = mpc_end_of_seconds(PyFloat_AsDouble(args[3]));
     if (PyErr_Occurred() || mpc_parse_key(ctx, args[0], self->number, KIND_RECORD, &key) < 0)
         return NULL;
     return mpc_sum_object(mpc_rmw_value(ctx, mpc_try_incr, &key, &count, NULL, NULL), args[0], &count);
@@ -153,7 +153,7 @@ PyObject *mpc_py_namespace_touch(Namespace *self, PyObject *const *args, Py_ssiz
     mpc_ctx *ctx = &self->engine->ctx;
     if (n != 2)
         return PyErr_Format(PyExc_TypeError, "expected key and expires, not %zd arguments", n);
-    i64 expires = mpc_ns_of_seconds(PyFloat_AsDouble(args[1]));
+    i64 expires = mpc_end_of_seconds(PyFloat_AsDouble(args[1]));
     if (PyErr_Occurred() || mpc_parse_key(ctx, args[0], self->number, KIND_RECORD, &key) < 0)
         return NULL;
     mpc_status status = mpc_rmw_value(ctx, mpc_try_touch, &key, &expires, NULL, NULL);

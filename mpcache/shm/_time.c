@@ -35,6 +35,12 @@ i64 mpc_ns_of_seconds(double seconds)
     return seconds <= 0 || !isfinite(seconds) || seconds > LONGEST_S ? 0 : (i64)llroundl((long double)seconds * 1e9L);
 }
 
+/* Return the end of a time to live as the engine has it: even, since an odd end is soft. */
+i64 mpc_end_of_seconds(double seconds)
+{
+    return mpc_ns_of_seconds(seconds) & ~(i64)1;
+}
+
 /* The nearest double.  Those of this century lie 2^-22 s apart or more, and no count of nanoseconds comes nearer than
  * 6e-14 s to the middle between two without being one of them: the sum's second rounding, of 2e-16 s, changes none. */
 double mpc_seconds_of_ns(i64 ns)
@@ -94,7 +100,7 @@ bool mpc_parse_ttl(PyObject *given, i64 created, i64 *expires)
         return false;
     if (seconds == HUGE_VAL)
         return true;
-    *expires = seconds > LONGEST_S / 2 ? 0 : created + mpc_ns_of_seconds(seconds);
+    *expires = seconds > LONGEST_S / 2 ? 0 : (created + mpc_ns_of_seconds(seconds)) & ~(i64)1;
     return *expires != 0;
 }
 

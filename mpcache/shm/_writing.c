@@ -42,7 +42,7 @@ static int mpc_parse_parts(PyObject *bytes, PyObject *created, PyObject *expires
                            mpc_value *value)
 {
     *value = (mpc_value){.created = mpc_ns_of_seconds(created ? PyFloat_AsDouble(created) : 0),
-                         .expires = mpc_ns_of_seconds(expires ? PyFloat_AsDouble(expires) : 0),
+                         .expires = mpc_end_of_seconds(expires ? PyFloat_AsDouble(expires) : 0),
                          .flags = (u8)((flags ? PyLong_AsLong(flags) : 0) & 0x7f)};
     if (PyErr_Occurred() || mpc_hold_buffers(bytes, held, value) < 0)
         return -1;
@@ -129,6 +129,7 @@ PyObject *mpc_py_namespace_fill(Namespace *self, PyObject *const *args, Py_ssize
         mpc_parse_parts(args[2], args[3], args[4], args[5], &held, &value) < 0)
         return NULL;
     value.epoch = guard->epoch;
+    value.took = mpc_took_of_ns(mpc_mono_ns() - guard->begun_ns);
     mpc_status status = mpc_fill_under(self, guard, &key, &value, &held);
     mpc_release_buffers(&held);
     PyObject *outcome = mpc_outcome_object(ctx, status, &key, &value);

@@ -33,7 +33,22 @@ typedef struct {
     PyObject_HEAD
     Engine *engine;
     u16 number;
+    u64 words_owner; /* the process's id when it claimed these words, in which it counts requests */
+    a64 *word[MPC_WORD_KINDS];
 } Namespace;
+
+/* What a process counts of a decorated function.  Hits, of which there may be ten million a second, wait here until
+ * there are some, or until something rarer is counted. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *name; /* a str */
+    u64 birth, owner; /* of the segment, and the process's id in it, where `row` is the function's; 0: nowhere yet */
+    u32 row;
+    u16 number; /* of its namespace */
+    u64 pending; /* hits that are not in the segment yet */
+    u64 here[MPC_FUNCTION_COUNTS]; /* in this process */
+    long pid; /* of the process that counted `pending` and `here` */
+} FunctionCounts;
 
 /* One hold of one key, or an attempt to get it. */
 typedef struct {
@@ -52,6 +67,7 @@ typedef struct {
     Namespace *namespace;
     mpc_hold hold;
     u64 epoch;
+    u64 begun_ns; /* monotonic clock */
     int refused; /* another process holds the key: the created value will not be stored */
     _Atomic int closed;
     PyObject *outcome;
@@ -71,6 +87,7 @@ typedef struct {
     PyObject *no_value, *current_fill, *loads;
     PyObject *pickling, *idle; /* codec.pickling, and an unused result of it, or NULL */
     PyObject *mangler; /* key -> key; None: none */
+    u64 here[MPC_WORD_KINDS]; /* the requests of this process that were answered here */
     double lifetime;   /* seconds that a value is fresh where the call says nothing */
     bool plain;        /* whether the lifetime is a plain number */
 } FastPath;
@@ -105,8 +122,9 @@ typedef struct {
 } held_value;
 
 extern PyTypeObject *Engine_Type, *Namespace_Type, *Lease_Type, *Guard_Type;
-extern PyTypeObject *HandleBase_Type, *FastPath_Type, *FirstOf_Type;
+extern PyTypeObject *HandleBase_Type, *FastPath_Type, *FirstOf_Type, *FunctionCounts_Type;
 extern PyType_Spec Engine_Spec, Namespace_Spec, Lease_Spec, Guard_Spec, HandleBase_Spec, FastPath_Spec, FirstOf_Spec;
+extern PyType_Spec FunctionCounts_Spec;
 
 /* What Python calls with METH_FASTCALL. */
 #define MPC_FASTCALL(f) ((PyCFunction)(void (*)(void))(f))
@@ -119,6 +137,7 @@ PyObject *mpc_raise_too_large(const mpc_ctx *ctx, const mpc_key *key, size_t siz
 /* _time.c */
 int mpc_init_time(void);
 i64 mpc_ns_of_seconds(double seconds);
+i64 mpc_end_of_seconds(double seconds);
 double mpc_seconds_of_ns(i64 ns);
 bool mpc_clock_is_genuine(void);
 int mpc_now_ns(i64 *now);
@@ -137,6 +156,19 @@ int mpc_parse_key(const mpc_ctx *ctx, PyObject *from, u16 namespace, int kind, m
 int mpc_hold_buffers(PyObject *from, held_value *held, mpc_value *value);
 void mpc_release_buffers(held_value *held);
 int mpc_own_copy(held_value *held, mpc_value *value);
+
+/* _tally.c */
+extern const char *const mpc_tally_names[];
+void mpc_note_in_stripe(Namespace *self, enum mpc_tally_kind kind, u64 n);
+PyObject *mpc_py_namespace_tally(Namespace *self, PyObject *const *args, Py_ssize_t n);
+PyObject *mpc_py_namespace_observe(Namespace *self, PyObject *const *args, Py_ssize_t n);
+PyObject *mpc_py_namespace_tallies(Namespace *self, PyObject *unused);
+PyObject *mpc_py_namespace_histograms(Namespace *self, PyObject *unused);
+
+/* _function_counts.c */
+void mpc_settle_function(FunctionCounts *self, const Namespace *namespace);
+void mpc_flush_function(FunctionCounts *self, Namespace *namespace);
+PyObject *mpc_py_engine_functions(Engine *self, PyObject *unused);
 
 /* _reading.c */
 mpc_status mpc_copy_value(mpc_ctx *ctx, const mpc_hit *hit, char *to);
@@ -206,9 +238,33 @@ static inline void mpc_prefetch_ahead(const mpc_ctx *ctx, const many_keys *many,
         mpc_prefetch_record(ctx, &many->key[i + 4]);
 }
 
+/* Count requests that were answered here, with the GIL: see mpc_count_in_word(). */
+static inline void mpc_note_request(Namespace *self, enum mpc_tally_kind kind, u64 n)
+{
+    u64 owner = mpc_load(&self->engine->ctx.self->owner); /* 0 in a forked child, which has no words yet */
+    if (owner != 0 && owner == self->words_owner && self->word[kind])
+        mpc_count_in_word(self->word[kind], n);
+    else
+        mpc_note_in_stripe(self, kind, n);
+}
+
+#define MPC_HITS_AT_ONCE 1024u /* a process that is killed loses fewer hits of a function than these */
+
+/* Count a call of a function that the fast path answered, with the GIL. */
+static inline void mpc_note_function_hit(FunctionCounts *self, Namespace *namespace)
+{
+    u64 owner = mpc_load(&namespace->engine->ctx.self->owner);
+    if (owner == 0 || owner != self->owner || namespace->engine->ctx.birth != self->birth ||
+        namespace->number != self->number)
+        mpc_settle_function(self, namespace);
+    self->here[MPC_FUNCTION_HITS]++;
+    if (++self->pending >= MPC_HITS_AT_ONCE)
+        mpc_flush_function(self, namespace);
+}
+
 static inline u64 mpc_epoch_now(const Namespace *namespace)
 {
-    return mpc_load_acquire(&mpc_namespace_at(&namespace->engine->ctx, namespace->number)->epoch);
+    return mpc_epoch(&namespace->engine->ctx);
 }
 
 #endif

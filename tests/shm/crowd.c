@@ -233,7 +233,7 @@ static void hold_and_fill(struct worker *me)
     held[number].fence = hold.fence;
     create(me, number, &hold);
     held[number].inside--;
-    if (mpc_lease_release(me->ctx, &hold, true, MPC_SHARD_WAIT_NS) != MPC_OK)
+    if (mpc_lease_release(me->ctx, &hold, MPC_ENDED_STORED, MPC_SHARD_WAIT_NS) != MPC_OK)
         complain("a lease was lost", number, hold.fence);
     if (me->number == 0) {
         pthread_mutex_lock(&mailbox_lock);
@@ -248,7 +248,7 @@ static void give_back_again(struct worker *me)
     mpc_hold old = mailbox;
     pthread_mutex_unlock(&mailbox_lock);
     for (int i = 0; old.owner != 0 && i < 50; i++)
-        if (mpc_lease_release(me->ctx, &old, true, MPC_SHARD_WAIT_NS) == MPC_OK)
+        if (mpc_lease_release(me->ctx, &old, MPC_ENDED_STORED, MPC_SHARD_WAIT_NS) == MPC_OK)
             complain("an old token gave something back", old.entry, old.fence);
 }
 
@@ -260,7 +260,7 @@ static void guard_and_fill(struct worker *me)
     if (mpc_lease_guard(me->ctx, &key, &guard, MPC_SHARD_WAIT_NS) != MPC_OK)
         return;
     create(me, number, &guard);
-    mpc_lease_release(me->ctx, &guard, true, MPC_SHARD_WAIT_NS);
+    mpc_lease_release(me->ctx, &guard, MPC_ENDED_STORED, MPC_SHARD_WAIT_NS);
 }
 
 static void look_around(struct worker *me)
@@ -287,7 +287,7 @@ static void invalidate(struct worker *me)
 {
     mpc_key key = key_number(me, me->other, 0);
     mpc_value value = make_value(me, 0, 0, false);
-    value.epoch = mpc_load_acquire(&mpc_namespace_at(me->ctx, me->other)->epoch);
+    value.epoch = mpc_epoch(me->ctx);
     mpc_set(me->ctx, &key, &value, MPC_SHARD_WAIT_NS);
     mpc_invalidate(me->ctx, me->other, roll(me, 2));
     if (roll(me, 4) == 0)

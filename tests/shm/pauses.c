@@ -134,7 +134,7 @@ static void first_deletes(void)
 
 static void next_hold_is_voided(void)
 {
-    mpc_lease_release(&third, &held, true, MPC_SHARD_WAIT_NS);
+    mpc_lease_release(&third, &held, MPC_ENDED_STORED, MPC_SHARD_WAIT_NS);
     if (take(&third, &held) != MPC_OK)
         abort();
     delete(&other);
@@ -150,7 +150,7 @@ static void look_at_late_void(void)
 static void prepare_old_token(void)
 {
     take(&first, &before);
-    mpc_lease_release(&first, &before, true, MPC_SHARD_WAIT_NS);
+    mpc_lease_release(&first, &before, MPC_ENDED_STORED, MPC_SHARD_WAIT_NS);
 }
 
 static void first_takes(void)
@@ -160,7 +160,7 @@ static void first_takes(void)
 
 static void old_token_is_given_back(void)
 {
-    what_other_got = mpc_lease_release(&first, &before, true, MPC_SHARD_WAIT_NS);
+    what_other_got = mpc_lease_release(&first, &before, MPC_ENDED_STORED, MPC_SHARD_WAIT_NS);
 }
 
 static void look_at_old_token(void)
@@ -254,7 +254,7 @@ static void prepare_damage(void)
     put(&third, key, 1);
     if (mpc_find(&third, &key, &hit) != MPC_OK)
         abort();
-    struct mpc_record *record = (struct mpc_record *)(uintptr_t)(hit.value - mpc_value_at(hit.record.klen));
+    struct mpc_record *record = (struct mpc_record *)(uintptr_t)(hit.value - mpc_value_at(hit.record.klen, 0));
     record->vlen = 1u << 30;
 }
 

@@ -199,7 +199,7 @@ static void crowd(mpc_ctx *ctx)
 /* The next set of a small value finds no room in the small ring. */
 static void fill_small(mpc_ctx *ctx)
 {
-    while (free_units(ctx, MPC_SMALL) >= mpc_units(16, SMALLER))
+    while (free_units(ctx, MPC_SMALL) >= mpc_units(16, SMALLER, 0))
         set_filler(ctx, next_filler++, SMALLER);
 }
 
@@ -406,7 +406,7 @@ static void act_lease(mpc_ctx *ctx)
 {
     mpc_wait wait = {0};
     if (mpc_lease_try(ctx, &target, &held, &wait, MPC_SHARD_WAIT_NS) == MPC_OK)
-        mpc_lease_release(ctx, &held, true, MPC_SHARD_WAIT_NS);
+        mpc_lease_release(ctx, &held, MPC_ENDED_STORED, MPC_SHARD_WAIT_NS);
 }
 
 static void act_fill(mpc_ctx *ctx)
@@ -414,7 +414,7 @@ static void act_fill(mpc_ctx *ctx)
     if (mpc_lease_guard(ctx, &target, &held, MPC_SHARD_WAIT_NS) != MPC_OK)
         return;
     mpc_fill(ctx, &target, &news, &held, MPC_SHARD_WAIT_NS);
-    mpc_lease_release(ctx, &held, true, MPC_SHARD_WAIT_NS);
+    mpc_lease_release(ctx, &held, MPC_ENDED_STORED, MPC_SHARD_WAIT_NS);
 }
 
 static void act_invalidate(mpc_ctx *ctx)
@@ -564,7 +564,7 @@ static void lease_all(mpc_ctx *ctx)
             complain("a lease cannot be had", i, 0);
         else if (mpc_fill(ctx, &key, &value, &hold, MPC_SHARD_WAIT_NS) != MPC_OK || read_generation(ctx, i) != 3)
             complain("a fill failed", i, 0);
-        else if (mpc_lease_release(ctx, &hold, true, MPC_SHARD_WAIT_NS) != MPC_OK)
+        else if (mpc_lease_release(ctx, &hold, MPC_ENDED_STORED, MPC_SHARD_WAIT_NS) != MPC_OK)
             complain("a lease cannot be given back", i, 0);
     }
 }

@@ -19,6 +19,7 @@ from mpcache.api import BYTES, NO_VALUE
 from mpcache.backends.shm import ShmBackend
 from mpcache.exception import CantSerializeException, DogpileCacheException, ValueTooLarge
 from mpcache.region import CacheRegion
+from mpcache.shm._engine import FunctionCounts
 from tests.conftest import Clock
 
 pytestmark = pytest.mark.engine
@@ -303,8 +304,8 @@ def test_decorated_calls_find_what_the_reference_path_stored_and_the_reverse(reg
 @pytest.mark.parametrize("skip", [-1, -2, -5, -1000, -(2**62), -(2**63), -(2**70), 2**70])
 def test_a_number_of_arguments_that_cannot_be_is_refused_before_any_is_read(region: Any, skip: int) -> None:
     with pytest.raises((ValueError, OverflowError)):
-        region.access.call("start|", skip, ("a", 1), None)
-    assert region.access.call("start|", 3, ("a", 1), None) is NO_VALUE
+        region.access.call("start|", skip, ("a", 1), None, FunctionCounts("f"))
+    assert region.access.call("start|", 3, ("a", 1), None, FunctionCounts("f")) is NO_VALUE
 
 
 def test_a_decorated_call_goes_through_get_or_create_where_a_subclass_has_its_own() -> None:

@@ -36,6 +36,7 @@ static mpc_status mpc_map_segment(mpc_ctx *ctx, int fd)
     ctx->base = base;
     ctx->header = base;
     memcpy(ctx->seed, ctx->header->seed, sizeof ctx->seed);
+    ctx->birth = ctx->header->birth[0];
     return MPC_OK;
 }
 

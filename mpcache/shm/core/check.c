@@ -147,7 +147,7 @@ static mpc_status mpc_check_namespaces(mpc_ctx *ctx, char *why, size_t room)
         struct mpc_namespace *namespace = mpc_namespace_at(ctx, i);
         u64 hard = mpc_load(&namespace->hard_at), soft = mpc_load(&namespace->soft_at),
             clear = mpc_load(&namespace->clear_at);
-        u64 epoch = mpc_load_acquire(&namespace->epoch);
+        u64 epoch = mpc_load_acquire(&ctx->header->clock);
         if (hard > epoch || soft > epoch || clear > epoch || namespace->name_bytes > MPC_NAME_BYTES)
             return mpc_report_broken(why, room, "namespace %u was invalidated in an epoch that has not come", i);
     }

@@ -27,6 +27,7 @@ typedef struct mpc_ctx {
     struct mpc_header *header;
     struct mpc_geometry geometry; /* private and verified */
     u64 seed[4];
+    u64 birth; /* tells this segment from any other */
     struct mpc_self *self;
     int fd;           /* one open file description of this process, on which its liveness lock stands */
     int shared_fd;    /* one that children share, so that no lock of a description stands on it; */
@@ -51,6 +52,24 @@ static inline struct mpc_namespace *mpc_namespace_at(const mpc_ctx *ctx, u16 nam
     return (struct mpc_namespace *)(ctx->base + ctx->geometry.namespaces_at) + namespace % MPC_NAMESPACES;
 }
 
+static inline struct mpc_stripe *mpc_stripe_at(const mpc_ctx *ctx, u16 namespace, u32 stripe)
+{
+    u64 which = (u64)(namespace % MPC_NAMESPACES) * ctx->geometry.stripes + stripe % ctx->geometry.stripes;
+    return (struct mpc_stripe *)(ctx->base + ctx->geometry.tallies_at) + which;
+}
+
+static inline struct mpc_histogram *mpc_histogram_at(const mpc_ctx *ctx, u16 namespace, enum mpc_histogram_kind kind)
+{
+    u64 which = (u64)(namespace % MPC_NAMESPACES) * MPC_HISTOGRAMS + kind;
+    return (struct mpc_histogram *)(ctx->base + ctx->geometry.histograms_at) + which;
+}
+
+/* Row MPC_FUNCTIONS, the last one, is that of all functions that found no row. */
+static inline struct mpc_function *mpc_function_at(const mpc_ctx *ctx, u32 row)
+{
+    return (struct mpc_function *)(ctx->base + ctx->geometry.functions_at) + row;
+}
+
 static inline struct mpc_slot *mpc_slot_at(const mpc_ctx *ctx, u32 slot)
 {
     return (struct mpc_slot *)(ctx->base + ctx->geometry.slots_at) + slot;
@@ -61,21 +80,37 @@ static inline struct mpc_shard *mpc_shard_at(const mpc_ctx *ctx, u32 shard)
     return (struct mpc_shard *)(ctx->base + ctx->geometry.shards_at + shard * ctx->geometry.shard_bytes);
 }
 
+/* The epoch in which a creation that begins now begins. */
+static inline u64 mpc_epoch(const mpc_ctx *ctx)
+{
+    return mpc_load_acquire(&ctx->header->clock);
+}
+
 /* Whether the segment was removed: all processes move to the next segment of the name at their next call. */
 static inline bool mpc_retired(const mpc_ctx *ctx)
 {
     return mpc_load_acquire(&ctx->header->retired) != 0;
 }
 
-/* Count one event of this process.  A reader that found no slot does not count.  Not an atomic addition, which would
- * take a tenth of a hit: two threads that count at the same instant without the GIL may count one event for two. */
+/* Add to a counter that several threads or processes may count in at once.  Relaxed: it orders nothing. */
+static inline void mpc_add_to(a64 *counter, u64 n)
+{
+#ifdef MPC_FAULT_PLAIN_COUNT
+    u64 was = mpc_load(counter);
+    MPC_POINT();
+    mpc_store(counter, was + n);
+#else
+    mpc_add(counter, n);
+#endif
+}
+
+/* Count one event of this process.  A reader that found no slot does not count.  Hits and misses of the fast path,
+ * which are too many for atomic additions, have words of their own (tally.h). */
 static inline void mpc_count(mpc_ctx *ctx, enum mpc_count what)
 {
     u64 owner = mpc_load(&ctx->self->owner);
-    if (owner != 0) {
-        a64 *count = &mpc_slot_at(ctx, (u32)(owner & 0xffff))->count[what];
-        mpc_store(count, mpc_load(count) + 1);
-    }
+    if (owner != 0)
+        mpc_add_to(&mpc_slot_at(ctx, (u32)(owner & 0xffff))->count[what], 1);
 }
 
 /* Show processes that wait for a word lock of this process that it is at work: after each unlock, and regularly

@@ -9,6 +9,7 @@
  *     liveness < wordlock < lease_table     is a process dead?  locks that outlive their owner; entries of leases
  *     registry < retire < attach            this process's slot; removal; the begin of every operation
  *     namespace | lease                     epochs; holds of keys, and guards of fills
+ *     tally | functions                     what regions and decorated functions count
  *     record < index, ring < ghost < evict  where records lie, are found, are written, and which of them stay
  *     store < rmw                           get, set, fill, delete; add, compare-and-set, incr, touch
  *     check | stats                         the whole segment
@@ -23,6 +24,7 @@
 #include "check.h"
 #include "evict.h"
 #include "format.h"
+#include "functions.h"
 #include "hugepages.h"
 #include "lease.h"
 #include "liveness.h"
@@ -31,6 +33,7 @@
 #include "rmw.h"
 #include "stats.h"
 #include "store.h"
+#include "tally.h"
 #include "wordlock.h"
 
 #endif

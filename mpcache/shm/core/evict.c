@@ -40,7 +40,7 @@ u64 mpc_largest_units(const mpc_ctx *ctx)
 
 u64 mpc_largest_value(const mpc_ctx *ctx, u32 klen)
 {
-    u64 room = mpc_largest_units(ctx) * MPC_UNIT, taken = mpc_value_at(klen);
+    u64 room = mpc_largest_units(ctx) * MPC_UNIT, taken = mpc_value_at(klen, 0);
     u64 most = room > taken ? room - taken : 0;
     return most < UINT32_MAX ? most : UINT32_MAX;
 }
@@ -73,7 +73,7 @@ static mpc_status mpc_read_victim(struct mpc_room *room, struct mpc_log *log, st
 
 static bool mpc_is_unread_guest(const struct mpc_victim *victim)
 {
-    return victim->record.guest && mpc_word_freq(victim->word) == 0;
+    return (victim->record.more & MPC_GUEST) && mpc_word_freq(victim->word) == 0;
 }
 
 /* Return whether the record stays.  That uses up one of the set's moves, before room is made for the copy.  A record

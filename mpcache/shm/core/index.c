@@ -46,7 +46,7 @@ static bool mpc_read_header(const struct mpc_spot *spot, struct mpc_record *reco
     return true;
 #endif
     return record->position == spot->position && (record->flags & MPC_PAD) == 0 &&
-           record->units == mpc_units(record->klen, record->vlen) && record->units <= spot->capacity &&
+           record->units == mpc_units_of(record) && record->units <= spot->capacity &&
            spot->place + record->units <= spot->capacity && spot->position + record->units <= spot->head;
 }
 
@@ -83,7 +83,7 @@ static inline mpc_status mpc_try_slot(mpc_ctx *ctx, struct mpc_shard *shard, a64
     hit->slot = slot;
     hit->word = word;
     hit->ring = &shard->ring[mpc_word_ring(word)];
-    hit->value = spot.at + mpc_value_at(hit->record.klen);
+    hit->value = spot.at + mpc_value_at(hit->record.klen, mpc_tags_of(hit->record.more));
     return mpc_still_valid(hit) ? MPC_OK : MPC_LAPPED;
 }
 

@@ -1,14 +1,19 @@
 /* The segment, drawn and then declared.  Everything that two processes share is in this file.
  *
- *   segment:   | header | namespaces | process slots | lease buckets | shard 0 | shard 1 | ...
- *   namespace: | epoch hard_at soft_at clear_at | name |
- *   slot:      | id generation pid start ... | counters |
+ *   segment:   | header | namespaces | process slots | tallies | histograms | functions | tag cells | lease buckets |
+ *              | shard 0 | shard 1 | ...
+ *   namespace: | hard_at soft_at clear_at trusted_until | name |
+ *   slot:      | id generation pid start ... | counters | request words: (kind, namespace):16 | count:48 |
+ *   tallies:   for each namespace some stripes of counters of requests and creations
+ *   histogram: 32 counters, by the power of two; for each namespace one of creations, of waits, of values' bytes
+ *   function:  | hash namespace | name | counters |
+ *   tag cells: epochs before which records with a tag are hidden, and fewer cells of those that make them stale
  *   bucket:    | word lock, busy bits | 16 leases, one cache line each |
  *   shard:     | word lock | tails, heads | counters | ghosts | index | small ring | main ring |
  *   ghosts:    lines of 32 fingerprints of keys that left unread, newest first
  *   index:     buckets of 8 slot words, one cache line:   tag:12 | freq:2 | ring:1 | position:49
- *   record:    | position | units klen kind flags | version | hash | vlen namespace guest | epoch | created | expires |
- *              | key | value |
+ *   record:    | position | units klen kind flags | version | hash | vlen namespace more | epoch | created | expires |
+ *              | key | hashes of its tags | value |          more: guest:1 | number of tags:4 | time it took:11
  *
  * Positions count units of 8 bytes from the birth of a ring and never decrease; position % capacity is the
  * place in the ring.  New values come to the small ring, a tenth of the log; those that are read go on to main.  A
@@ -21,7 +26,9 @@
 #include "port.h"
 
 #define MPC_MAGIC 0x00656863616370d6ull /* not ASCII in its first byte: no text file begins so */
-#define MPC_LAYOUT 2u
+#ifndef MPC_LAYOUT /* the tests build others */
+#define MPC_LAYOUT 3u
+#endif
 
 #define MPC_UNIT 8ull         /* bytes in which positions count; 64 bits, so that no product of units and it wraps */
 #define MPC_ALIGN_UNITS 2u    /* records and values start on 16 bytes, like the payload of a bytes object */
@@ -33,16 +40,32 @@
 #define MPC_LEASES_PER_BUCKET 16u
 #define MPC_SLOTS_PER_BUCKET 8u
 #define MPC_COUNTERS 24u
+#define MPC_REQUEST_WORDS 32u
+#define MPC_TALLIES 16u
+#define MPC_MAX_STRIPES 16u
+#define MPC_HISTOGRAM_BUCKETS 32u
+#define MPC_FUNCTIONS 512u /* and one more row for all others */
+#define MPC_FUNCTION_NAME_BYTES 96u
+#define MPC_FUNCTION_COUNTERS 16u
+#define MPC_MAX_TAGS 15u
+#define MPC_BYTES_PER_TAG_CELL 256u
+#define MPC_HARD_CELLS_PER_SOFT 8u
 #define MPC_DROP_CLASSES 16u /* of keys in a shard: a cache line that is read by every set, and hardly ever written */
 
 /* Liveness bytes: locks on offsets that no file reaches (liveness.c). */
 #define MPC_LIFE_AT (1ll << 60)
 
+#define MPC_RETIRED_AT 256
+
 /* What a process that attaches copies, computes again and compares; immutable after birth. */
 struct mpc_geometry {
     u64 size; /* bytes of the whole segment */
     u32 shards, slots, namespaces, lease_buckets;
-    u64 namespaces_at, slots_at, leases_at, shards_at; /* bytes from the segment's start */
+    u32 stripes; /* of each namespace's tallies */
+    u32 tag_cells, soft_tag_cells;
+    u32 functions;
+    u64 namespaces_at, slots_at, tallies_at, histograms_at, functions_at; /* bytes from the segment's start */
+    u64 tag_cells_at, soft_tag_cells_at, leases_at, shards_at;
     u64 shard_bytes;
     u64 ghost_at, index_at, small_at, main_at; /* bytes from the shard's start */
     u32 ghost_entries, index_buckets;
@@ -50,32 +73,38 @@ struct mpc_geometry {
     u64 position_limit; /* a ring whose head would pass it is emptied */
 };
 
+/* In every layout the first two words are these, and `retired` has this place: a version can tell another version's
+ * segment, and retire it. */
 struct mpc_header {
     u64 magic;
     u32 layout, header_bytes;
-    struct mpc_geometry geometry;
     u64 seed[4];  /* of the keyed hashes, so that an attacker cannot aim keys at one bucket */
     u64 birth[2]; /* random: tells this segment from a later one of the same name */
     i64 born_ns;
-    u64 checksum; /* over all of the above */
+    u8 spare[MPC_RETIRED_AT - 72];
+    a32 retired; /* read by every operation; written once */
+    u8 pad[MPC_LINE - 4];
+    struct mpc_geometry geometry;
+    u64 checksum; /* over all of the above but `retired` */
 
-    _Alignas(MPC_LINE) a32 retired; /* read by every operation; written once */
-    _Alignas(MPC_LINE) a64 fence;   /* the last fence that was given out */
+    _Alignas(MPC_LINE) a64 fence; /* the last fence that was given out */
+    _Alignas(MPC_LINE) a64 clock; /* counts invalidations of all namespaces and tags: the epoch */
     _Alignas(MPC_LINE) a32 namespaces_lock;
+    a32 functions_lock;
 };
 
 struct mpc_namespace {
-    a64 epoch;    /* counts invalidations; a record carries the epoch in which its creation began */
-    a64 hard_at;  /* records of an earlier epoch are hidden */
+    a64 hard_at;  /* records of an earlier epoch are hidden; a record has the epoch in which its creation began */
     a64 soft_at;  /* records of an earlier epoch are stale */
     a64 clear_at; /* records of an earlier epoch are not there */
+    a64 trusted_until; /* monotonic clock, ns: until then its records agree with a further store; 0: there is none */
     a32 used;     /* committed last, after the name */
     u32 name_bytes;
     u64 spare[3];
     char name[MPC_LINE];
 };
 
-/* What each process counts: one list makes the enum and, in the binding, the names. */
+/* What each process counts of the engine's operations: one list makes the enum and, in the binding, the names. */
 /* clang-format off */
 #define MPC_COUNT_LIST(X)                                                                                        \
     X(HITS, hits) X(MISSES, misses) X(SETS, sets) X(ADDS, adds) X(DELETES, deletes) X(FILLS, fills)              \
@@ -91,6 +120,60 @@ enum mpc_count {
 };
 _Static_assert(MPC_COUNTS <= MPC_COUNTERS, "the slot has room for every counter");
 
+/* What is counted of a region's requests and creations, for each namespace.  The first three are also counted in the
+ * request words of a process. */
+/* clang-format off */
+#define MPC_TALLY_LIST(X)                                                                                        \
+    X(HITS, hits) X(NEAR_HITS, near_hits) X(MISSES, misses) X(STALE, stale) X(WAITED, waited)                    \
+    X(ERRORS_SERVED, errors_served) X(CREATED, created) X(REFUSED, refused) X(FAILED, failed)                    \
+    X(TOO_LARGE, too_large) X(UNLOCKED, unlocked) X(UNSTORED, unstored) X(DROPPED, dropped)
+/* clang-format on */
+
+enum mpc_tally_kind {
+#define MPC_AS_TALLY(name, text) MPC_TALLY_##name,
+    MPC_TALLY_LIST(MPC_AS_TALLY)
+#undef MPC_AS_TALLY
+        MPC_TALLY_KINDS
+};
+_Static_assert(MPC_TALLY_KINDS <= MPC_TALLIES, "a stripe has room for every tally");
+
+struct mpc_stripe {
+    a64 tally[MPC_TALLIES];
+};
+
+enum mpc_histogram_kind { MPC_CREATING, MPC_WAITING, MPC_VALUE_BYTES, MPC_HISTOGRAMS };
+
+/* Bucket i counts what is less than 2^i and not less than 2^(i-1): microseconds, or bytes. */
+struct mpc_histogram {
+    a64 bucket[MPC_HISTOGRAM_BUCKETS];
+};
+
+/* What is counted of a decorated function. */
+/* clang-format off */
+#define MPC_FUNCTION_LIST(X)                                                                                     \
+    X(CALLS, calls) X(HITS, hits) X(NEAR_HITS, near_hits) X(STALE, stale) X(WAITED, waited)                      \
+    X(CREATED, created) X(FAILED, failed) X(CREATING_NS, creating_ns) X(BYTES_STORED, bytes_stored)
+/* clang-format on */
+
+enum mpc_function_count {
+#define MPC_AS_FUNCTION_COUNT(name, text) MPC_FUNCTION_##name,
+    MPC_FUNCTION_LIST(MPC_AS_FUNCTION_COUNT)
+#undef MPC_AS_FUNCTION_COUNT
+        MPC_FUNCTION_COUNTS
+};
+_Static_assert(MPC_FUNCTION_COUNTS <= MPC_FUNCTION_COUNTERS, "a row has room for every counter");
+
+/* One decorated function.  Rows are never freed. */
+struct mpc_function {
+    u64 hash[2]; /* of the whole name, keyed */
+    u16 namespace;
+    u16 name_bytes; /* as stored: a longer name is cut */
+    a32 used; /* committed last */
+    u64 spare;
+    char name[MPC_FUNCTION_NAME_BYTES];
+    a64 count[MPC_FUNCTION_COUNTERS];
+};
+
 /* One attached process.  Counters are never reset: the slot's next owner continues them, so that sums never fall. */
 struct mpc_slot {
     a64 id; /* generation << 16 | slot of the process that owns it; 0: free; stored last */
@@ -99,7 +182,8 @@ struct mpc_slot {
     a64 pid_ns, time_ns; /* inode numbers of its namespaces: within them pid and start time mean the same */
     a64 steps; /* moves while the process is at work under a word lock, and with each that it gives back (wordlock.c) */
     u64 spare;
-    a64 count[MPC_COUNTERS];
+    a64 count[MPC_COUNTERS]; /* several threads of the process may count at once */
+    a64 requests[MPC_REQUEST_WORDS]; /* one thread of the process at a time does */
 };
 
 /* One key that a process creates or holds.  `owner` is the commit word: while it is 0 the rest is meaningless. */
@@ -108,12 +192,15 @@ struct mpc_lease {
     a64 owner; /* id of the process */
     a64 fence; /* number of this hold, greater than that of every hold before */
     a64 voided; /* the fence whose fill must not be stored any more */
-    a64 unstored; /* the fence of the last hold that ended without a value */
+    a64 ended; /* fence << 2 | how the last hold ended that stored no value (enum mpc_ending) */
     a32 seq; /* futex word: changes at each release */
     a32 has_waiters;
     a32 waits_for; /* 1 + the entry that this one's holder waits for; 0: it does not wait */
     u32 spare;
 };
+
+/* How a hold ended. */
+enum mpc_ending { MPC_ENDED_STORED, MPC_ENDED_UNSTORED, MPC_ENDED_FAILED };
 
 struct mpc_lease_bucket {
     a32 lock;
@@ -127,6 +214,7 @@ enum { MPC_SMALL, MPC_MAIN, MPC_RINGS };
 struct mpc_ring {
     a64 tail; /* the oldest record's position: space below it may be written over */
     a64 head; /* the next record's position: space from it on was never published */
+    a64 restarts; /* how often the ring was emptied, after which positions begin again */
 };
 
 struct mpc_shard {
@@ -155,18 +243,25 @@ struct mpc_record {
     u64 hash;
     u32 vlen;
     u16 namespace; /* its number in the table */
-    u16 guest; /* in main because there was room, not because it was read */
+    u16 more; /* MPC_GUEST, the number of tags, and how long the creation took: record.h */
     u64 epoch;
     i64 created; /* wall clock, ns */
-    i64 expires; /* wall clock, ns; 0: never */
+    i64 expires; /* wall clock, ns; 0: never; an odd one is soft: from then on the value is stale, and still there */
 };
+
+#define MPC_GUEST 1u /* in main because there was room, not because it was read */
+#define MPC_TAGS_SHIFT 1
+#define MPC_TOOK_SHIFT 5
 
 #define MPC_PAD 0x80u /* fills the rest of the ring; it has a position and units only */
 #define MPC_RECORD_UNITS (sizeof(struct mpc_record) / MPC_UNIT)
 
 _Static_assert(sizeof(struct mpc_namespace) == 2 * MPC_LINE, "epochs and name have a line each");
 _Static_assert(MPC_UNIT *UINT32_MAX > UINT32_MAX, "the bytes of the longest record do not wrap");
-_Static_assert(sizeof(struct mpc_slot) == 4 * MPC_LINE, "no two processes count on one line");
+_Static_assert(sizeof(struct mpc_slot) == 8 * MPC_LINE, "no two processes count on one line");
+_Static_assert(sizeof(struct mpc_stripe) == 2 * MPC_LINE, "a stripe is two lines");
+_Static_assert(sizeof(struct mpc_function) == 4 * MPC_LINE, "a function's counters have two lines of their own");
+_Static_assert(offsetof(struct mpc_header, retired) == MPC_RETIRED_AT, "every layout has it there");
 _Static_assert(sizeof(struct mpc_lease) == MPC_LINE, "a lease is a line");
 _Static_assert(sizeof(struct mpc_lease_bucket) == (1 + MPC_LEASES_PER_BUCKET) * MPC_LINE, "bucket");
 _Static_assert(sizeof(struct mpc_shard) % MPC_LINE == 0, "a shard's tables start on a line");

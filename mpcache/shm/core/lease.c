@@ -168,7 +168,8 @@ static bool mpc_holder_left(mpc_ctx *ctx, const mpc_wait *wait, mpc_status *how)
     u64 owner, fence;
     if (mpc_lease_read_holder(lease, &owner, &fence) && owner == wait->owner && fence == wait->fence)
         return false;
-    *how = mpc_load_acquire(&lease->unstored) == wait->fence ? MPC_UNSTORED : MPC_RELEASED;
+    u64 ended = mpc_load_acquire(&lease->ended);
+    *how = ended >> 2 != wait->fence ? MPC_RELEASED : MPC_UNSTORED;
     return true;
 }
 
@@ -206,10 +207,10 @@ bool mpc_lease_mine(mpc_ctx *ctx, const mpc_hold *hold)
            mpc_lease_matches(mpc_lease_at(ctx, hold->entry), hold);
 }
 
-/* Release the hold.  MPC_NOT_HELD: it was lost.  With `wait_ns` 0 the bucket's lock is only tried: MPC_BUSY, the key
- * is still held.  The busy bit is cleared only under the lock, where no other process can be setting it; if the lock
- * cannot be had in time, the bit stays. */
-mpc_status mpc_lease_release(mpc_ctx *ctx, const mpc_hold *hold, bool stored, u64 wait_ns)
+/* Release the hold, and say how it ended.  MPC_NOT_HELD: it was lost.  With `wait_ns` 0 the bucket's lock is only
+ * tried: MPC_BUSY, the key is still held.  The busy bit is cleared only under the lock, where no other process can be
+ * setting it; if the lock cannot be had in time, the bit stays. */
+mpc_status mpc_lease_release(mpc_ctx *ctx, const mpc_hold *hold, enum mpc_ending how, u64 wait_ns)
 {
     if (hold->shared)
         return MPC_OK;
@@ -220,8 +221,8 @@ mpc_status mpc_lease_release(mpc_ctx *ctx, const mpc_hold *hold, bool stored, u6
     bool locked = mpc_lock(ctx, &bucket->lock, wait_ns);
     if (!locked && wait_ns == 0)
         return MPC_BUSY;
-    if (!stored)
-        mpc_store_release(&lease->unstored, hold->fence);
+    if (how != MPC_ENDED_STORED)
+        mpc_store_release(&lease->ended, hold->fence << 2 | how);
     mpc_lease_free(lease, hold->owner);
     if (locked) {
         atomic_fetch_and(&bucket->busy, ~(1u << hold->entry % MPC_LEASES_PER_BUCKET));

@@ -16,7 +16,7 @@ typedef struct {
 mpc_status mpc_lease_try(mpc_ctx *ctx, const mpc_key *key, mpc_hold *hold, mpc_wait *wait, u64 wait_ns);
 mpc_status mpc_lease_wait(mpc_ctx *ctx, mpc_wait *wait, const mpc_hold *held, u32 count, u64 at_most_ns);
 void mpc_lease_waited(mpc_ctx *ctx, const mpc_hold *held, u32 count);
-mpc_status mpc_lease_release(mpc_ctx *ctx, const mpc_hold *hold, bool stored, u64 wait_ns);
+mpc_status mpc_lease_release(mpc_ctx *ctx, const mpc_hold *hold, enum mpc_ending how, u64 wait_ns);
 bool mpc_lease_held(mpc_ctx *ctx, const mpc_key *key, u64 *owner);
 bool mpc_lease_mine(mpc_ctx *ctx, const mpc_hold *hold);
 mpc_status mpc_lease_guard(mpc_ctx *ctx, const mpc_key *key, mpc_hold *guard, u64 wait_ns);

@@ -1,6 +1,6 @@
 /* The lease table: its buckets and entries, and how an entry changes hands.  lease.c decides when.
  *
- *     bucket:  word lock | busy bits | 16 x { key:128, owner, fence, voided, unstored, seq, has_waiters, waits_for }
+ *     bucket:  word lock | busy bits | 16 x { key:128, owner, fence, voided, ended, seq, has_waiters, waits_for }
  *
  * `owner` is the commit word: a process that is killed before it has stored it has taken nothing.  Fences are
  * numbers that only grow and are never used twice, so a token (owner, fence) proves one hold and no other. */

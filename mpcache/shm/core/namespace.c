@@ -1,10 +1,11 @@
 /* Namespaces: each has a name, an epoch, and the epochs before which its records are hidden, stale or gone.
  *
- *     | epoch | hard_at | soft_at | clear_at | used | name |
+ *     | hard_at | soft_at | clear_at | used | name |        header: the clock, which counts epochs
  *
- * Invalidation counts and does not read clocks.  A record carries the epoch in which its creation began, and is
- * hidden if that is less than hard_at.  So a value that was created from data read before an invalidation cannot
- * count as newer than it, whatever the clocks said. */
+ * Invalidation counts and does not read the time of day.  A record carries the epoch in which its creation began, and
+ * is hidden if that is less than hard_at.  So a value that was created from data read before an invalidation cannot
+ * count as newer than it, whatever the clocks said.  One counter serves all namespaces and tags: a record has one
+ * epoch. */
 #include "namespace.h"
 
 #include "attach.h"
@@ -88,9 +89,9 @@ static void mpc_raise_to(a64 *mark, u64 epoch)
 
 /* Begin a new epoch, and return it.  The mark is raised after the count: records that are written in between have
  * the new epoch and are spared, which is right, because this call has not returned. */
-static u64 mpc_next_epoch(struct mpc_namespace *namespace)
+static u64 mpc_next_epoch(mpc_ctx *ctx)
 {
-    u64 epoch = atomic_fetch_add(&namespace->epoch, 1) + 1;
+    u64 epoch = atomic_fetch_add(&ctx->header->clock, 1) + 1;
     MPC_POINT();
     return epoch;
 }
@@ -98,13 +99,12 @@ static u64 mpc_next_epoch(struct mpc_namespace *namespace)
 u64 mpc_invalidate(mpc_ctx *ctx, u16 which, bool hard)
 {
     struct mpc_namespace *namespace = mpc_namespace_at(ctx, which);
-    u64 epoch = mpc_next_epoch(namespace);
+    u64 epoch = mpc_next_epoch(ctx);
     mpc_raise_to(hard ? &namespace->hard_at : &namespace->soft_at, epoch);
     return epoch;
 }
 
 void mpc_clear(mpc_ctx *ctx, u16 which)
 {
-    struct mpc_namespace *namespace = mpc_namespace_at(ctx, which);
-    mpc_raise_to(&namespace->clear_at, mpc_next_epoch(namespace));
+    mpc_raise_to(&mpc_namespace_at(ctx, which)->clear_at, mpc_next_epoch(ctx));
 }

@@ -19,7 +19,10 @@ typedef struct {
     i64 expires; /* wall clock, ns; 0: never */
     u64 epoch;
     u64 version; /* 0: a new one */
+    const u64 *tags; /* hashes of its tags */
+    u8 n_tags;
     u8 flags;
+    u16 took; /* how long its creation took: mpc_took_of_ns() */
 } mpc_value;
 
 /* What a look-up found: a private copy of the header, and where the value was then. */
@@ -36,16 +39,48 @@ static inline u64 mpc_tag(u64 hash)
     return hash >> 44 & 0xfff;
 }
 
-/* The value starts on 16 bytes: where source and destination lie 1 to 15 bytes apart modulo 4096, memcpy is up
- * to thirty times slower. */
-static inline u64 mpc_value_at(u32 klen)
+static inline u32 mpc_tags_of(u16 more)
 {
-    return (sizeof(struct mpc_record) + klen + 15) & ~15ull;
+    return more >> MPC_TAGS_SHIFT & MPC_MAX_TAGS;
 }
 
-static inline u64 mpc_units(u32 klen, u64 vlen)
+/* The value starts on 16 bytes: where source and destination lie 1 to 15 bytes apart modulo 4096, memcpy is up
+ * to thirty times slower.  The hashes of the tags lie just before it. */
+static inline u64 mpc_value_at(u32 klen, u32 n_tags)
 {
-    return (mpc_value_at(klen) + vlen + 15) / 16 * MPC_ALIGN_UNITS;
+    return (sizeof(struct mpc_record) + klen + n_tags * sizeof(u64) + 15) & ~15ull;
+}
+
+static inline u64 mpc_units(u32 klen, u64 vlen, u32 n_tags)
+{
+    return (mpc_value_at(klen, n_tags) + vlen + 15) / 16 * MPC_ALIGN_UNITS;
+}
+
+static inline u64 mpc_units_of(const struct mpc_record *record)
+{
+    return mpc_units(record->klen, record->vlen, mpc_tags_of(record->more));
+}
+
+/* The time that a creation took, in the 11 bits that a record has for it: microseconds, as an exponent of two and the
+ * 6 bits after the first; exact below 128, 1.6 % less than true at most above, and 38 hours at most. */
+#define MPC_TOOK_BITS 6
+#define MPC_TOOK_MOST ((1u << (16 - MPC_TOOK_SHIFT)) - 1)
+
+static inline u16 mpc_took_of_ns(u64 ns)
+{
+    u64 us = ns / 1000, code = us;
+    if (us >> MPC_TOOK_BITS) {
+        u32 exponent = 63 - MPC_TOOK_BITS - (u32)__builtin_clzll(us);
+        code = (u64)(exponent + 1) << MPC_TOOK_BITS | (us >> exponent & ((1u << MPC_TOOK_BITS) - 1));
+    }
+    return (u16)(code < MPC_TOOK_MOST ? code : MPC_TOOK_MOST);
+}
+
+static inline u64 mpc_ns_of_took(u16 took)
+{
+    u32 exponent = took >> MPC_TOOK_BITS;
+    u64 bits = took & ((1u << MPC_TOOK_BITS) - 1);
+    return (exponent ? (bits | 1u << MPC_TOOK_BITS) << (exponent - 1) : bits) * 1000;
 }
 
 static inline u8 *mpc_ring_base(const mpc_ctx *ctx, struct mpc_shard *shard, unsigned ring)
@@ -95,12 +130,18 @@ static inline bool mpc_is_over(i64 expires)
     return expires <= mpc_wall_ns();
 }
 
+/* Return whether an end is soft: it makes the value stale, and the record stays. */
+static inline bool mpc_is_soft(i64 expires)
+{
+    return (expires & 1) != 0;
+}
+
 /* Return whether the record must not be served: it is expired, or of an epoch before the namespace was cleared. */
 static inline bool mpc_is_gone(mpc_ctx *ctx, const struct mpc_record *record)
 {
     if (record->epoch < mpc_load_acquire(&mpc_namespace_at(ctx, record->namespace)->clear_at))
         return true;
-    return mpc_is_over(record->expires);
+    return !mpc_is_soft(record->expires) && mpc_is_over(record->expires);
 }
 
 /* Return whether the record is gone, or of an epoch before the namespace was invalidated. */

@@ -89,6 +89,7 @@ static void mpc_describe_self(struct mpc_slot *slot)
 static void mpc_free_locks_of(mpc_ctx *ctx, u32 slot)
 {
     mpc_free_word_of(&ctx->header->namespaces_lock, slot);
+    mpc_free_word_of(&ctx->header->functions_lock, slot);
     for (u32 i = 0; i < ctx->geometry.shards; i++)
         mpc_free_word_of(&mpc_shard_at(ctx, i)->lock, slot);
     mpc_lease_free_slot(ctx, slot);

@@ -7,7 +7,7 @@
  * was stopped inside an operation for longer than the grace can still come back to such a page; docs/hazards says so.
  *
  * What stays is what such a process needs to end in good order: the header (a punched one would not be retired any
- * more), namespaces, process slots, leases, and the shards' headers.  The locks are never given back, because the
+ * more), the tables before the shards, and the shards' headers.  The locks are never given back, because the
  * memory behind them is gone.  When the remover's process has ended, a waiter takes its lock over, sees `retired`
  * and returns. */
 #include "retire.h"

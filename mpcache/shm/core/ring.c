@@ -49,7 +49,7 @@ bool mpc_log_record(const struct mpc_log *log, u64 position, struct mpc_record *
         return false;
     if (record->flags & MPC_PAD)
         return record->units == left;
-    return left >= MPC_RECORD_UNITS && record->units == mpc_units(record->klen, record->vlen);
+    return left >= MPC_RECORD_UNITS && record->units == mpc_units_of(record);
 }
 
 /* -- opening ------------------------------------------------------------------------------------------------------- */
@@ -106,6 +106,7 @@ void mpc_log_restart_locked(const mpc_ctx *ctx, struct mpc_shard *shard, struct 
         mpc_log_step_locked(log);
     }
     MPC_POINT();
+    mpc_tally_locked(&log->ring->restarts); /* before head falls: who remembers a position remembers this number, too */
     log->head = log->tail = log->capacity;
     log->place = 0;
     log->over = false;
@@ -188,7 +189,7 @@ static void mpc_write_value(const struct mpc_log *log, u8 *to, const mpc_value *
 /* Write a record after the head.  No reader sees it before it is published in the index. */
 u64 mpc_log_append_locked(struct mpc_log *log, const mpc_key *key, const mpc_value *value, bool guest)
 {
-    u64 units = mpc_units(key->len, value->len);
+    u64 units = mpc_units(key->len, value->len, value->n_tags);
     u8 *to = mpc_log_place_locked(log, units);
     u64 position = log->head;
     struct mpc_record record = {
@@ -201,7 +202,7 @@ u64 mpc_log_append_locked(struct mpc_log *log, const mpc_key *key, const mpc_val
         .hash = key->hash,
         .vlen = (u32)value->len,
         .namespace = key->namespace,
-        .guest = guest,
+        .more = (u16)(guest | value->n_tags << MPC_TAGS_SHIFT | value->took << MPC_TOOK_SHIFT),
         .epoch = value->epoch,
         .created = value->created,
         .expires = value->expires,
@@ -212,7 +213,10 @@ u64 mpc_log_append_locked(struct mpc_log *log, const mpc_key *key, const mpc_val
 #endif
     mpc_write_bytes(to, &record, sizeof record);
     mpc_write_bytes(to + sizeof record, key->bytes, key->len);
-    mpc_write_value(log, to + mpc_value_at(key->len), value);
+    u8 *at = to + mpc_value_at(key->len, value->n_tags);
+    if (value->n_tags != 0)
+        mpc_write_bytes(at - value->n_tags * sizeof(u64), value->tags, value->n_tags * sizeof(u64));
+    mpc_write_value(log, at, value);
     mpc_log_advance_head(log, units);
     return position;
 }
@@ -224,7 +228,7 @@ void mpc_log_copy_locked(struct mpc_log *log, const struct mpc_log *from, const 
     u8 *to = mpc_log_place_locked(log, record->units);
     struct mpc_record copy = *record;
     copy.position = log->head;
-    copy.guest = false;
+    copy.more &= (u16)~MPC_GUEST;
     mpc_write_bytes(to, &copy, sizeof copy);
     mpc_write_long(log, to + sizeof copy, old + sizeof copy, record->units * MPC_UNIT - sizeof copy);
     mpc_log_advance_head(log, record->units);

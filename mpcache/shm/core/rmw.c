@@ -25,7 +25,8 @@
 struct mpc_change {
     const mpc_key *key;
     mpc_value value;
-    bool keeps_bytes; /* the value's bytes are those of the record that is there */
+    bool keeps_bytes; /* the value's bytes are those of the record that is there; */
+    bool keeps_tags;  /* so are its tags */
     mpc_status (*decide)(struct mpc_change *change, const mpc_hit *there);
     u64 version;            /* swap: the one that the key's record must have */
     i64 from, by, sum;      /* incr */
@@ -44,16 +45,19 @@ static mpc_status mpc_replace_locked(mpc_ctx *ctx, struct mpc_shard *shard, stru
 {
     struct mpc_room room;
     mpc_value *value = &change->value;
-    u64 units = mpc_units(change->key->len, value->len);
+    u64 units = mpc_units(change->key->len, value->len, value->n_tags);
     mpc_status status = mpc_make_room_locked(ctx, shard, change->key->hash, units, old, &room);
     if (status != MPC_OK)
         return status;
     if (!mpc_same_place(mpc_load(old->slot), old->word) && mpc_look_up(ctx, shard, change->key, old) != MPC_OK)
         return MPC_ABSENT;
-    if (change->keeps_bytes && old->record.vlen != value->len)
+    if ((change->keeps_bytes && old->record.vlen != value->len) ||
+        (change->keeps_tags && mpc_tags_of(old->record.more) != value->n_tags))
         return MPC_DAMAGED;
     if (change->keeps_bytes)
         value->bytes = old->value; /* until the shard is unlocked no tail passes it */
+    if (change->keeps_tags)
+        value->tags = (const u64 *)(const void *)old->value - value->n_tags;
     u64 place = mpc_word(0, 0, room.ring, mpc_log_append_locked(&room.log[room.ring], change->key, value, room.guest));
     u64 freq = mpc_word_freq(old->word), used = freq < 3 ? freq + 1 : 3;
     MPC_POINT();
@@ -161,7 +165,10 @@ static mpc_status mpc_decide_incr(struct mpc_change *change, const mpc_hit *ther
         value->created = record->created;
         value->expires = record->expires;
         value->epoch = record->epoch;
+        value->n_tags = (u8)mpc_tags_of(record->more);
+        value->took = record->more >> MPC_TOOK_SHIFT;
     }
+    change->keeps_tags = there != NULL;
     return __builtin_add_overflow(base, change->by, &change->sum) ? MPC_OVERFLOW : MPC_OK;
 }
 
@@ -189,7 +196,7 @@ static mpc_status mpc_decide_touch(struct mpc_change *change, const mpc_hit *the
     if (!there)
         return MPC_ABSENT;
     const struct mpc_record *record = &there->record;
-    if (record->flags == change->but)
+    if (record->flags == change->but || mpc_is_soft(record->expires))
         return MPC_OTHER_KIND;
     if (change->in_haste && record->vlen >= MPC_LONG_COPY)
         return MPC_BUSY;
@@ -198,17 +205,21 @@ static mpc_status mpc_decide_touch(struct mpc_change *change, const mpc_hit *the
                                 .expires = change->expires,
                                 .epoch = record->epoch,
                                 .flags = record->flags,
+                                .n_tags = (u8)mpc_tags_of(record->more),
+                                .took = record->more >> MPC_TOOK_SHIFT,
                                 .version = record->version};
     return MPC_OK;
 }
 
-/* Change the expiry of the key's value (0: never); value and version stay.  MPC_OTHER_KIND: its flags are `but`.
+/* Change the expiry of the key's value (0: never); value and version stay.  MPC_OTHER_KIND: its flags are `but`, or its
+ * end is soft.
  * With `wait_ns` 0 no long value is copied: MPC_BUSY. */
 mpc_status mpc_touch(mpc_ctx *ctx, const mpc_key *key, i64 expires, u8 but, u64 wait_ns)
 {
     struct mpc_change change = {.key = key,
                                 .decide = mpc_decide_touch,
                                 .keeps_bytes = true,
+                                .keeps_tags = true,
                                 .expires = expires,
                                 .but = but,
                                 .in_haste = wait_ns == 0};

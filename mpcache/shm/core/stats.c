@@ -5,6 +5,7 @@
 #include "index.h"
 #include "lease_table.h"
 #include "liveness.h"
+#include "tally.h"
 
 static void mpc_sum_shard(mpc_ctx *ctx, struct mpc_shard *shard, mpc_stats *stats)
 {
@@ -42,6 +43,8 @@ static void mpc_sum_processes(mpc_ctx *ctx, mpc_stats *stats)
         for (int what = 0; what < MPC_COUNTS; what++)
             stats->count[what] += mpc_load(&slot->count[what]);
     }
+    stats->count[MPC_COUNT_HITS] += mpc_words_sum(ctx, MPC_TALLY_HITS);
+    stats->count[MPC_COUNT_MISSES] += mpc_words_sum(ctx, MPC_TALLY_MISSES);
 }
 
 static void mpc_sum_leases(mpc_ctx *ctx, mpc_stats *stats)

@@ -63,7 +63,6 @@ static inline mpc_status mpc_find_inline(mpc_ctx *ctx, const mpc_key *key, mpc_h
         mpc_bump_freq(hit);
         return mpc_is_time_to_revalidate(ctx) && mpc_revalidate_after_hits(ctx) == MPC_RETIRED ? MPC_RETIRED : MPC_OK;
     }
-    mpc_count(ctx, MPC_COUNT_MISSES);
     return mpc_revalidate(ctx) == MPC_RETIRED ? MPC_RETIRED : MPC_ABSENT;
 }
 
@@ -75,7 +74,7 @@ mpc_status mpc_may_read(mpc_ctx *ctx)
 }
 
 /* Look the key up.  MPC_OK: hit->record is a validated copy, and mpc_copy() may be called for the value.  Takes no
- * lock and never waits. */
+ * lock and never waits.  The caller counts hits and misses: it knows whether it may do so without atomic additions. */
 mpc_status mpc_find(mpc_ctx *ctx, const mpc_key *key, mpc_hit *hit)
 {
     mpc_status status = mpc_may_read(ctx);
@@ -98,7 +97,6 @@ mpc_status mpc_copy(mpc_ctx *ctx, const mpc_hit *hit, void *to)
         mpc_count(ctx, MPC_COUNT_LAPS);
         return MPC_LAPPED;
     }
-    mpc_count(ctx, MPC_COUNT_HITS);
     return MPC_OK;
 }
 
@@ -208,7 +206,7 @@ mpc_status mpc_may_write(mpc_ctx *ctx, const mpc_key *key, const mpc_value *valu
     mpc_status status = mpc_enter(ctx);
     if (status != MPC_OK)
         return status;
-    if (value->len > UINT32_MAX || mpc_units(key->len, value->len) > mpc_largest_units(ctx))
+    if (value->len > UINT32_MAX || mpc_units(key->len, value->len, value->n_tags) > mpc_largest_units(ctx))
         return MPC_TOO_LARGE;
     return mpc_revalidate(ctx);
 }
@@ -220,7 +218,7 @@ static mpc_status mpc_put_locked(mpc_ctx *ctx, struct mpc_shard *shard, const mp
 {
     mpc_hit old;
     struct mpc_room room;
-    u64 units = mpc_units(key->len, value->len);
+    u64 units = mpc_units(key->len, value->len, value->n_tags);
     bool had = mpc_look_up(ctx, shard, key, &old) == MPC_OK;
     mpc_prefetch_head(ctx, shard, had ? mpc_word_ring(old.word) : MPC_SMALL, units); /* most likely */
     mpc_status status = mpc_make_room_locked(ctx, shard, key->hash, units, had ? &old : NULL, &room);
