@@ -119,7 +119,8 @@ static bool mpc_parse_age_limit(const FastPath *self, PyObject *const *args, age
     return self->plain;
 }
 
-static PyObject *mpc_fast_get(FastPath *self, PyObject *const *args, Py_ssize_t n, counting what)
+static inline __attribute__((always_inline)) PyObject *mpc_fast_get(FastPath *self, PyObject *const *args, Py_ssize_t n,
+                                                                    counting what)
 {
     age_limit limit = {0};
     if (n != 3)

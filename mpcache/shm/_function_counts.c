@@ -25,6 +25,16 @@ static void mpc_forget_parent(FunctionCounts *self)
 #endif
 }
 
+/* Return the hits that were pending, which from now on are not. */
+static u64 mpc_take_pending(FunctionCounts *self)
+{
+    u64 hits = self->pending;
+    self->pending = 0;
+    self->here[MPC_FUNCTION_CALLS] += hits;
+    self->here[MPC_FUNCTION_HITS] += hits;
+    return hits;
+}
+
 /* Find the function's row in a segment that it was not counted in last.  What is pending for another one is lost: that
  * was removed, or the region has a new configuration. */
 void mpc_settle_function(FunctionCounts *self, const Namespace *namespace)
@@ -34,7 +44,7 @@ void mpc_settle_function(FunctionCounts *self, const Namespace *namespace)
     mpc_forget_parent(self);
     if (self->birth != ctx->birth || self->number != namespace->number) {
         const char *name = PyUnicode_AsUTF8AndSize(self->name, &len); /* was made by the constructor */
-        self->pending = 0;
+        mpc_take_pending(self);
         self->row = mpc_function_open(ctx, namespace->number, name, (size_t)len);
         self->birth = ctx->birth;
         self->number = namespace->number;
@@ -55,8 +65,7 @@ static void mpc_settle_if_moved(FunctionCounts *self, const Namespace *namespace
 void mpc_flush_function(FunctionCounts *self, Namespace *namespace)
 {
     mpc_ctx *ctx = &namespace->engine->ctx;
-    u64 hits = self->pending;
-    self->pending = 0;
+    u64 hits = mpc_take_pending(self);
     if (hits == 0)
         return;
     mpc_function_count(ctx, self->row, MPC_FUNCTION_CALLS, hits);
@@ -132,7 +141,11 @@ static PyObject *mpc_py_function_here(FunctionCounts *self, PyObject *unused)
 {
     (void)unused;
     mpc_forget_parent(self);
-    return mpc_counts_tuple(self->here);
+    u64 counts[MPC_FUNCTION_COUNTS];
+    memcpy(counts, self->here, sizeof counts);
+    counts[MPC_FUNCTION_CALLS] += self->pending;
+    counts[MPC_FUNCTION_HITS] += self->pending;
+    return mpc_counts_tuple(counts);
 }
 
 /* Return what all processes counted, after adding what is pending in this one. */

@@ -46,7 +46,7 @@ typedef struct {
     u32 row;
     u16 number; /* of its namespace */
     u64 pending; /* hits that are not in the segment yet */
-    u64 here[MPC_FUNCTION_COUNTS]; /* in this process */
+    u64 here[MPC_FUNCTION_COUNTS]; /* in this process, without those */
     long pid; /* of the process that counted `pending` and `here` */
 } FunctionCounts;
 
@@ -257,7 +257,6 @@ static inline void mpc_note_function_hit(FunctionCounts *self, Namespace *namesp
     if (owner == 0 || owner != self->owner || namespace->engine->ctx.birth != self->birth ||
         namespace->number != self->number)
         mpc_settle_function(self, namespace);
-    self->here[MPC_FUNCTION_HITS]++;
     if (++self->pending >= MPC_HITS_AT_ONCE)
         mpc_flush_function(self, namespace);
 }

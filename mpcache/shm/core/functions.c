@@ -1,6 +1,6 @@
 /* The table of decorated functions, and what is counted of each over all processes.
  *
- *     row:   | hash:128 | namespace | name | used | counters |        rows in use are the first ones; none is ever freed
+ *     row:   | hash:128 | namespace | name | used | counters |      rows in use are the first ones; none is ever freed
  *
  * A row is claimed as a namespace is: under a word lock, `used` last.  Functions beyond the last row share one more
  * row.  A process adds its own counts from time to time (_function_counts.c), by atomic additions: counters that it
