@@ -195,7 +195,7 @@ BINDING_DOWN: keeper.Table = {
     "_bytes_freelist": (),
     "_buffers": (),
     "_key": ("_errors",),
-    "_tally": (),
+    "_tally": ("_errors",),
     "_function_counts": ("_errors",),
     "_reading": ("_key", "_time", "_bytes_freelist"),
     "_writing": ("_key", "_time", "_buffers"),

@@ -119,8 +119,7 @@ static bool mpc_parse_age_limit(const FastPath *self, PyObject *const *args, age
     return self->plain;
 }
 
-static inline __attribute__((always_inline)) PyObject *mpc_fast_get(FastPath *self, PyObject *const *args, Py_ssize_t n,
-                                                                    counting what)
+MPC_INLINED PyObject *mpc_fast_get(FastPath *self, PyObject *const *args, Py_ssize_t n, counting what)
 {
     age_limit limit = {0};
     if (n != 3)

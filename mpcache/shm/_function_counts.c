@@ -154,6 +154,8 @@ static PyObject *mpc_py_function_read(FunctionCounts *self, PyObject *object)
     Namespace *namespace = mpc_namespace_or_null(object);
     if (!namespace)
         return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_TypeError, "expected a Namespace, not None");
+    if (mpc_retired(&namespace->engine->ctx))
+        return mpc_raise_status(MPC_RETIRED);
     mpc_settle_if_moved(self, namespace);
     mpc_flush_function(self, namespace);
     return mpc_row_tuple(&namespace->engine->ctx, self->row);
@@ -175,6 +177,8 @@ static PyObject *mpc_function_entry(Engine *self, u32 row)
 PyObject *mpc_py_engine_functions(Engine *self, PyObject *unused)
 {
     (void)unused;
+    if (mpc_retired(&self->ctx))
+        return mpc_raise_status(MPC_RETIRED);
     PyObject *list = PyList_New(0);
     for (u32 row = 0; list && row <= MPC_FUNCTIONS; row++) {
         PyObject *entry = row < MPC_FUNCTIONS

@@ -68,6 +68,8 @@ PyObject *mpc_py_namespace_tallies(Namespace *self, PyObject *unused)
 {
     u64 sums[MPC_TALLY_KINDS];
     (void)unused;
+    if (mpc_retired(&self->engine->ctx))
+        return mpc_raise_status(MPC_RETIRED);
     mpc_tallies_read(&self->engine->ctx, self->number, sums);
     PyObject *dict = PyDict_New();
     for (int kind = 0; dict && kind < MPC_TALLY_KINDS; kind++) {
@@ -96,6 +98,8 @@ PyObject *mpc_py_namespace_histograms(Namespace *self, PyObject *unused)
 {
     const mpc_ctx *ctx = &self->engine->ctx;
     (void)unused;
+    if (mpc_retired(ctx))
+        return mpc_raise_status(MPC_RETIRED);
     return Py_BuildValue("(NNN)", mpc_histogram_tuple(mpc_histogram_at(ctx, self->number, MPC_CREATING)),
                          mpc_histogram_tuple(mpc_histogram_at(ctx, self->number, MPC_WAITING)),
                          mpc_histogram_tuple(mpc_histogram_at(ctx, self->number, MPC_VALUE_BYTES)));

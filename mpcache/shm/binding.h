@@ -126,6 +126,9 @@ extern PyTypeObject *HandleBase_Type, *FastPath_Type, *FirstOf_Type, *FunctionCo
 extern PyType_Spec Engine_Spec, Namespace_Spec, Lease_Spec, Guard_Spec, HandleBase_Spec, FastPath_Spec, FirstOf_Spec;
 extern PyType_Spec FunctionCounts_Spec;
 
+/* Where a hit goes through a function with two callers, which the compiler would not inline by itself. */
+#define MPC_INLINED static inline __attribute__((always_inline))
+
 /* What Python calls with METH_FASTCALL. */
 #define MPC_FASTCALL(f) ((PyCFunction)(void (*)(void))(f))
 

@@ -252,21 +252,24 @@ class Anatomy:
     It takes part in nothing: no slot, no lock, no counter.
     """
 
-    _HEADER = struct.Struct("<QII Q4I5Q")  # magic, layout, bytes of it; size, 4 counts, where things are
-    _LAYOUT = 2
-    _SLOT, _ID, _PID = 256, 0, 16
+    _HEADER = struct.Struct("<QI")  # magic, layout
+    _GEOMETRY_AT, _GEOMETRY = 320, struct.Struct("<Q8I10Q")  # size, 8 counts, where things are
+    _LAYOUT = 3
+    SLOT, _ID, _PID = 512, 0, 16
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         with open(path, "rb") as file:
             self._bytes = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         header = self._HEADER.unpack_from(self._bytes)
         assert header[1] == self._LAYOUT, f"layout {header[1]}: this class must learn it from layout.h"
-        self.shards, self.slots = header[4], header[5]
-        self._slots_at, self._shards_at, self._shard_bytes = header[9], header[11], header[12]
+        geometry = self._GEOMETRY.unpack_from(self._bytes, self._GEOMETRY_AT)
+        self.shards, self.slots = geometry[1], geometry[2]
+        self.slots_at, self.shards_at, self._shard_bytes = geometry[10], geometry[17], geometry[18]
+        self.lease_buckets, self.leases_at = geometry[4], geometry[16]
 
     def shard_holder(self, shard: int = 0) -> int | None:
         """The pid of the process that has the shard locked, dead or alive; None: none has."""
-        (word,) = struct.unpack_from("<I", self._bytes, self._shards_at + shard * self._shard_bytes)
+        (word,) = struct.unpack_from("<I", self._bytes, self.shards_at + shard * self._shard_bytes)
         which = (word & 0x7FF) - 1
         return None if which < 0 else self._word(which, self._PID)
 
@@ -275,5 +278,5 @@ class Anatomy:
         return {self._word(i, self._PID) for i in range(self.slots) if self._word(i, self._ID)}
 
     def _word(self, slot: int, at: int) -> int:
-        (word,) = struct.unpack_from("<Q", self._bytes, self._slots_at + slot * self._SLOT + at)
+        (word,) = struct.unpack_from("<Q", self._bytes, self.slots_at + slot * self.SLOT + at)
         return int(word)

@@ -108,12 +108,12 @@ def test_a_writer_says_what_is_wrong_and_a_reader_misses() -> None:
     engine = segment_in(fd)
     space = engine.namespace("")
     while engine.stats()["evictions"] == 0:
-        for i in range(100):
+        for i in range(200):
             space.set(f"k{i}", os.urandom(5000))
     size = engine.size
-    log = size - 200 * 1024  # a shard of 256 KiB ends in its log
+    log = size - 400 * 1024  # a shard ends in its log
     os.pwrite(fd, os.urandom(size - log), log)
-    for i in range(100):
+    for i in range(200):
         found = space.get(f"k{i}")
         assert found is None or len(found[0]) == 5000
     with pytest.raises(SegmentDamaged):
@@ -144,7 +144,7 @@ def test_a_lock_word_of_nobody_is_taken_over() -> None:
 
 
 RINGS_AT = 64
-"""From the start of a shard: tail and head of the small ring, tail and head of the main ring."""
+"""From the start of a shard: tail, head and restarts of the small ring, and of the main ring."""
 
 
 @pytest.mark.parametrize("which", range(4))
@@ -156,9 +156,9 @@ def test_a_ring_whose_ends_make_no_sense_is_refused_before_its_bytes_are_read(wh
         engine = segment_in(fd)
         space = engine.namespace("")
         space.set("key", b"v")
-        at = engine.size - 256 * 1024 + RINGS_AT + 8 * which
+        at = engine.size - 256 * 1024 + RINGS_AT + 24 * (which // 2) + 8 * (which % 2)
         whole = int.from_bytes(os.pread(fd, 8, at), "little")
-        main = int.from_bytes(os.pread(fd, 8, engine.size - 256 * 1024 + RINGS_AT + 16), "little")  # one capacity
+        main = int.from_bytes(os.pread(fd, 8, engine.size - 256 * 1024 + RINGS_AT + 24), "little")  # one capacity
         odd = [whole + 1, main - 1, 2 * main - 1, main + whole - 1, 2**48 - 1, 2**48, 2**63, 2**64 - 1, 0]
         for word in (*odd, *(word - 5 * main for word in odd)):
             os.pwrite(fd, (word % 2**64).to_bytes(8, "little"), at)
@@ -197,7 +197,7 @@ class TwoShards:
             self.keys[self.heads(0) == before].append(f"key-{i}")
 
     def heads(self, shard: int) -> bytes:
-        return os.pread(self.fd, 32, self.shards[shard] + 64)
+        return os.pread(self.fd, 48, self.shards[shard] + 64)
 
     def lock(self, shard: int, word: bytes) -> None:
         os.pwrite(self.fd, word, self.shards[shard])

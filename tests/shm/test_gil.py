@@ -13,13 +13,11 @@ from typing import Any
 import pytest
 
 from mpcache.shm import _engine, segment
+from tests.processes.support import Anatomy
 
 pytestmark = pytest.mark.engine
 
 Fork = Callable[..., Any]
-
-_HEADER = struct.Struct("<QII Q4I5Q")
-"""Of a segment: magic, layout, its bytes; size, shards, slots, namespaces, lease buckets; where the tables are."""
 
 _BUCKET_BYTES = 17 * 64
 
@@ -70,8 +68,8 @@ def owner(found: segment.Segment, fork: Fork) -> int:
 def every_bucket_locked(engine: _engine.Engine, owner: int) -> Iterator[None]:
     """By a process that does nothing: as if it were stopped there."""
     word = (owner >> 16 & 0xFFFFF) << 11 | (owner & 0xFFFF) + 1
-    header = _HEADER.unpack(os.pread(engine.fd, _HEADER.size, 0))
-    buckets, leases_at = header[7], header[10]
+    anatomy = Anatomy(f"/proc/self/fd/{engine.fd}")
+    buckets, leases_at = anatomy.lease_buckets, anatomy.leases_at
     for bucket in range(buckets):
         os.pwrite(engine.fd, struct.pack("<I", word), leases_at + bucket * _BUCKET_BYTES)
     yield

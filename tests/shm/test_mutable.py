@@ -156,9 +156,9 @@ def busy_shard(space: Any) -> Iterator[Callable[[], bool]]:
     anatomy, owner = Anatomy(path), space.engine.owner
     mine = (owner >> 16 & 0xFFFFF) << 11 | (owner & 0xFFFF) + 1  # as wordlock.c has it
     with Path(path).open("r+b") as file, mmap.mmap(file.fileno(), 0) as words:
-        struct.pack_into("<I", words, anatomy._shards_at, mine)
-        yield lambda: bool(struct.unpack_from("<I", words, anatomy._shards_at)[0] != mine)
-        struct.pack_into("<I", words, anatomy._shards_at, 0)
+        struct.pack_into("<I", words, anatomy.shards_at, mine)
+        yield lambda: bool(struct.unpack_from("<I", words, anatomy.shards_at)[0] != mine)
+        struct.pack_into("<I", words, anatomy.shards_at, 0)
 
 
 @pytest.mark.parametrize("size", [100, SIZE])

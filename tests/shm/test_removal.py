@@ -242,8 +242,8 @@ def test_replaced_by_another_size_that_stays(name: str) -> None:
 
 @needs_mount
 def test_a_size_for_which_there_will_be_no_room_changes_nothing(small_tmpfs: Callable[[str], None], name: str) -> None:
-    small_tmpfs("10m")
-    cache = mpcache.shared(name, size="4MB")
+    small_tmpfs("12m")
+    cache = mpcache.shared(name, size="6MB")
     cache.set("a", 1)
     with pytest.raises(SegmentError, match="bytes available"):
         segment.replace(name, "16MB")

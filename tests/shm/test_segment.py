@@ -33,7 +33,7 @@ from mpcache.exception import (
 )
 from mpcache.shm import _engine, capacity, handle, segment
 from tests.conftest import in_time, needs_mount
-from tests.processes.support import wait_until
+from tests.processes.support import Anatomy, wait_until
 
 pytestmark = pytest.mark.engine
 
@@ -276,8 +276,8 @@ def test_every_flipped_bit_of_the_header_is_seen(name: str) -> None:
     os.truncate(fd, len(content))
     os.pwrite(fd, content, 0)
     _engine.Engine(fd)
-    checked = 16 + 128 + 32 + 16 + 8 + 8  # magic and layout, geometry, seeds, birth, born, checksum
-    for bit in range(checked * 8):
+    checked = [*range(256), *range(320, 512)]  # magic, layout, seeds, birth, born; geometry and checksum
+    for bit in (8 * byte + bit for byte in checked for bit in range(8)):
         byte = content[bit // 8] ^ 1 << bit % 8
         os.pwrite(fd, bytes([byte]), bit // 8)
         with pytest.raises(SegmentError):
@@ -934,7 +934,7 @@ def test_a_set_that_was_stopped_brings_nothing_old_back(name: str, fork: Fork) -
     old, new = b"old" * 500_000, b"new"
     with open(path_of(name), "rb") as file:
         words = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-    (shard,) = struct.unpack_from("<Q", words, 16 + 24 + 24)  # geometry.shards_at
+    shard = Anatomy(path_of(name)).shards_at
     caught = 0
     for _ in range(300):
         child = fork(lambda send: (space.get("k"), send("ready"), space.set("k", old))[-1])
@@ -968,8 +968,9 @@ def test_who_was_stopped_while_he_waited_for_a_shard_looks_once_more(name: str, 
     space.set("k", b"old")
     with open(path_of(name), "r+b") as file:
         words = mmap.mmap(file.fileno(), 0)
-    slots, _, shard = struct.unpack_from("<QQQ", words, 16 + 24 + 8)  # geometry.slots_at, leases_at, shards_at
-    ids = [struct.unpack_from("<QQQ", words, slots + 256 * slot) for slot in range(8)]
+    anatomy = Anatomy(path_of(name))
+    shard = anatomy.shards_at
+    ids = [struct.unpack_from("<QQQ", words, anatomy.slots_at + Anatomy.SLOT * slot) for slot in range(8)]
     (me,) = (id for id, _, pid in ids if pid == os.getpid() and id)
     words[shard : shard + 4] = struct.pack("<I", (me >> 16 & 0xFFFFF) << 11 | (me & 0xFFFF) + 1)  # by a living process
     child = fork(lambda send: (space.get("k"), send("ready"), space.set("k", b"new"))[-1])

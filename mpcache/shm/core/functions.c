@@ -48,6 +48,8 @@ u32 mpc_function_open(mpc_ctx *ctx, u16 namespace, const char *name, size_t len)
 {
     u64 hash[2] = {mpc_hash(ctx->seed, namespace, name, len), mpc_hash(ctx->seed + 2, namespace, name, len)};
     bool found;
+    if (mpc_retired(ctx))
+        return MPC_FUNCTIONS;
     u32 row = mpc_find_function(ctx, namespace, hash, &found);
     if (found || row == MPC_FUNCTIONS || mpc_enter(ctx) != MPC_OK)
         return found ? row : MPC_FUNCTIONS;
@@ -62,7 +64,8 @@ u32 mpc_function_open(mpc_ctx *ctx, u16 namespace, const char *name, size_t len)
 
 void mpc_function_count(mpc_ctx *ctx, u32 row, enum mpc_function_count what, u64 n)
 {
-    mpc_add_to(&mpc_function_at(ctx, row <= MPC_FUNCTIONS ? row : MPC_FUNCTIONS)->count[what], n);
+    if (!mpc_retired(ctx)) /* else the table has no memory any more */
+        mpc_add_to(&mpc_function_at(ctx, row <= MPC_FUNCTIONS ? row : MPC_FUNCTIONS)->count[what], n);
 }
 
 /* Copy the name of a row in use, and return its length; UINT32_MAX: the row is not in use. */

@@ -1,13 +1,14 @@
 /* Removal: a retired segment gives most of its memory back at once, also while other processes have it mapped.
  *
- *     retired = 1 | grace | lock each shard, for ever | tail = head in both rings | barrier | punch behind the headers
+ *     retired = 1 | grace | lock each shard, for ever | tail = head in both rings | barrier | punch behind the headers,
+ *     and the tables of counts and tags
  *
  * `retired` refuses every operation that begins after it.  The grace lets operations end that had begun before: an
  * operation that touches a punched page gets a new one, or SIGBUS if the file system is full by then.  A process that
  * was stopped inside an operation for longer than the grace can still come back to such a page; docs/hazards says so.
  *
  * What stays is what such a process needs to end in good order: the header (a punched one would not be retired any
- * more), the tables before the shards, and the shards' headers.  The locks are never given back, because the
+ * more), namespaces, process slots, leases, and the shards' headers.  The locks are never given back, because the
  * memory behind them is gone.  When the remover's process has ended, a waiter takes its lock over, sees `retired`
  * and returns. */
 #include "retire.h"
@@ -67,19 +68,25 @@ static void mpc_empty_rings(struct mpc_shard *shard)
     }
 }
 
-static bool mpc_punch(const mpc_ctx *ctx, const struct mpc_shard *shard)
+/* Give the whole pages of a range back. */
+static bool mpc_punch(const mpc_ctx *ctx, u64 at, u64 end)
 {
-    u64 page = (u64)sysconf(_SC_PAGESIZE), at = (u64)((const u8 *)shard - ctx->base);
-    u64 from = (at + sizeof *shard + page - 1) / page * page, to = (at + ctx->geometry.shard_bytes) / page * page;
+    u64 page = (u64)sysconf(_SC_PAGESIZE), from = (at + page - 1) / page * page, to = end / page * page;
     int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     return from >= to || fallocate(ctx->fd, mode, (off_t)from, (off_t)(to - from)) == 0;
+}
+
+static bool mpc_punch_shard(const mpc_ctx *ctx, const struct mpc_shard *shard)
+{
+    u64 at = (u64)((const u8 *)shard - ctx->base);
+    return mpc_punch(ctx, at + sizeof *shard, at + ctx->geometry.shard_bytes);
 }
 
 static u32 mpc_punch_all(mpc_ctx *ctx, u64 which)
 {
     u32 punched = 0;
     for (u32 i = 0; i < ctx->geometry.shards; i++) {
-        punched += (which >> i & 1) && mpc_punch(ctx, mpc_shard_at(ctx, i));
+        punched += (which >> i & 1) && mpc_punch_shard(ctx, mpc_shard_at(ctx, i));
         MPC_POINT();
     }
     return punched;
@@ -109,5 +116,6 @@ mpc_status mpc_remove(mpc_ctx *ctx, u64 grace_ns, u32 *kept)
             mpc_empty_rings(mpc_shard_at(ctx, i));
     atomic_thread_fence(memory_order_seq_cst); /* a reader of a punched page sees the tails that were stored before */
     *kept -= mpc_punch_all(ctx, mine);
+    mpc_punch(ctx, ctx->geometry.tallies_at, ctx->geometry.leases_at);
     return MPC_OK;
 }

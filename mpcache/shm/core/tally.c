@@ -17,9 +17,11 @@ static u64 mpc_word_tag(u16 namespace, enum mpc_tally_kind kind)
 
 _Static_assert(MPC_NAMESPACES <= 256, "a namespace has 8 bits in the tag of a request word");
 
-/* Count in a stripe; any thread may. */
+/* Count in a stripe; any thread may.  Of a segment that was removed the stripes have no memory any more. */
 void mpc_tally(mpc_ctx *ctx, u16 namespace, enum mpc_tally_kind kind, u64 n)
 {
+    if (mpc_retired(ctx))
+        return;
     u32 slot = (u32)(mpc_load(&ctx->self->owner) & 0xffff);
     mpc_add_to(&mpc_stripe_at(ctx, namespace, slot)->tally[kind], n);
 }
@@ -42,6 +44,8 @@ void mpc_observe(mpc_ctx *ctx, u16 namespace, enum mpc_histogram_kind kind, u64 
 {
     u32 bucket = value ? 64 - (u32)__builtin_clzll(value) : 0;
     u32 last = MPC_HISTOGRAM_BUCKETS - 1;
+    if (mpc_retired(ctx))
+        return;
     mpc_add_to(&mpc_histogram_at(ctx, namespace, kind)->bucket[bucket < last ? bucket : last], 1);
 }
 
