@@ -177,7 +177,7 @@ def c_functions(path: Path) -> Sizes:
 def c_code(path: Path) -> str:
     """Return the text of a C file without comments and strings; the names in #include lines stay."""
     text = re.sub(r"/\*.*?\*/", " ", path.read_text(), flags=re.S)
-    return re.sub(r'^(?!#include)(.*)$', lambda line: re.sub(r'"(?:\\.|[^"\\])*"', '""', line[1]), text, flags=re.M)
+    return re.sub(r"^(?!#include)(.*)$", lambda line: re.sub(r'"(?:\\.|[^"\\])*"', '""', line[1]), text, flags=re.M)
 
 
 def _c_uses(paths: Iterable[Path]) -> Iterator[tuple[Path, int, str, str]]:

@@ -212,9 +212,7 @@ def test_a_limit(given: Any, most: float | None) -> None:
 
 @pytest.mark.parametrize("given", [0, -1, float("inf")])
 def test_a_limit_is_positive_and_finite(given: float) -> None:
-    with pytest.raises(
-        ValidationError, match=rf"^lock_timeout is {given}; it must be more than 0 seconds, and f"
-    ):
+    with pytest.raises(ValidationError, match=rf"^lock_timeout is {given}; it must be more than 0 seconds, and f"):
         limit(given, "lock_timeout")
 
 

@@ -103,7 +103,6 @@ def test_the_reference_that_an_interrupted_release_left_behind_is_removed() -> N
         assert len(owner.holds) == len(before) + 1
 
 
-
 def test_one_thread_is_one_asker_and_another_one_with_its_context_is_not() -> None:
     me, others = current_owner(), []
     elsewhere = threading.Thread(target=contextvars.copy_context().run, args=(lambda: others.append(current_owner()),))

@@ -1,11 +1,17 @@
-"""What a process counts of one decorated function.
+"""What a process counts of one decorated function, and how it gets to the counts of all processes at the latest.
 
-Depends on nothing of mpcache; the engine has the type that adds to the counts of all processes.
+Depends on the engine, which has the type that adds to the counts of all processes.  Hits wait in the process until
+there are 1,024 of them, or until something rarer is counted; what is left is added when the process ends.  A process
+that is killed loses it.
 """
 
 from __future__ import annotations
 
+import atexit
+import os
+import sys
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 FUNCTION_COUNTS = (
     *("calls", "hits", "near_hits", "stale", "waited"),
@@ -37,3 +43,36 @@ else:
         from mpcache.shm._engine import FunctionCounts
     except ImportError:  # it was not compiled here, or another interpreter of this process has it
         FunctionCounts = _Counts
+
+
+_counted: WeakSet[Any] = WeakSet()
+"""All decorated functions."""
+
+
+def flush_at_exit(function: Any) -> None:
+    """Add the hits of a decorated function that still wait when this process ends, or a child that is forked."""
+    _counted.add(function)
+
+
+def _flush_all() -> None:
+    for function in list(_counted):
+        try:
+            function._counts.flush(getattr(function._region.access.binding.store, "counting_namespace", None))
+        except Exception:  # the region is not configured, or what it needs is gone by now
+            continue
+
+
+_known_to_multiprocessing = False
+
+
+def _before_fork() -> None:
+    """Children of multiprocessing end without atexit handlers, but with finalizers that are registered in them."""
+    global _known_to_multiprocessing
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is not None and not _known_to_multiprocessing:
+        _known_to_multiprocessing = True
+        util.register_after_fork(_counted, lambda counted: util.Finalize(None, _flush_all, exitpriority=0))
+
+
+atexit.register(_flush_all)
+os.register_at_fork(before=_before_fork)

@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mpcache._region.binding import ABSENT, Binding
+from mpcache._region.counting import Counting
 from mpcache._region.creation_multi import MOST, Claim, Claims
 from mpcache._region.fills import Fills, begin_fill, filling, was_stored
 from mpcache._region.holding import adapt, owned, too_late
+from mpcache._region.requests import CREATED, REFUSED
 from mpcache.api import NO_VALUE, KeyType, Outcome
 from mpcache.exception import DeadlockError
 from mpcache.invalidation import Begin
@@ -33,7 +35,7 @@ class Renewal:
         self, binding: Binding, key: KeyType, make: Callable[[], Any], store: Callable[[KeyType, Any], None]
     ) -> None:
         self._binding, self._key, self._make, self._store = binding, key, make, store
-        self._mangled = binding.mangled(key)
+        self._mangled, self._counting = binding.mangled(key), Counting(binding)
         self._fills = Fills(binding, {}, Begin(binding.invalidator))
 
     def new_mutex(self) -> Any:
@@ -48,14 +50,17 @@ class Renewal:
         self._fills = Fills(self._binding, {self._mangled: begin_fill(self._binding, self._mangled)}, begun)
 
     def create(self) -> Steps:
-        return (yield Create(self._make))
+        with self._counting.creating():
+            return (yield Create(self._make))
 
     create_unlocked = create
 
     def store(self, value: Any) -> bool:
         with filling(self._binding, self._fills):
             self._store(self._key, value)
-        return was_stored(self._fills.get(self._mangled))
+        stored = was_stored(self._fills.get(self._mangled))
+        self._counting.ended(CREATED if stored else REFUSED)
+        return stored
 
     def end(self) -> None:
         for guard in self._fills.values():
@@ -109,7 +114,8 @@ class ManyRefresh(Claims):
             self._hold(sorted(dict.fromkeys(keys), key=lambda key: str(self._mangled[key])))
             self._begin(self._claims)
             began = time.monotonic()
-            values = self._create(*keys)
+            with self._counting.creating(len(keys)):
+                values = self._create(*keys)
             if self._deadline is not None:
                 self._deadline += time.monotonic() - began  # the time of creating does not count as waiting
             self._publish(dict(zip(keys, values, strict=False)))
@@ -153,3 +159,4 @@ class ManyRefresh(Claims):
             self._store(mine)
         for key in mine:
             claims[key].stored = was_stored(claims[key].guard)
+            self._counting.ended(CREATED if claims[key].stored else REFUSED)
