@@ -10,11 +10,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpcache._region import requests
 from mpcache._region.binding import Binding
-from mpcache._region.function_counts import FUNCTION_COUNTS, FunctionCounts
+from mpcache._region.requests import FUNCTION_COUNTS
+
+if TYPE_CHECKING:
+    from mpcache._region.function_counts import FunctionCounts
 
 _OF_FUNCTION = {
     kind: FUNCTION_COUNTS.index(name) for kind, name in enumerate(requests.TALLIES) if name in FUNCTION_COUNTS

@@ -271,6 +271,10 @@ class Decorated:
         """
         return of_function(self._counts, self._region.access.binding, here)
 
+    def flush_counts(self) -> None:
+        """Add the hits that only this process knows of to those of all processes."""
+        self._counts.flush(getattr(self._region.access.binding.store, "counting_namespace", None))
+
     def cache_info(self) -> CacheInfo:
         """Return ``(hits, misses, maxsize, currsize)`` as functions under :func:`functools.lru_cache` do.
 

@@ -1,8 +1,8 @@
 """What a process counts of one decorated function, and how it gets to the counts of all processes at the latest.
 
-Depends on the engine, which has the type that adds to the counts of all processes.  Hits wait in the process until
-there are 1,024 of them, or until something rarer is counted; what is left is added when the process ends.  A process
-that is killed loses it.
+Depends on requests, and on the engine, which has the type that adds to the counts of all processes.  Hits wait in the
+process until there are 1,024 of them, or until something rarer is counted; what is left is added when the process ends.
+A process that is killed loses it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-FUNCTION_COUNTS = (
-    *("calls", "hits", "near_hits", "stale", "waited"),
-    *("created", "failed", "creating_ns", "bytes_stored"),
-)
-"""What is counted, in the engine's order."""
+from mpcache._region.requests import FUNCTION_COUNTS
 
 
 class _Counts:
@@ -57,7 +53,7 @@ def flush_at_exit(function: Any) -> None:
 def _flush_all() -> None:
     for function in list(_counted):
         try:
-            function._counts.flush(getattr(function._region.access.binding.store, "counting_namespace", None))
+            function.flush_counts()
         except Exception:  # the region is not configured, or what it needs is gone by now
             continue
 

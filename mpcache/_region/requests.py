@@ -17,6 +17,12 @@ TALLIES = (
 )
 """What is counted, in the engine's order: first how requests were answered, then how creations and writes ended."""
 
+FUNCTION_COUNTS = (
+    *("calls", "hits", "near_hits", "stale", "waited"),
+    *("created", "failed", "creating_ns", "bytes_stored"),
+)
+"""What is counted of a decorated function, in the engine's order."""
+
 HITS, NEAR_HITS, MISSES, STALE, WAITED, ERRORS_SERVED = range(6)
 CREATED, REFUSED, FAILED, TOO_LARGE, UNLOCKED, UNSTORED, DROPPED = range(6, len(TALLIES))
 
@@ -33,13 +39,14 @@ class Requests:
 
     def __init__(self) -> None:
         self.fast: Any = None
-        self._forget()
+        self.forget()
         _all.add(self)
 
     def __reduce__(self) -> tuple[type[Requests], tuple[()]]:
         return Requests, ()  # another process begins to count at 0
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Begin again at 0, in a forked child."""
         # Threads count without a lock, which a fork could leave taken: next() of a count is one step under the GIL.
         self._counters = [count() for _ in TALLIES]
         if self.fast is not None:
@@ -80,7 +87,7 @@ _all: WeakSet[Requests] = WeakSet()
 
 def _in_the_child() -> None:
     for requests in list(_all):
-        requests._forget()
+        requests.forget()
 
 
 os.register_at_fork(after_in_child=_in_the_child)

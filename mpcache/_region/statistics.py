@@ -5,11 +5,13 @@ Depends on binding, requests and function_counts.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpcache._region.binding import Binding
-from mpcache._region.function_counts import FUNCTION_COUNTS, FunctionCounts
-from mpcache._region.requests import summed
+from mpcache._region.requests import FUNCTION_COUNTS, summed
+
+if TYPE_CHECKING:
+    from mpcache._region.function_counts import FunctionCounts
 
 OF_STORE = {
     "items": "items",
