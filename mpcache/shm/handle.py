@@ -52,8 +52,8 @@ class NamespaceHandle(_engine.HandleBase):
     def __init__(self, namespace: str = "", segment: Segment | None = None, **how: Any) -> None:
         self._namespace_name = namespace
         self._settle(segment or attach(**how))
-        self._how = how | {"name": self.segment.name}
-        self.identity = (self.segment.name or id(self.segment), namespace)
+        self._how = how | {"name": self.segment.name, "for_mutexes": self.segment.for_mutexes}
+        self.identity = (self.segment.path or id(self.segment), namespace)
 
     def _settle(self, segment: Segment) -> None:
         self.namespace = segment.engine.namespace(self._namespace_name)

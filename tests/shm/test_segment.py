@@ -42,7 +42,7 @@ Fork = Callable[..., Any]
 
 
 def path_of(name: str) -> Path:
-    return Path(segment.directory()) / name
+    return Path(segment.path_of(name))
 
 
 # -- names and sizes ------------------------------------------------------------------------------------------
