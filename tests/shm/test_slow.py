@@ -14,6 +14,7 @@ from tests.shm import c_program
 
 pytestmark = pytest.mark.engine
 
+
 def test_a_copy_of_seconds_is_waited_for_while_a_thread_beside_it_sets_in_another_shard(tmp_path: Path) -> None:
     """The unlocks of the other thread say nothing about the copy; the pieces that it has copied do."""
     program = c_program.build(tmp_path, "slow", ["-O1", "-w", "-DMPC_POINTS"])
