@@ -8,10 +8,11 @@ import struct
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mpcache.shm import _engine, files, other_layouts, segment
+from mpcache.shm import _engine, files, handle, other_layouts, segment
 from tests.shm.two_versions import PACKAGE, Version, build
 
 PAIRS = [(old, new) for old, new in ((2, 3), (3, 4)) if _engine.LAYOUT in (old, new)]
@@ -318,6 +319,24 @@ def test_a_process_that_registers_while_its_segment_is_removed_keeps_it(
     assert path.exists()
     assert os.pread(fd, 4, _engine.RETIRED_AT) == bytes(4)
     os.close(fd)
+
+
+def test_a_store_whose_new_segment_is_removed_at_once_attaches_the_next(
+    shm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a process of another layout, to which it looked abandoned."""
+
+    def attach(**how: Any) -> segment.Segment:
+        monkeypatch.undo()
+        monkeypatch.setenv("MPCACHE_SHM", str(shm.parent))
+        found = segment.attach(**how)
+        found.unlink()
+        return found
+
+    monkeypatch.setattr(handle, "attach", attach)
+    store = handle.NamespaceHandle("some", name="app", size="4MB")
+    assert not store.segment.engine.retired
+    assert store.namespace.set("k", b"v")
 
 
 def test_one_of_another_layout_is_retired_before_it_is_removed(shm: Path) -> None:
