@@ -69,7 +69,7 @@ def path_of(name: Any, for_mutexes: bool = False) -> str:
 
     :param for_mutexes: the segment of mutexes without a store.
     :raises ValueError: it is no name for a segment.
-    :raises SegmentError: as :func:`mpcache.shm.directory.checked_directory`.
+    :raises SegmentError, SegmentRefused: the directory of segments cannot be made, or other users may use it.
     """
     if not isinstance(name, str) or not name or "/" in name or "\0" in name or name.startswith("."):
         raise ValueError(f"segment name {name!r}: a name is a text without '/' that does not begin with a dot")
