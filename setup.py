@@ -6,6 +6,7 @@ MPCACHE_WERROR=1         a warning is an error
 MPCACHE_SANITIZE=a,b     -fsanitize=a,b, at -O1, ending the process at the first finding
 MPCACHE_FAULT=NAME,...   -DMPC_FAULT_NAME: a known protocol bug, for tests that must find it
 MPCACHE_DELAYS=1         -DMPC_DELAYS: pauses at the shared stores
+MPCACHE_LAYOUT=N         -DMPC_LAYOUT=N: an engine that refuses the segments of all others, for tests of two versions
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ def chosen() -> tuple[list[str], list[str]]:
         compiling.append(f"-DMPC_FAULT_{fault}")
     if os.environ.get("MPCACHE_DELAYS") == "1":
         compiling.append("-DMPC_DELAYS")
+    if layout := os.environ.get("MPCACHE_LAYOUT"):
+        compiling.append(f"-DMPC_LAYOUT={int(layout)}u")
     return compiling, linking
 
 

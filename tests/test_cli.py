@@ -420,7 +420,7 @@ def _scribble(path: Path, over: bytes, what: bytes) -> None:
 
 
 def test_check_names_what_is_broken(region: mpcache.CacheRegion) -> None:
-    _scribble(Path(segment.directory()) / "pages", b"news", b"NEWS")
+    _scribble(Path(segment.path_of("pages")), b"news", b"NEWS")
     checked = cli("check", "pages")
     assert (checked.returncode, checked.stdout) == (1, "")
     damage = r"mpcache: pages: .*shard 0, small ring: the key of the record at \d+ does not have its hash.*\n"
@@ -430,7 +430,7 @@ def test_check_names_what_is_broken(region: mpcache.CacheRegion) -> None:
 @pytest.fixture
 def damaged(region: mpcache.CacheRegion) -> Path:
     """Make a file beside the sound segment that no process would attach."""
-    path = Path(segment.directory()) / "damaged"
+    path = Path(segment.path_of("damaged"))
     path.write_bytes(b"\x00" * 4096 + b"not a segment")
     path.chmod(0o600)
     return path

@@ -23,7 +23,7 @@ from mpcache.exception import DogpileCacheException, SegmentError
 from mpcache.shm import segment
 from mpcache.shm._engine import Namespace
 from mpcache.shm.names import stored_name
-from mpcache.shm.segment import Segment
+from mpcache.shm.segment import Segment, SegmentFile
 
 DONE, FAILED = 0, 1
 
@@ -129,15 +129,14 @@ def list_() -> int:
     Other users with segments here are named.  The status is 1 if there is a segment that cannot be used.
     """
     rows, refused = [], []
-    for name in segment.names():
+    for file in segment.files_of():
         try:
-            found = segment.find(name, ANY_MODE)
+            rows += _row(file)
         except SegmentError as error:
             refused.append(str(error))
-        else:
-            if found is not None:
-                rows.append(_row(found))
-    for line in columns([("NAME", "SIZE", "ITEMS", "USED", "PROCESSES", "AGE"), *rows]) if rows else ():
+    plain = all(use in ("", "stores") for *_, use in rows)
+    head = ("NAME", "SIZE", "ITEMS", "USED", "PROCESSES", "AGE", "USE")
+    for line in columns([row[:-1] if plain else row for row in (head, *rows)]) if rows else ():
         out(line)
     for why in refused:
         complain(why)
@@ -153,11 +152,28 @@ def _name_others(nothing: bool) -> None:
         complain(f"{mine}others have: {', '.join(map(user_name, others))}")
 
 
-def _row(found: Segment) -> tuple[str, ...]:
+def _row(file: SegmentFile) -> list[tuple[str, ...]]:
+    """Return the row of a file; none if it has vanished."""
+    if file.other:
+        return _row_of_another_layout(file)
+    found = segment.find(file.name, ANY_MODE, for_mutexes=file.bare)
+    if found is None:
+        return []
     counts = _counts(found)
     used = f"{counts['live_bytes'] / counts['capacity_bytes']:.0%}"
     age = _age(time.time() - found.engine.born)
-    return (str(found.name), _mib(counts["size"]), str(counts["items"]), used, str(counts["processes"]), age)
+    return [(file.name, _mib(counts["size"]), str(counts["items"]), used, str(counts["processes"]), age, file.use)]
+
+
+def _row_of_another_layout(file: SegmentFile) -> list[tuple[str, ...]]:
+    """Return what can be known of a segment that this version cannot read."""
+    try:
+        size = os.stat(file.path, follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return []
+    processes = "some" if segment.in_use(file) else "0"
+    use = f"{file.use}, layout {file.layout}" if file.use else f"layout {file.layout}"
+    return [(file.name, _mib(size), "-", "-", processes, "-", use)]
 
 
 def _age(seconds: float) -> str:
@@ -179,14 +195,33 @@ def _mib(size: int) -> str:
     return f"{significant(size / (1 << 20))} MiB"
 
 
-def _find(name: str) -> Segment:
+def _own_files(name: str) -> list[SegmentFile]:
+    """Return the files of a name that this version can read, a store's first.  Raises Refused: there is none."""
     try:
-        found = segment.find(name, ANY_MODE)
+        segment.path_of(name)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    if found is None:
+    files = segment.files_of(name)
+    if not files:
         raise Refused(f"there is no segment {name!r} in {segment.directory()}; 'mpcache ls' lists the segments")
+    if all(file.other for file in files):
+        layouts = ", ".join(str(file.layout) for file in files)
+        raise Refused(
+            f"{files[0].path}: made by another version of mpcache (its layout is {layouts}, this version's"
+            f" {segment.LAYOUT}); use the 'mpcache' of that version, or remove it with 'mpcache rm {name}'"
+        )
+    return [file for file in files if not file.other]
+
+
+def _attached(file: SegmentFile) -> Segment:
+    found = segment.find(file.name, ANY_MODE, for_mutexes=file.bare)
+    if found is None:
+        raise Refused(f"{file.path} was removed a moment ago; 'mpcache ls' lists the segments")
     return found
+
+
+def _find(name: str) -> Segment:
+    return _attached(_own_files(name)[0])
 
 
 def _space(found: Segment, namespace: str) -> Namespace:
@@ -200,12 +235,13 @@ def _space(found: Segment, namespace: str) -> Namespace:
 @group.command()
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def stats(name: str, as_json: bool) -> None:
+@click.option("--mutexes", is_flag=True, help="Of the segment of mutexes, where stores have one of the same name, too.")
+def stats(name: str, as_json: bool, mutexes: bool) -> None:
     """Print the statistics of a segment.
 
     The counts include all processes that ever used it.
     """
-    counts = _counts(_find(name))
+    counts = _counts(_attached(_own_files(name)[-1 if mutexes else 0]))
     if as_json:
         import json
 
@@ -222,23 +258,26 @@ def stats(name: str, as_json: bool) -> None:
 def check(name: str) -> None:
     """Check every structure of a segment.
 
-    If it is damaged, the first broken invariant is named and the status is 1.
+    If it is damaged, the first broken invariant is named and the status is 1.  Where stores and mutexes have a segment
+    of that name each, both are checked.
     """
-    found = _find(name)
-    try:
-        found.engine.check()
-    except SegmentError as error:
-        raise Refused(f"{name}: {error}") from error
-    out(f"{name}: sound, {found.engine.stats()['items']} items in {found.engine.shards} shards")
+    for file in _own_files(name):
+        found = _attached(file)
+        try:
+            found.engine.check()
+        except SegmentError as error:
+            raise Refused(f"{name}: {error}") from error
+        out(f"{name}: sound, {found.engine.stats()['items']} items in {found.engine.shards} shards")
 
 
 @group.command()
 @click.argument("names", nargs=-1, metavar="NAME...")
 @click.option("--force", is_flag=True, help="Do not ask, even if living processes hold keys.")
 @click.option("--size", metavar="SIZE", help="Create it again with this size, such as 256MB.")
+@click.option("--layout", type=click.IntRange(min=1), help="Remove only the segments that have this layout.")
 @click.option("--locks", is_flag=True, help="Also remove lock files and semaphores that no process holds.")
-def rm(names: Sequence[str], force: bool, size: str | None, locks: bool) -> int:
-    """Remove segments, including damaged ones.
+def rm(names: Sequence[str], force: bool, size: str | None, layout: int | None, locks: bool) -> int:
+    """Remove segments, including damaged ones: those of stores and of mutexes, of all layouts.
 
     Processes that use a removed segment continue in a new one of the same name, and most of the old one's memory is
     free at once.  Keys that processes hold in it, as creators or by a mutex, are not held in the new one: so this
@@ -246,25 +285,32 @@ def rm(names: Sequence[str], force: bool, size: str | None, locks: bool) -> int:
     """
     if not names and not locks:
         raise click.UsageError("Missing argument 'NAME...'.")
-    if size is not None and not names:
-        raise click.UsageError("--size needs the NAME of a segment.")
+    if (size is not None or layout is not None) and not names:
+        raise click.UsageError(f"--{'layout' if size is None else 'size'} needs the NAME of a segment.")
+    if size is not None and layout is not None:
+        raise click.UsageError("--size creates a segment of this version's layout: leave --layout out.")
     status = _remove_locks() if locks else DONE
     for name in names:
-        status = max(status, _remove(name, force, size))
+        status = max(status, _remove(name, force, size, layout))
     return status
 
 
-def _remove(name: str, force: bool, size: str | None) -> int:
+def _remove(name: str, force: bool, size: str | None, layout: int | None) -> int:
     try:
+        segment.path_of(name)
+        files = _replaced(name) if size is not None else segment.files_of(name)
+        files = [file for file in files if layout in (None, file.layout)]
         if not force:
-            _ask(name)
+            _ask(name, files)
         if size is not None:
-            out(f"replaced {name}: {_mib(segment.replace(name, size).size)}")
+            made = segment.replace(name, size, for_mutexes=any(file.use == "mutexes" for file in files))
+            out(f"replaced {name}: {_mib(made.size)}")
             return DONE
-        if segment.unlink(name):
-            out(f"removed {name}")
+        which = "" if layout is None else f" of layout {layout}"
+        if segment.unlink(name, layout):
+            out(f"removed {name}{which}")
             return DONE
-        complain(f"there is no segment {name!r} in {segment.directory()}")
+        complain(f"there is no segment {name!r}{which} in {segment.directory()}; 'mpcache ls' lists the segments")
     except (SegmentError, Refused) as error:
         complain(str(error))
     except ValueError as error:
@@ -274,20 +320,33 @@ def _remove(name: str, force: bool, size: str | None) -> int:
     return FAILED
 
 
-def _ask(name: str) -> None:
+def _replaced(name: str) -> list[SegmentFile]:
+    """Return the file that another size replaces: the segment of stores, or of mutexes if only these have the name."""
+    return [file for file in segment.files_of(name) if not file.other][:1]
+
+
+def _ask(name: str, files: Sequence[SegmentFile]) -> None:
     """Ask whether to end the exclusion of living holders.  Raises Refused: standard input is not a terminal."""
-    try:
-        found = segment.find(name, ANY_MODE)
-    except SegmentError:
-        return  # it cannot be used, so no key is held in it
-    held = found.engine.leases_of_others() if found is not None else 0
-    if held == 0:
+    why = []
+    if held := sum(_held(file) for file in files if not file.other):
+        why.append(f"{'1 key is' if held == 1 else f'{held} keys are'} held by living processes")
+    if used := [str(file.layout) for file in files if file.other and segment.in_use(file)]:
+        why.append(f"living processes of another version, of layout {', '.join(used)}, may hold keys")
+    if not why:
         return
-    keys = "1 key is" if held == 1 else f"{held} keys are"
-    text = f"{name}: {keys} held by living processes; in the new segment other processes can take them, too"
+    text = f"{name}: {' and '.join(why)}; in the new segment other processes can take them, too"
     if not sys.stdin.isatty():
         raise Refused(f"{text}; wait until they are released, or add --force")
     click.confirm(f"{text}. Remove it?", abort=True, err=True)
+
+
+def _held(file: SegmentFile) -> int:
+    """Return how many keys living processes hold in a segment of this version's layout."""
+    try:
+        found = segment.find(file.name, ANY_MODE, for_mutexes=file.bare)
+    except SegmentError:
+        return 0  # it cannot be used, so no key is held in it
+    return found.engine.leases_of_others() if found is not None else 0
 
 
 def _remove_locks() -> int:

@@ -20,6 +20,7 @@ from mpcache._console import Console
 from mpcache.cli.temp_segment import ANY_MODE, temp_segment, user_name
 from mpcache.exception import DogpileCacheException, NoRoom, SegmentError
 from mpcache.shm import capacity, segment
+from mpcache.shm.segment import SegmentFile
 
 DEFAULT_SIZE = 64 << 20
 DESCRIPTORS = 512 + 128
@@ -242,17 +243,32 @@ def descriptors(limit: int) -> Finding:
 def segments() -> Iterator[Finding]:
     """Check that this user's segments can be used."""
     try:
-        names = segment.names()
+        files = segment.files_of()
     except OSError as error:
         yield Finding(BAD, f"{segment.directory()} cannot be listed: {error.strerror}", "see above")
         return
     good = 0
-    for name in names:
+    for file in files:
+        if file.other:
+            yield other_layout(file)
+            continue
         try:
-            good += segment.find(name, ANY_MODE) is not None
+            good += segment.find(file.name, ANY_MODE, for_mutexes=file.bare) is not None
         except SegmentError as error:
             yield Finding(DOUBTFUL, *_remedied(str(error)))
     yield Finding(GOOD, f"segments of yours that can be used: {good}")
+
+
+def other_layout(file: SegmentFile) -> Finding:
+    """Describe a segment that another version of mpcache made."""
+    what = f"{file.path} has layout {file.layout} of another version of mpcache"
+    if not segment.in_use(file):
+        return Finding(DOUBTFUL, f"{what}, and no process uses it", f"mpcache rm --layout {file.layout} {file.name}")
+    if file.use == "stores":
+        remedy = "until its processes end, each version has a cache of its own, which the other does not invalidate"
+    else:
+        remedy = "until its processes end, mutexes of this version that name this segment are refused"
+    return Finding(DOUBTFUL, f"{what}, and living processes use it", remedy)
 
 
 def trial() -> Finding:

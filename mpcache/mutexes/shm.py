@@ -28,8 +28,9 @@ _places: dict[tuple[Any, ...], NamespaceHandle] = {}
 def _place(segment: str, namespace: str, size: int | str | None) -> NamespaceHandle:
     wanted = (os.geteuid(), segment, namespace)
     if wanted not in _places:
-        there = None if size is not None else find(segment)
-        _places[wanted] = NamespaceHandle(namespace, there, name=segment, size=DEFAULT_SIZE if size is None else size)
+        there = None if size is not None else find(segment, replace=True, for_mutexes=True)
+        made = DEFAULT_SIZE if size is None else size
+        _places[wanted] = NamespaceHandle(namespace, there, name=segment, size=made, for_mutexes=True)
     return _places[wanted]
 
 

@@ -6,6 +6,8 @@ from typing import Any, TypeAlias
 from typing_extensions import Buffer  # known to every type checker, never imported
 
 LAYOUT: int
+MAGIC: int
+RETIRED_AT: int
 MAX_KEY: int
 MAX_SHARDS: int
 TALLIES: tuple[str, ...]

@@ -193,6 +193,8 @@ static int mpc_fill_module(PyObject *module)
                    mpc_add_names(module, "FUNCTION_COUNTS", function_count_names, MPC_FUNCTION_COUNTS) < 0 ||
                    mpc_add_names(module, "HISTOGRAMS", histogram_names, MPC_HISTOGRAMS) < 0 ||
                    PyModule_AddIntConstant(module, "LAYOUT", MPC_LAYOUT) < 0 ||
+                   PyModule_AddIntConstant(module, "MAGIC", MPC_MAGIC) < 0 ||
+                   PyModule_AddIntConstant(module, "RETIRED_AT", offsetof(struct mpc_header, retired)) < 0 ||
                    PyModule_AddIntConstant(module, "MAX_KEY", MPC_MAX_KEY) < 0 ||
                    PyModule_AddIntConstant(module, "MAX_SHARDS", MPC_MAX_SHARDS) < 0
                ? -1

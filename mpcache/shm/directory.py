@@ -1,4 +1,4 @@
-"""The directory of this user's segments: its path, its owner, the names in it, and its lock.
+"""The directory of this user's segments: its path, its owner, and its lock.
 
 Depends on exception and errors.
 """
@@ -12,7 +12,6 @@ import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from mpcache.exception import SegmentError, SegmentRefused
 from mpcache.shm import _engine
@@ -91,27 +90,6 @@ def _warn_of_a_disk(path: str) -> None:
         UserWarning,
         stacklevel=5,
     )
-
-
-def path_of(name: Any) -> str:
-    """Return the path of the segment of that name.
-
-    :raises ValueError: it is no name for a segment.
-    :raises SegmentError: as :func:`checked_directory`.
-    """
-    if not isinstance(name, str) or not name or "/" in name or "\0" in name or name.startswith("."):
-        raise ValueError(f"segment name {name!r}: a name is a text without '/' that does not begin with a dot")
-    if len(os.fsencode(name)) > 200:
-        raise ValueError(f"segment name of {len(os.fsencode(name))} bytes: {name[:40]!r}...; it may have 200")
-    return os.path.join(checked_directory(), name)
-
-
-def names() -> list[str]:
-    """Return the names of this user's segments, sorted."""
-    try:
-        return sorted(name for name in os.listdir(directory()) if not name.startswith("."))
-    except FileNotFoundError:
-        return []
 
 
 def other_users() -> list[int]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from mpcache.exception import NoRoom, SegmentError, SegmentRetired
 from mpcache.shm import _engine
-from mpcache.shm.segment import Segment, attach
+from mpcache.shm.segment import BORN_ELSEWHERE, Segment, attach
 
 RETRY_S = 0.25
 """Seconds for which a handle that has found no successor does not look for one again."""
@@ -51,9 +51,24 @@ class NamespaceHandle(_engine.HandleBase):
 
     def __init__(self, namespace: str = "", segment: Segment | None = None, **how: Any) -> None:
         self._namespace_name = namespace
-        self._settle(segment or attach(**how))
-        self._how = how | {"name": self.segment.name}
-        self.identity = (self.segment.name or id(self.segment), namespace)
+        self._how = how
+        if segment is None:
+            self._attach()
+        else:
+            self._settle(segment)
+        self._how = how | {"name": self.segment.name, "for_mutexes": self.segment.for_mutexes}
+        self.identity = (self.segment.path or id(self.segment), namespace)
+
+    def _attach(self) -> None:
+        """Attach the segment that has the name now, and the next one if it is removed before this process is at work in
+        it: until then, a process of another layout may take it for abandoned."""
+        for _ in range(BORN_ELSEWHERE):
+            segment = attach(**self._how)
+            try:
+                return self._settle(segment)
+            except SegmentRetired:
+                pass
+        self._settle(segment)
 
     def _settle(self, segment: Segment) -> None:
         self.namespace = segment.engine.namespace(self._namespace_name)
@@ -80,8 +95,8 @@ class NamespaceHandle(_engine.HandleBase):
 
     def _move(self) -> None:
         try:
-            return self._settle(attach(**self._how))
+            return self._attach()
         except NoRoom:
             pass
         self.segment = self.namespace = _nowhere  # release the old segment: this process's mapping keeps its memory
-        self._settle(attach(**self._how))
+        self._attach()

@@ -72,7 +72,7 @@ def _set_aside(path: str, mark: int, engine: Engine, folder: int) -> str | None:
     """
     file = os.fstat(mark)
     name = os.path.basename(path)
-    if not (os.path.samestat(file, os.fstat(engine.fd)) and _has_name(name, file, folder)):
+    if not (os.path.samestat(file, os.fstat(engine.fd)) and has_name(name, file, folder)):
         return None
     fcntl.flock(mark, fcntl.LOCK_EX)
     engine.retire()
@@ -81,7 +81,8 @@ def _set_aside(path: str, mark: int, engine: Engine, folder: int) -> str | None:
     return os.path.join(os.path.dirname(path), hidden)
 
 
-def _has_name(name: str, file: os.stat_result, folder: int) -> bool:
+def has_name(name: str, file: os.stat_result, folder: int) -> bool:
+    """Return whether a name in a directory, given by its descriptor, is that file's."""
     try:
         return os.path.samestat(os.stat(name, dir_fd=folder, follow_symlinks=False), file)
     except FileNotFoundError:
@@ -109,13 +110,6 @@ def _unlink(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         pass
-
-
-def unlink_same(path: str, file: os.stat_result) -> None:
-    """Unlink a path if it is still the name of that file."""
-    with explained(path, "remove"), exclusive(path) as folder:
-        if _has_name(os.path.basename(path), file, folder):
-            os.unlink(os.path.basename(path), dir_fd=folder)
 
 
 def finish_others(folder: str) -> None:

@@ -1,7 +1,7 @@
 """Segments: create one under a name, find it again, check it, and replace it.
 
-Depends on exception, sizes, capacity, directory, attached, removal and the engine.  Only the engine reads and writes
-the contents of a segment.
+Depends on exception, sizes, capacity, directory, files, attached, removal, other_layouts and the engine.  Only the
+engine reads and writes the contents of a segment.
 """
 
 from __future__ import annotations
@@ -17,13 +17,30 @@ from weakref import WeakValueDictionary
 from mpcache._support.hints import warn
 from mpcache._support.sizes import mebibytes, parse_size
 from mpcache.exception import NoRoom, SegmentError, SegmentRefused, SegmentTooSmall
-from mpcache.shm import _engine, attached, capacity, removal
-from mpcache.shm.directory import briefly, directory, exclusive, names, other_users, path_of
+from mpcache.shm import _engine, attached, capacity, other_layouts, removal
+from mpcache.shm.directory import briefly, directory, exclusive, other_users
 from mpcache.shm.errors import explained, explanation
+from mpcache.shm.files import LAYOUT, SegmentFile, file_name, files_of, layout_of, name_of, names, path_of
 
 DEFAULT_SIZE = "64MB"
 
-__all__ = ["Segment", "attach", "directory", "find", "names", "other_users", "replace", "smallest", "unlink"]
+__all__ = [
+    "LAYOUT",
+    "Segment",
+    "SegmentFile",
+    "attach",
+    "directory",
+    "file_name",
+    "files_of",
+    "find",
+    "in_use",
+    "names",
+    "other_users",
+    "path_of",
+    "replace",
+    "smallest",
+    "unlink",
+]
 
 BORN_ELSEWHERE = 8
 """How often other processes may remove the segment between finding and creating it before attach() gives up."""
@@ -68,6 +85,11 @@ class Segment:
         """Return the bytes of the segment."""
         return self.engine.size
 
+    @property
+    def for_mutexes(self) -> bool:
+        """Return whether only mutexes without a store use it."""
+        return self.path is not None and os.path.basename(self.path) != file_name(name_of(self.path))
+
     def unlink(self) -> int:
         """Remove the segment: every process that uses it attaches a new one of that name at its next call.
 
@@ -80,7 +102,8 @@ class Segment:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.name is not None:
-            return attach, (self.name, self.size)
+            mutexes = (0o600, None, False, True) if self.for_mutexes else ()
+            return attach, (self.name, self.size, *mutexes)
         return _from_descriptor, (_travelling(self.engine.fd),)
 
     def __repr__(self) -> str:
@@ -104,7 +127,7 @@ def _adopt(name: str | None, path: str | None, fd: int) -> Segment:
 
 
 def _refuse(path: str, why: str) -> SegmentRefused:
-    return SegmentRefused(f"{path}: {why}; remove it with 'mpcache rm {os.path.basename(path)}' or take another name")
+    return SegmentRefused(f"{path}: {why}; remove it with 'mpcache rm {name_of(path)}' or take another name")
 
 
 def _check_file(path: str, found: os.stat_result, mode: int) -> None:
@@ -132,19 +155,15 @@ def _open(path: str) -> int | None:
         raise explanation(error, path, "open") from error
 
 
-def _abandoned(fd: int, error: SegmentError) -> bool:
-    """Return whether the segment has another layout and no process is attached: then it may be removed."""
-    return "layout" in str(error) and not _engine.anyone_alive(fd)
-
-
-def find(name: str, mode: int = 0o600, replace: bool = False) -> Segment | None:
+def find(name: str, mode: int = 0o600, replace: bool = False, for_mutexes: bool = False) -> Segment | None:
     """Attach the segment of that name, and return it; None if there is none.
 
     :param mode: permissions that it may have.
     :param replace: remove a retired segment, and one of another layout that no process uses.
+    :param for_mutexes: the segment of mutexes without a store.
     :raises SegmentRefused: there is something of that name which is not to be trusted, or not a segment.
     """
-    path = path_of(name)
+    path = path_of(name, for_mutexes)
     fd = _open(path)
     if fd is None:
         return None
@@ -163,15 +182,22 @@ def _believe(name: str, path: str, fd: int, mode: int, replace: bool) -> Segment
     if found.st_nlink == 0:
         return None
     _check_file(path, found, mode)
+    if layout_of(fd) not in (None, LAYOUT):
+        if replace and other_layouts.remove_abandoned(path, fd):
+            return None
+        raise _refuse_layout(path, fd)
     try:
         return _adopt(name, path, fd)
-    except SegmentError as error:
-        if replace and _abandoned(fd, error):
-            removal.unlink_same(path, found)
-            return None
-        if isinstance(error, SegmentRefused):
-            raise _refuse(path, str(error)) from error
-        raise
+    except SegmentRefused as error:
+        raise _refuse(path, str(error)) from error
+
+
+def _refuse_layout(path: str, fd: int) -> SegmentRefused:
+    said = f"{path}: made by another layout version of mpcache (its layout is {layout_of(fd)}, this version's {LAYOUT})"
+    if _engine.anyone_alive(fd):
+        return SegmentRefused(f"{said}, and processes use it; end the processes of that version, or take another name")
+    name = name_of(path)
+    return SegmentRefused(f"{said}; no process uses it: attach {name!r}, or remove it with 'mpcache rm {name}'")
 
 
 # -- birth --------------------------------------------------------------------------------------------------
@@ -244,22 +270,29 @@ def attach(
     mode: int = 0o600,
     shards: int | None = None,
     strict_size: bool = False,
+    for_mutexes: bool = False,
 ) -> Segment:
     """Return the segment of that name; create it if there is none.
+
+    Segments of stores that have the name and another layout, and that no living process uses, are removed.
 
     :param name: None creates an anonymous one, which only children that are forked (or spawned with it) share.
     :param size: bytes, or a text such as ``"64MB"``, which is the default.  An existing segment keeps its own.
     :param mode: permissions of a new one; an existing one may not be wider.
     :param shards: parts with a writers' lock each, a power of two; None chooses by cores and size.
     :param strict_size: refuse a segment of another size instead of warning.
+    :param for_mutexes: the segment of mutexes without a store.  It has one file for all layouts, so that versions of
+        mpcache with different layouts refuse each other instead of holding one lock twice.
     :raises SegmentError: as NoRoom, SegmentRefused, SegmentTooSmall; the message says what to do.
     """
     wanted = _check_size(parse_size(DEFAULT_SIZE if size is None else size))
     if name is None:
         return _anonymous(wanted, shards)
-    path = path_of(name)
+    path = path_of(name, for_mutexes)
+    if not for_mutexes:
+        other_layouts.sweep(name, path)
     for _ in range(BORN_ELSEWHERE):
-        segment = find(name, mode, replace=True)
+        segment = find(name, mode, replace=True, for_mutexes=for_mutexes)
         if segment is not None:
             if size is not None:
                 _compare_size(segment, wanted, strict_size)
@@ -323,25 +356,30 @@ def _from_descriptor(travelled: Any) -> Segment:
 # -- removing -----------------------------------------------------------------------------------------------
 
 
-def unlink(name: str) -> bool:
-    """Remove the file of that name in this user's directory, also if it is no segment; return whether there was one.
+def unlink(name: str, layout: int | None = None) -> bool:
+    """Remove all files of that name in this user's directory, also what is no segment; return whether there was one.
 
-    Processes that use it attach a new segment at their next call.
+    Processes that use a segment of the name attach a new one at their next call.
 
-    :raises SegmentError: this process may not remove it; nothing was changed.
+    :param layout: remove only the segments of this layout; None: those of all layouts, stores' and mutexes'.
+    :raises SegmentError: this process may not remove one; that one is as it was.
     :raises IsADirectoryError: it is a directory.
     """
-    path = path_of(name)
-    segment = _find_any(name, path)
-    if segment is not None:
-        segment.unlink()
-        return True
-    if not os.path.lexists(path):
-        return False
-    if os.path.isdir(path) and not os.path.islink(path):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    with explained(path, "remove"):
-        os.unlink(path)
+    path_of(name)  # raises if it is no name
+    removed = [_unlink(file) for file in files_of(name) if layout in (None, file.layout)]
+    return any(removed)
+
+
+def in_use(file: SegmentFile) -> bool:
+    """Return whether a living process uses the segment of a file, whatever its layout is."""
+    return other_layouts.in_use(file.path)
+
+
+def _unlink(file: SegmentFile) -> bool:
+    segment = None if file.other else _find_any(file.name, file.path)
+    if segment is None:
+        return other_layouts.discard(file.path)
+    segment.unlink()
     return True
 
 
@@ -357,16 +395,18 @@ def _find_any(name: str, path: str) -> Segment | None:
         return None
 
 
-def replace(name: str, size: int | str) -> Segment:
+def replace(name: str, size: int | str, for_mutexes: bool = False) -> Segment:
     """Remove the segment of that name and create one of another size before any other process can create one.
 
-    The new one has the same permissions.  Other processes that attach the name meanwhile wait.
+    The new one has the same permissions.  Other processes that attach the name meanwhile wait.  Segments of the name
+    that have other layouts stay as long as processes use them.
 
     :param size: bytes, or a text such as ``"64MB"``.
+    :param for_mutexes: the segment of mutexes without a store.
     :raises SegmentError: this process may not remove it, or the size is too small, or there will be no room for it;
         nothing was changed.
     """
-    wanted, path = _check_size(parse_size(size)), path_of(name)
+    wanted, path = _check_size(parse_size(size)), path_of(name, for_mutexes)
     old = _find_any(name, path)
     if old is not None:
         capacity.require(os.path.dirname(path), max(0, wanted - old.engine.shards * old.engine.shard_bytes))
@@ -374,8 +414,8 @@ def replace(name: str, size: int | str) -> Segment:
         mode = stat.S_IMODE(os.stat(path).st_mode) if old is not None else 0o600
         if old is not None:
             removal.remove_locked(path, old.engine, folder)
-        elif os.path.lexists(path):
-            os.unlink(path)
+        else:
+            other_layouts.discard_locked(path, folder)
         del old  # and its memory, if no other thread uses it
         _give_birth(path, folder, wanted, mode, None)
-    return attach(name, wanted, mode)
+    return attach(name, wanted, mode, for_mutexes=for_mutexes)

@@ -199,7 +199,7 @@ class Storm:
         self.kills = self.born = self.checks = self.operations = 0
         self.slowest = 0.0
         self.segment: segment.Segment | None = segment.attach(told.name, told.size)
-        self.anatomy = Anatomy(os.path.join(segment.directory(), told.name))
+        self.anatomy = Anatomy(segment.path_of(told.name))
         self.victims = [self._bear(which) for which in range(WORKERS)]
 
     def _bear(self, which: int) -> Victim:

@@ -37,7 +37,7 @@ class Scene:
     def __init__(self, name: str, fork: Callable[[Callable[[], object]], Child]) -> None:
         self.region = mpcache.shared(name, SIZE, shards=1, serializer=bytes, deserializer=bytes)
         self.space = segment.attach(name, SIZE).engine.namespace("")
-        self.anatomy = Anatomy(os.path.join(segment.directory(), name))
+        self.anatomy = Anatomy(segment.path_of(name))
         self.seed = os.environ.get("MPCACHE_TEST_SEED") or secrets.token_hex(4)
         self.random = random.Random(self.seed)
         self._enough = mmap.mmap(-1, mmap.PAGESIZE)

@@ -322,7 +322,7 @@ def test_recycled_and_reloaded_workers_leak_nothing(serve: Any, name: str, worke
     assert_one_creation_each(server, load)
     assert not first & server.workers()
     assert_slots(server, WORKERS + preload)
-    assert [left for left in os.listdir(segment.directory()) if name in left] == [name]
+    assert [left for left in os.listdir(segment.directory()) if name in left] == [segment.file_name(name)]
 
 
 def assert_slots(server: Server, most: int) -> None:
@@ -367,7 +367,7 @@ def test_removed_under_load_where_two_do_not_fit(
     """The master of a preloading server is idle, and keeps the old segment mapped for ever."""
     small_tmpfs("20m")
     server = serve(name, worker_class=worker_class, preload_app=True, size="12MB")
-    path = Path(segment.directory()) / name
+    path = Path(segment.path_of(name))
     load = Load(server)
     try:
         for _ in range(2):
@@ -379,7 +379,7 @@ def test_removed_under_load_where_two_do_not_fit(
             assert removed.returncode == 0
             wait_until(lambda before=before: path.exists() and path.stat().st_ino != before, "successor")  # type: ignore[misc]
             assert time.monotonic() - began < 1.0
-            assert os.listdir(segment.directory()) == [name]
+            assert os.listdir(segment.directory()) == [segment.file_name(name)]
     finally:
         load.end()
     assert load.errors == []

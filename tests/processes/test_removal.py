@@ -137,7 +137,7 @@ def test_a_remover_that_died_leaves_its_locks_to_nobody(small_tmpfs: Mount, name
     small_tmpfs("100m")
     region = region_of(name)
     region.set("large", prove("large", Sign(1, 1), 1000))
-    anatomy = Anatomy(os.path.join(segment.directory(), name))
+    anatomy = Anatomy(segment.path_of(name))
     remover = fork(lambda: segment.unlink(name))
     assert remover.wait() == 0
     assert anatomy.shard_holder() is not None

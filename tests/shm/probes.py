@@ -55,7 +55,7 @@ def _set_large(space: _engine.Namespace, enough: mmap.mmap) -> None:
 def _outlives_a_drop(name: str) -> bool:
     """Whether a set outlives that another key's set gives up while the process is stopped in the middle."""
     space = segment.attach(name, "32MB", shards=1).engine.namespace("")
-    anatomy = Anatomy(f"{segment.directory()}/{name}")
+    anatomy = Anatomy(segment.path_of(name))
     enough = mmap.mmap(-1, mmap.PAGESIZE)
     child = Child(lambda: _set_large(space, enough))
     try:
@@ -90,7 +90,7 @@ def hits_never_look() -> bool:
     space.set("k", b"v")
     for _ in range(10_000):
         space.get("k")
-    os.unlink(f"{segment.directory()}/{name}")
+    os.unlink(segment.path_of(name))
     until = own_time() + 2
     while own_time() < until:
         try:

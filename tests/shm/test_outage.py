@@ -57,7 +57,7 @@ class Refused(Outage):
 
     def begin(self, region: Region) -> None:
         region.actual_backend.unlink()
-        self.path = os.path.join(segment.directory(), self.name)
+        self.path = segment.path_of(self.name)
         with open(self.path, "wb") as file:
             os.fchmod(file.fileno(), 0o600)
             file.write(b"?" * 5000)

@@ -33,7 +33,7 @@ def free() -> int:
 
 
 def path_of(name: str) -> Path:
-    return Path(segment.directory()) / name
+    return Path(segment.path_of(name))
 
 
 def idle(cache: mpcache.CacheRegion, fork: Fork) -> Any:
@@ -139,7 +139,7 @@ def test_what_a_killed_remover_has_begun_is_finished(
     began = time.monotonic()
     wait_until(lambda: _works(cache), "successor")
     assert time.monotonic() - began < 1.0
-    assert os.listdir(segment.directory()) == [name]
+    assert os.listdir(segment.directory()) == [segment.file_name(name)]
     assert free() > 5 * MB
 
 
@@ -163,7 +163,7 @@ def test_a_remover_that_lives_is_left_alone(small_tmpfs: Callable[[str], None], 
     os.write(write, b"x")
     assert remover.next()[-1] is True
     wait_until(lambda: _works(cache), "successor")
-    assert os.listdir(segment.directory()) == [name]
+    assert os.listdir(segment.directory()) == [segment.file_name(name)]
 
 
 def test_a_second_removal_of_what_is_retired_ends_it(name: str) -> None:

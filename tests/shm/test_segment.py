@@ -42,7 +42,7 @@ Fork = Callable[..., Any]
 
 
 def path_of(name: str) -> Path:
-    return Path(segment.directory()) / name
+    return Path(segment.path_of(name))
 
 
 # -- names and sizes ------------------------------------------------------------------------------------------
@@ -692,7 +692,9 @@ def test_large_pages_are_mapped_as_such(name: str, name_of: str, monkeypatch: py
     cache = mpcache.shared(name if name_of == "named" else None, size="9MB", shards=1)
     for number in range(400):
         cache.set(f"key {number}", b"x" * 20_000)
-    address, kib = mapping_of(name if name_of == "named" else r"memfd:mpcache \(deleted\)")
+    address, kib = mapping_of(
+        re.escape(segment.file_name(name)) if name_of == "named" else r"memfd:mpcache \(deleted\)"
+    )
     assert address % (2 * MB) == 0
     assert len(given) == 1
     if given[0]:  # this kernel has some to give; the last megabyte is no large one

@@ -27,7 +27,7 @@ def test_a_copy_of_seconds_is_waited_for_while_a_thread_beside_it_sets_in_anothe
 def test_an_owner_that_was_stopped_and_goes_on_is_waited_for(name: str) -> None:
     """It wants a core, and may not have had it yet: what was seen of it while it was stopped is past."""
     space = segment.attach(name, "64MB", shards=1).engine.namespace("")
-    anatomy = Anatomy(f"{segment.directory()}/{name}")
+    anatomy = Anatomy(segment.path_of(name))
     outcomes: list[Any] = []
 
     def set_large() -> None:

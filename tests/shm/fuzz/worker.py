@@ -152,7 +152,7 @@ class Striker(Worker):
 
     def run(self, episodes: range) -> None:
         for episode in episodes:
-            path = Path(segment.directory()) / name_of(episode)
+            path = Path(segment.path_of(name_of(episode)))
             shutil.copyfile(self.job.births[self.variant(episode)], path)
             path.chmod(0o600)
             victim = self.begin(episode, "striker")
