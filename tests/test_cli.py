@@ -40,7 +40,7 @@ from mpcache.mutexes.semaphore import SemaphoreMutex
 from mpcache.shm import segment
 
 PATIENCE = 30.0
-SMALL = "2MB"
+SMALL = "3MB"
 
 
 def command(*arguments: str) -> list[str]:
@@ -237,7 +237,7 @@ def test_the_demo_refuses_what_it_cannot_show(shm: Path, wrong: str) -> None:
 
 
 def test_a_worker_that_cannot_work_says_why(shm: Path) -> None:
-    environment = {"backend": "mpcache.shm", "arguments": {"name": "a/b", "size": 2 << 20}, "clear": []}
+    environment = {"backend": "mpcache.shm", "arguments": {"name": "a/b", "size": 3 << 20}, "clear": []}
     with (
         WorkerPool(json.dumps(environment)) as pool,
         pytest.raises(WorkerFailed, match=r"worker 7 .*ValueError: segment name"),
@@ -374,7 +374,7 @@ def test_ls_lists_the_segments(region: mpcache.CacheRegion) -> None:
     assert (listed.returncode, listed.stderr) == (0, "")
     head, row = listed.stdout.splitlines()
     assert head.split() == ["NAME", "SIZE", "ITEMS", "USED", "PROCESSES", "AGE"]
-    assert re.fullmatch(r"pages +2 MiB +2 +0% +1 +\d+ s", row)
+    assert re.fullmatch(r"pages +3 MiB +2 +0% +1 +\d+ s", row)
 
 
 AGES = [(-3, "0 s"), (119, "119 s"), (121, "2 min"), (9000, "2 h"), (1e6, "12 d")]
@@ -403,7 +403,7 @@ def test_stats_are_those_of_the_segment(region: mpcache.CacheRegion) -> None:
     told = json.loads(cli("stats", "pages", "--json").stdout)
     assert (told["items"], told["hits"], told["misses"], told["sets"], told["processes"]) == (1, 3, 1, 1, 1)
     table = dict(re.findall(r"^(\w[\w ]*?)  +(\S+)$", cli("stats", "pages").stdout, re.M))
-    assert (table["hit ratio"], table["items"], table["size"]) == ("75.0%", "1", f"{2 << 20:,}")
+    assert (table["hit ratio"], table["items"], table["size"]) == ("75.0%", "1", f"{3 << 20:,}")
 
 
 def test_check_of_a_sound_segment(region: mpcache.CacheRegion) -> None:
@@ -462,7 +462,7 @@ def test_rm_goes_on_and_says_what_was_not_there(region: mpcache.CacheRegion) -> 
 def holder_of(name: str) -> subprocess.Popen[str]:
     """Start another process, which holds a key of that segment."""
     code = (
-        "import mpcache, sys; mutex = mpcache.shared(sys.argv[1], size='2MB').actual_backend.get_mutex('k')\n"
+        "import mpcache, sys; mutex = mpcache.shared(sys.argv[1], size='3MB').actual_backend.get_mutex('k')\n"
         "mutex.acquire(); print('held', flush=True); sys.stdin.readline()"
     )
     process = subprocess.Popen(
@@ -507,17 +507,17 @@ def test_rm_of_what_a_dead_process_held_does_not_ask(region: mpcache.CacheRegion
 
 
 def test_rm_makes_another_size(region: mpcache.CacheRegion) -> None:
-    replaced = cli("rm", "--size", "3MB", "pages")
-    assert (replaced.returncode, replaced.stdout) == (0, "replaced pages: 3 MiB\n")
+    replaced = cli("rm", "--size", "5MB", "pages")
+    assert (replaced.returncode, replaced.stdout) == (0, "replaced pages: 5 MiB\n")
     with pytest.warns(UserWarning, match="was asked for with"):
         assert region.get("news") is mpcache.NO_VALUE
-    assert region.actual_backend.segment.size == 3 << 20
+    assert region.actual_backend.segment.size == 5 << 20
     too_small = cli("rm", "--size", "1KB", "pages")
     assert (too_small.returncode, "smallest segment" in too_small.stderr) == (1, True)
-    assert region.actual_backend.segment.size == 3 << 20
+    assert region.actual_backend.segment.size == 5 << 20
     assert not region.actual_backend.segment.engine.retired
     assert cli("rm", "--size", "lots", "pages").returncode == 2
-    assert cli("rm", "--size", "3MB").returncode == 2
+    assert cli("rm", "--size", "5MB").returncode == 2
 
 
 def test_ls_names_other_users(region: mpcache.CacheRegion, shm: Path) -> None:

@@ -95,7 +95,13 @@ DOWN: keeper.Table = {
     "_region.refresh": ("_region.creation_multi",),
     "_region.creation_async": ("_region.refresh",),
     "_region.decorated_pickling": (),
-    "_region.decorated": ("_region.function_counts", "_region.statistics", "keys", "_region.fast_path", "_region.decorated_pickling"),
+    "_region.decorated": (
+        "_region.function_counts",
+        "_region.statistics",
+        "keys",
+        "_region.fast_path",
+        "_region.decorated_pickling",
+    ),
     "_region.decorators": ("_region.decorated", "_region.creation_async"),
     "_region.decorators_multi": ("_region.decorated", "_region.refresh"),
     "region": (

@@ -25,7 +25,7 @@ class Eviction(Scenario):
     store = True
     keys = 800
     kills = 40.0
-    size = "2MB"
+    size = "2600KB"
     largest = 60_000
     checks = (register, newest)
 
