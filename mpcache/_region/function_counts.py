@@ -61,14 +61,16 @@ def _flush_all() -> None:
 _known_to_multiprocessing = False
 
 
-def _before_fork() -> None:
-    """Children of multiprocessing end without atexit handlers, but with finalizers that are registered in them."""
+def _tell_multiprocessing() -> None:
+    """Its children end without atexit handlers, but with the finalizers that are registered in them."""
     global _known_to_multiprocessing
     util: Any = sys.modules.get("multiprocessing.util")
     if util is not None and not _known_to_multiprocessing:
         _known_to_multiprocessing = True
+        util.Finalize(None, _flush_all, exitpriority=0)  # this may be such a child
         util.register_after_fork(_counted, lambda counted: util.Finalize(None, _flush_all, exitpriority=0))
 
 
 atexit.register(_flush_all)
-os.register_at_fork(before=_before_fork)
+_tell_multiprocessing()
+os.register_at_fork(before=_tell_multiprocessing)
