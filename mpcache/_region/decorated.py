@@ -276,7 +276,7 @@ class Decorated:
         self._counts.flush(getattr(self._region.access.binding.store, "counting_namespace", None))
 
     def cache_info(self) -> CacheInfo:
-        """Return ``(hits, misses, maxsize, currsize)`` as functions under :func:`functools.lru_cache` do.
+        """Return ``(hits, misses, maxsize, currsize)`` as functions under ``functools.lru_cache`` do.
 
         A stale value and another task's count as hits.  ``maxsize`` and ``currsize`` are None: a function has no limit
         of its own, and its values are not counted apart.

@@ -62,7 +62,7 @@ _known_to_multiprocessing = False
 
 
 def _tell_multiprocessing() -> None:
-    """Its children end without atexit handlers, but with the finalizers that are registered in them."""
+    """Let its children flush: they end without atexit handlers, but with finalizers that are registered in them."""
     global _known_to_multiprocessing
     util: Any = sys.modules.get("multiprocessing.util")
     if util is not None and not _known_to_multiprocessing:

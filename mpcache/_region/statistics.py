@@ -25,7 +25,7 @@ OF_STORE = {
 
 
 class CacheInfo(NamedTuple):
-    """What :func:`functools.lru_cache` tells of a function."""
+    """What ``functools.lru_cache`` tells of a function."""
 
     hits: int
     misses: int

@@ -243,13 +243,13 @@ class ShmBackend(ShmObjects, BytesBackend):  # type: ignore[misc]  # a region ca
     # -- counts, over all processes, of regions and decorated functions; counting fails no request ------------------
 
     def tally(self, kind: int, number: int) -> None:
-        """Count requests or creations, by their place in :data:`mpcache.shm._engine.TALLIES`."""
+        """Count requests or creations, by their place in ``_engine.TALLIES``."""
         namespace = self.counting_namespace
         if namespace is not None:
             namespace.tally(kind, number)
 
     def observe(self, which: int, value: int) -> None:
-        """Count a number in a histogram, by its place in :data:`mpcache.shm._engine.HISTOGRAMS`."""
+        """Count a number in a histogram, by its place in ``_engine.HISTOGRAMS``."""
         namespace = self.counting_namespace
         if namespace is not None:
             namespace.observe(which, value)
