@@ -213,7 +213,8 @@ def test_the_engine_makes_the_same_keys(words: list[Any], which: int) -> None:
     assert function(*args) == "stored"
     small = all(isinstance(word, str) or abs(word or 0) < 1 << 63 for word in words)
     if small and len("".join(map(str, words)).encode("utf-8", "surrogatepass")) < 60 and which < 2:
-        found = cache.access.call(function._start, function._fast, function._arguments.bind(tuple(args), {})[0], None)  # type: ignore[attr-defined, misc]
+        bound = function._arguments.bind(tuple(args), {})[0]  # type: ignore[attr-defined]
+        found = cache.access.call(function._start, function._fast, bound, None, function._counts)  # type: ignore[attr-defined, misc]
         assert found == "stored"
 
 

@@ -20,7 +20,7 @@ from tests.processes.support import LONG, PACKAGE, Sign, build_with_delays, play
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-SMALL = ("--size", "1800KB", "--largest", 30_000)
+SMALL = ("--size", "2600KB", "--largest", 30_000)
 """A ring that is lapped within moments."""
 
 
@@ -87,7 +87,7 @@ def test_no_more_do_they_where_every_shared_store_is_delayed(
     report = storm("--kills", kills, *SMALL, "--hot", 0.2, package=delayed())
     assert_sound(report, kills)
     assert_it_was_a_storm(report["stats"])
-    assert_usable(name, "1800KB")
+    assert_usable(name, "2600KB")
 
 
 def assert_usable(name: str, size: str) -> None:

@@ -27,7 +27,7 @@ def sparse(size: int) -> Iterator[int]:
         os.close(fd)
 
 
-@pytest.mark.parametrize(("size", "shards"), [(2 * TIB, 1), (8 * TIB, 4), (17 * TIB, 64), (TIB + (1 << 30), 1)])
+@pytest.mark.parametrize(("size", "shards"), [(2 * TIB, 1), (8 * TIB, 4), (17 * TIB, 64), (TIB + (1 << 36), 1)])
 def test_a_shard_that_is_too_large_is_refused(size: int, shards: int) -> None:
     with sparse(size) as fd, pytest.raises(ValueError, match=f"size={size}, shards={shards}.*at most 1 TiB each"):
         _engine.format(fd, size, shards)

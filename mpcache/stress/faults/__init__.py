@@ -69,7 +69,7 @@ def _run(scenario: str, **options: Any) -> Settings:
     return Settings(scenario, seconds=SECONDS, **options)
 
 
-_SMALL = {"size": "1800KB"}
+_SMALL = {"size": "2600KB"}
 """A segment whose rings wrap around within moments."""
 
 _FAULTS: tuple[Fault, ...] = (
