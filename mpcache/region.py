@@ -15,13 +15,10 @@ from mpcache._region import reference_path
 from mpcache._region.binding import FRESH, Binding, Expiration
 from mpcache._region.config import configuration, key_generators
 from mpcache._region.configurable import Configurable
-from mpcache._region.counting import Counting
 from mpcache._region.creation import Creation
 from mpcache._region.creation_multi import ManyCreation
 from mpcache._region.holding import adapt
-from mpcache._region.lookup import OUTCOMES, Lookup, found
-from mpcache._region.requests import HITS
-from mpcache._region.statistics import of_region
+from mpcache._region.lookup import Lookup, NotedCreation, found
 from mpcache._region.ttl import TimeToLive, checked
 from mpcache._wire.codec import value_version
 from mpcache.api import NO_VALUE, CachedValue, Deserializer, KeyManglerType, KeyType, Serializer, ValuePayload
@@ -54,6 +51,7 @@ P = ParamSpec("P")
 K = TypeVar("K")
 V = TypeVar("V")
 _R = TypeVar("_R", bound="CacheRegion")
+_C = TypeVar("_C", bound=Creation)
 
 ToStr: TypeAlias = key_makers.ToStr
 ExpirationTimeCallable: TypeAlias = Callable[[], Expiration]
@@ -194,16 +192,6 @@ class CacheRegion(Configurable):
         """Return a new mutex for a key that is mangled already; programs for dogpile.cache call it."""
         return self.binding.mutex(key)
 
-    def stats(self, here: bool = False) -> dict[str, Any]:
-        """Return how requests were answered, how creations ended, and what the store holds; docs/metrics has each name.
-
-        A request is one key of a call that asks for a value.
-
-        :param here: of this process only, on any store.  Otherwise of all processes that share the segment and its
-            namespace; what a store cannot know of them is left out.
-        """
-        return of_region(self.binding, here)
-
     # -- creation ------------------------------------------------------------------------------------
 
     def get_or_create(
@@ -236,17 +224,13 @@ class CacheRegion(Configurable):
             if value is not NotImplemented and value is not NO_VALUE:
                 return value
         binding, ttl = access.binding, checked(ttl)
-        counting = Counting(binding)
         mangled, lifetime = binding.mangled(key), binding.lifetime(expiration_time)
         seen = binding.look(mangled, key, lifetime)
         if seen[1] is FRESH:
-            counting.answered(HITS)
             return seen[0]
-        how = creator, should_cache_fn, creator_args, ttl
-        work = self._creation(binding, counting, key, mangled, lifetime, *how)
+        work = self._creation(Creation, binding, key, mangled, lifetime, creator, should_cache_fn, creator_args, ttl)
         mutex = adapt(binding.mutex(mangled))
-        with work:
-            return run(elect(work, mutex, binding.creation_wait, seen), mutex)
+        return run(elect(work, mutex, binding.creation_wait, seen), mutex)
 
     def lookup(
         self,
@@ -266,22 +250,18 @@ class CacheRegion(Configurable):
         mangled, lifetime = binding.mangled(key), binding.lifetime(expiration_time)
         if creator is None:
             return found(binding, key, lifetime)
-        counting = Counting(binding)
         seen = binding.look(mangled, key, lifetime)
         if seen[1] is FRESH:
-            counting.answered(HITS)
             return Lookup(seen[0], "hit")
         how = creator, should_cache_fn, creator_args, ttl
-        work = self._creation(binding, counting, key, mangled, lifetime, *how)
+        work = self._creation(NotedCreation, binding, key, mangled, lifetime, *how)
         mutex = adapt(binding.mutex(mangled))
-        with work:
-            value = run(elect(work, mutex, binding.creation_wait, seen), mutex)
-        return Lookup(value, OUTCOMES[work.answer])
+        return Lookup(run(elect(work, mutex, binding.creation_wait, seen), mutex), work.outcome)
 
     def _creation(
         self,
+        kind: type[_C],
         binding: Binding,
-        counting: Counting,
         key: KeyType,
         mangled: KeyType,
         lifetime: float | None,
@@ -289,11 +269,11 @@ class CacheRegion(Configurable):
         should_cache_fn: Callable[[Any], bool] | None,
         creator_args: tuple[Sequence[Any], Mapping[str, Any]] | None,
         ttl: Any,
-    ) -> Creation:
+    ) -> _C:
         args, kw = creator_args or ((), {})
         make = functools.partial(creator, *args, **kw) if creator_args else creator
         runner = self.async_creation_runner and functools.partial(self.async_creation_runner, self, key)
-        return Creation(binding, counting, key, mangled, lifetime, creator, make, should_cache_fn, runner, ttl)
+        return kind(binding, key, mangled, lifetime, creator, make, should_cache_fn, runner, ttl)
 
     def get_or_create_multi(
         self,

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 from weakref import ref
 
 from mpcache._region.counters import Counters
-from mpcache._region.requests import Requests
 from mpcache._region.value_io import Found, ValueIO
 from mpcache._wire.codec import value_version
 from mpcache.api import NO_VALUE, Freshness, KeyManglerType, KeyType, NoValueType
@@ -45,7 +44,6 @@ class Binding(NamedTuple):
     :ivar make_mutex: ``mangled key -> mutex``; None: the backend's.
     :ivar thread_mutex: the same, for a backend without mutexes.
     :ivar counters: counts non-fatal errors.
-    :ivar requests: counts requests and creations in this process.
     """
 
     name: str | None
@@ -60,20 +58,6 @@ class Binding(NamedTuple):
     make_mutex: Callable[[KeyType], Any] | None
     thread_mutex: Callable[[KeyType], Any]
     counters: Counters
-    requests: Requests
-
-    def tally(self, kind: int, number: int = 1) -> None:
-        """Count requests or creations, by their place in :data:`.requests.TALLIES`; a shared store does, too."""
-        self.requests.add(kind, number)
-        tally = getattr(self.store, "tally", None)
-        if tally is not None:
-            tally(kind, number)
-
-    def observe(self, which: int, value: int) -> None:
-        """Count a number in a histogram of a shared store: microseconds, or bytes."""
-        observe = getattr(self.store, "observe", None)
-        if observe is not None:
-            observe(which, value)
 
     def mangled(self, key: KeyType) -> KeyType:
         """Return the key as the store knows it."""

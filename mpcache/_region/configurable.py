@@ -12,7 +12,6 @@ from mpcache._region.binding import Binding, Expiration, Unbound
 from mpcache._region.configuration import adopt, build, disown, portable, unknown_arguments, warn_of_a_weak_mutex
 from mpcache._region.counters import Counters
 from mpcache._region.fast_path import Access, fast_path_of
-from mpcache._region.requests import Requests
 from mpcache._region.value_io import value_io_for
 from mpcache.api import Deserializer, KeyManglerType, KeyType, Serializer
 from mpcache.exception import RegionAlreadyConfigured
@@ -74,7 +73,6 @@ class Configurable:
         deserializer: Deserializer | None,
     ) -> None:
         self.counters = Counters()
-        self.requests = Requests()
         self.key_mangler = self._user_defined_key_mangler = key_mangler
         self.serializer = self._user_defined_serializer = serializer
         self.deserializer = self._user_defined_deserializer = deserializer
@@ -156,7 +154,6 @@ class Configurable:
         while not _same(settings, self.__dict__):
             settings = self.__dict__.copy()  # in one step, so that no binding has the settings of two configurations
             self.access = self._access(settings)
-            self.requests.use(self.access.fast if "backend" in settings else None)
 
     def _access(self, settings: dict[str, Any]) -> Access:
         if "backend" not in settings:
@@ -175,7 +172,6 @@ class Configurable:
             make_mutex=settings["_make_mutex"],
             thread_mutex=settings["_thread_mutex"],
             counters=counters,
-            requests=settings["requests"],
         )
         return Access(binding, fast_path_of(binding), self._decorated_calls_may_be_fast())
 

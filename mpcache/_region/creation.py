@@ -13,13 +13,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from mpcache import keys
-from mpcache._region.binding import FRESH, Binding, no_expiration_time
-from mpcache._region.counting import Counting
+from mpcache._region.binding import Binding, no_expiration_time
 from mpcache._region.fills import Fills, begin_fill, filling, was_stored
 from mpcache._region.holding import run_in_background
-from mpcache._region.requests import CREATED, FAILED, MISSES, REFUSED, STALE, TOO_LARGE, UNLOCKED, UNSTORED, WAITED
 from mpcache._region.ttl import end_for, is_to_be_stored
-from mpcache._region.value_io import bytes_of, packed
+from mpcache._region.value_io import packed
 from mpcache.api import NO_VALUE, FillGuard, KeyType, current_fill
 from mpcache.exception import ValueTooLarge
 from mpcache.invalidation import Begin
@@ -42,14 +40,11 @@ class Creation:
     :param should_cache_fn: ``value -> bool``: whether to store it.
     :param runner: creates in the background while a stale value is served; None: there is none.
     :param ttl: the time to live of what is created, see :mod:`.ttl`.
-
-    As a context manager it counts how the request that it serves was answered.
     """
 
     def __init__(
         self,
         binding: Binding,
-        counting: Counting,
         key: KeyType,
         mangled: KeyType,
         lifetime: float | None,
@@ -61,9 +56,7 @@ class Creation:
     ) -> None:
         self._binding, self._key, self._mangled, self._lifetime = binding, key, mangled, lifetime
         self._creator, self._make, self._should_cache, self._runner = creator, make, should_cache_fn, runner
-        self._ttl, self._counting = ttl, counting
-        self._entered, self._last, self._is_created = 0.0, STALE, False
-        self.answer = MISSES
+        self._ttl = ttl
         self._guard: FillGuard | None = None
         self._begun: Begin | None = None
 
@@ -71,19 +64,8 @@ class Creation:
     def background(self) -> Callable[[Any], None] | None:
         return self._in_background if self._runner else None
 
-    def __enter__(self) -> None:
-        self._entered = time.monotonic()
-
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        self.answer = MISSES if kind is not None or self._is_created else self._last
-        self._counting.answered(self.answer)
-        if self.answer == WAITED:
-            self._counting.waited(time.monotonic() - self._entered)
-
     def look(self) -> Seen:
-        seen = self._binding.look(self._mangled, self._key, self._lifetime)
-        self._last = WAITED if seen[1] is FRESH else STALE
-        return seen
+        return self._binding.look(self._mangled, self._key, self._lifetime)
 
     def begin(self) -> None:
         self._begun = Begin(self._binding.invalidator)
@@ -92,32 +74,20 @@ class Creation:
     def create(self) -> Steps:
         refuse_without_lifetime(self._binding, self._lifetime)
         began = time.monotonic()
-        with self._counting.creating():
-            value = yield Create(self._make)
-        self._is_created = True
+        value = yield Create(self._make)
         log_duration(began, self._key)
         return value
 
     def create_unlocked(self) -> Steps:
         self._binding.counters.created_unlocked()
-        value = yield from self.create()
-        self._counting.ended(UNLOCKED)
-        return value
+        return (yield from self.create())
 
     def store(self, value: Any) -> bool:
-        ended = FAILED
-        try:
-            ended = self._store(value)
-        finally:
-            self._counting.ended(ended)
-        return ended == CREATED
-
-    def _store(self, value: Any) -> int:
         if value is NO_VALUE or (self._should_cache and not self._should_cache(value)):
-            return UNSTORED
+            return False
         expires = end_for(self._ttl, value)
         if not is_to_be_stored(expires):
-            return UNSTORED
+            return False
         value_io, fills = self._binding.value_io, self._fills
         ready = packed(value_io, self._key, value, fills.begun.created, expires)
         try:
@@ -126,9 +96,8 @@ class Creation:
         except ValueTooLarge as error:
             self._binding.counters.too_large(self._key, error)
             self._binding.backend.delete(self._mangled)  # an older value would be served as the newest
-            return TOO_LARGE
-        self._counting.stored(bytes_of(ready))
-        return CREATED if was_stored(self._guard) else REFUSED
+            return False
+        return was_stored(self._guard)
 
     @property
     def _fills(self) -> Fills:
@@ -149,9 +118,7 @@ class Creation:
 
         @functools.wraps(self._creator)
         def create_and_announce() -> Any:
-            with self._counting.creating():
-                value = self._make()
-            self._is_created = True
+            value = self._make()
             current_fill.set((self._binding.store, self._fills))
             return value
 
@@ -162,21 +129,17 @@ class Creation:
         if fill is not None and getattr(fill[1], "begun", None) is self._begun:
             current_fill.set(None)  # the thread may belong to a pool and live on; it must not keep the guard
         self.end()
-        stored = self._guard is None or bool(self._guard.outcome)
-        if self._is_created:
-            self._counting.ended(CREATED if stored else REFUSED)
-        return stored
+        return self._guard is None or bool(self._guard.outcome)
 
 
-def made(binding: Binding, counting: Counting, subject: list[Any], lifetime: float | None, make: Callable[[], T]) -> T:
-    """Return the values that a creator makes, and log how long it took.
+def made(binding: Binding, subject: Any, lifetime: float | None, make: Callable[[], T]) -> T:
+    """Return the value that a creator makes, and log how long it took.
 
-    :param subject: the keys.
+    :param subject: the key, or the keys.
     """
     refuse_without_lifetime(binding, lifetime)
     began = time.monotonic()
-    with counting.creating(len(subject)):
-        value = make()
+    value = make()
     log_duration(began, subject)
     return value
 

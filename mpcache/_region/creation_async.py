@@ -14,11 +14,9 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from mpcache._region.binding import FRESH, Binding
-from mpcache._region.counting import Counting
 from mpcache._region.creation import Creation
 from mpcache._region.holding import abandon, adapt
 from mpcache._region.refresh import Renewal
-from mpcache._region.requests import HITS
 from mpcache._region.ttl import checked
 from mpcache.api import KeyType, Outcome
 from mpcache.lock import Create, Steps, Wait, elect, renew
@@ -38,17 +36,14 @@ async def get_or_create(
     """Do :meth:`.CacheRegion.aget_or_create` with a binding."""
     ttl = checked(ttl)
     mangled, lifetime = binding.mangled(key), binding.lifetime(expiration_time)
-    counting = Counting(binding)
     seen = binding.look(mangled, key, lifetime)
     if seen[1] is FRESH:
-        counting.answered(HITS)
         return seen[0]
     args, kw = creator_args or ((), {})
     make = functools.partial(creator, *args, **kw)
-    work = Creation(binding, counting, key, mangled, lifetime, creator, make, should_cache_fn, ttl=ttl)
+    work = Creation(binding, key, mangled, lifetime, creator, make, should_cache_fn, ttl=ttl)
     mutex = _InLoop(binding.mutex(mangled))
-    with work:
-        return await run(elect(work, mutex, binding.creation_wait, seen), mutex)
+    return await run(elect(work, mutex, binding.creation_wait, seen), mutex)
 
 
 async def refresh(

@@ -15,29 +15,15 @@ A call never waits while it holds a key, so that no two calls can wait for each 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from mpcache._region.binding import Binding
-from mpcache._region.counting import Counting
 from mpcache._region.creation import made
 from mpcache._region.fills import Fills, begin_fill, filling, was_stored
 from mpcache._region.holding import abandon, adapt, owned, release_quietly, too_late
-from mpcache._region.requests import (
-    CREATED,
-    FAILED,
-    HITS,
-    MISSES,
-    REFUSED,
-    STALE,
-    TOO_LARGE,
-    UNLOCKED,
-    UNSTORED,
-    WAITED,
-)
 from mpcache._region.ttl import checked, end_for, is_to_be_stored
-from mpcache._region.value_io import bytes_of, packed
+from mpcache._region.value_io import packed
 from mpcache._region.values import in_order
 from mpcache.api import NO_VALUE, FillGuard, Freshness, KeyType, Outcome
 from mpcache.invalidation import Begin
@@ -93,7 +79,7 @@ class Claims:
     """The begin of the running creation."""
 
     def __init__(self, binding: Binding) -> None:
-        self._binding, self._counting = binding, Counting(binding)
+        self._binding = binding
         self._deadline = None if binding.creation_wait is None else time.monotonic() + binding.creation_wait
         self._claims: dict[KeyType, Claim] = {}
 
@@ -160,15 +146,12 @@ class ManyCreation(Claims):
         self._stale: dict[KeyType, Any] = {}
         self._unlocked: set[KeyType] = set()
         self._values: dict[KeyType, Any] = {}
-        self._answers: Counter[int] = Counter()
 
     def run(self) -> dict[KeyType, Any]:
         """Return a value for each key."""
-        found = HITS
         try:
             while True:
-                self._look(self._missing, found)
-                found = WAITED
+                self._look(self._missing)
                 busy = self._claim()
                 began = time.monotonic()
                 self._create()
@@ -184,19 +167,12 @@ class ManyCreation(Claims):
                 self._release_all()
             finally:
                 self._release_all()  # release what is left if an exception interrupted the first call
-                self._count()
 
-    def _count(self) -> None:
-        self._answers[MISSES] += len(self._missing)  # of a call that ends by an error
-        for answer, number in self._answers.items():
-            self._counting.answered(answer, number)
-
-    def _serve(self, key: KeyType, value: Any, answer: int) -> None:
+    def _serve(self, key: KeyType, value: Any) -> None:
         self._values[key] = value
-        self._answers[answer] += 1
         del self._missing[key]
 
-    def _look(self, keys: Iterable[KeyType], found_as: int = WAITED) -> None:
+    def _look(self, keys: Iterable[KeyType]) -> None:
         looked_for = list(keys)
         if not looked_for:
             return
@@ -209,7 +185,7 @@ class ManyCreation(Claims):
             value, worth = self._binding.worth(key, one, self._lifetime)
             self._stale.pop(key, None)
             if worth is Freshness.FRESH:
-                self._serve(key, value, found_as)
+                self._serve(key, value)
             elif worth is Freshness.STALE:
                 self._stale[key] = value
 
@@ -223,12 +199,12 @@ class ManyCreation(Claims):
                 if busy is not None:
                     return busy
                 if key in self._stale:
-                    self._serve(key, self._stale[key], STALE)
+                    self._serve(key, self._stale[key])
                     continue
             if self._take(key):
                 continue
             if key in self._stale:
-                self._serve(key, self._stale[key], STALE)
+                self._serve(key, self._stale[key])
             elif busy is None and key not in self._unlocked:
                 busy = key
         return busy
@@ -243,10 +219,10 @@ class ManyCreation(Claims):
         for key in wanted:
             if key not in self._claims:
                 self._binding.counters.created_unlocked()
-        values = made(self._binding, self._counting, wanted, self._lifetime, lambda: self._by_key(wanted))
+        values = made(self._binding, wanted, self._lifetime, lambda: self._by_key(wanted))
         self._publish({key: values.get(key, NO_VALUE) for key in wanted})
         for key in wanted:
-            self._serve(key, values[key] if key in values else self._stale.get(key, NO_VALUE), MISSES)
+            self._serve(key, values[key] if key in values else self._stale.get(key, NO_VALUE))
 
     def _by_key(self, keys: list[KeyType]) -> dict[KeyType, Any]:
         name = getattr(self._creator, "__qualname__", repr(self._creator))
@@ -257,16 +233,6 @@ class ManyCreation(Claims):
         claims = {key: self._claims[key] for key in values if key in self._claims}
         for claim in claims.values():
             claim.stored = False  # if anything raises now, waiting tasks need not queue for these keys
-        ended = dict.fromkeys(claims, FAILED)
-        try:
-            self._store(values, claims, ended)
-        finally:
-            self._counting.ended(UNLOCKED, len(values) - len(claims))
-            for how, number in Counter(ended.values()).items():
-                self._counting.ended(how, number)
-
-    def _store(self, values: dict[KeyType, Any], claims: dict[KeyType, Claim], ended: dict[KeyType, int]) -> None:
-        """Store the values of the claimed keys; ``ended`` receives how each creation ended."""
         created, value_io = self._begun.created, self._binding.value_io
         ends = {key: end_for(self._ttl, values[key]) for key in claims if self._is_to_be_kept(values[key])}
         ready = {  # all are packed before the first write
@@ -274,7 +240,6 @@ class ManyCreation(Claims):
             for key, end in ends.items()
             if is_to_be_stored(end) and owned(claims[key].mutex)
         }
-        ended.update((key, UNSTORED) for key in claims if self._mangled[key] not in ready)
         if not ready:
             return
         with filling(self._binding, self._fills(claims)):
@@ -285,11 +250,8 @@ class ManyCreation(Claims):
             mangled = self._mangled[key]
             if mangled in refused:
                 self._binding.counters.too_large(key, refused[mangled])
-                ended[key] = TOO_LARGE
             elif mangled in ready:
                 claim.stored = was_stored(claim.guard)
-                self._counting.stored(bytes_of(ready[mangled]))
-                ended[key] = CREATED if claim.stored else REFUSED
 
     def _is_to_be_kept(self, value: Any) -> bool:
         return value is not NO_VALUE and (not self._should_cache or bool(self._should_cache(value)))
@@ -306,7 +268,7 @@ class ManyCreation(Claims):
         elif outcome is Outcome.TIMEOUT or (left == 0 and outcome is Outcome.RELEASED):
             self._look(self._missing)
             for other in [other for other in self._missing if other in self._stale]:
-                self._serve(other, self._stale[other], STALE)
+                self._serve(other, self._stale[other])
             if key in self._missing:
                 raise too_late(claim.mutex, self._binding.creation_wait)
 

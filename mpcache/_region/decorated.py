@@ -18,8 +18,7 @@ from mpcache._keys.exact import ExactKeys, SaidKeys, SaidManyKeys
 from mpcache._keys.text import TextCannotStand
 from mpcache._region.decorated_pickling import is_by_cloudpickle
 from mpcache._region.fast_path import Access
-from mpcache._region.function_counts import FunctionCounts, flush_at_exit
-from mpcache._region.statistics import CacheInfo, cache_info, of_function
+from mpcache._region.function_counts import FunctionCounts
 from mpcache._region.ttl import checked
 from mpcache.invalidation import seconds
 from mpcache.keys import generator
@@ -185,13 +184,12 @@ class Decorated:
         self._expires, self._should = recipe.options[1:3]
         self._more = recipe.options.more
         self._counts = FunctionCounts(f"{self.__module__}.{self.__qualname__}")
-        flush_at_exit(self)
         self._owners: tuple[type, ...] = ()
         self._warned: set[str] = set()
         self.original = fn
         self._take_keys(key)
         # functools.wraps() copies __dict__, so that a decorator on top of this one passes the attributes on.
-        names = ("get", "set", "invalidate", "refresh", "key", "stats", "cache_info")
+        names = ("get", "set", "invalidate", "refresh", "key")
         self.__dict__.update((name, getattr(self, name)) for name in names if hasattr(self, name))
 
     def _take_keys(self, key: Callable[..., Any]) -> None:
@@ -256,32 +254,6 @@ class Decorated:
                 self._store(key, value)
         else:
             self._region.set_multi(mapping, *(() if ttl is None else (ttl,)))
-
-    def stats(self, here: bool = False) -> dict[str, Any]:
-        """Return what was counted of the calls of this function; of a function of many things, each thing is a call.
-
-        ``calls``; of these ``hits``, ``near_hits``, ``stale`` (a stale value was served), ``waited`` (another task
-        created the value) and ``misses``; ``hit_ratio``, of all but the misses, None before the first call;
-        ``created`` and ``failed``, the values that were stored and the creators that raised; ``creating_seconds`` in
-        all, and their mean; ``time_saved``, the seconds that creating would have taken instead of the hits;
-        ``bytes_stored``.
-
-        :param here: of this process only.  Otherwise of all processes that share the segment; on the stores of one
-            process that is the same, and on other stores, which cannot know it, the result is empty.
-        """
-        return of_function(self._counts, self._region.access.binding, here)
-
-    def flush_counts(self) -> None:
-        """Add the hits that only this process knows of to those of all processes."""
-        self._counts.flush(getattr(self._region.access.binding.store, "counting_namespace", None))
-
-    def cache_info(self) -> CacheInfo:
-        """Return ``(hits, misses, maxsize, currsize)`` as functions under ``functools.lru_cache`` do.
-
-        A stale value and another task's count as hits.  ``maxsize`` and ``currsize`` are None: a function has no limit
-        of its own, and its values are not counted apart.
-        """
-        return cache_info(self._counts, self._region.access.binding)
 
     # These make an object a function for inspect, and so for asyncio and web frameworks, on every Python.
 

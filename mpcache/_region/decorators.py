@@ -12,7 +12,6 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from mpcache._keys.arguments import Call
-from mpcache._region.counting import asked_by
 from mpcache._region.decorated import UNCACHED, Bound, Decorated, Keys, Options, Recipe, Region
 from mpcache._region.refresh import refresh
 from mpcache.api import NO_VALUE, NoValueType
@@ -140,8 +139,7 @@ class CachedFunction(Cached[P, R], Generic[P, R]):
         key = self._key_for(keys, given)
         if key is UNCACHED:
             return creator(*given[0], **given[1])
-        with asked_by(self._counts, self._region):
-            value: R = self._region.get_or_create(key, creator, expires, self._should, given, **self._more)
+        value: R = self._region.get_or_create(key, creator, expires, self._should, given, **self._more)
         return value
 
     def refresh(self, /, *args: P.args, **kw: P.kwargs) -> R:
@@ -271,8 +269,7 @@ class AsyncCachedFunction(Cached[P, T], Generic[P, T]):
             value = await creator(*given[0], **given[1])
         else:
             expires = self._lifetime()
-            with asked_by(self._counts, self._region):
-                value = await self._region.aget_or_create(key, creator, expires, self._should, given, **self._more)
+            value = await self._region.aget_or_create(key, creator, expires, self._should, given, **self._more)
         return value
 
     async def refresh(self, /, *args: P.args, **kw: P.kwargs) -> T:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
 from mpcache._keys.arguments import BOUND_NAMES, Call
-from mpcache._region.counting import asked_by
 from mpcache._region.decorated import UNCACHED, Bound, Decorated, Keys, Options, Recipe, Region
 from mpcache._region.refresh import ManyRefresh
 from mpcache._region.values import by_key, in_order
@@ -72,8 +71,7 @@ class CachedManyFunction(Decorated, Generic[P, R, V]):
             things = [thing_of[key] for key in missing]
             return self._in_order(self._fn(*call.before, *things, **call.kw), things)
 
-        with asked_by(self._counts, self._region):
-            values = self._region.get_or_create_multi(call.keys, create, self._lifetime(), self._should, **self._more)
+        values = self._region.get_or_create_multi(call.keys, create, self._lifetime(), self._should, **self._more)
         return self._result(call.things, values)  # type: ignore[no-any-return]
 
     def get(self, /, *args: P.args, **kw: P.kwargs) -> list[V | NoValueType]:

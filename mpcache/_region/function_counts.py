@@ -1,19 +1,17 @@
-"""What a process counts of one decorated function, and how it gets to the counts of all processes at the latest.
+"""What a process counts of one decorated function.
 
-Depends on requests, and on the engine, which has the type that adds to the counts of all processes.  Hits wait in the
-process until there are 1,024 of them, or until something rarer is counted; what is left is added when the process ends.
-A process that is killed loses it.
+Depends on nothing of mpcache; the engine has the type that adds to the counts of all processes.
 """
 
 from __future__ import annotations
 
-import atexit
-import os
-import sys
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
-from mpcache._region.requests import FUNCTION_COUNTS
+FUNCTION_COUNTS = (
+    *("calls", "hits", "near_hits", "stale", "waited"),
+    *("created", "failed", "creating_ns", "bytes_stored"),
+)
+"""What is counted, in the engine's order."""
 
 
 class _Counts:
@@ -39,38 +37,3 @@ else:
         from mpcache.shm._engine import FunctionCounts
     except ImportError:  # it was not compiled here, or another interpreter of this process has it
         FunctionCounts = _Counts
-
-
-_counted: WeakSet[Any] = WeakSet()
-"""All decorated functions."""
-
-
-def flush_at_exit(function: Any) -> None:
-    """Add the hits of a decorated function that still wait when this process ends, or a child that is forked."""
-    _counted.add(function)
-
-
-def _flush_all() -> None:
-    for function in list(_counted):
-        try:
-            function.flush_counts()
-        except Exception:  # the region is not configured, or what it needs is gone by now
-            continue
-
-
-_known_to_multiprocessing = False
-
-
-def _tell_multiprocessing() -> None:
-    """Let its children flush: they end without atexit handlers, but with finalizers that are registered in them."""
-    global _known_to_multiprocessing
-    util: Any = sys.modules.get("multiprocessing.util")
-    if util is not None and not _known_to_multiprocessing:
-        _known_to_multiprocessing = True
-        util.Finalize(None, _flush_all, exitpriority=0)  # this may be such a child
-        util.register_after_fork(_counted, lambda counted: util.Finalize(None, _flush_all, exitpriority=0))
-
-
-atexit.register(_flush_all)
-_tell_multiprocessing()
-os.register_at_fork(before=_tell_multiprocessing)

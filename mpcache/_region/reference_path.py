@@ -10,7 +10,6 @@ from typing import Any
 
 from mpcache._region.binding import FRESH, Binding, Expiration
 from mpcache._region.fills import begun_elsewhere, created_now, fills_of
-from mpcache._region.requests import HITS, MISSES
 from mpcache._region.ttl import end_for
 from mpcache._region.value_io import packed
 from mpcache._wire import codec
@@ -21,12 +20,6 @@ from mpcache.invalidation import end_of, freshness
 
 def get(binding: Binding, key: KeyType, expiration_time: Expiration, ignore_expiration: bool) -> Any:
     """Return the value of a key, or NO_VALUE."""
-    value = _get(binding, key, expiration_time, ignore_expiration)
-    binding.tally(MISSES if value is NO_VALUE else HITS)
-    return value
-
-
-def _get(binding: Binding, key: KeyType, expiration_time: Expiration, ignore_expiration: bool) -> Any:
     lifetime = None if ignore_expiration else binding.lifetime(expiration_time)
     try:
         mangled = binding.mangled(key)
@@ -44,16 +37,6 @@ def _get(binding: Binding, key: KeyType, expiration_time: Expiration, ignore_exp
 
 def get_multi(binding: Binding, keys: list[KeyType], expiration_time: Expiration, ignore_expiration: bool) -> list[Any]:
     """Return a list of values and NO_VALUEs."""
-    values = _get_multi(binding, keys, expiration_time, ignore_expiration)
-    misses = sum(value is NO_VALUE for value in values)
-    binding.tally(MISSES, misses)
-    binding.tally(HITS, len(values) - misses)
-    return values
-
-
-def _get_multi(
-    binding: Binding, keys: list[KeyType], expiration_time: Expiration, ignore_expiration: bool
-) -> list[Any]:
     lifetime = None if ignore_expiration else binding.lifetime(expiration_time)
     try:
         mangled = [binding.mangled(key) for key in keys]
@@ -75,14 +58,6 @@ def get_value_metadata(
     binding: Binding, key: KeyType, expiration_time: Expiration, ignore_expiration: bool
 ) -> CachedValue | None:
     """Return the value with its metadata, or None."""
-    cached = _get_value_metadata(binding, key, expiration_time, ignore_expiration)
-    binding.tally(MISSES if cached is None else HITS)
-    return cached
-
-
-def _get_value_metadata(
-    binding: Binding, key: KeyType, expiration_time: Expiration, ignore_expiration: bool
-) -> CachedValue | None:
     lifetime = None if ignore_expiration else binding.lifetime(expiration_time)
     try:
         cached = binding.value_io.cached(binding.mangled(key))

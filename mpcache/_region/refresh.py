@@ -11,11 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mpcache._region.binding import ABSENT, Binding
-from mpcache._region.counting import Counting
 from mpcache._region.creation_multi import MOST, Claim, Claims
 from mpcache._region.fills import Fills, begin_fill, filling, was_stored
 from mpcache._region.holding import adapt, owned, too_late
-from mpcache._region.requests import CREATED, REFUSED
 from mpcache.api import NO_VALUE, KeyType, Outcome
 from mpcache.exception import DeadlockError
 from mpcache.invalidation import Begin
@@ -35,7 +33,7 @@ class Renewal:
         self, binding: Binding, key: KeyType, make: Callable[[], Any], store: Callable[[KeyType, Any], None]
     ) -> None:
         self._binding, self._key, self._make, self._store = binding, key, make, store
-        self._mangled, self._counting = binding.mangled(key), Counting(binding)
+        self._mangled = binding.mangled(key)
         self._fills = Fills(binding, {}, Begin(binding.invalidator))
 
     def new_mutex(self) -> Any:
@@ -50,17 +48,14 @@ class Renewal:
         self._fills = Fills(self._binding, {self._mangled: begin_fill(self._binding, self._mangled)}, begun)
 
     def create(self) -> Steps:
-        with self._counting.creating():
-            return (yield Create(self._make))
+        return (yield Create(self._make))
 
     create_unlocked = create
 
     def store(self, value: Any) -> bool:
         with filling(self._binding, self._fills):
             self._store(self._key, value)
-        stored = was_stored(self._fills.get(self._mangled))
-        self._counting.ended(CREATED if stored else REFUSED)
-        return stored
+        return was_stored(self._fills.get(self._mangled))
 
     def end(self) -> None:
         for guard in self._fills.values():
@@ -114,8 +109,7 @@ class ManyRefresh(Claims):
             self._hold(sorted(dict.fromkeys(keys), key=lambda key: str(self._mangled[key])))
             self._begin(self._claims)
             began = time.monotonic()
-            with self._counting.creating(len(keys)):
-                values = self._create(*keys)
+            values = self._create(*keys)
             if self._deadline is not None:
                 self._deadline += time.monotonic() - began  # the time of creating does not count as waiting
             self._publish(dict(zip(keys, values, strict=False)))
@@ -159,4 +153,3 @@ class ManyRefresh(Claims):
             self._store(mine)
         for key in mine:
             claims[key].stored = was_stored(claims[key].guard)
-            self._counting.ended(CREATED if claims[key].stored else REFUSED)

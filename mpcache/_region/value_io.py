@@ -268,14 +268,6 @@ def packed(value_io: ValueIO, key: KeyType, value: Any, created: float, expires:
         raise cannot_serialize(key, value, error) from error
 
 
-def bytes_of(packed: Any) -> int:
-    """Return how many bytes a packed value has; 0: it is an object, and its store keeps it as it is."""
-    payload = packed[0] if type(packed) is tuple else packed
-    if type(payload) is tuple:
-        return sum(memoryview(piece).nbytes for piece in payload)
-    return len(payload) if isinstance(payload, (bytes, bytearray)) else 0
-
-
 def _found(cached: CachedValue) -> Found | NoValueType:
     value, metadata = cached
     if codec.EXPIRES in metadata and is_over(metadata[codec.EXPIRES]):

@@ -35,7 +35,7 @@ from mpcache.backends.shm_outage import EVERYTHING_HIDDEN, NO_FILL, NoFill, Outa
 from mpcache.exception import SegmentError, SegmentRetired, ValueTooLarge
 from mpcache.invalidation import SharedInvalidation
 from mpcache.mutexes.shm import ShmMutex
-from mpcache.shm._engine import HISTOGRAMS, TALLIES, FastPath, Guard, Namespace
+from mpcache.shm._engine import FastPath, Guard
 from mpcache.shm.handle import NamespaceHandle
 from mpcache.shm.names import stored_name
 from mpcache.shm.segment import Segment
@@ -51,10 +51,12 @@ TimeToLive: TypeAlias = "float | timedelta | str | None"
 
 _ARGUMENTS = {"name", "size", "mode", "shards", "namespace", "strict_size", "segment", "on_error"}
 
-_DROPPED = TALLIES.index("dropped")
-
 SUCCESSORS = 8
 """How often a segment may be removed while one operation looks for its successor."""
+
+
+def _say_dropped(key: KeyType) -> None:
+    log.warning("the shard of key %r stayed busy for 100 ms; its value was dropped", key)
 
 
 class ShmBackend(ShmObjects, BytesBackend):  # type: ignore[misc]  # a region calls neither its get nor its set
@@ -157,13 +159,9 @@ class ShmBackend(ShmObjects, BytesBackend):  # type: ignore[misc]  # a region ca
             if stored is None:
                 self._unless_too_large(key, mapping[key], refused)
             elif not stored:
-                self._note_dropped(key)
+                _say_dropped(key)
         for key, first in refused.items():  # all values that fit are stored; the first error carries the others
             raise ValueTooLarge(str(first), key=key, refused=refused)
-
-    def _note_dropped(self, key: KeyType) -> None:
-        self.tally(_DROPPED, 1)
-        log.warning("the shard of key %r stayed busy for 100 ms; its value was dropped", key)
 
     def _unless_too_large(self, key: KeyType, value: bytes, refused: dict[KeyType, ValueTooLarge]) -> None:
         try:
@@ -182,7 +180,7 @@ class ShmBackend(ShmObjects, BytesBackend):  # type: ignore[misc]  # a region ca
         if guard is not None:
             self._fill(guard, key, payload, created, end, kept)
         elif not self._change(lambda space: space.set(stored_name(key), payload, created, epoch, end, kept), True):
-            self._note_dropped(key)
+            _say_dropped(key)
 
     def _fill(self, guard: Any, key: KeyType, payload: Payload, created: float, end: float, kept: int) -> None:
         try:
@@ -239,34 +237,6 @@ class ShmBackend(ShmObjects, BytesBackend):  # type: ignore[misc]  # a region ca
     def stats(self) -> dict[str, int]:
         """Return counts over all processes that ever were attached, and what the segment holds now."""
         return self._here(lambda _: self.segment.engine.stats())
-
-    # -- counts, over all processes, of regions and decorated functions; counting fails no request ------------------
-
-    def tally(self, kind: int, number: int) -> None:
-        """Count requests or creations, by their place in ``_engine.TALLIES``."""
-        namespace = self.counting_namespace
-        if namespace is not None:
-            namespace.tally(kind, number)
-
-    def observe(self, which: int, value: int) -> None:
-        """Count a number in a histogram, by its place in ``_engine.HISTOGRAMS``."""
-        namespace = self.counting_namespace
-        if namespace is not None:
-            namespace.observe(which, value)
-
-    @property
-    def counting_namespace(self) -> Namespace | None:
-        """Return where decorated functions are counted; None: there is no segment now."""
-        namespace: Any = self._place.namespace
-        return namespace if isinstance(namespace, Namespace) else None
-
-    def tallies(self) -> dict[str, int]:
-        """Return the requests and creations of all processes in this namespace, by name."""
-        return self._here(lambda space: space.tallies())
-
-    def histograms(self) -> dict[str, tuple[int, ...]]:
-        """Return the histograms by name: the i-th number counts values less than 2**i, and not less than half of it."""
-        return dict(zip(HISTOGRAMS, self._here(lambda space: space.histograms()), strict=True))
 
     def check(self) -> None:
         """Check the whole segment; SegmentDamaged names the first inconsistency."""

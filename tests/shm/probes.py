@@ -7,16 +7,13 @@ test_seeded.py plays each twice: on this engine, and on one that has the bug whi
 
 from __future__ import annotations
 
-import functools
 import mmap
 import os
 import signal
 import sys
-import threading
 import time
 import uuid
 
-import mpcache
 from mpcache.exception import SegmentRetired
 from mpcache.shm import _engine, segment
 from tests.processes.support import Anatomy, Child, own_time
@@ -104,58 +101,7 @@ def hits_never_look() -> bool:
     return False
 
 
-def plain_count() -> bool:
-    """Threads that delete at the same time without the GIL are all counted."""
-    space = segment.attach(None, "4MB").engine.namespace("")
-    keys = [f"key {i}" for i in range(10_000)]
-    threads = [threading.Thread(target=lambda: [space.delete_multi(keys) for _ in range(20)]) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return space.engine.stats()["deletes"] == 4 * 20 * len(keys)
-
-
-def dead_counted_twice() -> bool:
-    """The next owner of a killed process's slot goes on with its counts."""
-    region = mpcache.shared(None, size="4MB")
-
-    def read_and_die(times: int) -> None:
-        for _ in range(times):
-            region.get("k")
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    for times in (100, 10, 1):
-        Child(functools.partial(read_and_die, times)).wait()
-    return bool(region.stats()["misses"] == 111)
-
-
-def child_flushes_parent() -> bool:
-    """The hits that waited in a process when it was forked are its own, and not its child's."""
-    region = mpcache.shared(None, size="4MB")
-
-    @region.cache_on_arguments()
-    def double(number: int) -> int:
-        return 2 * number
-
-    def call(times: int) -> None:
-        for _ in range(times):
-            double(1)
-        double.flush_counts()
-
-    for _ in range(11):
-        double(1)
-    Child(functools.partial(call, 100)).wait()
-    return bool(double.stats()["calls"] == 111)
-
-
-PROBES = {
-    probe.__name__: probe
-    for probe in (
-        *(unlock_foreign, drops_by_shard, hits_never_look),
-        *(plain_count, dead_counted_twice, child_flushes_parent),
-    )
-}
+PROBES = {probe.__name__: probe for probe in (unlock_foreign, drops_by_shard, hits_never_look)}
 
 if __name__ == "__main__":
     signal.alarm(60)

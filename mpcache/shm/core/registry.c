@@ -103,13 +103,6 @@ static void mpc_occupy_slot(mpc_ctx *ctx, u32 which)
     mpc_store_release(&slot->id, 0);
     MPC_POINT();
     mpc_free_locks_of(ctx, which);
-#ifdef MPC_FAULT_DEAD_COUNTED_TWICE
-    for (u32 i = 0; i < MPC_REQUEST_WORDS; i++) {
-        u64 word = mpc_load(&slot->requests[i]), tag = (word >> 48) - 1;
-        if (word != 0)
-            mpc_add_to(&mpc_stripe_at(ctx, tag & 0xff, 0)->tally[tag >> 8], word & 0xffffffffffffull);
-    }
-#endif
     u64 generation = mpc_load(&slot->generation) + 1;
     if (generation >> 48)
         generation = 1;
