@@ -73,7 +73,7 @@ static Namespace *mpc_namespace_or_null(PyObject *object)
     return NULL;
 }
 
-/* args: the namespace, or None to count in this process only; an index; how many */
+/* args: the namespace, or None to count in this process only; an index; how many.  A hit is a call, too. */
 static PyObject *mpc_py_function_add(FunctionCounts *self, PyObject *const *args, Py_ssize_t n)
 {
     if (n != 3)
@@ -91,6 +91,8 @@ static PyObject *mpc_py_function_add(FunctionCounts *self, PyObject *const *args
         mpc_settle_if_moved(self, namespace);
         mpc_flush_function(self, namespace);
         mpc_function_count(&namespace->engine->ctx, self->row, (enum mpc_function_count)index, count);
+        if (index == MPC_FUNCTION_HITS)
+            mpc_function_count(&namespace->engine->ctx, self->row, MPC_FUNCTION_CALLS, count);
     }
     Py_RETURN_NONE;
 }
@@ -131,8 +133,11 @@ static PyObject *mpc_row_tuple(mpc_ctx *ctx, u32 row)
 static PyObject *mpc_py_function_here(FunctionCounts *self, PyObject *unused)
 {
     (void)unused;
+    u64 counts[MPC_FUNCTION_COUNTS];
     mpc_forget_parent(self);
-    return mpc_counts_tuple(self->here);
+    memcpy(counts, self->here, sizeof counts);
+    counts[MPC_FUNCTION_CALLS] += counts[MPC_FUNCTION_HITS];
+    return mpc_counts_tuple(counts);
 }
 
 /* Return what all processes counted, after adding what is pending in this one. */
@@ -200,7 +205,7 @@ static void mpc_py_function_counts_dealloc(FunctionCounts *self)
 
 static PyMethodDef function_counts_methods[] = {
     {"add", MPC_FASTCALL(mpc_py_function_add), METH_FASTCALL,
-     "add(namespace, index, number): count in this process, and in the namespace unless it is None."},
+     "add(namespace, index, number): count in this process, and in the namespace unless it is None; a hit is a call."},
     {"flush", (PyCFunction)mpc_py_function_flush, METH_O, "Add the pending hits to those of all processes."},
     {"here", (PyCFunction)mpc_py_function_here, METH_NOARGS, "Return the counts of this process."},
     {"read", (PyCFunction)mpc_py_function_read, METH_O, "Return the counts of all processes in a namespace."},

@@ -69,6 +69,7 @@ typedef struct {
     u64 epoch;
     u64 begun_ns; /* monotonic clock */
     int refused; /* another process holds the key: the created value will not be stored */
+    int dropped; /* the value was created, and could not be stored: its shard stayed busy, or an error occurred */
     _Atomic int closed;
     PyObject *outcome;
 } Guard;
@@ -87,7 +88,7 @@ typedef struct {
     PyObject *no_value, *current_fill, *loads;
     PyObject *pickling, *idle; /* codec.pickling, and an unused result of it, or NULL */
     PyObject *mangler; /* key -> key; None: none */
-    u64 here[MPC_WORD_KINDS]; /* the requests of this process that were answered here */
+    Py_buffer here; /* the region's own array of MPC_WORD_KINDS: the requests of this process, answered here */
     double lifetime;   /* seconds that a value is fresh where the call says nothing */
     bool plain;        /* whether the lifetime is a plain number */
 } FastPath;
@@ -257,7 +258,7 @@ static inline void mpc_note_function_hit(FunctionCounts *self, Namespace *namesp
     if (owner == 0 || owner != self->owner || namespace->engine->ctx.birth != self->birth ||
         namespace->number != self->number)
         mpc_settle_function(self, namespace);
-    self->here[MPC_FUNCTION_HITS]++;
+    self->here[MPC_FUNCTION_HITS]++; /* and a call: mpc_py_function_here() adds it */
     if (++self->pending >= MPC_HITS_AT_ONCE)
         mpc_flush_function(self, namespace);
 }
