@@ -199,6 +199,13 @@ class ManyCreation(Claims):
     def run(self) -> dict[KeyType, Any]:
         """Return a value for each key."""
         try:
+            return self._rounds()
+        finally:  # all is released: an exception that arrives in here costs counts only
+            self._count_ends()
+            self._count_answers()
+
+    def _rounds(self) -> dict[KeyType, Any]:
+        try:
             while True:
                 self._look(self._missing)
                 self._fresh = WAITED
@@ -213,8 +220,6 @@ class ManyCreation(Claims):
                 if busy is not None:
                     self._wait_for(busy)
         finally:
-            self._count_ends()
-            self._count_answers()
             try:
                 self._release_all()
             finally:

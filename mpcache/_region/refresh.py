@@ -131,7 +131,10 @@ class ManyRefresh(Claims):
         """Return the values, in the order of the keys.  Raises what :func:`refresh` raises."""
         values: list[Any] = []
         for start in range(0, max(1, len(self._keys)), MOST):
-            values += self._refresh(self._keys[start : start + MOST])
+            try:
+                values += self._refresh(self._keys[start : start + MOST])
+            finally:  # all is released: an exception that arrives in here costs counts only
+                self._count_ends()
         return values
 
     def _refresh(self, keys: Sequence[KeyType]) -> Sequence[Any]:
@@ -147,7 +150,6 @@ class ManyRefresh(Claims):
             self._publish(dict(zip(keys, values, strict=False)))
             return values
         finally:
-            self._count_ends()
             try:
                 self._release_all()
             finally:
