@@ -18,14 +18,15 @@ from mpcache._region.configurable import Configurable
 from mpcache._region.creation import Creation
 from mpcache._region.creation_multi import ManyCreation
 from mpcache._region.holding import adapt
-from mpcache._region.lookup import Lookup, NotedCreation, found
+from mpcache._region.lookup import ANSWERS, Lookup, found
+from mpcache._region.requests import HITS, taken
 from mpcache._region.ttl import TimeToLive, checked
 from mpcache._wire.codec import value_version
 from mpcache.api import NO_VALUE, CachedValue, Deserializer, KeyManglerType, KeyType, Serializer, ValuePayload
 from mpcache.api import NoValueType as NoValueType  # dogpile.cache has this name here
 from mpcache.backends import register_backend
 from mpcache.invalidation import DefaultInvalidationStrategy, RegionInvalidationStrategy
-from mpcache.lock import elect, run
+from mpcache.lock import run
 
 if TYPE_CHECKING:
     from mpcache._region.decorators import Decorator
@@ -51,7 +52,6 @@ P = ParamSpec("P")
 K = TypeVar("K")
 V = TypeVar("V")
 _R = TypeVar("_R", bound="CacheRegion")
-_C = TypeVar("_C", bound=Creation)
 
 ToStr: TypeAlias = key_makers.ToStr
 ExpirationTimeCallable: TypeAlias = Callable[[], Expiration]
@@ -192,6 +192,22 @@ class CacheRegion(Configurable):
         """Return a new mutex for a key that is mangled already; programs for dogpile.cache call it."""
         return self.binding.mutex(key)
 
+    def stats(self, *, here: bool = False) -> dict[str, Any]:
+        """Return how requests were answered and how creations ended, by all processes, and what the store holds.
+
+        The page "Counts" defines the names, and what a request and a creation are.  What a store cannot know is left
+        out.  A store in shared memory counts for all processes that use the region's namespace; a dict for this
+        process, which is all that use it; other stores know neither requests nor creations.
+
+        :param here: count this process only, on any store, and nothing that the store holds.  The counts begin with the
+            region, and again at 0 in a forked child, or where the region is unpickled.
+        :raises RegionNotConfigured: the region has no store.
+        :raises SegmentError: the segment is out of reach.
+        """
+        from mpcache._region.stats import stats  # imports the engine
+
+        return stats(self.binding, here)
+
     # -- creation ------------------------------------------------------------------------------------
 
     def get_or_create(
@@ -223,14 +239,17 @@ class CacheRegion(Configurable):
             value = access.try_get(key, expiration_time, False)
             if value is not NotImplemented and value is not NO_VALUE:
                 return value
+        function = taken()
         binding, ttl = access.binding, checked(ttl)
         mangled, lifetime = binding.mangled(key), binding.lifetime(expiration_time)
         seen = binding.look(mangled, key, lifetime)
         if seen[1] is FRESH:
+            binding.requests.note(HITS, 1, function)
             return seen[0]
-        work = self._creation(Creation, binding, key, mangled, lifetime, creator, should_cache_fn, creator_args, ttl)
+        how = creator, should_cache_fn, creator_args, ttl, function
+        work = self._creation(binding, key, mangled, lifetime, *how)
         mutex = adapt(binding.mutex(mangled))
-        return run(elect(work, mutex, binding.creation_wait, seen), mutex)
+        return run(work.answered(mutex, binding.creation_wait, seen), mutex)
 
     def lookup(
         self,
@@ -252,15 +271,15 @@ class CacheRegion(Configurable):
             return found(binding, key, lifetime)
         seen = binding.look(mangled, key, lifetime)
         if seen[1] is FRESH:
+            binding.requests.note(HITS)
             return Lookup(seen[0], "hit")
-        how = creator, should_cache_fn, creator_args, ttl
-        work = self._creation(NotedCreation, binding, key, mangled, lifetime, *how)
+        work = self._creation(binding, key, mangled, lifetime, creator, should_cache_fn, creator_args, ttl, None)
         mutex = adapt(binding.mutex(mangled))
-        return Lookup(run(elect(work, mutex, binding.creation_wait, seen), mutex), work.outcome)
+        value = run(work.answered(mutex, binding.creation_wait, seen), mutex)
+        return Lookup(value, ANSWERS[work.answer])
 
     def _creation(
         self,
-        kind: type[_C],
         binding: Binding,
         key: KeyType,
         mangled: KeyType,
@@ -269,11 +288,12 @@ class CacheRegion(Configurable):
         should_cache_fn: Callable[[Any], bool] | None,
         creator_args: tuple[Sequence[Any], Mapping[str, Any]] | None,
         ttl: Any,
-    ) -> _C:
+        function: Any,
+    ) -> Creation:
         args, kw = creator_args or ((), {})
         make = functools.partial(creator, *args, **kw) if creator_args else creator
         runner = self.async_creation_runner and functools.partial(self.async_creation_runner, self, key)
-        return kind(binding, key, mangled, lifetime, creator, make, should_cache_fn, runner, ttl)
+        return Creation(binding, key, mangled, lifetime, creator, make, should_cache_fn, runner, ttl, function)
 
     def get_or_create_multi(
         self,
@@ -297,8 +317,9 @@ class CacheRegion(Configurable):
         :raises LockTimeout: other tasks create, and waiting for all of them took longer than ``creation_wait``.
         :raises TypeError: the keys cannot be sorted.
         """
-        wanted, binding = list(keys), self.binding
-        values = ManyCreation(binding, wanted, binding.lifetime(expiration_time), creator, should_cache_fn, ttl).run()
+        wanted, binding, function = list(keys), self.binding, taken()
+        how = binding.lifetime(expiration_time), creator, should_cache_fn, ttl, function
+        values = ManyCreation(binding, wanted, *how).run()
         return [values[key] for key in wanted]
 
     async def aget_or_create(

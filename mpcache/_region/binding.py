@@ -1,7 +1,7 @@
 """The parts that a region's calls use, in one frozen object: the store, its value I/O, its mutexes, its judge.
 
 configure() makes a Binding, and the region assigns it in one step.  A call reads it once: it never sees the store of
-one configuration with the invalidation strategy of another.  Depends on value_io and counters.
+one configuration with the invalidation strategy of another.  Depends on value_io, counters and requests.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 from weakref import ref
 
 from mpcache._region.counters import Counters
+from mpcache._region.requests import RequestCounts
 from mpcache._region.value_io import Found, ValueIO
 from mpcache._wire.codec import value_version
 from mpcache.api import NO_VALUE, Freshness, KeyManglerType, KeyType, NoValueType
@@ -44,6 +45,7 @@ class Binding(NamedTuple):
     :ivar make_mutex: ``mangled key -> mutex``; None: the backend's.
     :ivar thread_mutex: the same, for a backend without mutexes.
     :ivar counters: counts non-fatal errors.
+    :ivar requests: counts requests and creations.
     """
 
     name: str | None
@@ -58,6 +60,7 @@ class Binding(NamedTuple):
     make_mutex: Callable[[KeyType], Any] | None
     thread_mutex: Callable[[KeyType], Any]
     counters: Counters
+    requests: RequestCounts
 
     def mangled(self, key: KeyType) -> KeyType:
         """Return the key as the store knows it."""

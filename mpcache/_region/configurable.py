@@ -12,6 +12,7 @@ from mpcache._region.binding import Binding, Expiration, Unbound
 from mpcache._region.configuration import adopt, build, disown, portable, unknown_arguments, warn_of_a_weak_mutex
 from mpcache._region.counters import Counters
 from mpcache._region.fast_path import Access, fast_path_of
+from mpcache._region.requests import RequestCounts, Requests
 from mpcache._region.value_io import value_io_for
 from mpcache.api import Deserializer, KeyManglerType, KeyType, Serializer
 from mpcache.exception import RegionAlreadyConfigured
@@ -72,7 +73,7 @@ class Configurable:
         serializer: Serializer | None,
         deserializer: Deserializer | None,
     ) -> None:
-        self.counters = Counters()
+        self.counters, self.requests = Counters(), Requests()
         self.key_mangler = self._user_defined_key_mangler = key_mangler
         self.serializer = self._user_defined_serializer = serializer
         self.deserializer = self._user_defined_deserializer = deserializer
@@ -159,10 +160,13 @@ class Configurable:
         if "backend" not in settings:
             return Unbound(self)  # type: ignore[return-value]
         backend, strategy, counters = settings["backend"], settings["_invalidator"], settings["counters"]
+        store = chain_of(backend)[-1]
+        if hasattr(store, "on_dropped"):
+            store.on_dropped = settings["requests"].dropped
         binding = Binding(
             name=self.name,
             backend=backend,
-            store=chain_of(backend)[-1],
+            store=store,
             value_io=value_io_for(backend, settings["serializer"], settings["deserializer"], counters),
             key_mangler=settings["key_mangler"],
             expiration_time=settings["expiration_time"],
@@ -172,6 +176,7 @@ class Configurable:
             make_mutex=settings["_make_mutex"],
             thread_mutex=settings["_thread_mutex"],
             counters=counters,
+            requests=RequestCounts(settings["requests"], store),
         )
         return Access(binding, fast_path_of(binding), self._decorated_calls_may_be_fast())
 

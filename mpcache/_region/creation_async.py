@@ -17,9 +17,10 @@ from mpcache._region.binding import FRESH, Binding
 from mpcache._region.creation import Creation
 from mpcache._region.holding import abandon, adapt
 from mpcache._region.refresh import Renewal
+from mpcache._region.requests import HITS, taken
 from mpcache._region.ttl import checked
 from mpcache.api import KeyType, Outcome
-from mpcache.lock import Create, Steps, Wait, elect, renew
+from mpcache.lock import Create, Steps, Wait, renew
 
 _POLL_FIRST, _POLL_LAST = 0.001, 0.020
 
@@ -34,23 +35,28 @@ async def get_or_create(
     ttl: Any = None,
 ) -> Any:
     """Do :meth:`.CacheRegion.aget_or_create` with a binding."""
-    ttl = checked(ttl)
+    function, ttl = taken(), checked(ttl)
     mangled, lifetime = binding.mangled(key), binding.lifetime(expiration_time)
     seen = binding.look(mangled, key, lifetime)
     if seen[1] is FRESH:
+        binding.requests.note(HITS, 1, function)
         return seen[0]
     args, kw = creator_args or ((), {})
     make = functools.partial(creator, *args, **kw)
-    work = Creation(binding, key, mangled, lifetime, creator, make, should_cache_fn, ttl=ttl)
+    work = Creation(binding, key, mangled, lifetime, creator, make, should_cache_fn, ttl=ttl, function=function)
     mutex = _InLoop(binding.mutex(mangled))
-    return await run(elect(work, mutex, binding.creation_wait, seen), mutex)
+    return await run(work.answered(mutex, binding.creation_wait, seen), mutex)
 
 
 async def refresh(
-    binding: Binding, key: KeyType, create: Callable[[], Awaitable[Any]], store: Callable[[KeyType, Any], None]
+    binding: Binding,
+    key: KeyType,
+    create: Callable[[], Awaitable[Any]],
+    store: Callable[[KeyType, Any], None],
+    function: Any = None,
 ) -> Any:
     """Do :func:`mpcache._region.refresh.refresh` with a creator that is awaited."""
-    work = Renewal(binding, key, create, store)
+    work = Renewal(binding, key, create, store, function)
     mutex = _InLoop(work.new_mutex())
     return await run(renew(work, mutex, binding.creation_wait), mutex)
 

@@ -20,10 +20,25 @@ from typing import Any
 
 from mpcache._region.binding import Binding
 from mpcache._region.creation import made
-from mpcache._region.fills import Fills, begin_fill, filling, was_stored
+from mpcache._region.fills import Fills, begin_fill, filling, outcome_of, was_stored
 from mpcache._region.holding import abandon, adapt, owned, release_quietly, too_late
+from mpcache._region.requests import (
+    CREATED,
+    CREATING,
+    FAILED,
+    HITS,
+    MISSES,
+    REFUSED,
+    STALE,
+    TOO_LARGE,
+    UNLOCKED,
+    UNSTORED,
+    WAITED,
+    WAITING,
+    count_stored,
+)
 from mpcache._region.ttl import checked, end_for, is_to_be_stored
-from mpcache._region.value_io import packed
+from mpcache._region.value_io import packed, stored_bytes
 from mpcache._region.values import in_order
 from mpcache.api import NO_VALUE, FillGuard, Freshness, KeyType, Outcome
 from mpcache.invalidation import Begin
@@ -72,14 +87,21 @@ class Claim:
 
 
 class Claims:
-    """The keys that one call holds at the same time."""
+    """The keys that one call holds at the same time.
+
+    :param function: the FunctionCounts of the decorated function whose call this is; None: it is not one.
+    """
 
     _mangled: dict[KeyType, KeyType]
     _begun: Begin
     """The begin of the running creation."""
 
-    def __init__(self, binding: Binding) -> None:
-        self._binding = binding
+    def __init__(self, binding: Binding, function: Any = None) -> None:
+        self._binding, self._function = binding, function
+        self._outcomes: dict[KeyType, int] = {}
+        self._sizes: dict[KeyType, int | None] = {}
+        self._creator_began = 0
+        self._took: int | None = None
         self._deadline = None if binding.creation_wait is None else time.monotonic() + binding.creation_wait
         self._claims: dict[KeyType, Claim] = {}
 
@@ -88,6 +110,28 @@ class Claims:
         self._begun = Begin(self._binding.invalidator)
         for key in keys:
             self._claims[key].guard = begin_fill(self._binding, self._mangled[key])
+
+    def _count_begins(self, keys: Iterable[KeyType]) -> None:
+        """Record that the creator is about to be called for these keys."""
+        self._outcomes, self._sizes, self._took = dict.fromkeys(keys, FAILED), {}, None
+        self._creator_began = time.monotonic_ns()
+
+    def _count_made(self) -> None:
+        """Record that the creator has returned; values that are not offered to the store count as refused."""
+        self._took = time.monotonic_ns() - self._creator_began
+        self._outcomes = dict.fromkeys(self._outcomes, REFUSED)
+
+    def _count_ends(self) -> None:
+        """Count the outcome of each key, and the creator's time once.  May be called again."""
+        outcomes, self._outcomes = self._outcomes, {}
+        counts, function = self._binding.requests, self._function
+        for outcome in sorted(set(outcomes.values())):
+            counts.note(outcome, list(outcomes.values()).count(outcome), function)
+        if not outcomes or self._took is None:
+            return
+        counts.observe(CREATING, self._took // 1000)
+        for key in [key for key, outcome in outcomes.items() if outcome == CREATED]:
+            count_stored(counts, function, self._took // len(outcomes), self._sizes.get(key))
 
     def _take(self, key: KeyType) -> bool:
         claim = self._claims[key] = Claim(self._mutex(key))
@@ -135,8 +179,9 @@ class ManyCreation(Claims):
         creator: Callable[..., Iterable[Any]],
         should_cache_fn: Callable[[Any], bool] | None,
         ttl: Any = None,
+        function: Any = None,
     ) -> None:
-        super().__init__(binding)
+        super().__init__(binding, function)
         self._lifetime, self._ttl = lifetime, checked(ttl)
         self._creator, self._should_cache = creator, should_cache_fn
         self._keys = _sorted(keys)
@@ -146,12 +191,24 @@ class ManyCreation(Claims):
         self._stale: dict[KeyType, Any] = {}
         self._unlocked: set[KeyType] = set()
         self._values: dict[KeyType, Any] = {}
+        self._fresh = HITS
+        """How a fresh value counts: from the second look on, another task has created it meanwhile."""
+        self._answers: dict[KeyType, int] = {}
+        self._began = time.monotonic_ns()
 
     def run(self) -> dict[KeyType, Any]:
         """Return a value for each key."""
         try:
+            return self._rounds()
+        finally:  # all is released: an exception that arrives in here costs counts only
+            self._count_ends()
+            self._count_answers()
+
+    def _rounds(self) -> dict[KeyType, Any]:
+        try:
             while True:
                 self._look(self._missing)
+                self._fresh = WAITED
                 busy = self._claim()
                 began = time.monotonic()
                 self._create()
@@ -168,9 +225,18 @@ class ManyCreation(Claims):
             finally:
                 self._release_all()  # release what is left if an exception interrupted the first call
 
-    def _serve(self, key: KeyType, value: Any) -> None:
+    def _serve(self, key: KeyType, value: Any, answer: int) -> None:
         self._values[key] = value
+        self._answers[key] = answer
         del self._missing[key]
+        if answer == WAITED:
+            self._binding.requests.observe(WAITING, (time.monotonic_ns() - self._began) // 1000)
+
+    def _count_answers(self) -> None:
+        """Count the request of each key once; a key that an error left without an answer is a miss."""
+        answers = [self._answers.get(key, MISSES) for key in self._keys]
+        for answer in sorted(set(answers)):
+            self._binding.requests.note(answer, answers.count(answer), self._function)
 
     def _look(self, keys: Iterable[KeyType]) -> None:
         looked_for = list(keys)
@@ -185,7 +251,7 @@ class ManyCreation(Claims):
             value, worth = self._binding.worth(key, one, self._lifetime)
             self._stale.pop(key, None)
             if worth is Freshness.FRESH:
-                self._serve(key, value)
+                self._serve(key, value, self._fresh)
             elif worth is Freshness.STALE:
                 self._stale[key] = value
 
@@ -199,12 +265,12 @@ class ManyCreation(Claims):
                 if busy is not None:
                     return busy
                 if key in self._stale:
-                    self._serve(key, self._stale[key])
+                    self._serve(key, self._stale[key], STALE)
                     continue
             if self._take(key):
                 continue
             if key in self._stale:
-                self._serve(key, self._stale[key])
+                self._serve(key, self._stale[key], STALE)
             elif busy is None and key not in self._unlocked:
                 busy = key
         return busy
@@ -221,18 +287,24 @@ class ManyCreation(Claims):
                 self._binding.counters.created_unlocked()
         values = made(self._binding, wanted, self._lifetime, lambda: self._by_key(wanted))
         self._publish({key: values.get(key, NO_VALUE) for key in wanted})
+        self._count_ends()
         for key in wanted:
-            self._serve(key, values[key] if key in values else self._stale.get(key, NO_VALUE))
+            answer = STALE if key not in values and key in self._stale else MISSES
+            self._serve(key, values[key] if key in values else self._stale.get(key, NO_VALUE), answer)
 
     def _by_key(self, keys: list[KeyType]) -> dict[KeyType, Any]:
         name = getattr(self._creator, "__qualname__", repr(self._creator))
-        return dict(zip(keys, in_order(self._creator(*keys), f"the creator {name}"), strict=False))
+        self._count_begins(keys)
+        values = dict(zip(keys, in_order(self._creator(*keys), f"the creator {name}"), strict=False))
+        self._count_made()
+        return values
 
     def _publish(self, values: dict[KeyType, Any]) -> None:
         """Store the values that are to be stored, and record for waiting tasks which keys were not stored."""
         claims = {key: self._claims[key] for key in values if key in self._claims}
         for claim in claims.values():
             claim.stored = False  # if anything raises now, waiting tasks need not queue for these keys
+        self._outcomes = {key: FAILED if key in claims else UNLOCKED for key in values}
         created, value_io = self._begun.created, self._binding.value_io
         ends = {key: end_for(self._ttl, values[key]) for key in claims if self._is_to_be_kept(values[key])}
         ready = {  # all are packed before the first write
@@ -240,18 +312,25 @@ class ManyCreation(Claims):
             for key, end in ends.items()
             if is_to_be_stored(end) and owned(claims[key].mutex)
         }
-        if not ready:
-            return
+        for key in claims:
+            kept = key in ends and is_to_be_stored(ends[key])
+            self._outcomes[key] = FAILED if self._mangled[key] in ready else REFUSED if kept else UNSTORED
+        if ready:
+            self._write(claims, ready)
+
+    def _write(self, claims: dict[KeyType, Claim], ready: dict[KeyType, Any]) -> None:
         with filling(self._binding, self._fills(claims)):
-            refused = value_io.write_multi(ready)
+            refused = self._binding.value_io.write_multi(ready)
         if refused:
             self._binding.backend.delete_multi(list(refused))  # older values would be served as the newest
         for key, claim in claims.items():
             mangled = self._mangled[key]
             if mangled in refused:
+                self._outcomes[key] = TOO_LARGE
                 self._binding.counters.too_large(key, refused[mangled])
             elif mangled in ready:
                 claim.stored = was_stored(claim.guard)
+                self._outcomes[key], self._sizes[key] = outcome_of(claim.guard), stored_bytes(ready[mangled])
 
     def _is_to_be_kept(self, value: Any) -> bool:
         return value is not NO_VALUE and (not self._should_cache or bool(self._should_cache(value)))
@@ -268,7 +347,7 @@ class ManyCreation(Claims):
         elif outcome is Outcome.TIMEOUT or (left == 0 and outcome is Outcome.RELEASED):
             self._look(self._missing)
             for other in [other for other in self._missing if other in self._stale]:
-                self._serve(other, self._stale[other])
+                self._serve(other, self._stale[other], STALE)
             if key in self._missing:
                 raise too_late(claim.mutex, self._binding.creation_wait)
 

@@ -18,7 +18,9 @@ from mpcache._keys.exact import ExactKeys, SaidKeys, SaidManyKeys
 from mpcache._keys.text import TextCannotStand
 from mpcache._region.decorated_pickling import is_by_cloudpickle
 from mpcache._region.fast_path import Access
-from mpcache._region.function_counts import FunctionCounts
+from mpcache._region.function_counts import FunctionCounts, flush_at_exit
+from mpcache._region.requests import FUNCTION_HITS, current_function
+from mpcache._region.stats import CacheInfo, cache_info, function_stats
 from mpcache._region.ttl import checked
 from mpcache.invalidation import seconds
 from mpcache.keys import generator
@@ -189,8 +191,9 @@ class Decorated:
         self.original = fn
         self._take_keys(key)
         # functools.wraps() copies __dict__, so that a decorator on top of this one passes the attributes on.
-        names = ("get", "set", "invalidate", "refresh", "key")
+        names = ("get", "set", "invalidate", "refresh", "key", "stats", "cache_info")
         self.__dict__.update((name, getattr(self, name)) for name in names if hasattr(self, name))
+        flush_at_exit(self)
 
     def _take_keys(self, key: Callable[..., Any]) -> None:
         bound = Keys(getattr(key, "bound", key))
@@ -254,6 +257,44 @@ class Decorated:
                 self._store(key, value)
         else:
             self._region.set_multi(mapping, *(() if ttl is None else (ttl,)))
+
+    # -- counts ------------------------------------------------------------------------------------------------------
+
+    def stats(self, *, here: bool = False) -> dict[str, Any]:
+        """Return how the calls of this function were answered, by all processes, as far as the store knows that.
+
+        A store in shared memory counts for all processes; a dict counts for this process, which is all that use it;
+        other stores know nothing, and the result is empty.  What cannot be computed yet is left out.
+
+        The page "Counts" defines the names.
+
+        :param here: count this process only, on any store.  A forked child begins at 0.
+        :raises RegionNotConfigured: the region has no store yet.
+        """
+        return function_stats(self._region.access.binding, self._counts, here)
+
+    def cache_info(self) -> CacheInfo:
+        """Return ``(hits, misses, maxsize, currsize)``, as functions with :func:`functools.lru_cache` do.
+
+        Hits are all calls that a value from the store answered; ``maxsize`` is None and ``currsize`` 0, as no store
+        counts the values of a function.  They are those of all processes where :meth:`stats` knows these, else of this
+        process.
+
+        :raises RegionNotConfigured: the region has no store yet.
+        """
+        return cache_info(self._region.access.binding, self._counts)
+
+    def flush_counts(self) -> None:
+        """Add to the sums of all processes the calls that this process has not added yet; it does so when it ends."""
+        flush = getattr(self._region.access.binding.store, "flush_function", None)
+        if flush is not None:
+            flush(self._counts)
+
+    def _count_untaken(self) -> None:
+        """Count a hit of a call that the region has answered by its fast path, which knows of no function."""
+        access = self._region.access
+        if access.try_get is not None and current_function.get() is self._counts:
+            access.binding.requests.add(self._counts, FUNCTION_HITS, 1)
 
     # These make an object a function for inspect, and so for asyncio and web frameworks, on every Python.
 
@@ -323,6 +364,16 @@ class Bound:
     @property
     def __signature__(self) -> inspect.Signature:
         return inspect.signature(self.__func__._fn.__get__(self.__self__))
+
+    def stats(self, *, here: bool = False) -> dict[str, Any]:
+        """Do what :meth:`Decorated.stats` does: of the function, whatever its object."""
+        found: dict[str, Any] = self.__func__.stats(here=here)
+        return found
+
+    def cache_info(self) -> CacheInfo:
+        """Do what :meth:`Decorated.cache_info` does."""
+        info: CacheInfo = self.__func__.cache_info()
+        return info
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__func__, name)

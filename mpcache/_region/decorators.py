@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol
 from mpcache._keys.arguments import Call
 from mpcache._region.decorated import UNCACHED, Bound, Decorated, Keys, Options, Recipe, Region
 from mpcache._region.refresh import refresh
+from mpcache._region.requests import current_function
 from mpcache.api import NO_VALUE, NoValueType
 
 P = ParamSpec("P")
@@ -139,7 +140,12 @@ class CachedFunction(Cached[P, R], Generic[P, R]):
         key = self._key_for(keys, given)
         if key is UNCACHED:
             return creator(*given[0], **given[1])
-        value: R = self._region.get_or_create(key, creator, expires, self._should, given, **self._more)
+        token = current_function.set(self._counts)
+        try:
+            value: R = self._region.get_or_create(key, creator, expires, self._should, given, **self._more)
+            self._count_untaken()
+        finally:
+            current_function.reset(token)
         return value
 
     def refresh(self, /, *args: P.args, **kw: P.kwargs) -> R:
@@ -158,7 +164,7 @@ class CachedFunction(Cached[P, R], Generic[P, R]):
         if key is UNCACHED:
             return self._fn(*given[0], **given[1])  # type: ignore[no-any-return]
         create = functools.partial(self._fn, *given[0], **given[1])
-        value: R = refresh(self._region.access.binding, key, create, self._store)
+        value: R = refresh(self._region.access.binding, key, create, self._store, self._counts)
         return value
 
     @overload
@@ -264,12 +270,14 @@ class AsyncCachedFunction(Cached[P, T], Generic[P, T]):
 
     async def _created(self, keys: Keys, creator: Any, given: Call) -> T:
         key = self._key_for(keys, given)
-        value: T
         if key is UNCACHED:
-            value = await creator(*given[0], **given[1])
-        else:
-            expires = self._lifetime()
+            return await creator(*given[0], **given[1])  # type: ignore[no-any-return]
+        expires, token = self._lifetime(), current_function.set(self._counts)
+        value: T
+        try:
             value = await self._region.aget_or_create(key, creator, expires, self._should, given, **self._more)
+        finally:
+            current_function.reset(token)
         return value
 
     async def refresh(self, /, *args: P.args, **kw: P.kwargs) -> T:
@@ -284,7 +292,7 @@ class AsyncCachedFunction(Cached[P, T], Generic[P, T]):
         create = functools.partial(self._fn, *given[0], **given[1])
         if key is UNCACHED:
             return await create()  # type: ignore[no-any-return]
-        value: T = await refresh(self._region.access.binding, key, create, self._store)
+        value: T = await refresh(self._region.access.binding, key, create, self._store, self._counts)
         return value
 
     @overload

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSp
 from mpcache._keys.arguments import BOUND_NAMES, Call
 from mpcache._region.decorated import UNCACHED, Bound, Decorated, Keys, Options, Recipe, Region
 from mpcache._region.refresh import ManyRefresh
+from mpcache._region.requests import current_function
 from mpcache._region.values import by_key, in_order
 from mpcache.api import NO_VALUE, NoValueType
 
@@ -71,7 +72,11 @@ class CachedManyFunction(Decorated, Generic[P, R, V]):
             things = [thing_of[key] for key in missing]
             return self._in_order(self._fn(*call.before, *things, **call.kw), things)
 
-        values = self._region.get_or_create_multi(call.keys, create, self._lifetime(), self._should, **self._more)
+        expires, token = self._lifetime(), current_function.set(self._counts)
+        try:
+            values = self._region.get_or_create_multi(call.keys, create, expires, self._should, **self._more)
+        finally:
+            current_function.reset(token)
         return self._result(call.things, values)  # type: ignore[no-any-return]
 
     def get(self, /, *args: P.args, **kw: P.kwargs) -> list[V | NoValueType]:
@@ -128,7 +133,8 @@ class CachedManyFunction(Decorated, Generic[P, R, V]):
             things = [thing_of[key] for key in keys]
             return self._all_of(self._fn(*call.before, *things, **call.kw), things)
 
-        values = ManyRefresh(self._region.access.binding, call.keys, create, self._store_multi).run()
+        binding = self._region.access.binding
+        values = ManyRefresh(binding, call.keys, create, self._store_multi, self._counts).run()
         return self._result(call.things, values)  # type: ignore[no-any-return]
 
     @property

@@ -59,4 +59,5 @@ def fast_path_of(binding: Binding) -> Any:
     if offer is None or not (isinstance(judge, SharedInvalidation) and judge.counts_in(binding.backend)):
         return None
     value_io = binding.value_io
-    return offer(value_io.serializer, value_io.deserializer, binding.key_mangler, binding.expiration_time)
+    here = binding.requests.here.fast
+    return offer(value_io.serializer, value_io.deserializer, binding.key_mangler, binding.expiration_time, here)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mpcache._region.binding import Binding
+from mpcache._region.requests import CREATED, DROPPED, REFUSED
 from mpcache.api import FillGuard, KeyType, current_fill
 from mpcache.invalidation import Begin
 
@@ -23,6 +24,7 @@ class Fills(dict[KeyType, FillGuard]):
     :ivar ttl: the time to live of the created values, which a write without one gets, see :mod:`.ttl`.
     :ivar keys_begun: all created keys, also those without a guard, of a store without guards.
     :ivar binding: that of the creation, which the region may have changed since.
+    :ivar too_large: whether a value was larger than the store's largest.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class Fills(dict[KeyType, FillGuard]):
     ) -> None:
         super().__init__((key, guard) for key, guard in guards.items() if guard is not None)
         self.binding, self.begun, self.ttl, self.keys_begun = binding, begun, ttl, frozenset(guards)
+        self.too_large = False
 
     def under_way(self, key: KeyType) -> bool:
         """Return whether a write of this key, as the user calls it, would be its fill."""
@@ -70,6 +73,13 @@ def begun_elsewhere(binding: Binding, key: KeyType) -> bool:
 def was_stored(guard: FillGuard | None) -> bool:
     """Return whether a write under a guard has stored the value; a write that had no guard counts as done."""
     return guard is None or guard.outcome is not False
+
+
+def outcome_of(guard: FillGuard | None) -> int:
+    """Return how the creation is counted whose value was written under a guard: created, refused or dropped."""
+    if was_stored(guard):
+        return CREATED
+    return DROPPED if getattr(guard, "dropped", False) else REFUSED
 
 
 def fills_of(binding: Binding, keys: Iterable[KeyType]) -> Fills | None:

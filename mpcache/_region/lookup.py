@@ -1,6 +1,6 @@
 """Look-ups that tell how they were answered.
 
-Depends on creation.
+Depends on binding and requests.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from mpcache._region.binding import ABSENT, FRESH, STALE, Binding
-from mpcache._region.creation import Creation
+from mpcache._region.requests import HITS, MISSES, WAITED
+from mpcache._region.requests import STALE as SERVED_STALE
 from mpcache.api import NO_VALUE, Freshness, KeyType
 from mpcache.invalidation import freshness
-from mpcache.lock import Seen
 
 
 class Lookup(NamedTuple):
@@ -24,34 +24,16 @@ class Lookup(NamedTuple):
     none, and ``value`` is NO_VALUE."""
 
 
-_FOUND = {FRESH: "hit", STALE: "stale", ABSENT: "miss"}
+_FOUND = {FRESH: ("hit", HITS), STALE: ("stale", SERVED_STALE), ABSENT: ("miss", MISSES)}
+
+ANSWERS = {MISSES: "created", SERVED_STALE: "stale", WAITED: "waited"}
+"""The outcome of an election that has returned a value, by how its request is counted."""
 
 
 def found(binding: Binding, key: KeyType, lifetime: float | None) -> Lookup:
-    """Return what is stored under a key, and creates nothing."""
+    """Return what is stored under a key; create nothing."""
     there: Any = binding.value_io.read(binding.mangled(key))
     worth = freshness(there[1], there[2], lifetime, binding.judge) if there else Freshness.ABSENT
-    return Lookup(NO_VALUE if worth is ABSENT else there[0], _FOUND[worth])
-
-
-class NotedCreation(Creation):
-    """A creation that notes what it did."""
-
-    created = False
-    last: Seen | None = None
-
-    def look(self) -> Seen:
-        self.last = super().look()
-        return self.last
-
-    def create(self) -> Any:
-        value = yield from super().create()
-        self.created = True
-        return value
-
-    @property
-    def outcome(self) -> str:
-        """Return the outcome of the election, which has returned a value."""
-        if self.created:
-            return "created"
-        return "waited" if self.last is not None and self.last[1] is FRESH else "stale"
+    outcome, kind = _FOUND[worth]
+    binding.requests.note(kind)
+    return Lookup(NO_VALUE if worth is ABSENT else there[0], outcome)

@@ -10,6 +10,7 @@ from typing import Any
 
 from mpcache._region.binding import FRESH, Binding, Expiration
 from mpcache._region.fills import begun_elsewhere, created_now, fills_of
+from mpcache._region.requests import HITS, MISSES
 from mpcache._region.ttl import end_for
 from mpcache._region.value_io import packed
 from mpcache._wire import codec
@@ -20,6 +21,12 @@ from mpcache.invalidation import end_of, freshness
 
 def get(binding: Binding, key: KeyType, expiration_time: Expiration, ignore_expiration: bool) -> Any:
     """Return the value of a key, or NO_VALUE."""
+    value = _get(binding, key, expiration_time, ignore_expiration)
+    binding.requests.note(MISSES if value is NO_VALUE else HITS)
+    return value
+
+
+def _get(binding: Binding, key: KeyType, expiration_time: Expiration, ignore_expiration: bool) -> Any:
     lifetime = None if ignore_expiration else binding.lifetime(expiration_time)
     try:
         mangled = binding.mangled(key)
@@ -37,6 +44,14 @@ def get(binding: Binding, key: KeyType, expiration_time: Expiration, ignore_expi
 
 def get_multi(binding: Binding, keys: list[KeyType], expiration_time: Expiration, ignore_expiration: bool) -> list[Any]:
     """Return a list of values and NO_VALUEs."""
+    values = _get_multi(binding, keys, expiration_time, ignore_expiration)
+    binding.requests.values(values, NO_VALUE)
+    return values
+
+
+def _get_multi(
+    binding: Binding, keys: list[KeyType], expiration_time: Expiration, ignore_expiration: bool
+) -> list[Any]:
     lifetime = None if ignore_expiration else binding.lifetime(expiration_time)
     try:
         mangled = [binding.mangled(key) for key in keys]
@@ -58,6 +73,14 @@ def get_value_metadata(
     binding: Binding, key: KeyType, expiration_time: Expiration, ignore_expiration: bool
 ) -> CachedValue | None:
     """Return the value with its metadata, or None."""
+    cached = _get_value_metadata(binding, key, expiration_time, ignore_expiration)
+    binding.requests.note(MISSES if cached is None else HITS)
+    return cached
+
+
+def _get_value_metadata(
+    binding: Binding, key: KeyType, expiration_time: Expiration, ignore_expiration: bool
+) -> CachedValue | None:
     lifetime = None if ignore_expiration else binding.lifetime(expiration_time)
     try:
         cached = binding.value_io.cached(binding.mangled(key))
@@ -77,6 +100,7 @@ def set(binding: Binding, key: KeyType, value: Any, ttl: Expiration) -> None:
     if value is NO_VALUE:
         delete(binding, key)
         return
+    fills = None
     try:
         mangled = binding.mangled(key)
         fills = fills_of(binding, (mangled,))
@@ -88,6 +112,8 @@ def set(binding: Binding, key: KeyType, value: Any, ttl: Expiration) -> None:
         binding.name_key(error, key)
         raise
     except ValueTooLarge as error:
+        if fills is not None:
+            fills.too_large = True
         delete(binding, key)
         raise ValueTooLarge(str(error), key=key) from error
 

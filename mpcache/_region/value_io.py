@@ -268,6 +268,14 @@ def packed(value_io: ValueIO, key: KeyType, value: Any, created: float, expires:
         raise cannot_serialize(key, value, error) from error
 
 
+def stored_bytes(packed: Any) -> int | None:
+    """Return the bytes of a packed value; None: it is an object."""
+    payload = packed[0] if type(packed) is tuple else packed
+    if isinstance(payload, bytes):
+        return len(payload)
+    return sum(memoryview(piece).nbytes for piece in payload) if type(payload) is tuple else None
+
+
 def _found(cached: CachedValue) -> Found | NoValueType:
     value, metadata = cached
     if codec.EXPIRES in metadata and is_over(metadata[codec.EXPIRES]):

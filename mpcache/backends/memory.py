@@ -91,6 +91,10 @@ class MemoryBackend(CacheBackend):
     def begin_fill(self, key: KeyType) -> MemoryGuard:
         return self._fills.begin(key)
 
+    def holds(self) -> dict[str, int]:
+        """Return how many values there are; those whose time to live has ended count until they are read."""
+        return {"items": len(self._cache)}
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self._cache)} values>"
 

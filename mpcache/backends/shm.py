@@ -6,8 +6,9 @@ Depends on shm, on the shm mutex, and on _shm_values for the forms in which it k
 from __future__ import annotations
 
 import logging
+from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -23,6 +24,7 @@ from mpcache.api import (
     current_fill,
     guard_of,
 )
+from mpcache.backends._shm_counts import ShmCounts
 from mpcache.backends._shm_objects import ShmObjects
 from mpcache.backends._shm_values import (
     Fetched,
@@ -35,7 +37,7 @@ from mpcache.backends.shm_outage import EVERYTHING_HIDDEN, NO_FILL, NoFill, Outa
 from mpcache.exception import SegmentError, SegmentRetired, ValueTooLarge
 from mpcache.invalidation import SharedInvalidation
 from mpcache.mutexes.shm import ShmMutex
-from mpcache.shm._engine import FastPath, Guard
+from mpcache.shm._engine import TALLIES, FastPath, Guard
 from mpcache.shm.handle import NamespaceHandle
 from mpcache.shm.names import stored_name
 from mpcache.shm.segment import Segment
@@ -51,15 +53,13 @@ TimeToLive: TypeAlias = "float | timedelta | str | None"
 
 _ARGUMENTS = {"name", "size", "mode", "shards", "namespace", "strict_size", "segment", "on_error"}
 
+DROPPED = TALLIES.index("dropped")
+
 SUCCESSORS = 8
 """How often a segment may be removed while one operation looks for its successor."""
 
 
-def _say_dropped(key: KeyType) -> None:
-    log.warning("the shard of key %r stayed busy for 100 ms; its value was dropped", key)
-
-
-class ShmBackend(ShmObjects, BytesBackend):  # type: ignore[misc]  # a region calls neither its get nor its set
+class ShmBackend(ShmObjects, ShmCounts, BytesBackend):  # type: ignore[misc]  # a region calls neither its get nor its set
     """``mpcache.shm``.
 
     Arguments: ``name`` (None: an anonymous segment, for forked children), ``size`` (bytes or a text; left out: that of
@@ -76,6 +76,9 @@ class ShmBackend(ShmObjects, BytesBackend):  # type: ignore[misc]  # a region ca
     keeping = Keeping("processes of one user", "its users", "``size``", "a copy from memory, unpickling", "shm")
     direct = True
     raw = True
+
+    on_dropped: Callable[[int], object] = staticmethod(lambda number: None)
+    """Called with the number of sets that were dropped, except for fills."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         warn_of_unknown("mpcache.shm", arguments, _ARGUMENTS)
@@ -125,12 +128,17 @@ class ShmBackend(ShmObjects, BytesBackend):  # type: ignore[misc]  # a region ca
         nothing: list[Record | None] = [None] * len(keys)
         return self._read(lambda space: space.get_multi(list(map(stored_name, keys))), nothing)
 
-    def fast_path(self, serializer: Any, deserializer: Any, mangler: Any, lifetime: Any) -> FastPath | None:
-        """Return what gets and sets in one C call each, for a region with these; None: the store has no such calls."""
+    def fast_path(
+        self, serializer: Any, deserializer: Any, mangler: Any, lifetime: Any, here: array[int]
+    ) -> FastPath | None:
+        """Return what gets and sets in one C call each, for a region with these; None: the store has no such calls.
+
+        :param here: counts the requests that are answered there: hits, near hits and misses.
+        """
         mine = type(self)
         if mine is not ShmBackend or serializer is not mine.serializer or deserializer is not mine.deserializer:
             return None  # a subclass may have its own fetch and store
-        return FastPath(self._place, NO_VALUE, current_fill, deserializer, pickling, mangler or None, lifetime)
+        return FastPath(self._place, NO_VALUE, current_fill, deserializer, pickling, mangler or None, lifetime, here)
 
     # -- for all other regions -----------------------------------------------------------------------------
 
@@ -154,12 +162,14 @@ class ShmBackend(ShmObjects, BytesBackend):  # type: ignore[misc]  # a region ca
             else:
                 self._unless_too_large(key, value, refused)
         ready = list(rows.values())
-        dropped: list[bool | None] = [True] * len(ready)  # in an outage, which is logged already
-        for key, stored in zip(rows, self._change(lambda space: space.set_multi(ready), dropped), strict=True):
+        results = self._change(lambda space: space.set_multi(ready), None)
+        if results is None:  # an outage, which is logged already
+            self._count_dropped(len(ready))
+        for key, stored in zip(rows, results or (), strict=results is not None):
             if stored is None:
                 self._unless_too_large(key, mapping[key], refused)
             elif not stored:
-                _say_dropped(key)
+                self._say_dropped(key)
         for key, first in refused.items():  # all values that fit are stored; the first error carries the others
             raise ValueTooLarge(str(first), key=key, refused=refused)
 
@@ -179,8 +189,20 @@ class ShmBackend(ShmObjects, BytesBackend):  # type: ignore[misc]  # a region ca
             return
         if guard is not None:
             self._fill(guard, key, payload, created, end, kept)
-        elif not self._change(lambda space: space.set(stored_name(key), payload, created, epoch, end, kept), True):
-            _say_dropped(key)
+            return
+        stored = self._change(lambda space: space.set(stored_name(key), payload, created, epoch, end, kept), None)
+        if stored is None:  # an outage, which is logged already
+            self._count_dropped(1)
+        elif not stored:
+            self._say_dropped(key)
+
+    def _say_dropped(self, key: KeyType) -> None:
+        log.warning("the shard of key %r stayed busy for 100 ms; its value was dropped", key)
+        self._count_dropped(1)
+
+    def _count_dropped(self, number: int) -> None:
+        self.tally(DROPPED, number)
+        self.on_dropped(number)
 
     def _fill(self, guard: Any, key: KeyType, payload: Payload, created: float, end: float, kept: int) -> None:
         try:

@@ -80,6 +80,7 @@ class NoFill:
     """
 
     outcome = False
+    dropped = True
     live = True
 
     def close(self) -> None:

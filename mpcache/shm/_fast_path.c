@@ -40,7 +40,7 @@ typedef enum { COUNT_NOTHING, COUNT_HITS, COUNT_ALL } counting;
 
 static void mpc_note_here(FastPath *self, Namespace *namespace, enum mpc_tally_kind kind, u64 n)
 {
-    self->here[kind] += n;
+    ((u64 *)self->here.buf)[kind] += n;
     mpc_note_request(namespace, kind, n);
 }
 
@@ -297,16 +297,29 @@ static PyObject *mpc_py_fast_path_set_multi(FastPath *self, PyObject *const *arg
 
 /* -- the objects --------------------------------------------------------------------------------------------------- */
 
+/* Get the array in which the requests of this process are counted; -1: an exception is set. */
+static int mpc_get_counters(FastPath *self, PyObject *array)
+{
+    if (PyObject_GetBuffer(array, &self->here, PyBUF_CONTIG) < 0)
+        return -1;
+    if (self->here.itemsize == sizeof(u64) && self->here.len == MPC_WORD_KINDS * (Py_ssize_t)sizeof(u64))
+        return 0;
+    PyErr_Format(PyExc_ValueError, "expected an array of %u numbers of 64 bits", MPC_WORD_KINDS);
+    return -1;
+}
+
 static PyObject *mpc_py_fast_path_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *handle, *no_value, *current_fill, *loads, *pickling, *mangler, *lifetime;
+    PyObject *handle, *no_value, *current_fill, *loads, *pickling, *mangler, *lifetime, *here;
     (void)kwargs;
-    if (!PyArg_ParseTuple(args, "O!OOOOOO:FastPath", HandleBase_Type, &handle, &no_value, &current_fill, &loads,
-                          &pickling, &mangler, &lifetime))
+    if (!PyArg_ParseTuple(args, "O!OOOOOOO:FastPath", HandleBase_Type, &handle, &no_value, &current_fill, &loads,
+                          &pickling, &mangler, &lifetime, &here))
         return NULL;
     FastPath *self = (FastPath *)type->tp_alloc(type, 0);
-    if (!self)
+    if (!self || mpc_get_counters(self, here) < 0) {
+        Py_XDECREF(self);
         return NULL;
+    }
     self->handle = (HandleBase *)Py_NewRef(handle);
     self->no_value = Py_NewRef(no_value);
     self->current_fill = Py_NewRef(current_fill);
@@ -347,24 +360,9 @@ static void mpc_py_fast_path_dealloc(FastPath *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     (void)mpc_py_fast_path_clear(self);
+    PyBuffer_Release(&self->here); /* only here: a call may run while the garbage collector clears the rest */
     type->tp_free(self);
     Py_DECREF(type);
-}
-
-/* Return how many hits, near hits and misses of this process were answered here. */
-static PyObject *mpc_py_fast_path_here(FastPath *self, PyObject *unused)
-{
-    (void)unused;
-    return Py_BuildValue("(KKK)", (unsigned long long)self->here[MPC_TALLY_HITS],
-                         (unsigned long long)self->here[MPC_TALLY_NEAR_HITS],
-                         (unsigned long long)self->here[MPC_TALLY_MISSES]);
-}
-
-static PyObject *mpc_py_fast_path_forget(FastPath *self, PyObject *unused)
-{
-    (void)unused;
-    memset(self->here, 0, sizeof self->here);
-    Py_RETURN_NONE;
 }
 
 /* args: the name of one of these methods, and what to call where it returns NotImplemented */
@@ -392,9 +390,6 @@ static PyMethodDef fast_path_methods[] = {
      "Store; return True, or NotImplemented: use the reference path."},
     {"fast_set_multi", MPC_FASTCALL(mpc_py_fast_path_set_multi), METH_FASTCALL,
      "Store all; return True, or NotImplemented."},
-    {"here", (PyCFunction)mpc_py_fast_path_here, METH_NOARGS,
-     "Return (hits, near hits, misses) that this process was answered by the fast path."},
-    {"forget", (PyCFunction)mpc_py_fast_path_forget, METH_NOARGS, "Begin to count again: in a forked child."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -405,7 +400,7 @@ static PyType_Slot fast_path_slots[] = {
     {Py_tp_clear, mpc_py_fast_path_clear},
     {Py_tp_methods, fast_path_methods},
     {Py_tp_doc, "The gets and sets of a region, in one call each.\n\nFastPath(handle, no_value, current_fill, loads, "
-                "pickling, mangler, lifetime)"},
+                "pickling, mangler, lifetime, here)"},
     {0, NULL},
 };
 

@@ -30,8 +30,7 @@ static u64 mpc_take_pending(FunctionCounts *self)
 {
     u64 hits = self->pending;
     self->pending = 0;
-    self->here[MPC_FUNCTION_CALLS] += hits;
-    self->here[MPC_FUNCTION_HITS] += hits;
+    self->here[MPC_FUNCTION_HITS] += hits; /* and as many calls: mpc_py_function_here() adds them */
     return hits;
 }
 
@@ -82,7 +81,7 @@ static Namespace *mpc_namespace_or_null(PyObject *object)
     return NULL;
 }
 
-/* args: the namespace, or None to count in this process only; an index; how many */
+/* args: the namespace, or None to count in this process only; an index; how many.  A hit is a call, too. */
 static PyObject *mpc_py_function_add(FunctionCounts *self, PyObject *const *args, Py_ssize_t n)
 {
     if (n != 3)
@@ -100,6 +99,8 @@ static PyObject *mpc_py_function_add(FunctionCounts *self, PyObject *const *args
         mpc_settle_if_moved(self, namespace);
         mpc_flush_function(self, namespace);
         mpc_function_count(&namespace->engine->ctx, self->row, (enum mpc_function_count)index, count);
+        if (index == MPC_FUNCTION_HITS)
+            mpc_function_count(&namespace->engine->ctx, self->row, MPC_FUNCTION_CALLS, count);
     }
     Py_RETURN_NONE;
 }
@@ -140,11 +141,11 @@ static PyObject *mpc_row_tuple(mpc_ctx *ctx, u32 row)
 static PyObject *mpc_py_function_here(FunctionCounts *self, PyObject *unused)
 {
     (void)unused;
-    mpc_forget_parent(self);
     u64 counts[MPC_FUNCTION_COUNTS];
+    mpc_forget_parent(self);
     memcpy(counts, self->here, sizeof counts);
-    counts[MPC_FUNCTION_CALLS] += self->pending;
     counts[MPC_FUNCTION_HITS] += self->pending;
+    counts[MPC_FUNCTION_CALLS] += counts[MPC_FUNCTION_HITS];
     return mpc_counts_tuple(counts);
 }
 
@@ -217,7 +218,7 @@ static void mpc_py_function_counts_dealloc(FunctionCounts *self)
 
 static PyMethodDef function_counts_methods[] = {
     {"add", MPC_FASTCALL(mpc_py_function_add), METH_FASTCALL,
-     "add(namespace, index, number): count in this process, and in the namespace unless it is None."},
+     "add(namespace, index, number): count in this process, and in the namespace unless it is None; a hit is a call."},
     {"flush", (PyCFunction)mpc_py_function_flush, METH_O, "Add the pending hits to those of all processes."},
     {"here", (PyCFunction)mpc_py_function_here, METH_NOARGS, "Return the counts of this process."},
     {"read", (PyCFunction)mpc_py_function_read, METH_O, "Return the counts of all processes in a namespace."},

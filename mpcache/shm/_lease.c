@@ -243,6 +243,7 @@ PyObject *mpc_new_guard(Namespace *namespace, PyObject *name)
         self->epoch = mpc_epoch(ctx);
         self->begun_ns = mpc_mono_ns();
         self->refused = status != MPC_OK;
+        self->dropped = 0;
         self->closed = 0;
         self->outcome = Py_NewRef(Py_None);
     }
@@ -292,6 +293,12 @@ static PyObject *mpc_py_guard_get_live(Guard *self, void *unused)
     return PyBool_FromLong(!given_back);
 }
 
+static PyObject *mpc_py_guard_get_dropped(Guard *self, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(self->dropped);
+}
+
 static PyObject *mpc_py_guard_get_epoch(Guard *self, void *unused)
 {
     (void)unused;
@@ -306,6 +313,7 @@ static PyMethodDef guard_methods[] = {
 static PyGetSetDef guard_getset[] = {
     {"outcome", (getter)mpc_py_guard_get_outcome, NULL,
      "None: not filled yet; True: stored; False: refused or dropped.", NULL},
+    {"dropped", (getter)mpc_py_guard_get_dropped, NULL, "Whether the shard stayed busy, or an error occurred.", NULL},
     {"live", (getter)mpc_py_guard_get_live, NULL, "Whether a write of the key would be the fill.", NULL},
     {"epoch", (getter)mpc_py_guard_get_epoch, NULL, "The namespace's epoch when the creation began.", NULL},
     {NULL, NULL, NULL, NULL, NULL},

@@ -132,6 +132,7 @@ PyObject *mpc_py_namespace_fill(Namespace *self, PyObject *const *args, Py_ssize
     value.took = mpc_took_of_ns(mpc_mono_ns() - guard->begun_ns);
     mpc_status status = mpc_fill_under(self, guard, &key, &value, &held);
     mpc_release_buffers(&held);
+    guard->dropped = status != MPC_OK && status != MPC_REFUSED && status != MPC_TOO_LARGE;
     PyObject *outcome = mpc_outcome_object(ctx, status, &key, &value);
     Py_XSETREF(guard->outcome, Py_NewRef(outcome ? outcome : Py_False));
     return outcome;

@@ -69,6 +69,7 @@ typedef struct {
     u64 epoch;
     u64 begun_ns; /* monotonic clock */
     int refused; /* another process holds the key: the created value will not be stored */
+    int dropped; /* the value was created, and could not be stored: its shard stayed busy, or an error occurred */
     _Atomic int closed;
     PyObject *outcome;
 } Guard;
@@ -87,7 +88,7 @@ typedef struct {
     PyObject *no_value, *current_fill, *loads;
     PyObject *pickling, *idle; /* codec.pickling, and an unused result of it, or NULL */
     PyObject *mangler; /* key -> key; None: none */
-    u64 here[MPC_WORD_KINDS]; /* the requests of this process that were answered here */
+    Py_buffer here; /* the region's own array of MPC_WORD_KINDS: the requests of this process, answered here */
     double lifetime;   /* seconds that a value is fresh where the call says nothing */
     bool plain;        /* whether the lifetime is a plain number */
 } FastPath;

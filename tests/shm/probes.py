@@ -14,6 +14,7 @@ import sys
 import time
 import uuid
 
+import mpcache
 from mpcache.exception import SegmentRetired
 from mpcache.shm import _engine, segment
 from tests.processes.support import Anatomy, Child, own_time
@@ -101,7 +102,55 @@ def hits_never_look() -> bool:
     return False
 
 
-PROBES = {probe.__name__: probe for probe in (unlock_foreign, drops_by_shard, hits_never_look)}
+def child_flushes_parent() -> bool:
+    """Calls of a function that wait in a process to be added are added by that process, not by its child, too."""
+    region = mpcache.shared(None, size="4MB")
+    load = region.cache_on_arguments()(lambda: 1)
+    for _ in range(100):
+        load()
+
+    def call() -> None:
+        load()
+        load.flush_counts()
+
+    assert Child(call).wait() == 0
+    return load.stats()["calls"] == 101  # type: ignore[no-any-return]
+
+
+def plain_count() -> bool:
+    """Processes that count the same at the same time lose none of it."""
+    engine = segment.attach(None, "4MB").engine
+    number = 200_000
+
+    def count() -> None:
+        space, counts = engine.namespace(""), _engine.FunctionCounts("f")
+        for _ in range(number):
+            counts.add(space, 0, 1)
+
+    for _ in range(ROUNDS):
+        children = [Child(count) for _ in range(4)]
+        assert [child.wait() for child in children] == [0] * 4
+    return engine.functions()[0][2][0] == ROUNDS * 4 * number
+
+
+def dead_counted_twice() -> bool:
+    """What a process has counted before it died counts once, also when another process has its slot."""
+    region = mpcache.shared(None, size="4MB")
+    region.set("k", 1)
+
+    def ask() -> None:
+        for _ in range(100):
+            region.get("k")
+            region.get("none")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert [Child(ask).wait() for _ in range(3)] == [-signal.SIGKILL] * 3
+    found = region.stats()
+    return (found["hits"], found["misses"]) == (300, 300)
+
+
+COUNTING = child_flushes_parent, plain_count, dead_counted_twice
+PROBES = {probe.__name__: probe for probe in (unlock_foreign, drops_by_shard, hits_never_look, *COUNTING)}
 
 if __name__ == "__main__":
     signal.alarm(60)

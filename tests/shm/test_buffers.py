@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import tracemalloc
 import weakref
+from array import array
 from collections.abc import Callable
 from typing import Any
 
@@ -204,5 +205,5 @@ def test_whoever_makes_no_pickling_is_told(region: Any) -> None:
 
     backend = region.actual_backend
     for wrong in (lambda: 1, lambda: (print, print), lambda: (print, print, ())):
-        short = FastPath(backend._place, NO_VALUE, current_fill, pickle.loads, wrong, None, None)
+        short = FastPath(backend._place, NO_VALUE, current_fill, pickle.loads, wrong, None, None, array("Q", bytes(24)))
         assert short.fast_set("k", {}, None) is NotImplemented

@@ -8,6 +8,7 @@ import itertools
 import os
 import pickle
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -268,7 +269,7 @@ def test_a_region_with_something_in_between_has_none() -> None:
     judged = mpcache.make_region().configure("mpcache.shm", region_invalidator=Never(), **plain)
     for region in (wrapped, own, judged):
         assert region.access.try_get is region.access.call is None
-    assert Theirs({"size": "4MB"}).fast_path(pickle.dumps, pickle.loads, None, None) is None
+    assert Theirs({"size": "4MB"}).fast_path(pickle.dumps, pickle.loads, None, None, array("Q", bytes(24))) is None
     region = make()
     region.wrap(Proxy)
     assert region.access.try_get is None

@@ -103,6 +103,13 @@ static void mpc_occupy_slot(mpc_ctx *ctx, u32 which)
     mpc_store_release(&slot->id, 0);
     MPC_POINT();
     mpc_free_locks_of(ctx, which);
+#ifdef MPC_FAULT_DEAD_COUNTED_TWICE
+    for (u32 i = 0; i < MPC_REQUEST_WORDS; i++) {
+        u64 word = mpc_load(&slot->requests[i]), tag = (word >> 48) - 1;
+        if (word != 0)
+            mpc_add(&mpc_stripe_at(ctx, (u16)(tag & 0xff), which)->tally[tag >> 8], word << 16 >> 16);
+    }
+#endif
     u64 generation = mpc_load(&slot->generation) + 1;
     if (generation >> 48)
         generation = 1;
