@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -552,3 +553,9 @@ def test_a_decorator_on_top_passes_the_counts_on() -> None:
     wrapped: Any = functools.wraps(load)(lambda: load())
     wrapped()
     assert wrapped.stats()["calls"] == wrapped.cache_info().misses == 1
+
+
+def test_the_page_on_counts_has_each_name() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "counts.rst").read_text()
+    names = stat_names.REGION.keys() | stat_names.FUNCTION.keys()
+    assert sorted(name for name in names if f"``{name}``" not in page) == []

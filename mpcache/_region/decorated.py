@@ -274,7 +274,7 @@ class Decorated:
         return function_stats(self._region.access.binding, self._counts, here)
 
     def cache_info(self) -> CacheInfo:
-        """Return ``(hits, misses, maxsize, currsize)``, as functions with :func:`functools.lru_cache` do.
+        """Return ``(hits, misses, maxsize, currsize)``, as functions with ``functools.lru_cache`` do.
 
         Hits are all calls that a value from the store answered; ``maxsize`` is None and ``currsize`` 0, as no store
         counts the values of a function.  They are those of all processes where :meth:`stats` knows these, else of this
