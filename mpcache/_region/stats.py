@@ -14,7 +14,7 @@ from mpcache._region.requests import ANSWERED, CREATING, HISTOGRAMS, RESULTS, WA
 
 
 class CacheInfo(NamedTuple):
-    """The same as :func:`functools.lru_cache` has, of a decorated function."""
+    """The same as ``functools.lru_cache`` has, of a decorated function."""
 
     hits: int
     """Calls that were answered from the cache, with a fresh or a stale value."""
