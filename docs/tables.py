@@ -15,6 +15,7 @@ from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
 from mpcache import backends, mutexes
+from mpcache._region import stat_names
 from mpcache.api import Keeping
 
 
@@ -22,6 +23,7 @@ def setup(app: Any) -> None:
     """Name the directives."""
     app.add_directive("mutex-table", MutexTable)
     app.add_directive("store-table", StoreTable)
+    app.add_directive("count-names", CountNames)
     app.add_directive("bench-table", BenchTable)
     app.add_directive("bench-bounds", BenchBounds)
 
@@ -132,6 +134,19 @@ class StoreTable(SphinxDirective):
         rows = ((", ".join(those), *keeping[:-1], f"``{keeping.mutex}``") for keeping, those in names.items())
         here = nodes.Element()
         self.state.nested_parse(StringList(list(table(self.HEAD, rows))), 0, here)
+        return here.children
+
+
+class CountNames(SphinxDirective):
+    """``.. count-names:: GROUP``: the names of a group of stat_names, with their lines of help."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        names: dict[str, str] = getattr(stat_names, self.arguments[0])
+        here = nodes.Element()
+        rows = ((f"``{name}``", text) for name, text in names.items())
+        self.state.nested_parse(StringList(list(table(("name", "meaning"), rows))), 0, here)
         return here.children
 
 

@@ -19,7 +19,7 @@ from mpcache._region.creation import Creation
 from mpcache._region.creation_multi import ManyCreation
 from mpcache._region.holding import adapt
 from mpcache._region.lookup import ANSWERS, Lookup, found
-from mpcache._region.requests import HITS, taken
+from mpcache._region.requests import FUNCTION_HITS, taken
 from mpcache._region.ttl import TimeToLive, checked
 from mpcache._wire.codec import value_version
 from mpcache.api import NO_VALUE, CachedValue, Deserializer, KeyManglerType, KeyType, Serializer, ValuePayload
@@ -195,8 +195,8 @@ class CacheRegion(Configurable):
     def stats(self, *, here: bool = False) -> dict[str, Any]:
         """Return how requests were answered and how creations ended, by all processes, and what the store holds.
 
-        The page "Counts" defines the names, and what a request and a creation are.  What a store cannot know is left
-        out.  A store in shared memory counts for all processes that use the region's namespace; a dict for this
+        The page :doc:`counts` defines the names, and what a request and a creation are.  What a store cannot know is
+        left out.  A store in shared memory counts for all processes that use the region's namespace; a dict for this
         process, which is all that use it; other stores know neither requests nor creations.
 
         :param here: count this process only, on any store, and nothing that the store holds.  The counts begin with the
@@ -244,7 +244,9 @@ class CacheRegion(Configurable):
         mangled, lifetime = binding.mangled(key), binding.lifetime(expiration_time)
         seen = binding.look(mangled, key, lifetime)
         if seen[1] is FRESH:
-            binding.requests.note(HITS, 1, function)
+            binding.requests.hit()
+            if function is not None:
+                binding.requests.add(function, FUNCTION_HITS, 1)
             return seen[0]
         how = creator, should_cache_fn, creator_args, ttl, function
         work = self._creation(binding, key, mangled, lifetime, *how)
@@ -271,7 +273,7 @@ class CacheRegion(Configurable):
             return found(binding, key, lifetime)
         seen = binding.look(mangled, key, lifetime)
         if seen[1] is FRESH:
-            binding.requests.note(HITS)
+            binding.requests.hit()
             return Lookup(seen[0], "hit")
         work = self._creation(binding, key, mangled, lifetime, creator, should_cache_fn, creator_args, ttl, None)
         mutex = adapt(binding.mutex(mangled))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -19,7 +22,7 @@ from mpcache._region import function_counts, stat_names
 from mpcache._region.requests import HISTOGRAMS, TALLIES
 from mpcache.api import NO_VALUE
 from mpcache.exception import CantSerializeException, DogpileCacheException, SegmentError, ValueTooLarge
-from mpcache.shm import _engine, capacity
+from mpcache.shm import _engine, capacity, segment
 from tests.conftest import PATIENCE, Clock, Gate, Store, Waiters
 
 KEYS = [f"key {number}" for number in range(10)]
@@ -40,6 +43,17 @@ def test_the_names_are_the_engines() -> None:
     assert TALLIES == _engine.TALLIES
     assert HISTOGRAMS == _engine.HISTOGRAMS
     assert function_counts.FUNCTION_COUNTS == _engine.FUNCTION_COUNTS
+
+
+def test_the_page_has_every_name() -> None:
+    """The page is made from the names; each name that stats() returns is one of them, which the other tests see."""
+    page = (Path(__file__).parent.parent / "docs" / "counts.rst").read_text()
+    groups = re.findall(r"^.. count-names:: (\w+)$", page, re.MULTILINE)
+    assert groups == ["REQUESTS", "CREATIONS", "HELD", "FUNCTION"]
+    assert set(TALLIES) | set(HISTOGRAMS) < stat_names.REGION.keys()
+    region = mpcache.shared(None, size="4MB")
+    region.get_or_create("k", int)
+    assert region.stats().keys() == stat_names.REGION.keys() - {"mean_waiting"}
 
 
 # -- ways of asking --------------------------------------------------------------------------------------------------
@@ -352,8 +366,6 @@ def test_a_background_runner_counts_its_creations(store: Store, clock: Clock) ->
 
 
 def test_threads_count_exactly(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     region = store.region()
@@ -555,7 +567,52 @@ def test_a_decorator_on_top_passes_the_counts_on() -> None:
     assert wrapped.stats()["calls"] == wrapped.cache_info().misses == 1
 
 
-def test_the_page_on_counts_has_each_name() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "counts.rst").read_text()
-    names = stat_names.REGION.keys() | stat_names.FUNCTION.keys()
-    assert sorted(name for name in names if f"``{name}``" not in page) == []
+# -- when a process ends ---------------------------------------------------------------------------------------------
+
+PENDING = """
+import multiprocessing.util, os, sys
+import mpcache
+
+cache = mpcache.shared(sys.argv[1], size="8MB")
+
+@cache.cache_on_arguments()
+def load():
+    return 1
+
+def call():
+    for _ in range(10):
+        load()
+
+if __name__ == "__main__":
+    how = sys.argv[2]
+    if how == "fork":
+        load()
+        if os.fork() == 0:
+            call()
+            sys.exit()
+        os.wait()
+    elif how == "plain":
+        call()
+    else:
+        child = multiprocessing.get_context(how[3:]).Process(target=call)
+        child.start()
+        child.join()
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "calls"), [("plain", 10), ("fork", 11), ("mp-fork", 10), ("mp-spawn", 10), ("mp-forkserver", 10)]
+)
+def test_a_process_that_ends_adds_its_calls(tmp_path: Path, how: str, calls: int) -> None:
+    name = f"test-stats-{os.getpid()}-{how}"
+    script = tmp_path / "pending.py"
+    script.write_text(PENDING)
+    try:
+        subprocess.run([sys.executable, script, name, how], check=True)
+        region = mpcache.shared(name, size="8MB")
+        rows = region.actual_backend.segment.engine.functions()
+        assert sum(counts[0] for _, function, counts in rows if function) == calls
+        assert {function for _, function, _ in rows if function} == {"__main__.load"}
+        assert region.stats()["requests"] == calls
+    finally:
+        segment.unlink(name)

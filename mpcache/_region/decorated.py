@@ -185,7 +185,9 @@ class Decorated:
         self._recipe, self._region, self._fn, self._arguments = recipe, recipe.region, plain, arguments
         self._expires, self._should = recipe.options[1:3]
         self._more = recipe.options.more
-        self._counts = FunctionCounts(f"{self.__module__}.{self.__qualname__}")
+        # Spawned children run the script as __mp_main__; they and their parent must count one function.
+        module = "__main__" if self.__module__ == "__mp_main__" else self.__module__
+        self._counts = FunctionCounts(f"{module}.{self.__qualname__}")
         self._owners: tuple[type, ...] = ()
         self._warned: set[str] = set()
         self.original = fn
@@ -266,7 +268,7 @@ class Decorated:
         A store in shared memory counts for all processes; a dict counts for this process, which is all that use it;
         other stores know nothing, and the result is empty.  What cannot be computed yet is left out.
 
-        The page "Counts" defines the names.
+        The page :doc:`counts` defines the names.
 
         :param here: count this process only, on any store.  A forked child begins at 0.
         :raises RegionNotConfigured: the region has no store yet.
@@ -292,9 +294,8 @@ class Decorated:
 
     def _count_untaken(self) -> None:
         """Count a hit of a call that the region has answered by its fast path, which knows of no function."""
-        access = self._region.access
-        if access.try_get is not None and current_function.get() is self._counts:
-            access.binding.requests.add(self._counts, FUNCTION_HITS, 1)
+        if current_function.get() is self._counts:
+            self._region.access.binding.requests.add(self._counts, FUNCTION_HITS, 1)
 
     # These make an object a function for inspect, and so for asyncio and web frameworks, on every Python.
 

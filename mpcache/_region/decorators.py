@@ -143,7 +143,8 @@ class CachedFunction(Cached[P, R], Generic[P, R]):
         token = current_function.set(self._counts)
         try:
             value: R = self._region.get_or_create(key, creator, expires, self._should, given, **self._more)
-            self._count_untaken()
+            if self._region.access.try_get is not None:
+                self._count_untaken()
         finally:
             current_function.reset(token)
         return value

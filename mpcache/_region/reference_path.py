@@ -10,7 +10,6 @@ from typing import Any
 
 from mpcache._region.binding import FRESH, Binding, Expiration
 from mpcache._region.fills import begun_elsewhere, created_now, fills_of
-from mpcache._region.requests import HITS, MISSES
 from mpcache._region.ttl import end_for
 from mpcache._region.value_io import packed
 from mpcache._wire import codec
@@ -21,25 +20,21 @@ from mpcache.invalidation import end_of, freshness
 
 def get(binding: Binding, key: KeyType, expiration_time: Expiration, ignore_expiration: bool) -> Any:
     """Return the value of a key, or NO_VALUE."""
-    value = _get(binding, key, expiration_time, ignore_expiration)
-    binding.requests.note(MISSES if value is NO_VALUE else HITS)
-    return value
-
-
-def _get(binding: Binding, key: KeyType, expiration_time: Expiration, ignore_expiration: bool) -> Any:
     lifetime = None if ignore_expiration else binding.lifetime(expiration_time)
     try:
         mangled = binding.mangled(key)
         if ignore_expiration or getattr(binding.invalidator, "quiet", False):
-            return binding.value_io.value(mangled, lifetime)
-        found = binding.value_io.read(mangled)
+            value = binding.value_io.value(mangled, lifetime)
+        else:
+            found: Any = binding.value_io.read(mangled)
+            fresh = found and freshness(found[1], found[2], lifetime, binding.judge) is FRESH
+            value = found[0] if fresh else NO_VALUE
     except TypeError as error:
         binding.name_key(error, key)
         raise
-    if not found:
-        return NO_VALUE
-    value, created, epoch, _ = found
-    return value if freshness(created, epoch, lifetime, binding.judge) is FRESH else NO_VALUE
+    requests = binding.requests
+    (requests.miss if value is NO_VALUE else requests.hit)()
+    return value
 
 
 def get_multi(binding: Binding, keys: list[KeyType], expiration_time: Expiration, ignore_expiration: bool) -> list[Any]:
@@ -74,7 +69,7 @@ def get_value_metadata(
 ) -> CachedValue | None:
     """Return the value with its metadata, or None."""
     cached = _get_value_metadata(binding, key, expiration_time, ignore_expiration)
-    binding.requests.note(MISSES if cached is None else HITS)
+    (binding.requests.miss if cached is None else binding.requests.hit)()
     return cached
 
 

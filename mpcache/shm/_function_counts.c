@@ -93,10 +93,12 @@ static PyObject *mpc_py_function_add(FunctionCounts *self, PyObject *const *args
         PyErr_Format(PyExc_ValueError, "index %ld is not in 0 to %d", index, MPC_FUNCTION_COUNTS - 1);
     if (PyErr_Occurred())
         return NULL;
-    mpc_forget_parent(self);
+    if (namespace)
+        mpc_settle_if_moved(self, namespace);
+    else
+        mpc_forget_parent(self);
     self->here[index] += count;
     if (namespace) {
-        mpc_settle_if_moved(self, namespace);
         mpc_flush_function(self, namespace);
         mpc_function_count(&namespace->engine->ctx, self->row, (enum mpc_function_count)index, count);
         if (index == MPC_FUNCTION_HITS)
