@@ -7,18 +7,25 @@
  * A forked child has a copy of its parent's object.  The parent adds what is pending there, so the child forgets it. */
 #include "binding.h"
 
-#include <unistd.h>
+#include <pthread.h>
 
 PyTypeObject *FunctionCounts_Type;
 
 /* -- counting ------------------------------------------------------------------------------------------------------ */
 
+static u64 mpc_forks; /* between this process and the one that loaded the module */
+
+static void mpc_note_fork(void)
+{
+    mpc_forks++;
+}
+
 /* Forget what the process counted from which this one was forked. */
 static void mpc_forget_parent(FunctionCounts *self)
 {
-    if (self->pid == (long)getpid())
+    if (self->forks == mpc_forks)
         return;
-    self->pid = (long)getpid();
+    self->forks = mpc_forks;
     memset(self->here, 0, sizeof self->here);
 #ifndef MPC_FAULT_CHILD_FLUSHES_PARENT
     self->pending = 0;
@@ -194,6 +201,16 @@ PyObject *mpc_py_engine_functions(Engine *self, PyObject *unused)
     return list;
 }
 
+/* Let children know that they are some; 0: done. */
+int mpc_init_function_counts(void)
+{
+    static bool done;
+    if (!done && pthread_atfork(NULL, NULL, mpc_note_fork) != 0)
+        return PyErr_NoMemory(), -1;
+    done = true;
+    return 0;
+}
+
 /* -- the type ------------------------------------------------------------------------------------------------------ */
 
 static PyObject *mpc_py_function_counts_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -206,7 +223,7 @@ static PyObject *mpc_py_function_counts_new(PyTypeObject *type, PyObject *args, 
     if (!self)
         return NULL;
     self->name = Py_NewRef(name);
-    self->pid = (long)getpid();
+    self->forks = mpc_forks;
     return (PyObject *)self;
 }
 

@@ -189,6 +189,7 @@ static int mpc_fill_module(PyObject *module)
                    mpc_add_type(module, &FastPath_Spec, &FastPath_Type) < 0 ||
                    mpc_add_type(module, &FirstOf_Spec, &FirstOf_Type) < 0 ||
                    mpc_add_type(module, &FunctionCounts_Spec, &FunctionCounts_Type) < 0 || mpc_init_time() < 0 ||
+                   mpc_init_function_counts() < 0 ||
                    mpc_add_names(module, "TALLIES", mpc_tally_names, MPC_TALLY_KINDS) < 0 ||
                    mpc_add_names(module, "FUNCTION_COUNTS", function_count_names, MPC_FUNCTION_COUNTS) < 0 ||
                    mpc_add_names(module, "HISTOGRAMS", histogram_names, MPC_HISTOGRAMS) < 0 ||

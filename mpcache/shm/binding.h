@@ -47,7 +47,7 @@ typedef struct {
     u16 number; /* of its namespace */
     u64 pending; /* hits that are not in the segment yet */
     u64 here[MPC_FUNCTION_COUNTS]; /* in this process, without those */
-    long pid; /* of the process that counted `pending` and `here` */
+    u64 forks; /* those before the process that counted `pending` and `here` */
 } FunctionCounts;
 
 /* One hold of one key, or an attempt to get it. */
@@ -170,6 +170,7 @@ PyObject *mpc_py_namespace_tallies(Namespace *self, PyObject *unused);
 PyObject *mpc_py_namespace_histograms(Namespace *self, PyObject *unused);
 
 /* _function_counts.c */
+int mpc_init_function_counts(void);
 void mpc_settle_function(FunctionCounts *self, const Namespace *namespace);
 void mpc_flush_function(FunctionCounts *self, Namespace *namespace);
 PyObject *mpc_py_engine_functions(Engine *self, PyObject *unused);
