@@ -103,6 +103,28 @@ static void set_news(mpc_ctx *ctx)
     mpc_set(ctx, &target, &news, MPC_SHARD_WAIT_NS);
 }
 
+static const u64 hashes[] = {0x1111111111111111ull, 0x2222222222222222ull};
+
+static void set_tagged(mpc_ctx *ctx)
+{
+    mpc_value tagged = news;
+    tagged.tags = hashes;
+    tagged.n_tags = sizeof hashes / sizeof *hashes;
+    mpc_set(ctx, &target, &tagged, MPC_SHARD_WAIT_NS);
+}
+
+#define FUNCTION "a module.a function"
+
+static void act_count_in_tables(mpc_ctx *ctx)
+{
+    a64 *word = mpc_request_word(ctx, 0, MPC_TALLY_HITS);
+    if (word)
+        mpc_count_in_word(word, 1);
+    mpc_tally(ctx, 0, MPC_TALLY_CREATED, 1);
+    mpc_observe(ctx, 0, MPC_CREATING, 1000);
+    mpc_function_count(ctx, mpc_function_open(ctx, 0, FUNCTION, sizeof FUNCTION - 1), MPC_FUNCTION_CALLS, 1);
+}
+
 /* The same bytes out of three places, one of them empty. */
 static void set_pieces(mpc_ctx *ctx)
 {
@@ -443,6 +465,8 @@ static const struct operation {
 } operations[] = {
     {"insert", prepare_few, set_news, 20, true, false, -1, false, -1},
     {"overwrite", prepare_few, set_news, 0, false, false, -1, false, -1},
+    {"tagged", prepare_few, set_tagged, 0, false, false, -1, false, -1},
+    {"tables", prepare_few, act_count_in_tables, -1, false, false, -1, false, -1},
     {"pieces", prepare_few, set_pieces, 0, false, false, -1, false, -1},
     {"add", prepare_few, act_add, 20, true, false, -1, false, -1},
     {"delete", prepare_few, act_delete, 0, true, false, -1, false, -1},
@@ -501,12 +525,35 @@ static void look_at_record(mpc_ctx *ctx, int number)
         return;
     if (read_generation(ctx, number) == generation_before[number] && hit.record.version != version_before[number])
         complain("a value has another version", number, (long long)hit.record.version);
+    u32 n_tags = mpc_tags_of(hit.record.more);
+    if (n_tags != (now->act == set_tagged && number == now->changes && read_generation(ctx, number) == 1 ? 2 : 0) ||
+        memcmp(hit.value - n_tags * sizeof *hashes, hashes, n_tags * sizeof *hashes) != 0)
+        complain("a value has other tags", number, n_tags);
     if (hit.record.expires != 0 && !(number == now->changes && hit.record.expires == LATER))
         complain("a value ends at another time", number, (long long)hit.record.expires);
 }
 
+/* Whether another process counts in the tables as if the dead one had done nothing, or all. */
+static void look_at_tables(mpc_ctx *ctx)
+{
+    u64 sums[MPC_TALLY_KINDS];
+    u16 namespace = 1;
+    char name[MPC_FUNCTION_NAME_BYTES];
+    u32 row = mpc_function_open(ctx, 0, FUNCTION, sizeof FUNCTION - 1);
+    if (row != 0 || mpc_function_name(ctx, row, &namespace, name) != sizeof FUNCTION - 1 || namespace != 0 ||
+        memcmp(name, FUNCTION, sizeof FUNCTION - 1) != 0)
+        complain("a function has another row or name", 0, row);
+    mpc_tallies_read(ctx, 0, sums);
+    if (sums[MPC_TALLY_HITS] > 1 || sums[MPC_TALLY_CREATED] > sums[MPC_TALLY_HITS])
+        complain("a request was counted twice, or before another one", 0, (long long)sums[MPC_TALLY_HITS]);
+    if (mpc_load(&mpc_function_at(ctx, row)->count[MPC_FUNCTION_CALLS]) > sums[MPC_TALLY_CREATED])
+        complain("a call was counted too early", 0, 0);
+}
+
 static void look_at_values(mpc_ctx *ctx)
 {
+    if (now->act == act_count_in_tables)
+        look_at_tables(ctx);
     for (int i = 0; i < KEYS; i++) {
         int found = read_generation(ctx, i);
         bool changed = i == now->changes;

@@ -16,7 +16,7 @@ from tests.shm import c_program
 
 FULL = os.environ.get("MPCACHE_PROVE") == "full"
 PATIENCE = 600 if FULL else 110
-OPERATIONS = 29
+OPERATIONS = 31
 LONG = ("attach", "restart-main")  # a third of the time; `make prove` plays them, too
 MET = ["add", "swap", "swap-own", "incr", "incr-own", "count", "touch", "touch-own", "keys"]
 EVENTS = {
