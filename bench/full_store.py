@@ -107,7 +107,7 @@ ENTRY = Benchmark(
 IDLE = Benchmark(
     "of a full segment, the part that is neither a live key nor a live value",
     (Contender("mpcache.shm", _shm_idle),),
-    (Bound("mpcache.shm", "least", 15),),
+    (Bound("mpcache.shm", "least", 19),),  # cells for tags take 3.5, counts and processes 1.6
     pace="once",
     unit="%",
 )

@@ -26,7 +26,7 @@
 #define KEYS 24
 #define KEPT 5 /* the key that is to be moved, and may be missed at no moment */
 #define MANY 400 /* of one operation; of further states each 32nd is looked at, or with -a all */
-#define LOW_LIMIT (1u << 19) /* a few capacities of the main ring that this segment has */
+#define LOW_LIMIT (1u << 20) /* a few capacities of the main ring that this segment has */
 #define BOUND_NS (150 * MPC_NS_PER_MS) /* no operation may take longer after a death */
 
 static int segment_fd, twin_fd;
