@@ -200,7 +200,7 @@ BINDING_DOWN: keeper.Table = {
     "_buffers": (),
     "_key": ("_errors",),
     "_tally": ("_errors",),
-    "_function_counts": ("_errors",),
+    "_function_counts": ("_errors", "_tally"),
     "_reading": ("_key", "_time", "_bytes_freelist"),
     "_writing": ("_key", "_time", "_buffers"),
     "_rmw": ("_reading", "_writing"),

@@ -36,7 +36,7 @@ static int mpc_is_fresh(Namespace *namespace, const struct mpc_record *record, a
 }
 
 /* Which requests a call counts.  What it declines, the reference path counts. */
-typedef enum { COUNT_NOTHING, COUNT_HITS, COUNT_ALL } counting;
+typedef enum { COUNT_HITS, COUNT_ALL } counting;
 
 static void mpc_note_here(FastPath *self, Namespace *namespace, enum mpc_tally_kind kind, u64 n)
 {

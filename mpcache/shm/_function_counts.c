@@ -58,14 +58,6 @@ void mpc_settle_function(FunctionCounts *self, const Namespace *namespace)
     self->owner = mpc_load(&ctx->self->owner);
 }
 
-static void mpc_settle_if_moved(FunctionCounts *self, const Namespace *namespace)
-{
-    u64 owner = mpc_load(&namespace->engine->ctx.self->owner);
-    if (owner == 0 || owner != self->owner || namespace->engine->ctx.birth != self->birth ||
-        namespace->number != self->number)
-        mpc_settle_function(self, namespace);
-}
-
 /* Add the pending hits to the row.  They are taken first: a process that is killed in here loses them, and none is
  * counted twice. */
 void mpc_flush_function(FunctionCounts *self, Namespace *namespace)
@@ -126,25 +118,12 @@ static PyObject *mpc_py_function_flush(FunctionCounts *self, PyObject *object)
     Py_RETURN_NONE;
 }
 
-static PyObject *mpc_counts_tuple(const u64 counts[MPC_FUNCTION_COUNTS])
-{
-    PyObject *tuple = PyTuple_New(MPC_FUNCTION_COUNTS);
-    for (Py_ssize_t i = 0; tuple && i < MPC_FUNCTION_COUNTS; i++) {
-        PyObject *count = PyLong_FromUnsignedLongLong(counts[i]);
-        if (count)
-            PyTuple_SET_ITEM(tuple, i, count);
-        else
-            Py_CLEAR(tuple);
-    }
-    return tuple;
-}
-
 static PyObject *mpc_row_tuple(mpc_ctx *ctx, u32 row)
 {
     u64 counts[MPC_FUNCTION_COUNTS];
     for (int i = 0; i < MPC_FUNCTION_COUNTS; i++)
         counts[i] = mpc_load(&mpc_function_at(ctx, row)->count[i]);
-    return mpc_counts_tuple(counts);
+    return mpc_counts_tuple(counts, MPC_FUNCTION_COUNTS);
 }
 
 static PyObject *mpc_py_function_here(FunctionCounts *self, PyObject *unused)
@@ -155,7 +134,7 @@ static PyObject *mpc_py_function_here(FunctionCounts *self, PyObject *unused)
     memcpy(counts, self->here, sizeof counts);
     counts[MPC_FUNCTION_HITS] += self->pending;
     counts[MPC_FUNCTION_CALLS] += counts[MPC_FUNCTION_HITS];
-    return mpc_counts_tuple(counts);
+    return mpc_counts_tuple(counts, MPC_FUNCTION_COUNTS);
 }
 
 /* Return what all processes counted, after adding what is pending in this one. */

@@ -81,17 +81,25 @@ PyObject *mpc_py_namespace_tallies(Namespace *self, PyObject *unused)
     return dict;
 }
 
-static PyObject *mpc_histogram_tuple(const struct mpc_histogram *histogram)
+PyObject *mpc_counts_tuple(const u64 *counts, Py_ssize_t n)
 {
-    PyObject *tuple = PyTuple_New(MPC_HISTOGRAM_BUCKETS);
-    for (Py_ssize_t i = 0; tuple && i < (Py_ssize_t)MPC_HISTOGRAM_BUCKETS; i++) {
-        PyObject *count = PyLong_FromUnsignedLongLong(mpc_load(&histogram->bucket[i]));
+    PyObject *tuple = PyTuple_New(n);
+    for (Py_ssize_t i = 0; tuple && i < n; i++) {
+        PyObject *count = PyLong_FromUnsignedLongLong(counts[i]);
         if (count)
             PyTuple_SET_ITEM(tuple, i, count);
         else
             Py_CLEAR(tuple);
     }
     return tuple;
+}
+
+static PyObject *mpc_histogram_tuple(const struct mpc_histogram *histogram)
+{
+    u64 counts[MPC_HISTOGRAM_BUCKETS];
+    for (u32 i = 0; i < MPC_HISTOGRAM_BUCKETS; i++)
+        counts[i] = mpc_load(&histogram->bucket[i]);
+    return mpc_counts_tuple(counts, MPC_HISTOGRAM_BUCKETS);
 }
 
 PyObject *mpc_py_namespace_histograms(Namespace *self, PyObject *unused)

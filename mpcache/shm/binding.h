@@ -164,6 +164,7 @@ int mpc_own_copy(held_value *held, mpc_value *value);
 /* _tally.c */
 extern const char *const mpc_tally_names[];
 void mpc_note_in_stripe(Namespace *self, enum mpc_tally_kind kind, u64 n);
+PyObject *mpc_counts_tuple(const u64 *counts, Py_ssize_t n);
 PyObject *mpc_py_namespace_tally(Namespace *self, PyObject *const *args, Py_ssize_t n);
 PyObject *mpc_py_namespace_observe(Namespace *self, PyObject *const *args, Py_ssize_t n);
 PyObject *mpc_py_namespace_tallies(Namespace *self, PyObject *unused);
@@ -255,13 +256,19 @@ static inline void mpc_note_request(Namespace *self, enum mpc_tally_kind kind, u
 
 #define MPC_HITS_AT_ONCE 1024u /* a process that is killed loses fewer hits of a function than these */
 
-/* Count a call of a function that the fast path answered, with the GIL. */
-static inline void mpc_note_function_hit(FunctionCounts *self, Namespace *namespace)
+/* Make sure that `row` is the function's in this namespace, and that nothing is pending that a parent counted. */
+static inline void mpc_settle_if_moved(FunctionCounts *self, const Namespace *namespace)
 {
     u64 owner = mpc_load(&namespace->engine->ctx.self->owner);
     if (owner == 0 || owner != self->owner || namespace->engine->ctx.birth != self->birth ||
         namespace->number != self->number)
         mpc_settle_function(self, namespace);
+}
+
+/* Count a call of a function that the fast path answered, with the GIL. */
+static inline void mpc_note_function_hit(FunctionCounts *self, Namespace *namespace)
+{
+    mpc_settle_if_moved(self, namespace);
     if (++self->pending >= MPC_HITS_AT_ONCE)
         mpc_flush_function(self, namespace);
 }
